@@ -1,1 +1,67 @@
-"""x"""
+"""A fast, typed gRPC client for the Clarifai V2 service.
+
+from clarigrpc import Client, image
+
+with Client() as client:
+    model = client.model("color-recognition", user_id="clarifai", app_id="main")
+    print(model.predict(image("cat.jpg")).data.colors)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clarigrpc import errors as errors
+    from clarigrpc import v2 as v2
+    from clarigrpc import wellknown as wellknown
+    from clarigrpc.auth import ClientCredentials as ClientCredentials
+    from clarigrpc.client import AsyncClient as AsyncClient
+    from clarigrpc.client import Client as Client
+    from clarigrpc.media import audio as audio
+    from clarigrpc.media import image as image
+    from clarigrpc.media import text as text
+    from clarigrpc.media import video as video
+    from clarigrpc.policy import RetryPolicy as RetryPolicy
+
+__version__ = "0.1.0"
+
+# Name -> the module that has it; imported when it is first asked for.
+_EXPORTS = {
+    "AsyncClient": "clarigrpc.client",
+    "Client": "clarigrpc.client",
+    "ClientCredentials": "clarigrpc.auth",
+    "RetryPolicy": "clarigrpc.policy",
+    "audio": "clarigrpc.media",
+    "image": "clarigrpc.media",
+    "text": "clarigrpc.media",
+    "video": "clarigrpc.media",
+}
+_MODULES = ("errors", "v2", "wellknown")
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientCredentials",
+    "RetryPolicy",
+    "audio",
+    "errors",
+    "image",
+    "text",
+    "v2",
+    "video",
+    "wellknown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

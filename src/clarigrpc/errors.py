@@ -5,6 +5,7 @@ The service reports at two layers: the gRPC status of a call, and the V2 status 
 
     ClarigrpcError
     +-- ConfigurationError          settings that contradict each other or are missing
+    +-- ClosedError                 the client was closed before the call
     +-- ApiError                    the service, or the way to it, reported a failure
         +-- AuthenticationError     the credential is missing, wrong or expired
         +-- PermissionDeniedError   the credential is known and may not do this
@@ -259,7 +260,7 @@ _STATUS_NAMES = {
 class ItemStatus(NamedTuple):
     """The status of one item of a bulk call; ``index`` is its place in the response."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pair
     status: v2.Status
 
 
@@ -269,6 +270,13 @@ class ClarigrpcError(Exception):
 
 class ConfigurationError(ClarigrpcError):
     """Settings are missing, malformed or contradict each other; the text says what to set."""
+
+
+class ClosedError(ClarigrpcError):
+    """The client was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed; make a new one")
 
 
 class ApiError(ClarigrpcError):
@@ -321,7 +329,7 @@ class ApiError(ClarigrpcError):
         if self.code is not None:
             facts.append(f"{self.code} {code_name(self.code)}")
         if self.grpc_code not in (None, grpc.StatusCode.OK):
-            facts.append(f"gRPC {self.grpc_code.name}")  # type: ignore[union-attr]
+            facts.append(f"gRPC {self.grpc_code.name}")
         if self.request_id:
             facts.append(f"request {self.request_id}")
         if self.retry_after is not None:
@@ -456,3 +464,182 @@ def code_name(code: int) -> str:
     """Name of a V2 status code, ``MODEL_DOES_NOT_EXIST`` say; UNKNOWN for a newer one."""
     value = v2.StatusCode.DESCRIPTOR.values_by_number.get(code)
     return value.name if value is not None else "UNKNOWN"
+
+
+# Fragments of gRPC's error text that tell that no byte of the request left this process.
+_NOT_SENT = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "DNS resolution failed",
+    "empty address list",
+)
+
+_THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+
+def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float | None:
+    """Seconds that trailing metadata or HTTP headers ask to wait.
+
+    None where they do not say, ``inf`` where they ask not to come back (a negative or malformed
+    ``grpc-retry-pushback-ms``, as gRFC A6 has it).
+    """
+    for key, value in metadata or ():
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        key = key.lower()
+        if key == _PUSHBACK_KEY:
+            return int(text) / 1000 if text.isdecimal() else float("inf")
+        if key in _THROTTLE_KEYS:
+            try:
+                return max(0.0, float(text))
+            except ValueError:  # an HTTP date; nobody of this service sends one
+                continue
+    return None
+
+
+def from_response(
+    response: Any,
+    *,
+    method: str,
+    request_id: str,
+    item_field: str,
+    trailing: Metadata | None = None,
+) -> ApiError | None:
+    """The exception that a response's V2 status stands for, or None when it is no failure.
+
+    A response without a status is none: gRPC's OK then stands alone.
+    """
+    status = response.status
+    code = status.code
+    if code in PASSING or not (code or response.HasField("status")):
+        return None
+    kind = kind_of(code)
+    items = getattr(response, item_field, ()) if item_field else ()
+    if kind is Kind.FAILED and any(_failed(item.status) for item in items):
+        kind = Kind.PARTIAL  # every item may have failed for a reason of its own
+    error = _CLASSES[kind](
+        status.description or code_name(code).replace("_", " ").lower(),
+        code=code,
+        grpc_code=grpc.StatusCode.OK,
+        details=status.details,
+        request_id=status.req_id or request_id,
+        method=method,
+        retryable=kind in RETRYABLE,
+        retry_after=retry_after_of(trailing),
+        status=status,
+    )
+    if isinstance(error, PartialFailureError):
+        pairs = [ItemStatus(index, item.status) for index, item in enumerate(items)]
+        error.response = response
+        error.failed = [pair for pair in pairs if _failed(pair.status)]
+        error.succeeded = [pair for pair in pairs if not _failed(pair.status)]
+        if error.failed:
+            index, first = error.failed[0]
+            error.details = (
+                f"{len(error.failed)} of {len(pairs)} items failed, the first is item {index}: "
+                f"{first.code} {code_name(first.code)} {first.description} {first.details}".rstrip()
+            )
+    return error
+
+
+def from_item(status: v2.Status, *, method: str, request_id: str) -> ApiError | None:
+    """The exception for the status of a single item, or None when it is no failure."""
+    if not _failed(status):
+        return None
+    kind = kind_of(status.code)
+    return _CLASSES[kind](
+        status.description or code_name(status.code).replace("_", " ").lower(),
+        code=status.code,
+        details=status.details,
+        request_id=status.req_id or request_id,
+        method=method,
+        retryable=kind in RETRYABLE,
+        status=status,
+    )
+
+
+def _failed(status: v2.Status) -> bool:
+    return status.code != 0 and status.code not in PASSING
+
+
+def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiError:
+    """The exception for a call that gRPC ended: ``error`` is a ``grpc.RpcError`` with a code."""
+    code: grpc.StatusCode = error.code()
+    text: str = error.details() or ""
+    trailing = error.trailing_metadata()
+    kind = _GRPC_KINDS[code]
+    rich = _rich_details(error)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
+        kind = Kind.INVALID_ARGUMENT
+        text += "; raise max_message_bytes of the client, or send less at a time"
+    retry_after = retry_after_of(trailing)
+    if retry_after is None:
+        retry_after = _retry_info(rich)
+    result = _CLASSES[kind](
+        _explain(code, text, target),
+        grpc_code=code,
+        details=text,
+        request_id=request_id,
+        method=method,
+        retryable=kind in RETRYABLE,
+        retry_after=retry_after,
+        rich_details=rich,
+    )
+    result.__cause__ = error
+    return result
+
+
+def was_not_sent(error: ApiError) -> bool:
+    """Whether the server provably did not see the request."""
+    return error.grpc_code is grpc.StatusCode.UNAVAILABLE and any(
+        fragment in error.details for fragment in _NOT_SENT
+    )
+
+
+def _explain(code: grpc.StatusCode, text: str, target: str) -> str:
+    """What happened on the way to the server, and what to do, as far as gRPC's text tells."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no complete answer from {target} in time; raise timeout= for a slow call"
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return text or code.name.replace("_", " ").lower()
+    lower = text.lower()
+    if "http1" in lower or "http/1" in lower or "http2 preface" in lower:
+        return f"{target} speaks HTTP/1, not gRPC; give a gRPC address, or transport='rest'"
+    if "certificate" in lower:
+        return f"the TLS certificate of {target} is not trusted; give root_certificates="
+    if "ssl" in lower or "handshake" in lower or "tls" in lower:
+        return f"no TLS with {target}; if it is a plaintext server, give base='http://...'"
+    if "connection refused" in lower:
+        return f"nothing listens at {target}; check base= and that the server is running"
+    if "dns" in lower:
+        return f"the name of {target} cannot be resolved; check base= and the network"
+    return f"the connection to {target} failed"
+
+
+def _rich_details(error: Any) -> tuple[Message, ...]:
+    """The messages in ``grpc-status-details-bin``; none when it is absent or does not parse."""
+    if not any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ()):
+        return ()
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # the trailer contradicts the status of the call: the call is right
+        return ()
+    found = []
+    for packed in status.details if status is not None else ():
+        name = packed.TypeName().rpartition(".")[2]
+        detail_class = getattr(error_details_pb2, name, None)
+        if detail_class is not None:
+            detail = detail_class()
+            if packed.Unpack(detail):
+                found.append(detail)
+    return tuple(found)
+
+
+def _retry_info(details: Iterable[Any]) -> float | None:
+    for detail in details:
+        if detail.DESCRIPTOR.full_name == "google.rpc.RetryInfo":
+            return float(detail.retry_delay.ToTimedelta().total_seconds())
+    return None

@@ -1,0 +1,26 @@
+"""A V2 server of your own, on loopback: to develop and test against without an account.
+
+``LocalServer`` answers over gRPC (and REST) with real work behind it; a method it does not have
+answers UNIMPLEMENTED. It needs the ``local`` extra.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clarigrpc.local.faults import Faults as Faults
+    from clarigrpc.local.server import LocalServer as LocalServer
+
+__all__ = ["Faults", "LocalServer"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the server brings SQLite, Pillow and NumPy, which importing the package need not pay.
+    if name == "LocalServer":
+        from clarigrpc.local.server import LocalServer
+
+        return LocalServer
+    if name == "Faults":
+        from clarigrpc.local.faults import Faults
+
+        return Faults
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

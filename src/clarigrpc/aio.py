@@ -1,0 +1,565 @@
+"""The asyncio channel: what ``channel.py`` is to threads, for one event loop.
+
+A call starts when it is made, as those of ``grpc.aio`` do, and is driven by whoever awaits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from os import getpid
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from clarigrpc import errors
+from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc.config import Settings
+from clarigrpc.transport import open_aio_channel
+
+Deserializer = Callable[[bytes], Any]
+Requests = AsyncIterable[Any] | Iterable[Any]
+
+
+class AioChannel(aio.Channel):
+    """A ``grpc.aio.Channel`` over the real one, which is opened at the first call.
+
+    It belongs to the event loop of that call.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.core = CallCore(settings)
+        self.current: aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def real(self) -> aio.Channel:
+        """The channel below, opened if it is not yet.
+
+        Raises:
+            ClosedError: The client is closed.
+            ConfigurationError: The running loop, or the process, is not the one of the first call.
+        """
+        if self._closed:
+            raise errors.ClosedError
+        loop = asyncio.get_running_loop()
+        if self.current is None:
+            self.core.check_process()
+            self._loop = loop
+            self.current = open_aio_channel(self.core.settings)
+        elif self.core.pid != getpid():
+            raise errors.ConfigurationError(
+                "this AsyncClient was used before the process was forked, and an event loop does "
+                "not survive a fork; make a new AsyncClient in the child"
+            )
+        elif self._loop is not loop:
+            raise errors.ConfigurationError(
+                "this AsyncClient was first used on another event loop; make one for each loop"
+            )
+        return self.current
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for one request and one response."""
+        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for one request and a stream of responses."""
+        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for a stream of requests and one response."""
+        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for a stream of requests and a stream of responses."""
+        return StreamStream(
+            self, "stream_stream", method, request_serializer, response_deserializer
+        )
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The connectivity of the channel below."""
+        return self.real().get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return when the connectivity is no longer ``last_observed_state``."""
+        await self.real().wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Return when a connection is there."""
+        await self.real().channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
+        real, self.current, self._closed = self.current, None, True
+        if real is not None and self.core.pid == getpid():
+            await real.close(grace)
+
+    async def __aenter__(self) -> AioChannel:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+class _Multicallable(BoundMethod):
+    """A method of the service, bound to the real channel when it is first called."""
+
+    __slots__ = ("_channel", "_kind", "_loop", "_owner", "_real")
+
+    def __init__(
+        self,
+        channel: AioChannel,
+        kind: str,
+        path: str,
+        serialize: Serializer | None,
+        deserialize: Deserializer | None,
+    ) -> None:
+        super().__init__(channel.core, path, serialize, deserialize)
+        self._channel = channel
+        self._kind = kind
+        self._owner: aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._real: Any = None
+
+    def bound(self) -> Any:
+        """The real multicallable."""
+        loop = asyncio.get_running_loop()
+        if (
+            self._owner is None
+            or self._owner is not self._channel.current
+            or self._loop is not loop
+            or self.core.pid != getpid()
+        ):
+            self._owner = self._channel.real()
+            self._loop = loop
+            self._real = getattr(self._owner, self._kind)(self.path)
+        return self._real
+
+
+# One request, one response.
+class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        idempotent: bool | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Any:
+        """Start the call; await the result for the response.
+
+        Args:
+            request: A message of the method's request type.
+            timeout: Seconds for all attempts together; None: the client's.
+            metadata: Further pairs, sent beside the client's own.
+            credentials: Call credentials of gRPC, beside the client's own.
+            wait_for_ready: Whether to wait, within the timeout, until a connection is there.
+            compression: Of the request.
+            idempotent: Whether the call may be sent twice; None: as the method is.
+            raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
+        """
+        return UnaryUnaryCall(
+            self,
+            (self.serialize(request),),
+            timeout,
+            metadata,
+            (credentials, wait_for_ready, compression),
+            idempotent=idempotent,
+            raise_on_partial=raise_on_partial,
+        )
+
+
+# One request, a stream of responses.
+class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Open the stream. It is opened again after a failure only before its first response."""
+        return UnaryStreamCall(
+            self,
+            (self.serialize(request),),
+            timeout,
+            metadata,
+            (credentials, wait_for_ready, compression),
+            idempotent=idempotent,
+        )
+
+
+# A stream of requests, one response. Never repeated: the requests are gone.
+class StreamUnary(_Multicallable, aio.StreamUnaryMultiCallable[Any, Any]):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request_iterator: Requests | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Start the call with the requests, or ``write`` them to the result; await the response."""
+        requests = RequestStream.of(request_iterator, self.serialize)
+        return StreamUnaryCall(
+            self,
+            (requests,),
+            timeout,
+            metadata,
+            (credentials, wait_for_ready, compression),
+        )
+
+
+# A stream of requests, a stream of responses. Never repeated: the requests are gone.
+class StreamStream(_Multicallable, aio.StreamStreamMultiCallable[Any, Any]):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request_iterator: Requests | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Open the stream with the requests, or ``write`` them to the result."""
+        requests = RequestStream.of(request_iterator, self.serialize)
+        return StreamStreamCall(
+            self,
+            (requests,),
+            timeout,
+            metadata,
+            (credentials, wait_for_ready, compression),
+        )
+
+
+class RequestStream(AsyncIterator[bytes]):
+    """Serialized requests out of the caller's iterable, consumed by a task of gRPC.
+
+    gRPC cancels the call when this raises; the error is kept, to be raised to the caller.
+    """
+
+    def __init__(self, requests: Requests, serialize: Serializer) -> None:
+        if isinstance(requests, AsyncIterable):
+            self._next = aiter(requests).__anext__
+        else:
+            iterator = iter(requests)
+
+            async def next_of_iterator() -> Any:
+                # A plain iterable does not wait, so it is asked on the loop itself.
+                try:
+                    return next(iterator)
+                except StopIteration:
+                    raise StopAsyncIteration from None
+
+            self._next = next_of_iterator
+        self._serialize = serialize
+        self.error: Exception | None = None
+
+    @classmethod
+    def of(cls, requests: Requests | None, serialize: Serializer) -> RequestStream | None:
+        """The stream of an iterable, or None for a call that is written to."""
+        return None if requests is None else cls(requests, serialize)
+
+    async def __anext__(self) -> bytes:
+        try:
+            return self._serialize(await self._next())
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Call:
+    """A call: starts at once where the credentials are at hand, otherwise when it is awaited."""
+
+    streaming = True
+
+    def __init__(
+        self,
+        method: _Multicallable,
+        request: tuple[Any, ...],
+        timeout: float | None,
+        extra: Metadata | None,
+        options: tuple[Any, ...],
+        *,
+        idempotent: bool | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> None:
+        core = method.core
+        self._method = method
+        self._request = request
+        self._extra = extra
+        self._options = options
+        self._idempotent = idempotent
+        self._raise_on_partial = raise_on_partial
+        timeout, self._deadline = core.deadline(timeout, streaming=self.streaming)
+        self._call: Any = None
+        self._pause: asyncio.Future[None] | None = None
+        self.request_id = ""
+        self._metadata: Metadata = ()
+        core.budget.earn()
+        if (pairs := core.credentials.cached()) is not None:
+            self._start(pairs, timeout)
+        else:
+            method.bound()  # a closed client and a wrong loop are told at once all the same
+
+    def _start(self, pairs: Metadata, timeout: float) -> None:
+        self.request_id, self._metadata = self._method.core.metadata(pairs, self._extra)
+        self._attempt(timeout)
+
+    def _attempt(self, timeout: float) -> None:
+        credentials, wait_for_ready, compression = self._options
+        self._call = self._method.bound()(
+            *self._request,
+            timeout=timeout,
+            metadata=self._metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+
+    async def _opened(self) -> Any:
+        if self._call is None:
+            credentials = self._method.core.credentials
+            pairs = await asyncio.to_thread(credentials.fetch)
+            self._start(pairs, self._deadline - time.monotonic())
+        return self._call
+
+    async def _again(self, delay: float) -> None:
+        """Wait, then make the next attempt."""
+        self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+        await self._pause
+        self._attempt(self._deadline - time.monotonic())
+
+    def _retries(self) -> Any:
+        return self._method.retries(self._idempotent, self._deadline)
+
+    async def _checked(self, encoded: bytes, *, ended: bool) -> Any:
+        """The response, unless its status is a failure; ``ended``: the trailers are there."""
+        method = self._method
+        response = method.deserialize(encoded)
+        if method.checked and response.status.code != SUCCESS:
+            trailing = tuple(await self._call.trailing_metadata()) if ended else None
+            failure = method.response_error(
+                response, self.request_id, trailing, self._raise_on_partial
+            )
+            if failure is not None:
+                raise failure
+        return response
+
+    def _rpc_error(self, error: Any) -> errors.ApiError:
+        return self._method.rpc_error(error, self.request_id)
+
+    def cancel(self) -> bool:
+        """Cancel the call; awaiting it raises ``asyncio.CancelledError``."""
+        if self._pause is not None and not self._pause.done():
+            return self._pause.cancel()
+        return self._call is not None and bool(self._call.cancel())
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled here."""
+        return self._call is not None and bool(self._call.cancelled())
+
+    def done(self) -> bool:
+        """Whether the current attempt has ended."""
+        return self._call is not None and bool(self._call.done())
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have ``callback`` called with this object when the current attempt ends."""
+        if self._call is None:
+            raise errors.ConfigurationError("await the call before adding a callback to it")
+        self._call.add_done_callback(lambda _: callback(self))
+
+    async def initial_metadata(self) -> Any:
+        """Metadata that the server sent before the first response."""
+        return await (await self._opened()).initial_metadata()
+
+    async def trailing_metadata(self) -> Any:
+        """Metadata that the server sent with the status."""
+        return await (await self._opened()).trailing_metadata()
+
+    async def code(self) -> Any:
+        """The gRPC status code, at the end of the call."""
+        return await (await self._opened()).code()
+
+    async def details(self) -> Any:
+        """The gRPC status text, at the end of the call."""
+        return await (await self._opened()).details()
+
+    async def wait_for_connection(self) -> None:
+        """Return when the call has a connection."""
+        await (await self._opened()).wait_for_connection()
+
+
+class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
+    """A running call; await it for its response."""
+
+    streaming = False
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._response().__await__()
+
+    async def _response(self) -> Any:
+        retries = None
+        while True:
+            try:
+                try:
+                    encoded = await (self._call or await self._opened())
+                except aio.AioRpcError as error:
+                    raise self._rpc_error(error) from error
+                return await self._checked(encoded, ended=True)
+            except errors.ApiError as error:
+                retries = retries or self._retries()
+                delay = retries.send(error)
+            await self._again(delay)
+
+
+class _ReadableCall(_Call):
+    """A call whose responses are read one by one, or with ``async for``."""
+
+    _requests: RequestStream | None = None
+    _retrying: Any = None
+    _may_restart = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        response = await self.read()
+        if response is aio.EOF:
+            raise StopAsyncIteration
+        return response
+
+    async def read(self) -> Any:
+        """The next response, or ``grpc.aio.EOF``."""
+        while True:
+            try:
+                response = await self._receive()
+            except errors.ApiError as error:
+                if not self._may_restart:
+                    raise
+                self._retrying = self._retrying or self._retries()
+                delay = self._retrying.send(error)
+            else:
+                self._may_restart = False  # what was delivered cannot be taken back
+                return response
+            self._call.cancel()
+            await self._again(delay)
+
+    async def _receive(self) -> Any:
+        try:
+            encoded = await (self._call or await self._opened()).read()
+        except aio.AioRpcError as error:
+            raise self._rpc_error(error) from error
+        except asyncio.CancelledError:
+            if self._requests is not None and self._requests.error is not None:
+                raise self._requests.error from None
+            raise
+        return encoded if encoded is aio.EOF else await self._checked(encoded, ended=False)
+
+    async def __aenter__(self) -> _ReadableCall:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.cancel()
+
+
+class UnaryStreamCall(_ReadableCall, aio.UnaryStreamCall[Any, Any]):
+    """The responses to one request."""
+
+    _may_restart = True
+
+
+class _WritableCall(_Call):
+    """A call that requests are written to, unless it was given an iterable of them."""
+
+    async def write(self, request: Any) -> None:
+        """Send a request; returns when there is room for the next one."""
+        call = await self._opened()
+        try:
+            await call.write(self._method.serialize(request))
+        except aio.AioRpcError as error:
+            raise self._rpc_error(error) from error
+
+    async def done_writing(self) -> None:
+        """Say that no further request comes."""
+        await (await self._opened()).done_writing()
+
+
+class StreamUnaryCall(_WritableCall, aio.StreamUnaryCall[Any, Any]):
+    """A stream of requests; await it for the response."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._response().__await__()
+
+    async def _response(self) -> Any:
+        requests: RequestStream | None = self._request[0]
+        try:
+            encoded = await (self._call or await self._opened())
+        except aio.AioRpcError as error:
+            raise self._rpc_error(error) from error
+        except asyncio.CancelledError:
+            if requests is not None and requests.error is not None:
+                raise requests.error from None
+            raise
+        return await self._checked(encoded, ended=True)
+
+
+class StreamStreamCall(_WritableCall, _ReadableCall, aio.StreamStreamCall[Any, Any]):
+    """A stream of requests and a stream of responses."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._requests = self._request[0]

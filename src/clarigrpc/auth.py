@@ -1,0 +1,181 @@
+"""Credentials, and the call metadata they become.
+
+* A personal access token or an API key: ``authorization: Key <secret>``.
+* A session token: ``x-clarifai-session-token: <secret>``.
+* OAuth2 client credentials of the first API generation: ``authorization: Bearer <token>``, with
+  a token that is fetched when needed and renewed before it expires (extra ``oauth``).
+* Anything else: a callable that returns the metadata.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from clarigrpc.errors import AuthenticationError, ConfigurationError
+
+Pairs = tuple[tuple[str, str], ...]
+AuthCallable = Callable[[], Sequence[tuple[str, str]]]
+"""Called for every call, from any thread: returns metadata such as ``[("authorization", ...)]``."""
+
+_SESSION_KEY = "x-clarifai-session-token"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """OAuth2 client credentials of an application of the first API generation.
+
+    Attributes:
+        client_id: Id of the application.
+        client_secret: Its secret.
+        token_url: Endpoint that exchanges them for an access token.
+        leeway: Seconds before its expiry at which a token is renewed.
+        timeout: Seconds that fetching a token may take.
+    """
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    token_url: str = "https://api.clarifai.com/v1/token/"  # noqa: S105 - an address
+    leeway: float = 60.0
+    timeout: float = 30.0
+
+
+class _Source(Protocol):
+    def cached(self) -> Pairs | None:
+        """The metadata, or None when getting it would block."""
+
+    def fetch(self) -> Pairs:
+        """The metadata; may block."""
+
+
+class Credentials:
+    """What identifies the caller, ready to be put on a call. Its repr never shows a secret."""
+
+    def __init__(self, description: str, source: _Source) -> None:
+        self._description = description
+        self._source = source
+        self.cached = source.cached
+        self.fetch = source.fetch
+
+    def describe(self) -> str:
+        """What kind of credential this is, with at most the last four characters of it."""
+        return self._description
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._description})"
+
+    @property
+    def static(self) -> Pairs | None:
+        """The metadata where it never changes, else None."""
+        return self._source.pairs if isinstance(self._source, _Static) else None
+
+    @classmethod
+    def from_secret(cls, kind: str, secret: str, description: str) -> Credentials:
+        """A PAT, an API key or a session token (``kind`` is the client's argument name)."""
+        if kind == "session_token":
+            return cls(description, _Static(((_SESSION_KEY, secret),)))
+        return cls(description, _Static((("authorization", f"Key {secret}"),)))
+
+    @classmethod
+    def from_callable(cls, call: AuthCallable) -> Credentials:
+        """Metadata from the user's own function."""
+        if not callable(call):
+            raise ConfigurationError("auth has to be a callable that returns metadata pairs")
+        return cls("auth=<callable>", _Called(call))
+
+    @classmethod
+    def from_oauth(cls, application: ClientCredentials) -> Credentials:
+        """Access tokens for an application of the first API generation."""
+        return cls(f"oauth client_id={application.client_id!r}", _OAuth(application))
+
+
+class _Static:
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+
+    def cached(self) -> Pairs:
+        return self.pairs
+
+    fetch = cached
+
+
+class _Called:
+    """The callable decides about caching; nobody knows whether it blocks."""
+
+    def __init__(self, call: AuthCallable) -> None:
+        self._call = call
+
+    def cached(self) -> Pairs | None:
+        return None
+
+    def fetch(self) -> Pairs:
+        pairs = tuple((str(key).lower(), value) for key, value in self._call())
+        for key, value in pairs:
+            if not isinstance(value, str):
+                raise ConfigurationError(f"auth returned no string for {key!r}")
+        return pairs
+
+
+class _OAuth:
+    """One access token for all threads, fetched by one of them at a time."""
+
+    def __init__(self, application: ClientCredentials) -> None:
+        self._application = application
+        self._token: Any = None
+        self._lock = threading.Lock()
+
+    def cached(self) -> Pairs | None:
+        token = self._token
+        if token is None or token.is_expired(leeway=self._application.leeway):
+            return None
+        return (("authorization", f"Bearer {token['access_token']}"),)
+
+    def fetch(self) -> Pairs:
+        with self._lock:
+            while (pairs := self.cached()) is None:
+                self._token = self._request_token()
+            return pairs
+
+    def _request_token(self) -> Any:
+        try:
+            import httpx
+            from authlib.common.errors import AuthlibBaseError
+            from authlib.integrations.httpx_client import OAuth2Client
+            from authlib.oauth2.rfc6749 import OAuth2Token
+        except ImportError:
+            raise ConfigurationError(
+                "OAuth2 credentials need Authlib: pip install 'clarigrpc[oauth]'"
+            ) from None
+        application = self._application
+        with OAuth2Client(
+            application.client_id,
+            application.client_secret,
+            token_endpoint_auth_method="client_secret_post",  # noqa: S106 - the name of a method
+            timeout=application.timeout,
+        ) as session:
+            try:
+                answer = session.fetch_token(application.token_url, grant_type="client_credentials")
+            except AuthlibBaseError as error:
+                raise AuthenticationError(
+                    f"{application.token_url} refused the client credentials", details=str(error)
+                ) from None
+            except httpx.HTTPError as error:
+                raise AuthenticationError(
+                    f"no access token from {application.token_url}",
+                    details=f"{type(error).__name__}: {error}",
+                    retryable=True,
+                ) from None
+        if "access_token" not in answer or "expires_in" not in answer:
+            raise AuthenticationError(f"{application.token_url} answered without a token")
+        token = OAuth2Token.from_dict(answer)
+        if token.is_expired(leeway=application.leeway):
+            # A token that lives shorter than the leeway would be fetched for ever.
+            raise AuthenticationError(
+                f"the token of {application.token_url} expires within the leeway of "
+                f"{application.leeway:g} s; use a smaller leeway"
+            )
+        return token

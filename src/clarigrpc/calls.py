@@ -1,0 +1,234 @@
+"""What the blocking and the awaiting channel share: everything about a call but the waiting."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from clarigrpc import errors
+from clarigrpc.config import Settings, fork_support_disabled
+from clarigrpc.methods import Method, lookup
+from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
+
+REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
+SUCCESS = 10000
+"""``StatusCode.SUCCESS``, for the comparison that every response passes."""
+
+logger = logging.getLogger("clarigrpc")
+
+Metadata = Sequence[tuple[str, str | bytes]]
+Serializer = Callable[[Any], bytes]
+RetryLoop = Generator[float, errors.ApiError, None]
+
+
+class CallCore:
+    """The state that all calls of a client share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.credentials = settings.credentials
+        self.budget = RetryBudget()
+        self.pid = os.getpid()
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def check_process(self) -> bool:
+        """Whether this is the process that used the client last; False once in a fork's child.
+
+        Raises:
+            ConfigurationError: This is a child, and gRPC was told not to support forks.
+        """
+        if self.pid == os.getpid():
+            return True
+        if fork_support_disabled():
+            raise errors.ConfigurationError(
+                "this process was forked after the client had been used, and "
+                "GRPC_ENABLE_FORK_SUPPORT=0 is set; unset it, or use the client only after the fork"
+            )
+        self.pid = os.getpid()
+        self._prefix = secrets.token_hex(6)
+        return False
+
+    def metadata(self, credentials: Metadata, extra: Metadata | None) -> tuple[str, Metadata]:
+        """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
+        request_id = f"{self._prefix}-{next(self._count):x}"
+        if not extra:
+            return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
+        for key, value in extra:
+            if key == REQUEST_ID_KEY:
+                return str(value), (*credentials, *extra)
+        return request_id, (*credentials, (REQUEST_ID_KEY, request_id), *extra)
+
+    def deadline(self, timeout: float | None, *, streaming: bool) -> tuple[float, float]:
+        """The timeout that holds, and the moment by ``time.monotonic`` at which it is over."""
+        if timeout is None:
+            timeout = self.settings.stream_timeout if streaming else self.settings.timeout
+        return timeout, deadline_after(timeout, time.monotonic())
+
+
+def _documentation(bound: BoundMethod) -> str:
+    return bound.method.documentation() if bound.method is not None else ""
+
+
+DOCUMENTATION: Any = property(_documentation)
+"""For the ``__doc__`` of multicallables: what their method does, read when somebody asks."""
+
+
+class BoundMethod:
+    """A method of the service with its serializers; what both kinds of multicallable are."""
+
+    __slots__ = ("checked", "core", "deserialize", "method", "name", "path", "serialize")
+
+    def __init__(
+        self,
+        core: CallCore,
+        path: str,
+        serialize: Serializer | None,
+        deserialize: Callable[[bytes], Any] | None,
+    ) -> None:
+        self.core = core
+        self.path = path
+        self.name = path.rpartition("/")[2]
+        self.method = _row(path)
+        self.serialize = _serializer(core.settings, self.method, serialize)
+        self.deserialize = deserialize or _unchanged
+        # Without a deserializer the caller wants bytes, and there is no status to look at.
+        self.checked = deserialize is not None and self.method is not None
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        streaming = self.method is not None and self.method.request_streaming
+        request = "request_iterator" if streaming else "request"
+        kinds = inspect.Parameter
+        return inspect.Signature(
+            [
+                kinds(request, kinds.POSITIONAL_OR_KEYWORD),
+                kinds("timeout", kinds.KEYWORD_ONLY, default=None, annotation="float | None"),
+                kinds("metadata", kinds.KEYWORD_ONLY, default=None),
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+    def rpc_error(self, error: Any, request_id: str) -> errors.ApiError:
+        """The exception for a call that gRPC ended."""
+        target = self.core.settings.target.url
+        return errors.from_rpc(error, method=self.name, request_id=request_id, target=target)
+
+    def cancelled(self, request_id: str) -> errors.CancelledError:
+        """The exception for a call that was cancelled on this side."""
+        return errors.CancelledError(
+            "cancelled by the caller", method=self.name, request_id=request_id
+        )
+
+    def response_error(
+        self,
+        response: Any,
+        request_id: str,
+        trailing: Metadata | None,
+        raise_on_partial: bool | None,
+    ) -> errors.ApiError | None:
+        """The exception that the V2 status of a response stands for, if it is a failure."""
+        error = errors.from_response(
+            response,
+            method=self.name,
+            request_id=request_id,
+            item_field=self.method.item_field if self.method is not None else "",
+            trailing=trailing,
+        )
+        if isinstance(error, errors.PartialFailureError):
+            if raise_on_partial is None:
+                raise_on_partial = self.core.settings.raise_on_partial
+            if not raise_on_partial:
+                return None
+        return error
+
+    def retries(self, idempotent: bool | None, deadline: float) -> RetryLoop:
+        """The retry loop of one call, ready to be sent its first error."""
+        if idempotent is None:
+            idempotent = self.method is not None and self.method.idempotent
+        loop = _logged(
+            retry_delays(
+                self.core.settings.retry,
+                self.core.budget,
+                idempotent=idempotent,
+                deadline=deadline,
+                clock=time.monotonic,
+                random=random.random,
+            )
+        )
+        next(loop)
+        return loop
+
+
+def _logged(delays: RetryLoop) -> RetryLoop:
+    error = yield next(delays)
+    while True:
+        try:
+            delay = delays.send(error)
+        except errors.ApiError:
+            logger.debug("failed: %s", error)
+            raise
+        logger.info("trying again in %.2f s: %s", delay, error)
+        error = yield delay
+
+
+def _row(path: str) -> Method | None:
+    """The row of a method; None for a method of another service on the same channel."""
+    try:
+        row = lookup(path)
+    except KeyError:
+        return None
+    return row if row.path == path else None
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _serializer(
+    settings: Settings, method: Method | None, serialize: Serializer | None
+) -> Serializer:
+    """``serialize`` that takes the method's request only, and fills an empty ``user_app_id``.
+
+    protobuf would serialize any message. The caller's message stays as it is: the field is
+    appended to the serialized form, which protobuf defines as a merge.
+    """
+    if serialize is None:
+        return _unchanged
+    if method is None:
+        return serialize
+    name = method.request_name
+
+    def check(request: Any) -> None:
+        if type(request).__name__ != name:
+            raise TypeError(f"{method.name} takes a {name}, not {type(request).__name__}")
+
+    if not method.has_user_app_id or not (settings.user_id or settings.app_id):
+
+        def serialize_checked(request: Any) -> bytes:
+            check(request)
+            return serialize(request)
+
+        return serialize_checked
+    ids = method.user_app_id_bytes(settings.user_id, settings.app_id)
+
+    def serialize_filled(request: Any) -> bytes:
+        check(request)
+        encoded = serialize(request)
+        given = request.user_app_id
+        return encoded if given.user_id or given.app_id else encoded + ids
+
+    return serialize_filled

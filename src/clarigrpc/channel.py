@@ -1,0 +1,577 @@
+"""The blocking channel: a ``grpc.Channel`` whose calls carry everything that a call needs.
+
+Any generated stub of the service binds to it. Its multicallables add metadata, deadline, retries,
+the check of the V2 status and the mapping of errors, and look their method up by its path. The
+channel below moves bytes: messages are serialized here, so that a message of a wrong type is an
+ordinary ``TypeError`` and a retry does not serialize again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from os import getpid
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from clarigrpc import errors
+from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc.config import Settings
+from clarigrpc.transport import open_channel
+
+if TYPE_CHECKING:  # generic in the type stubs only
+    _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]
+    _UnaryStreamBase = grpc.UnaryStreamMultiCallable[Any, Any]
+    _StreamUnaryBase = grpc.StreamUnaryMultiCallable[Any, Any]
+    _StreamStreamBase = grpc.StreamStreamMultiCallable[Any, Any]
+    _FutureBase = grpc.Future[Any]
+else:
+    _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable
+    _UnaryStreamBase = grpc.UnaryStreamMultiCallable
+    _StreamUnaryBase = grpc.StreamUnaryMultiCallable
+    _StreamStreamBase = grpc.StreamStreamMultiCallable
+    _FutureBase = grpc.Future
+
+Deserializer = Callable[[bytes], Any]
+
+
+class Channel(grpc.Channel):
+    """A ``grpc.Channel`` over the real one, which is opened at the first call.
+
+    Safe to share between threads. After a fork the child opens a channel of its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.core = CallCore(settings)
+        self.current: grpc.Channel | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def real(self) -> grpc.Channel:
+        """The channel below, opened if it is not yet.
+
+        Raises:
+            ClosedError: The client is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise errors.ClosedError
+            if not self.core.check_process():
+                # Not closed here: the sockets of the parent's channel belong to the parent.
+                self.current = None
+            if self.current is None:
+                self.current = open_channel(self.core.settings)
+            return self.current
+
+    def subscribe(
+        self,
+        callback: Callable[[grpc.ChannelConnectivity], None],
+        try_to_connect: bool | None = False,
+    ) -> None:
+        """Have ``callback`` called with every change of the connectivity."""
+        self.real().subscribe(callback, bool(try_to_connect))
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Undo ``subscribe``."""
+        self.real().unsubscribe(callback)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnary:
+        """A multicallable for one request and one response."""
+        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStream:
+        """A multicallable for one request and a stream of responses."""
+        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnary:
+        """A multicallable for a stream of requests and one response."""
+        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStream:
+        """A multicallable for a stream of requests and a stream of responses."""
+        return StreamStream(
+            self, "stream_stream", method, request_serializer, response_deserializer
+        )
+
+    def close(self) -> None:
+        """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
+        with self._lock:
+            real, self.current, self._closed = self.current, None, True
+        if real is not None and self.core.pid == getpid():
+            real.close()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _Multicallable(BoundMethod):
+    """A method of the service, bound to the real channel when it is first called."""
+
+    __slots__ = ("_channel", "_kind", "_owner", "_real")
+
+    def __init__(
+        self,
+        channel: Channel,
+        kind: str,
+        path: str,
+        serialize: Serializer | None,
+        deserialize: Deserializer | None,
+    ) -> None:
+        super().__init__(channel.core, path, serialize, deserialize)
+        self._channel = channel
+        self._kind = kind
+        self._owner: grpc.Channel | None = None
+        self._real: Any = None
+
+    def _bound(self) -> Any:
+        """The real multicallable, made anew after a fork."""
+        owner = self._owner
+        if owner is None or owner is not self._channel.current or self.core.pid != getpid():
+            self._owner = owner = self._channel.real()
+            self._real = getattr(owner, self._kind)(self.path)
+        return self._real
+
+    def _metadata(self, extra: Metadata | None) -> tuple[str, Metadata]:
+        credentials = self.core.credentials
+        pairs = credentials.cached()
+        return self.core.metadata(credentials.fetch() if pairs is None else pairs, extra)
+
+
+# One request, one response.
+class UnaryUnary(_Multicallable, _UnaryUnaryBase):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        *,
+        idempotent: bool | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Any:
+        return self.with_call(
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+            idempotent=idempotent,
+            raise_on_partial=raise_on_partial,
+        )[0]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        *,
+        idempotent: bool | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """The response, and the call it came from.
+
+        Args:
+            request: A message of the method's request type.
+            timeout: Seconds for all attempts together; None: the client's.
+            metadata: Further pairs, sent beside the client's own.
+            credentials: Call credentials of gRPC, beside the client's own.
+            wait_for_ready: Whether to wait, within the timeout, until a connection is there.
+            compression: Of the request.
+            idempotent: Whether the call may be sent twice; None: as the method is.
+            raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
+        """
+        core = self.core
+        timeout, deadline = core.deadline(timeout, streaming=False)
+        payload = self.serialize(request)
+        request_id, pairs = self._metadata(metadata)
+        options = (pairs, credentials, wait_for_ready, compression)
+        core.budget.earn()
+        try:
+            return self._attempt(payload, timeout, options, request_id, raise_on_partial)
+        except errors.ApiError as first:
+            error = first
+        retries = self.retries(idempotent, deadline)
+        while True:
+            time.sleep(retries.send(error))
+            remaining = deadline - time.monotonic()
+            try:
+                return self._attempt(payload, remaining, options, request_id, raise_on_partial)
+            except errors.ApiError as another:
+                error = another
+
+    def _attempt(
+        self,
+        payload: bytes,
+        timeout: float,
+        options: tuple[Any, ...],
+        request_id: str,
+        raise_on_partial: bool | None,
+    ) -> tuple[Any, Any]:
+        try:
+            encoded, call = self._bound().with_call(payload, timeout, *options)
+        except grpc.RpcError as error:
+            raise self.rpc_error(error, request_id) from error
+        response = self.deserialize(encoded)
+        if self.checked and response.status.code != SUCCESS:
+            failure = self.response_error(
+                response, request_id, call.trailing_metadata(), raise_on_partial
+            )
+            if failure is not None:
+                raise failure
+        return response, call
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Start the call and return a ``ResponseFuture`` at once. There is one attempt."""
+        timeout, _ = self.core.deadline(timeout, streaming=False)
+        payload = self.serialize(request)
+        request_id, pairs = self._metadata(metadata)
+        options = (pairs, credentials, wait_for_ready, compression)
+        return ResponseFuture(self, self._bound().future(payload, timeout, *options), request_id)
+
+
+# One request, a stream of responses.
+class UnaryStream(_Multicallable, _UnaryStreamBase):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        *,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Open the stream; the result is a ``ResponseStream``.
+
+        It is opened again after a failure only before its first response.
+        """
+        timeout, deadline = self.core.deadline(timeout, streaming=True)
+        payload = self.serialize(request)
+        request_id, pairs = self._metadata(metadata)
+        options = (pairs, credentials, wait_for_ready, compression)
+        self.core.budget.earn()
+
+        def start(timeout: float) -> Any:
+            return self._bound()(payload, timeout, *options)
+
+        return ResponseStream(
+            self, start(timeout), request_id, deadline, restart=start, idempotent=idempotent
+        )
+
+
+# A stream of requests, one response. Never repeated: the requests are gone.
+class StreamUnary(_Multicallable, _StreamUnaryBase):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        return self.with_call(
+            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+        )[0]
+
+    def with_call(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> tuple[Any, Any]:
+        """The response, and the call it came from."""
+        future = self.future(
+            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+        )
+        return future.result(), future
+
+    def future(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Start the call and return a ``ResponseFuture`` at once."""
+        timeout, _ = self.core.deadline(timeout, streaming=True)
+        requests = RequestStream(request_iterator, self.serialize)
+        request_id, pairs = self._metadata(metadata)
+        options = (pairs, credentials, wait_for_ready, compression)
+        call = self._bound().future(requests, timeout, *options)
+        requests.attach(call)
+        return ResponseFuture(self, call, request_id, requests)
+
+
+# A stream of requests, a stream of responses. Never repeated: the requests are gone.
+class StreamStream(_Multicallable, _StreamStreamBase):
+    __doc__ = DOCUMENTATION
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        timeout, deadline = self.core.deadline(timeout, streaming=True)
+        requests = RequestStream(request_iterator, self.serialize)
+        request_id, pairs = self._metadata(metadata)
+        options = (pairs, credentials, wait_for_ready, compression)
+        call = self._bound()(requests, timeout, *options)
+        requests.attach(call)
+        return ResponseStream(self, call, request_id, deadline, requests=requests)
+
+
+class RequestStream(Iterator[bytes]):
+    """Serialized requests out of the caller's iterable, consumed by gRPC's thread.
+
+    An error of the caller's iterable, or of serializing what it gave, cancels the call (a
+    half-closed stream would look complete to the server) and is raised to the caller.
+    """
+
+    def __init__(self, requests: Iterable[Any], serialize: Serializer) -> None:
+        self._requests = iter(requests)
+        self._serialize = serialize
+        self._call: Any = None
+        self._attached = threading.Event()
+        self.error: Exception | None = None
+
+    def attach(self, call: Any) -> None:
+        """Tell which call consumes this."""
+        self._call = call
+        self._attached.set()
+
+    def __next__(self) -> bytes:
+        try:
+            return self._serialize(next(self._requests))
+        except StopIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised to the caller from its own call
+            self.error = error
+            self._attached.wait()
+            self._call.cancel()
+            raise StopIteration from None
+
+
+class _CallInfo:
+    """What can be asked of a call, answered by the real one."""
+
+    _call: Any
+
+    def cancel(self) -> bool:
+        """Cancel the call; what waits for it ends with ``CancelledError``."""
+        return bool(self._call.cancel())
+
+    def is_active(self) -> bool:
+        """Whether the call is still running."""
+        return bool(self._call.is_active())
+
+    def time_remaining(self) -> float:
+        """Seconds until the deadline."""
+        return float(self._call.time_remaining())
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when the call ends; False when it has ended."""
+        return bool(self._call.add_callback(callback))
+
+    def initial_metadata(self) -> Any:
+        """Metadata that the server sent before the first response."""
+        return self._call.initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        """Metadata that the server sent with the status."""
+        return self._call.trailing_metadata()
+
+    def code(self) -> Any:
+        """The gRPC status code; waits for the end of the call."""
+        return self._call.code()
+
+    def details(self) -> Any:
+        """The gRPC status text; waits for the end of the call."""
+        return self._call.details()
+
+
+class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
+    """The responses of a stream. Drop it, ``cancel`` it or leave its ``with`` block to end it."""
+
+    def __init__(
+        self,
+        method: _Multicallable,
+        call: Any,
+        request_id: str,
+        deadline: float,
+        *,
+        requests: RequestStream | None = None,
+        restart: Callable[[float], Any] | None = None,
+        idempotent: bool | None = None,
+    ) -> None:
+        self._method = method
+        self._call = call
+        self.request_id = request_id
+        self._deadline = deadline
+        self._requests = requests
+        self._restart = restart
+        self._idempotent = idempotent
+        self._retries: Any = None
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                return self._receive()
+            except errors.ApiError as error:
+                if self._restart is None:
+                    raise
+                if self._retries is None:
+                    self._retries = self._method.retries(self._idempotent, self._deadline)
+                time.sleep(self._retries.send(error))
+                self._call.cancel()
+                self._call = self._restart(self._deadline - time.monotonic())
+
+    def _receive(self) -> Any:
+        try:
+            encoded = next(self._call)
+        except grpc.RpcError as error:
+            if self._requests is not None and self._requests.error is not None:
+                raise self._requests.error from None
+            raise self._method.rpc_error(error, self.request_id) from error
+        response = self._method.deserialize(encoded)
+        if self._method.checked and response.status.code != SUCCESS:
+            failure = self._method.response_error(response, self.request_id, None, None)
+            if failure is not None:
+                raise failure
+        self._restart = None  # what was delivered cannot be taken back
+        return response
+
+    def __enter__(self) -> ResponseStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.cancel()
+
+
+class ResponseFuture(_CallInfo, _FutureBase):
+    """The response of a call that runs by itself."""
+
+    def __init__(
+        self,
+        method: _Multicallable,
+        call: Any,
+        request_id: str,
+        requests: RequestStream | None = None,
+    ) -> None:
+        self._method = method
+        self._call = call
+        self.request_id = request_id
+        self._requests = requests
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The response.
+
+        Raises:
+            ApiError: The call failed.
+            grpc.FutureTimeoutError: It has not ended within ``timeout`` seconds.
+        """
+        failure = self.exception(timeout)
+        if failure is not None:
+            raise failure
+        return self._method.deserialize(self._call.result())
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """What ``result`` would raise, or None."""
+        try:
+            encoded = self._call.result(timeout)
+        except grpc.FutureCancelledError:
+            if self._requests is not None and self._requests.error is not None:
+                return self._requests.error
+            return self._method.cancelled(self.request_id)
+        except grpc.RpcError as error:
+            return self._method.rpc_error(error, self.request_id)
+        if not self._method.checked:
+            return None
+        response = self._method.deserialize(encoded)
+        return self._method.response_error(
+            response, self.request_id, self._call.trailing_metadata(), None
+        )
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        """The traceback of ``exception``, or None."""
+        failure = self.exception(timeout)
+        return None if failure is None else failure.__traceback__
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled here."""
+        return bool(self._call.cancelled())
+
+    def running(self) -> bool:
+        """Whether the call has not ended."""
+        return bool(self._call.running())
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return bool(self._call.done())
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Have ``fn`` called with this object when the call ends."""
+        self._call.add_done_callback(lambda _: fn(self))

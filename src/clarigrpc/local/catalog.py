@@ -1,0 +1,125 @@
+"""The models that a server has: those inside it, and those that its users made."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from clarigrpc import v2
+from clarigrpc.local.core import Scope, ServiceError, make_status
+from clarigrpc.local.runtime import Runtime
+from clarigrpc.local.store import Collection, Store
+
+MODEL_KIND = "model"
+VERSION_KIND = "model_version"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model with its versions, newest first, and what runs it.
+
+    ``runtime`` is None for models without a program here: created or uploaded ones.
+    """
+
+    model: v2.Model
+    versions: list[v2.ModelVersion] = field(default_factory=list)
+    runtime: Runtime | None = None
+
+    def version(self, version_id: str) -> v2.ModelVersion | None:
+        """The version of that id; the newest for an empty id, None where there is none."""
+        if not version_id:
+            return self.versions[0] if self.versions else None
+        found = [v for v in self.versions if v.id == version_id]
+        if not found:
+            raise ServiceError(
+                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                f"model {self.model.id!r} has no version {version_id!r}",
+            )
+        return found[0]
+
+    def described(self, version: v2.ModelVersion | None) -> v2.Model:
+        """The model with one of its versions in it."""
+        model = v2.Model()
+        model.CopyFrom(self.model)
+        model.version_count = len(self.versions)
+        if version is not None:
+            model.model_version.CopyFrom(version)
+        return model
+
+
+def builtin(scope: Scope, model: v2.Model, runtime: Runtime) -> Entry:
+    """An entry for a model inside the server; its one version is trained and keeps its id."""
+    model.user_id, model.app_id = scope.user_id, scope.app_id
+    version = v2.ModelVersion(
+        id=uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{scope}:{model.id}").hex,
+        status=make_status(v2.StatusCode.MODEL_TRAINED),
+        user_id=scope.user_id,
+        app_id=scope.app_id,
+    )
+    version.visibility.CopyFrom(model.visibility)
+    version.output_info.CopyFrom(model.model_version.output_info)
+    version.method_signatures.extend(model.model_version.method_signatures)
+    model.ClearField("model_version")
+    for stamp in (model.created_at, model.modified_at, version.created_at):
+        stamp.GetCurrentTime()
+    return Entry(model, [version], runtime)
+
+
+class Catalog:
+    """Finds models.
+
+    Args:
+        store: Where models that users made are kept.
+        entries: Models inside the server.
+    """
+
+    def __init__(self, store: Store, entries: Iterable[Entry]) -> None:
+        self._store = store
+        self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
+
+    def find(self, scope: Scope, model_id: str) -> Entry:
+        """The model of that id; ServiceError 21200 where there is none."""
+        entry = self._builtin.get((scope.user_id, scope.app_id, model_id))
+        if entry is not None:
+            return entry
+        row = self._store.get(models_in(scope), model_id)
+        if row is None:
+            raise ServiceError(
+                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                f"there is no model {model_id!r} in {scope.user_id}/{scope.app_id}",
+            )
+        return self._stored(scope, row.body)
+
+    def all(self, scope: Scope, app_ids: Iterable[str]) -> list[Entry]:
+        """Every model of the scope; ``app_ids`` are the apps that an empty app id means."""
+        apps = (scope.app_id,) if scope.app_id else tuple(app_ids)
+        found = [
+            entry
+            for (user_id, app_id, _), entry in self._builtin.items()
+            if user_id == scope.user_id and app_id in apps
+        ]
+        for app_id in apps:
+            inner = Scope(scope.user_id, app_id)
+            rows = self._store.page(models_in(inner), 0, -1)
+            found += [self._stored(inner, row.body) for row in rows]
+        return found
+
+    def is_builtin(self, scope: Scope, model_id: str) -> bool:
+        """Whether the model is inside the server and cannot be changed."""
+        return (scope.user_id, scope.app_id, model_id) in self._builtin
+
+    def _stored(self, scope: Scope, body: bytes) -> Entry:
+        model = v2.Model.FromString(body)
+        rows = self._store.page(versions_of(scope, model.id), 0, -1)
+        return Entry(model, [v2.ModelVersion.FromString(row.body) for row in rows])
+
+
+def models_in(scope: Scope) -> Collection:
+    """Where the models of an app are stored."""
+    return Collection(MODEL_KIND, scope.user_id, scope.app_id)
+
+
+def versions_of(scope: Scope, model_id: str) -> Collection:
+    """Where the versions of a model are stored."""
+    return Collection(VERSION_KIND, scope.user_id, scope.app_id, model_id)

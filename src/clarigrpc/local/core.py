@@ -1,0 +1,188 @@
+"""What every part of the local server shares: a call, its caller, errors, statuses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+
+from clarigrpc import errors, v2
+
+if TYPE_CHECKING:
+    from clarigrpc.local.auth import Caller, Credentials
+    from clarigrpc.local.catalog import Catalog
+    from clarigrpc.local.contents import UploadStore
+    from clarigrpc.local.faults import Faults
+    from clarigrpc.local.fetch import Fetcher
+    from clarigrpc.local.jobs import InputWorker
+    from clarigrpc.local.store import Store
+
+Code: TypeAlias = v2.StatusCode.ValueType
+
+MAX_ITEMS = 128
+"""Most inputs, or ids, that one request may carry."""
+
+DEFAULT_PER_PAGE = 128
+MAX_PER_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler may know of the call it serves.
+
+    Attributes:
+        method: Name of the method, ``PostInputs`` say.
+        metadata: Request metadata with lower-case keys.
+        is_active: False once the client has gone.
+        remaining: Seconds left until the client's deadline, None without one.
+        trailing: Filled by the service: what to send after the response (gRPC trailing
+            metadata, HTTP headers), such as ``retry-after`` in seconds.
+    """
+
+    method: str
+    metadata: Mapping[str, str]
+    is_active: Callable[[], bool]
+    remaining: Callable[[], float | None]
+    trailing: dict[str, str] = field(default_factory=dict)
+
+
+class ServiceError(Exception):
+    """A failure that becomes the V2 status of a response.
+
+    Args:
+        code: V2 status code.
+        details: What is wrong with this request, for the person who sent it.
+        description: Short text for the code; derived from the code's name by default.
+    """
+
+    def __init__(self, code: Code, details: str = "", description: str = "") -> None:
+        super().__init__(details or description or errors.code_name(code))
+        self.code = code
+        self.details = details
+        self.description = description or describe(code)
+
+    def status(self) -> v2.Status:
+        """This failure as a status message."""
+        return v2.Status(code=self.code, description=self.description, details=self.details)
+
+
+class CallAborted(Exception):
+    """The call ends without a response, as by a transport failure or an unknown method.
+
+    Args:
+        code: gRPC status that the call ends with.
+        details: Text of that status.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+def describe(code: Code) -> str:
+    """Short text for a status code."""
+    if code == v2.StatusCode.SUCCESS:
+        return "Ok"
+    return errors.code_name(code).replace("_", " ").capitalize()
+
+
+def make_status(code: Code, details: str = "") -> v2.Status:
+    """A status message with the code's own description."""
+    return v2.Status(code=code, description=describe(code), details=details)
+
+
+def overall(statuses: Iterable[v2.Status]) -> v2.Status:
+    """The status of a bulk call from those of its items: SUCCESS, MIXED_STATUS or FAILURE."""
+    good = bad = 0
+    for item in statuses:
+        if item.code in errors.PASSING:
+            good += 1
+        else:
+            bad += 1
+    if not bad:
+        return make_status(v2.StatusCode.SUCCESS)
+    if good:
+        return make_status(v2.StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
+    return make_status(v2.StatusCode.FAILURE, "all items failed; the status of each says why")
+
+
+def new_id() -> str:
+    """An id in the form that the service makes: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def page_bounds(page: int, per_page: int) -> tuple[int, int]:
+    """Offset and size of a page that is counted from 1; zeros mean the defaults."""
+    if per_page > MAX_PER_PAGE:
+        raise ServiceError(
+            v2.StatusCode.CONN_INVALID_REQUEST, f"per_page is {per_page}; at most {MAX_PER_PAGE}"
+        )
+    size = per_page or DEFAULT_PER_PAGE
+    return (max(page, 1) - 1) * size, size
+
+
+def refuse_other_fields(request: Any, known: Iterable[str]) -> None:
+    """Refuses a request with options that this server does not act on.
+
+    Ignoring a filter would answer a question that nobody asked.
+    """
+    names = set(known)
+    other = [f.name for f, _ in request.ListFields() if f.name not in names]
+    if other:
+        raise ServiceError(
+            v2.StatusCode.NOT_IMPLEMENTED, f"the local server has no {', '.join(other)} here"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The user and the app that a request works in. ``app_id`` is empty for all of a user's."""
+
+    user_id: str
+    app_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The parts of a running server that handlers work with."""
+
+    store: Store
+    credentials: Credentials
+    catalog: Catalog
+    worker: InputWorker
+    uploads: UploadStore
+    fetcher: Fetcher
+    faults: Faults
+    build_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One call being served."""
+
+    state: State
+    call: Call
+    caller: Caller
+
+    def scope(self, ids: v2.UserAppIDSet, *, all_apps: bool = False) -> Scope:
+        """User and app of a request; what it leaves empty is filled from the caller.
+
+        Args:
+            ids: The request's ``user_app_id``.
+            all_apps: A user id without an app id means all apps of that user.
+        """
+        return self.state.credentials.scope(self.caller, ids, all_apps=all_apps)
+
+    def writable(self, ids: v2.UserAppIDSet) -> Scope:
+        """Like ``scope``, and refuses an app that the caller may only read."""
+        scope = self.scope(ids)
+        if scope.user_id != self.caller.user_id:
+            raise ServiceError(
+                v2.StatusCode.CONN_INSUFFICIENT_SCOPES,
+                f"{self.caller.user_id} may not change {scope.user_id}/{scope.app_id}",
+            )
+        return scope

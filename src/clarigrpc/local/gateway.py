@@ -1,0 +1,439 @@
+"""The REST front of the local server: HTTP/JSON in, the same service code behind it.
+
+Addresses, names and JSON follow ``clarigrpc.transcoding``. What is decided here:
+
+* The HTTP status says what the V2 status in the body says (``HTTP_STATUSES``). A failure of HTTP
+  itself (no such path, a body that is not JSON) has a V2 status in the body too.
+* A call that the service aborts, where the gRPC front would end without a response, carries the
+  gRPC code in the header ``grpc-status`` beside a V2 status in the body.
+* A server stream is a line of JSON a message, ``application/x-ndjson``:
+  ``{"result": <message>}``, and ``{"error": {"code": <gRPC code>, "message": ...}}`` as the last
+  line where it breaks. The HTTP status is that of the first message.
+* Methods whose client streams cannot be served over HTTP/1.1 and answer 501.
+* Request headers are the call's metadata; ``grpc-timeout`` (``5S``, ``300m``) is its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+import uvicorn
+from google.protobuf.message import Message
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from clarigrpc import errors, methods, transcoding, v2
+from clarigrpc.errors import Kind
+from clarigrpc.local.core import Call, CallAborted, make_status
+from clarigrpc.transcoding import Binding, TranscodingError
+
+MAX_BODY_BYTES = 128 * 1024 * 1024
+WORKERS = 32
+
+# Messages of a stream that may wait for the client to read on.
+_STREAM_WINDOW = 16
+_JSON = "application/json"
+_NDJSON = "application/x-ndjson"
+# Long queries come in the request line; httpx sends URLs of up to 64 KiB.
+_MAX_HEAD_BYTES = 256 * 1024
+# Longer than clients keep idle connections, so that it is they who close them.
+_KEEP_ALIVE_SECONDS = 75
+
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+_log = logging.getLogger(__name__)
+
+HTTP_STATUSES = {
+    Kind.SUCCESS: 200,
+    Kind.PENDING: 200,
+    Kind.PARTIAL: 200,
+    Kind.FAILED: 400,
+    Kind.AUTHENTICATION: 401,
+    Kind.PERMISSION_DENIED: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.ALREADY_EXISTS: 409,
+    Kind.INVALID_ARGUMENT: 400,
+    Kind.RATE_LIMIT: 429,
+    Kind.QUOTA_EXCEEDED: 402,
+    Kind.NOT_READY: 503,
+    Kind.UNAVAILABLE: 503,
+    Kind.DEADLINE_EXCEEDED: 504,
+    Kind.CANCELLED: 499,
+    Kind.UNIMPLEMENTED: 501,
+    Kind.INTERNAL: 500,
+}
+"""HTTP status of a response by what its V2 status means."""
+
+# Codes for which HTTP has a word of its own. For ACCEPTED the service's definitions say 202.
+_HTTP_STATUSES_BY_CODE = {
+    v2.StatusCode.ACCEPTED: 202,
+    v2.StatusCode.CONN_METHOD_NOT_ALLOWED: 405,
+    v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED: 413,
+}
+
+_ABORT_CODES = {
+    Kind.CANCELLED: v2.StatusCode.RPC_CANCELED,
+    Kind.DEADLINE_EXCEEDED: v2.StatusCode.RPC_REQUEST_TIMEOUT,
+    Kind.INVALID_ARGUMENT: v2.StatusCode.CONN_INVALID_REQUEST,
+    Kind.RATE_LIMIT: v2.StatusCode.CONN_THROTTLED,
+    Kind.UNIMPLEMENTED: v2.StatusCode.NOT_IMPLEMENTED,
+    Kind.UNAVAILABLE: v2.StatusCode.RPC_SERVER_UNAVAILABLE,
+}
+
+
+class Backend(Protocol):
+    """What the gateway needs of the service."""
+
+    def implements(self, method: str) -> bool:
+        """Whether the method does anything here."""
+
+    def unary(self, method: str, request: Any, call: Call) -> Message:
+        """Serve a call with one response, which carries its V2 status."""
+
+    def server_stream(self, method: str, request: Any, call: Call) -> Iterator[Message]:
+        """Serve a call with many responses."""
+
+
+def http_status(code: int) -> int:
+    """The HTTP status of a response with this V2 status code."""
+    return _HTTP_STATUSES_BY_CODE.get(code, HTTP_STATUSES[errors.kind_of(code)])  # type: ignore[call-overload, no-any-return]
+
+
+def parse_timeout(text: str) -> float | None:
+    """Seconds of a ``grpc-timeout`` header; None where it is not well-formed."""
+    match = _TIMEOUT.fullmatch(text)
+    return int(match[1]) * _TIMEOUT_UNITS[match[2]] if match else None
+
+
+class _Reply(NamedTuple):
+    """A response; with an empty body, the head of a stream."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Refused(Exception):
+    """The request never reaches the service."""
+
+    def __init__(self, code: v2.StatusCode.ValueType, details: str, **headers: str) -> None:
+        super().__init__(details)
+        self.reply = _failure(code, details, headers)
+
+
+class _Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+def _reply(message: Any, headers: dict[str, str]) -> _Reply:
+    body = transcoding.dumps(transcoding.to_json(message))
+    return _Reply(http_status(message.status.code), _headers(headers, _JSON), body)
+
+
+def _failure(
+    code: v2.StatusCode.ValueType, details: str, headers: dict[str, str] | None = None
+) -> _Reply:
+    return _reply(v2.BaseResponse(status=make_status(code, details)), headers or {})
+
+
+def _headers(trailing: dict[str, str], content_type: str) -> dict[str, str]:
+    headers = {**trailing, "content-type": content_type}
+    wait = headers.get("retry-after")
+    if wait is not None:
+        # HTTP has whole seconds there; the service's own header takes any number.
+        headers["x-throttle-wait-seconds"] = wait
+        headers["retry-after"] = str(math.ceil(float(wait)))
+    return headers
+
+
+def _grpc_number(error: Exception) -> int:
+    code = error.code if isinstance(error, CallAborted) else grpc.StatusCode.INTERNAL
+    number: int = code.value[0]
+    return number
+
+
+def _explain(error: Exception, call: Call) -> _Reply:
+    """The response to a call that ended with an exception."""
+    if isinstance(error, _Refused):
+        return error.reply
+    if isinstance(error, CallAborted):
+        kind = errors.kind_of_grpc(error.code)
+        code = _ABORT_CODES.get(kind, v2.StatusCode.INTERNAL_UNCATEGORIZED)
+        headers = {**call.trailing, "grpc-status": str(_grpc_number(error))}
+        return _failure(code, error.details, headers)
+    _log.error("%s failed", call.method, exc_info=error)
+    return _failure(v2.StatusCode.INTERNAL_UNCATEGORIZED, "the local server failed; see its log")
+
+
+class Gateway:
+    """The ASGI application that answers every address of the service.
+
+    Args:
+        service: Serves the calls. Its methods block and run in ``executor``.
+        executor: Bounds how many calls run at once. A stream takes a worker until it ends.
+        max_body_bytes: Longest request body; a longer one is answered 413.
+        is_closing: True once running calls should come to an end.
+    """
+
+    def __init__(
+        self,
+        service: Backend,
+        executor: Executor,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        is_closing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._service = service
+        self._executor = executor
+        self._max_body_bytes = max_body_bytes
+        self._is_closing = is_closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope["raw_path"].decode("ascii")
+        try:
+            binding = _route(scope["method"], path)
+            body = await self._read(receive)
+        except _Refused as refused:
+            await _respond(refused.reply, scope, receive, send)
+            return
+        except _Disconnected:
+            return
+        query = scope["query_string"].decode("ascii")
+        gone = threading.Event()
+        call = self._call(binding.method, scope["headers"], gone)
+        serve = self._stream if methods.lookup(binding.method).response_streaming else self._unary
+        watcher = asyncio.create_task(_watch(receive, gone))
+        try:
+            await serve(
+                call, lambda: self._decode(binding, path, query, body), scope, receive, send
+            )
+        finally:
+            gone.set()
+            watcher.cancel()
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        more = True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise _Disconnected
+            body += event.get("body", b"")
+            more = event.get("more_body", False)
+            if len(body) > self._max_body_bytes:
+                raise _Refused(
+                    v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED,
+                    f"the body is longer than {self._max_body_bytes} bytes",
+                    connection="close",
+                )
+        return bytes(body)
+
+    def _call(self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event) -> Call:
+        metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        timeout = parse_timeout(metadata.get("grpc-timeout", ""))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return Call(
+            method=method,
+            metadata=metadata,
+            is_active=lambda: not (gone.is_set() or self._is_closing()),
+            remaining=lambda: None if deadline is None else deadline - time.monotonic(),
+        )
+
+    def _decode(self, binding: Binding, path: str, query: str, body: bytes) -> Message:
+        method = binding.method
+        if not self._service.implements(method):
+            raise CallAborted(
+                grpc.StatusCode.UNIMPLEMENTED, f"the local server does not have {method}"
+            )
+        if methods.lookup(method).request_streaming:
+            raise CallAborted(
+                grpc.StatusCode.UNIMPLEMENTED, f"{method} takes a stream of requests: use gRPC"
+            )
+        try:
+            return transcoding.decode_request(binding, path, query, body)
+        except TranscodingError as error:
+            raise _Refused(v2.StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
+
+    async def _unary(
+        self, call: Call, decode: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        def work() -> _Reply:
+            try:
+                response = self._service.unary(call.method, decode(), call)
+                return _reply(response, call.trailing)
+            except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
+                return _explain(error, call)
+
+        reply = await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await _respond(reply, scope, receive, send)
+
+    async def _stream(
+        self, call: Call, decode: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[_Reply | bytes | None] = asyncio.Queue()
+        permits = threading.Semaphore(_STREAM_WINDOW)
+
+        def put(item: _Reply | bytes | None) -> bool:
+            while not permits.acquire(timeout=0.1):
+                if not call.is_active():
+                    return False
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+            return True
+
+        # One worker runs the stream from end to end: a generator may hold what belongs to a thread.
+        running = loop.run_in_executor(self._executor, self._produce, call, decode, put)
+        head = await queue.get()
+        assert isinstance(head, _Reply)
+        permits.release()
+        if head.body:
+            await _respond(head, scope, receive, send)
+        else:
+            headers = [(name.encode(), value.encode()) for name, value in head.headers.items()]
+            await send({"type": "http.response.start", "status": head.status, "headers": headers})
+            while (line := await queue.get()) is not None:
+                permits.release()
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        await running
+
+    def _produce(
+        self,
+        call: Call,
+        decode: Callable[[], Message],
+        put: Callable[[_Reply | bytes | None], bool],
+    ) -> None:
+        head: _Reply | None = None
+        try:
+            for message in self._service.server_stream(call.method, decode(), call):
+                line = transcoding.dumps({"result": transcoding.to_json(message)}) + b"\n"
+                if head is None:
+                    status: Any = message
+                    head = _Reply(
+                        http_status(status.status.code), _headers(call.trailing, _NDJSON), b""
+                    )
+                    put(head)
+                if not (call.is_active() and put(line)):
+                    break
+        except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
+            reply = _explain(error, call)
+            if head is None:
+                head = reply
+                put(head)
+            else:
+                text = transcoding.loads(reply.body)["status"]["details"]
+                put(transcoding.dumps({"error": {"code": _grpc_number(error), "message": text}}))
+        if head is None:
+            put(_Reply(200, _headers(call.trailing, _NDJSON), b""))
+        put(None)
+
+
+def _route(verb: str, path: str) -> Binding:
+    router = transcoding.router()
+    binding = router.match(verb, path)
+    if binding is not None:
+        return binding
+    verbs = ", ".join(router.verbs(path))
+    if verbs:
+        raise _Refused(
+            v2.StatusCode.CONN_METHOD_NOT_ALLOWED, f"{path} takes {verbs}, not {verb}", allow=verbs
+        )
+    raise _Refused(v2.StatusCode.CONN_DOES_NOT_EXIST, f"there is no {path} in the API")
+
+
+async def _watch(receive: Receive, gone: threading.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+async def _respond(reply: _Reply, scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(reply.body, reply.status, reply.headers)(scope, receive, send)
+
+
+class RestFront:
+    """Serves the gateway over HTTP/1.1 from a thread of its own.
+
+    The socket is bound when the object is made, so ``base`` is known and another process that
+    has the port is an ``OSError`` at once.
+
+    Args:
+        service: What the gRPC front serves too. It is not closed here.
+        host: Address to listen on.
+        port: Port to listen on, 0 for any.
+        workers: Calls that run at the same time; further ones wait.
+        max_body_bytes: Longest request body.
+    """
+
+    def __init__(
+        self,
+        service: Backend,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        workers: int = WORKERS,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        self._socket_name: tuple[str, int] = self._socket.getsockname()[:2]
+        self._closing = threading.Event()
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-rest-worker")
+        gateway = Gateway(
+            service,
+            self._executor,
+            max_body_bytes=max_body_bytes,
+            is_closing=self._closing.is_set,
+        )
+        config = uvicorn.Config(
+            Starlette(routes=[Route("/{path:path}", gateway)]),
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="clarigrpc-rest", daemon=True
+        )
+
+    @property
+    def base(self) -> str:
+        """``http://host:port``."""
+        host, port = self._socket_name
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Begin to serve; requests that come before it has begun wait."""
+        self._thread.start()
+
+    def close(self, grace: float = 5.0) -> None:
+        """Stop: running calls have ``grace`` seconds. Calling it again does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._server.config.timeout_graceful_shutdown = math.ceil(grace)
+            self._server.should_exit = True
+            self._thread.join()
+        self._socket.close()
+        self._executor.shutdown()

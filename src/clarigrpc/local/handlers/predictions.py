@@ -1,0 +1,221 @@
+"""Predictions: all at once, generated piece by piece, and over a stream in both directions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.core import (
+    MAX_ITEMS,
+    Context,
+    ServiceError,
+    make_status,
+    new_id,
+    overall,
+)
+from clarigrpc.local.runtime import Options, Runtime
+
+_Code = v2.StatusCode
+_log = logging.getLogger(__name__)
+
+
+class _Target:
+    """The model version that a request names, ready to run."""
+
+    def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
+        scope = context.scope(request.user_app_id)
+        entry = context.state.catalog.find(scope, request.model_id)
+        version = entry.version(request.version_id)
+        if entry.runtime is None or version is None:
+            if version is None:
+                raise ServiceError(
+                    _Code.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
+                )
+            raise ServiceError(
+                _Code.NOT_IMPLEMENTED, "the local server keeps uploaded versions, it runs none"
+            )
+        context.state.faults.deploying(version.id)
+        self.runtime: Runtime = entry.runtime
+        self.options = Options(
+            fetcher=context.state.fetcher,
+            output_config=request.model.model_version.output_info.output_config,
+        )
+        # Ids alone: descriptions and parameters are for GetModel.
+        self.model = v2.Model(
+            id=entry.model.id,
+            user_id=entry.model.user_id,
+            app_id=entry.model.app_id,
+            model_version=v2.ModelVersion(id=version.id),
+        )
+
+
+def post_model_outputs(
+    context: Context, request: v2.PostModelOutputsRequest
+) -> v2.MultiOutputResponse:
+    target = _Target(context, request)
+    _check_inputs(request)
+    response = v2.MultiOutputResponse()
+    for item in request.inputs:
+        output = _named(response.outputs.add(), target, item)
+        _fill(context, output, partial(target.runtime.predict, item.data, target.options))
+    response.status.CopyFrom(overall(output.status for output in response.outputs))
+    return response
+
+
+def generate_model_outputs(
+    context: Context, request: v2.PostModelOutputsRequest
+) -> Iterator[v2.MultiOutputResponse]:
+    target = _Target(context, request)
+    _check_inputs(request)
+    yield from _generated(context, target, request)
+
+
+def stream_model_outputs(
+    context: Context, requests: Iterator[v2.PostModelOutputsRequest]
+) -> Iterator[v2.MultiOutputResponse]:
+    if context.state.faults.drain_first:
+        requests = iter(list(requests))
+    first = next(requests, None)
+    if first is None:
+        return
+    # The first request names the model, for all.
+    target = _Target(context, first)
+    _check_inputs(first)
+    if len(first.inputs) == 1 and target.runtime.is_duplex(first.inputs[0].data):
+        yield from _conversed(context, target, first, requests)
+        return
+    for request in chain([first], requests):
+        _check_inputs(request)
+        yield from _generated(context, target, request)
+
+
+def _generated(
+    context: Context, target: _Target, request: v2.PostModelOutputsRequest
+) -> Iterator[v2.MultiOutputResponse]:
+    """A response for every step that any input makes; those that are done stay empty."""
+    pieces = [target.runtime.generate(item.data, target.options) for item in request.inputs]
+    failures: dict[int, v2.Status] = {}
+    running = set(range(len(pieces)))
+    try:
+        while running and context.call.is_active():
+            response = v2.MultiOutputResponse()
+            news = False
+            for index, item in enumerate(request.inputs):
+                output = _named(response.outputs.add(), target, item)
+                if index not in running:
+                    output.status.CopyFrom(failures.get(index, make_status(_Code.SUCCESS)))
+                    continue
+                step = partial(next, pieces[index], None)
+                if _fill(context, output, step):
+                    news = True
+                    continue
+                running.discard(index)
+                if output.status.code != _Code.SUCCESS:
+                    failures[index] = output.status
+                    news = True
+            if news:
+                response.status.CopyFrom(overall(output.status for output in response.outputs))
+                yield response
+    finally:
+        # A client that stops early stops the model, too.
+        for piece in pieces:
+            _close(piece)
+
+
+def _conversed(
+    context: Context,
+    target: _Target,
+    first: v2.PostModelOutputsRequest,
+    requests: Iterator[v2.PostModelOutputsRequest],
+) -> Iterator[v2.MultiOutputResponse]:
+    newest = first.inputs[0]
+
+    def data() -> Iterator[v2.Data]:
+        nonlocal newest
+        yield newest.data
+        for request in requests:
+            _check_inputs(request, most=1)
+            newest = request.inputs[0]
+            yield newest.data
+
+    results = target.runtime.converse(data(), target.options)
+    try:
+        while context.call.is_active():
+            response = v2.MultiOutputResponse()
+            output = response.outputs.add()
+            going = _fill(context, output, partial(next, results, None))
+            if not going and output.status.code == _Code.SUCCESS:
+                return
+            _named(output, target, newest)
+            response.status.CopyFrom(overall([output.status]))
+            yield response
+            if not going:
+                return
+    finally:
+        _close(results)
+
+
+def _named(output: v2.Output, target: _Target, item: v2.Input) -> v2.Output:
+    """Says which model answered and which input it answered; the bytes are not echoed."""
+    output.id = new_id()
+    output.created_at.GetCurrentTime()
+    output.model.CopyFrom(target.model)
+    output.input.id = item.id or new_id()
+    for kind in ("image", "video", "audio", "text"):
+        url = getattr(item.data, kind).url
+        if url:
+            getattr(output.input.data, kind).url = url
+    return output
+
+
+def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None]) -> bool:
+    """Puts a result, or why there is none, into the output; True where there is data."""
+    data = None
+    try:
+        context.state.faults.fail_input(output.input.id, _Code.MODEL_PREDICTION_FAILED)
+        data = work()
+    except ServiceError as error:
+        output.status.CopyFrom(error.status())
+        return False
+    except Exception as error:  # noqa: BLE001
+        # A model may be anybody's function: what it raises is its input's failure.
+        _log.exception("model %s failed", output.model.id)
+        details = f"{type(error).__name__}: {error}"
+        output.status.CopyFrom(make_status(_Code.MODEL_PREDICTION_FAILED, details))
+        return False
+    output.status.CopyFrom(make_status(_Code.SUCCESS))
+    if data is None:
+        return False
+    output.data.CopyFrom(data)
+    return True
+
+
+def _close(pieces: Iterator[v2.Data]) -> None:
+    if isinstance(pieces, Generator):
+        pieces.close()
+
+
+def _check_inputs(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) -> None:
+    count = len(request.inputs)
+    if count == 0:
+        raise ServiceError(_Code.PREDICT_INVALID_REQUEST, "the request has no inputs")
+    if count > most:
+        raise ServiceError(
+            _Code.INPUT_INVALID_ARGUMENT,
+            f"{count} inputs; one request takes at most {most}",
+        )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {"PostModelOutputs": post_model_outputs}
+SERVER_STREAM: dict[str, Callable[[Context, Any], Iterator[Message]]] = {
+    "GenerateModelOutputs": generate_model_outputs
+}
+DUPLEX: dict[str, Callable[[Context, Any], Iterator[Message]]] = {
+    "StreamModelOutputs": stream_model_outputs
+}

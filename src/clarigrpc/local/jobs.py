@@ -1,0 +1,134 @@
+"""The background work on inputs: fetch, decode, delete."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from clarigrpc import v2
+from clarigrpc.local import media
+from clarigrpc.local.core import ServiceError, make_status
+from clarigrpc.local.faults import Faults
+from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.store import Store
+
+INPUT_KIND = "input"
+
+_BATCH = 64
+_PENDING = (v2.StatusCode.INPUT_PENDING, v2.StatusCode.INPUT_IN_PROGRESS)
+
+_log = logging.getLogger(__name__)
+
+
+class InputWorker:
+    """One thread that takes pending inputs to their final state and deletes doomed ones.
+
+    What is to be done stands in the store, not in a queue: a restart goes on where the last
+    process stopped, and any number of inputs may wait.
+
+    Args:
+        store: Where the inputs are.
+        fetcher: Downloads URLs.
+        faults: Which inputs were told to fail.
+        fetchers: Downloads at the same time.
+    """
+
+    def __init__(
+        self, store: Store, fetcher: Fetcher, faults: Faults, *, fetchers: int = 8
+    ) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._faults = faults
+        self._work = threading.Event()
+        self._closing = False
+        self._pool = ThreadPoolExecutor(fetchers, thread_name_prefix="clarigrpc-local-fetch")
+        self._thread = threading.Thread(
+            target=self._run, name="clarigrpc-local-inputs", daemon=True
+        )
+        self._work.set()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that there is something to do."""
+        self._work.set()
+
+    def close(self) -> None:
+        """Stops after what is in work."""
+        self._closing = True
+        self._work.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._pool.shutdown()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._work.wait()
+            self._work.clear()
+            try:
+                while not self._closing and (self._delete() or self._process()):
+                    pass
+            except Exception:  # noqa: BLE001
+                # The thread must outlive one bad row; the inputs stay pending.
+                _log.exception("work on inputs failed")
+
+    def _delete(self) -> bool:
+        return self._store.delete_doomed(_BATCH) > 0
+
+    def _process(self) -> bool:
+        rows = self._store.by_status(INPUT_KIND, _PENDING, _BATCH)
+        # Only downloads wait, so only they go to the pool.
+        looked = []
+        for seq, body in rows:
+            item = v2.Input.FromString(body)
+            if media.url_of(item.data):
+                looked.append((seq, self._pool.submit(self._look, seq, item)))
+            else:
+                looked.append((seq, _done(self._look(seq, item))))
+        results = [(seq, future.result()) for seq, future in looked]
+        with self._store.transaction():
+            for seq, seen in results:
+                self._finish(seq, seen)
+        return bool(rows)
+
+    def _look(self, seq: int, item: v2.Input) -> v2.Input:
+        """Gives the input its final status and what was found out about its content."""
+        try:
+            self._faults.fail_input(item.id, v2.StatusCode.INPUT_FAILED)
+            kind = media.kind_of(item.data)
+            content = self._store.content(seq)
+            if content is None:
+                content = media.content_of(item.data, self._fetcher)
+            media.inspect(content, kind, item.data)
+        except ServiceError as error:
+            # One code for every failure of processing; the details tell them apart.
+            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, str(error)))
+        except Exception:  # noqa: BLE001
+            _log.exception("processing of input %s failed", item.id)
+            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, "internal failure"))
+        else:
+            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_SUCCESS))
+        return item
+
+    def _finish(self, seq: int, seen: v2.Input) -> None:
+        row = self._store.by_seq(seq)
+        if row is None:  # deleted meanwhile
+            return
+        # A patch may have changed the input since it was read: only what was found out is new.
+        item = v2.Input.FromString(row.body)
+        item.status.CopyFrom(seen.status)
+        if item.data.HasField("image") and seen.data.image.HasField("image_info"):
+            item.data.image.image_info.CopyFrom(seen.data.image.image_info)
+        if item.data.HasField("text") and seen.data.text.HasField("text_info"):
+            item.data.text.text_info.CopyFrom(seen.data.text.text_info)
+        item.modified_at.GetCurrentTime()
+        self._store.update(seq, item.SerializeToString(), item.status.code)
+
+
+def _done(item: v2.Input) -> Future[v2.Input]:
+    future: Future[v2.Input] = Future()
+    future.set_result(item)
+    return future

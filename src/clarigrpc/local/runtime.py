@@ -1,0 +1,54 @@
+"""What a model of the local server is to the methods that predict with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clarigrpc import v2
+from clarigrpc.local.fetch import Fetcher
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a prediction may use besides its data.
+
+    Attributes:
+        fetcher: Downloads the URLs of inputs.
+        output_config: Limits on the outputs, from the request.
+    """
+
+    fetcher: Fetcher
+    output_config: v2.OutputConfig
+
+
+class Runtime(ABC):
+    """A model that can run. Each method raises ServiceError for the input that it fails on."""
+
+    @abstractmethod
+    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+        """The output for one input."""
+
+    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+        """The outputs for one input, piece by piece; by default the one of ``predict``."""
+        yield self.predict(data, options)
+
+    def is_duplex(self, data: v2.Data) -> bool:
+        """Whether this input opens a conversation: then ``converse`` takes the whole stream."""
+        return False
+
+    def converse(self, data: Iterator[v2.Data], options: Options) -> Iterator[v2.Data]:
+        """Outputs while inputs arrive, where each depends on those before."""
+        raise NotImplementedError
+
+
+def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[v2.Concept]:
+    """Applies max_concepts, min_value and select_concepts; concepts come best first."""
+    chosen = {name for c in config.select_concepts for name in (c.id, c.name) if name}
+    kept = [
+        c
+        for c in concepts
+        if c.value >= config.min_value and (not chosen or c.id in chosen or c.name in chosen)
+    ]
+    return kept[: config.max_concepts or None]

@@ -1,0 +1,319 @@
+"""The local server: its gRPC front, its REST front, and their life."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.auth import Credentials
+from clarigrpc.local.core import Call, CallAborted
+from clarigrpc.local.faults import Faults
+from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.service import Service
+from clarigrpc.v2._index import METHODS
+
+if TYPE_CHECKING:
+    from clarigrpc import AsyncClient, Client
+
+_SERVICE = "/clarifai.api.V2/"
+_MAX_MESSAGE = 132 << 20
+"""Bytes of the largest message either way: published clients send upload parts of 127 MB."""
+
+_log = logging.getLogger(__name__)
+
+
+class LocalServer:
+    """A V2 server in this process.
+
+    Args:
+        data_dir: Folder that keeps resources and credentials over a restart; None for a server
+            that forgets.
+        port: Port of the gRPC front; 0 takes a free one.
+        rest_port: Port of the REST front; 0 takes a free one, None has no such front.
+        host: Address to listen on. There is no TLS: keep to loopback.
+        models: Functions or classes of yours that become models of the default app, by id.
+        faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
+        workers: Threads that serve calls; a stream holds one while it is open.
+        pat, api_key, session_token: Credentials; by default the kept ones or new random ones.
+        user_id, app_id: The default user and its app.
+        build_seconds: How long an uploaded version is being built before it is ready.
+        allow_private_urls: Whether inputs may have URLs on private networks. This machine's
+            own addresses may be fetched when the server itself listens on loopback only.
+
+    Attributes:
+        base: Address of the gRPC front, as ``http://127.0.0.1:1234``.
+        rest_base: Address of the REST front, None without one.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        port: int = 0,
+        rest_port: int | None = None,
+        host: str = "127.0.0.1",
+        models: Mapping[str, Callable[..., Any] | type] | None = None,
+        faults: Faults | None = None,
+        workers: int = 64,
+        *,
+        pat: str | None = None,
+        api_key: str | None = None,
+        session_token: str | None = None,
+        user_id: str = "local-user",
+        app_id: str = "local-app",
+        build_seconds: float = 0.2,
+        allow_private_urls: bool = False,
+    ) -> None:
+        self.faults = faults or Faults()
+        self.host = host
+        self.base = ""
+        self.rest_base: str | None = None
+        self._data_dir = Path(data_dir) if data_dir is not None else None
+        if self._data_dir is not None:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._port = port
+        self._rest_port = rest_port
+        self._models = dict(models or {})
+        self._workers = workers
+        self._build_seconds = build_seconds
+        self._allow_private_urls = allow_private_urls
+        self._credentials = Credentials(
+            user_id,
+            app_id,
+            pat=pat,
+            api_key=api_key,
+            session_token=session_token,
+            path=self._data_dir / "credentials.json" if self._data_dir else None,
+        )
+        self._service: Service | None = None
+        self._grpc: grpc.Server | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._rest: Any = None
+
+    @property
+    def pat(self) -> str:
+        """Personal access token of the default user."""
+        return self._credentials.pat
+
+    @property
+    def api_key(self) -> str:
+        """API key of the default app."""
+        return self._credentials.api_key
+
+    @property
+    def session_token(self) -> str:
+        """Session token of the default user."""
+        return self._credentials.session_token
+
+    @property
+    def user_id(self) -> str:
+        """The default user."""
+        return self._credentials.user_id
+
+    @property
+    def app_id(self) -> str:
+        """The default app."""
+        return self._credentials.app_id
+
+    @property
+    def port(self) -> int:
+        """Port of the gRPC front."""
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of the gRPC front."""
+        return f"{self.host}:{self._port}"
+
+    def __repr__(self) -> str:
+        return f"LocalServer({self.base or 'not started'})"
+
+    def start(self) -> Self:
+        """Starts to serve; returns the server."""
+        if self._service is not None:
+            raise RuntimeError("the server is running")
+        loopback = self.host in ("127.0.0.1", "::1", "localhost")
+        self._service = Service(
+            self._credentials,
+            data_dir=self._data_dir,
+            faults=self.faults,
+            fetcher=Fetcher(
+                allow_loopback=loopback or self._allow_private_urls,
+                allow_private=self._allow_private_urls,
+            ),
+            build_seconds=self._build_seconds,
+        )
+        try:
+            self._start_fronts(self._service)
+        except BaseException:
+            self.close(grace=0)
+            raise
+        return self
+
+    def _start_fronts(self, service: Service) -> None:
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="clarigrpc-local")
+        self._grpc = grpc.server(
+            self._pool,
+            handlers=[_Front(service)],
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE),
+                ("grpc.max_send_message_length", _MAX_MESSAGE),
+                # A port in use is an error, not a second server on it.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        try:
+            self._port = self._grpc.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self.address}: {error}") from error
+        self._grpc.start()
+        self.base = f"http://{self.address}"
+        if self._rest_port is not None:
+            from clarigrpc.local.gateway import RestFront
+
+            self._rest = RestFront(service, self.host, self._rest_port)
+            self._rest.start()
+            self.rest_base = self._rest.base
+
+    def close(self, grace: float = 1.0) -> None:
+        """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""
+        if self._rest is not None:
+            self._rest.close()
+            self._rest = None
+        if self._grpc is not None:
+            self._grpc.stop(grace).wait()
+            self._grpc = None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def serve_until_signalled(self, grace: float = 5.0) -> None:
+        """Blocks until SIGTERM or SIGINT, then closes. For the main thread of a process."""
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            stop.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.close(grace)
+
+    def client(self, **settings: Any) -> Client:
+        """A client of this server with the default user's PAT; ``settings`` go to Client."""
+        from clarigrpc import Client
+
+        return Client(**self._client_settings(settings))
+
+    def async_client(self, **settings: Any) -> AsyncClient:
+        """Like ``client``, asynchronous."""
+        from clarigrpc import AsyncClient
+
+        return AsyncClient(**self._client_settings(settings))
+
+    def _client_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        defaults = {"user_id": self.user_id, "app_id": self.app_id}
+        if not {"pat", "api_key", "session_token", "auth"} & settings.keys():
+            defaults["pat"] = self.pat
+        rest = settings.get("transport") == "rest"
+        if rest and self.rest_base is None:
+            raise ValueError("start the server with rest_port=0 for transport='rest'")
+        defaults["base"] = self.rest_base if rest and self.rest_base else self.base
+        return defaults | settings
+
+
+class _Front(grpc.GenericRpcHandler):
+    """Binds every method of V2 to the service, with the serializers of its messages."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        path = handler_call_details.method
+        method = path.removeprefix(_SERVICE)
+        if method == path or method not in METHODS:
+            return None
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = self._handlers[method] = self._bind(method)
+        return handler
+
+    def _bind(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        request_name, _, many_requests, many_responses, *_ = METHODS[method]
+        codec = {
+            "request_deserializer": getattr(v2, request_name).FromString,
+            "response_serializer": _serialize,
+        }
+        service = self._service
+
+        def unary(request: Message, context: grpc.ServicerContext) -> Message:
+            call = _call(method, context)
+            try:
+                return service.unary(method, request, call)
+            except CallAborted as aborted:
+                context.abort(aborted.code, aborted.details)
+            finally:
+                _send_trailing(call, context)
+
+        def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
+            call = _call(method, context)
+            serve = service.duplex if many_requests else service.server_stream
+            try:
+                yield from serve(method, payload, call)
+            except CallAborted as aborted:
+                context.abort(aborted.code, aborted.details)
+            finally:
+                _send_trailing(call, context)
+
+        if not many_responses and not many_requests:
+            return grpc.unary_unary_rpc_method_handler(unary, **codec)
+        if many_requests and many_responses:
+            return grpc.stream_stream_rpc_method_handler(stream, **codec)
+        if many_responses:
+            return grpc.unary_stream_rpc_method_handler(stream, **codec)
+        raise AssertionError(f"V2 has no client-streaming method, but {method} is one")
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _call(method: str, context: grpc.ServicerContext) -> Call:
+    metadata = {
+        key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+    }
+    return Call(method, metadata, context.is_active, context.time_remaining)
+
+
+def _send_trailing(call: Call, context: grpc.ServicerContext) -> None:
+    if call.trailing:
+        context.set_trailing_metadata(tuple(call.trailing.items()))

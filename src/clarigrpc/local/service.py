@@ -1,0 +1,186 @@
+"""The service behind both fronts: who calls, which handler, what becomes of its failures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.auth import Credentials
+from clarigrpc.local.catalog import Catalog, Entry
+from clarigrpc.local.contents import UploadStore
+from clarigrpc.local.core import (
+    Call,
+    CallAborted,
+    Context,
+    ServiceError,
+    State,
+    make_status,
+    new_id,
+)
+from clarigrpc.local.faults import Faults
+from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.handlers import inputs, models, predictions, status_codes
+from clarigrpc.local.jobs import InputWorker
+from clarigrpc.local.models import public_models
+from clarigrpc.local.store import Store
+from clarigrpc.v2._index import METHODS
+
+__all__ = ["Call", "CallAborted", "Service", "ServiceError"]
+
+_UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
+    **inputs.UNARY,
+    **models.UNARY,
+    **predictions.UNARY,
+    **status_codes.UNARY,
+}
+_SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
+    **predictions.SERVER_STREAM,
+}
+_DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
+    **predictions.DUPLEX,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """Does what the methods say, for any front.
+
+    A response always carries a status: SUCCESS, MIXED_STATUS, or the failure. What cannot be
+    said in a response (an unknown method, a fault that was asked for) raises CallAborted.
+
+    Args:
+        credentials: The user and the secrets.
+        data_dir: Folder that keeps everything over a restart; None keeps nothing.
+        entries: Models besides the public ones.
+        faults: What to do wrong.
+        fetcher: Downloads URLs of inputs; the default refuses private addresses other than
+            loopback.
+        build_seconds: How long an uploaded version is being built.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        data_dir: Path | None = None,
+        entries: list[Entry] | None = None,
+        faults: Faults | None = None,
+        fetcher: Fetcher | None = None,
+        build_seconds: float = 0.2,
+    ) -> None:
+        self._scratch = None if data_dir else Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
+        folder = data_dir or self._scratch
+        assert folder is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None)
+        fetcher = fetcher or Fetcher()
+        faults = faults or Faults()
+        self.state = State(
+            store=store,
+            credentials=credentials,
+            catalog=Catalog(store, [*public_models(), *(entries or [])]),
+            worker=InputWorker(store, fetcher, faults),
+            uploads=UploadStore(store, folder / "uploads"),
+            fetcher=fetcher,
+            faults=faults,
+            build_seconds=build_seconds,
+        )
+        self.state.worker.start()
+
+    def close(self) -> None:
+        """Ends background work and closes the store. Calls in work must have ended."""
+        self.state.worker.close()
+        self.state.uploads.close()
+        self.state.fetcher.close()
+        self.state.store.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def implements(self, method: str) -> bool:
+        """Whether the server has this method of V2."""
+        return method in _UNARY or method in _SERVER_STREAM or method in _DUPLEX
+
+    def unary(self, method: str, request: Message, call: Call) -> Message:
+        """The response to one request.
+
+        Raises:
+            CallAborted: There is no response: the method is not implemented, or a fault.
+        """
+        handler = _UNARY.get(method) or _missing(method)
+        try:
+            return self._named(call, handler(self._context(call, request), request))
+        except Exception as error:  # noqa: BLE001 (all end in a status)
+            return self._failure(call, error)
+
+    def server_stream(self, method: str, request: Message, call: Call) -> Iterator[Message]:
+        """The responses to one request; a failure is the last of them.
+
+        Raises:
+            CallAborted: As for ``unary``, or in mid-stream as a fault.
+        """
+        handler = _SERVER_STREAM.get(method) or _missing(method)
+        return self._stream(handler, request, call, request)
+
+    def duplex(self, method: str, requests: Iterator[Message], call: Call) -> Iterator[Message]:
+        """Responses to a stream of requests, while it goes on; a failure is the last of them.
+
+        Raises:
+            CallAborted: As for ``server_stream``.
+        """
+        handler = _DUPLEX.get(method) or _missing(method)
+        return self._stream(handler, requests, call)
+
+    def _stream(
+        self,
+        handler: Callable[[Context, Any], Iterator[Message]],
+        payload: Any,
+        call: Call,
+        request: Message | None = None,
+    ) -> Iterator[Message]:
+        try:
+            responses = handler(self._context(call, request), payload)
+            for response in self.state.faults.cut(responses):
+                yield self._named(call, response)
+        except Exception as error:  # noqa: BLE001 (all end in a status)
+            yield self._failure(call, error)
+
+    def _context(self, call: Call, request: Message | None) -> Context:
+        self.state.faults.before(call, request)
+        caller = self.state.credentials.caller(call.method, call.metadata)
+        return Context(self.state, call, caller)
+
+    def _failure(self, call: Call, error: Exception) -> Message:
+        if isinstance(error, CallAborted):
+            raise error
+        if isinstance(error, ServiceError):
+            status = error.status()
+        elif not call.is_active():
+            # Reading the requests of a client that has gone fails; nobody hears the answer.
+            raise CallAborted(grpc.StatusCode.CANCELLED, "the client has gone") from error
+        else:
+            _log.error("%s failed", call.method, exc_info=error)
+            status = make_status(v2.StatusCode.INTERNAL_UNCATEGORIZED, "see the server's log")
+        response: Any = getattr(v2, METHODS[call.method][1])()
+        response.status.CopyFrom(status)
+        return self._named(call, response)
+
+    def _named(self, call: Call, response: Any) -> Message:
+        """Gives the response the id of its request, which the caller may prefix."""
+        prefix = call.metadata.get("x-clarifai-request-id-prefix", "")
+        response.status.req_id = f"{prefix}-{new_id()}" if prefix else new_id()
+        return response  # type: ignore[no-any-return]
+
+
+def _missing(method: str) -> Any:
+    raise CallAborted(
+        grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
+    )

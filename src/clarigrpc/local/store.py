@@ -1,0 +1,344 @@
+"""Where the local server keeps its resources: SQLite, in a file or in memory.
+
+A resource is a serialized protobuf message in a collection, with the few columns beside it that
+lists filter and sort by. All access goes through one connection under one lock: the work between
+two statements is small, and a writer never sees another writer's half.
+
+Durability: write-ahead log with synchronous=NORMAL. A commit is in the operating system's hands
+before the server acknowledges it, so SIGKILL loses nothing; only a power cut can lose the last
+commits, which a development server accepts in return for not waiting for the disk at each call.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS collections (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL, user_id TEXT NOT NULL, app_id TEXT NOT NULL, parent TEXT NOT NULL,
+    UNIQUE (kind, user_id, app_id, parent)
+);
+CREATE TABLE IF NOT EXISTS resources (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    key TEXT,
+    status INTEGER NOT NULL,
+    doomed INTEGER NOT NULL DEFAULT 0,
+    body BLOB NOT NULL,
+    UNIQUE (collection, id)
+);
+CREATE INDEX IF NOT EXISTS by_time ON resources (collection, seq);
+CREATE INDEX IF NOT EXISTS by_status ON resources (status, collection, seq);
+CREATE INDEX IF NOT EXISTS by_key ON resources (collection, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS to_delete ON resources (seq) WHERE doomed;
+CREATE TABLE IF NOT EXISTS contents (
+    seq INTEGER PRIMARY KEY REFERENCES resources (seq) ON DELETE CASCADE,
+    data BLOB NOT NULL
+);
+-- Places of deleted resources, so that a walk whose cursor was deleted goes on where it was.
+CREATE TABLE IF NOT EXISTS gone (
+    collection INTEGER NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (collection, id)
+) WITHOUT ROWID;
+"""
+
+
+class Collection(NamedTuple):
+    """Where resources of one kind live: under a user, an app and perhaps another resource."""
+
+    kind: str
+    user_id: str
+    app_id: str
+    parent: str = ""
+
+
+class Row(NamedTuple):
+    """A stored resource. ``seq`` grows with every insert and never changes."""
+
+    seq: int
+    id: str
+    status: int
+    body: bytes
+
+
+class DuplicateIdError(Exception):
+    """The collection has a resource of that id."""
+
+
+class Store:
+    """Resources in SQLite.
+
+    Args:
+        path: Database file; None keeps everything in memory.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._numbers: dict[Collection, int] = {}
+        # Autocommit, because transactions are begun and ended here.
+        self._db = sqlite3.connect(
+            path if path is not None else ":memory:", check_same_thread=False, isolation_level=None
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Closes the database; further use is an error."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside happens at once or not at all; may be nested."""
+        with self._lock:
+            if self._depth == 0:
+                self._db.execute("BEGIN IMMEDIATE")
+                known = len(self._numbers)
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._db.execute("ROLLBACK")
+                    if len(self._numbers) != known:
+                        self._numbers.clear()
+                raise
+            self._depth -= 1
+            if self._depth == 0:
+                self._db.execute("COMMIT")
+
+    def insert(
+        self,
+        where: Collection,
+        resource_id: str,
+        body: bytes,
+        *,
+        status: int = 0,
+        key: str | None = None,
+        content: bytes | None = None,
+    ) -> None:
+        """Adds a resource.
+
+        Args:
+            where: Its collection.
+            resource_id: Its id, unique there.
+            body: The serialized message.
+            status: Status code to filter by.
+            key: A second name to find it by, such as the URL of an input.
+            content: Bytes that belong to it and are read apart from the body.
+
+        Raises:
+            DuplicateIdError: The id is taken.
+        """
+        with self.transaction():
+            try:
+                cursor = self._db.execute(
+                    "INSERT INTO resources (collection, id, key, status, body)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (self._number(where), resource_id, key, status, body),
+                )
+            except sqlite3.IntegrityError:
+                raise DuplicateIdError(resource_id) from None
+            if content is not None:
+                self._db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
+
+    def get(self, where: Collection, resource_id: str) -> Row | None:
+        """The resource of that id, None where there is none."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT seq, id, status, body FROM resources WHERE collection = ? AND id = ?",
+                (self._number(where), resource_id),
+            ).fetchone()
+        return Row(*row) if row else None
+
+    def content(self, seq: int) -> bytes | None:
+        """The bytes that belong to a resource."""
+        with self._lock:
+            row = self._db.execute("SELECT data FROM contents WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None
+
+    def has_key(self, where: Collection, key: str) -> bool:
+        """Whether a resource of the collection has that second name."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT 1 FROM resources WHERE collection = ? AND key = ?",
+                (self._number(where), key),
+            ).fetchone()
+        return row is not None
+
+    def update(self, seq: int, body: bytes, status: int) -> None:
+        """Replaces the message and the status of a resource."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE resources SET body = ?, status = ? WHERE seq = ?", (body, status, seq)
+            )
+
+    def doom(self, where: Collection, ids: Sequence[str]) -> list[str]:
+        """Marks resources for deletion; returns the ids that are there."""
+        with self.transaction():
+            number = self._number(where)
+            return [
+                i
+                for i in ids
+                if self._db.execute(
+                    "UPDATE resources SET doomed = 1 WHERE collection = ? AND id = ?", (number, i)
+                ).rowcount
+            ]
+
+    def delete_doomed(self, limit: int) -> int:
+        """Deletes what is marked, at most ``limit`` resources; returns how many it were."""
+        with self.transaction():
+            rows = self._db.execute(
+                "SELECT seq FROM resources WHERE doomed LIMIT ?", (limit,)
+            ).fetchall()
+            for (seq,) in rows:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO gone SELECT collection, id, seq FROM resources"
+                    " WHERE seq = ?",
+                    (seq,),
+                )
+                self._db.execute("DELETE FROM resources WHERE seq = ?", (seq,))
+        return len(rows)
+
+    def delete(self, where: Collection, resource_id: str) -> bool:
+        """Deletes a resource at once; False where there is none."""
+        with self.transaction():
+            return bool(
+                self._db.execute(
+                    "DELETE FROM resources WHERE collection = ? AND id = ?",
+                    (self._number(where), resource_id),
+                ).rowcount
+            )
+
+    def page(
+        self,
+        where: Collection,
+        offset: int,
+        limit: int,
+        *,
+        newest_first: bool = True,
+        status: int | None = None,
+        ids: Sequence[str] = (),
+    ) -> list[Row]:
+        """A stretch of a collection in the order of adding.
+
+        Args:
+            where: The collection.
+            offset: Resources to skip.
+            limit: Most resources to return; -1 for all.
+            newest_first: Direction.
+            status: Only resources with this status.
+            ids: Only these; empty means all.
+        """
+        query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
+        with self._lock:
+            values: list[object] = [self._number(where)]
+            if status is not None:
+                query += " AND status = ?"
+                values.append(status)
+            if ids:
+                query += f" AND id IN ({', '.join('?' * len(ids))})"
+                values += ids
+            query += f" ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
+            rows = self._db.execute(query, (*values, limit, offset)).fetchall()
+        return [Row(*row) for row in rows]
+
+    def after(
+        self,
+        where: Collection,
+        last_id: str,
+        limit: int,
+        *,
+        by_id: bool = False,
+        descending: bool = False,
+    ) -> list[Row] | None:
+        """What follows a resource in a walk over the collection.
+
+        Args:
+            where: The collection.
+            last_id: Where the walk is, a deleted resource included; empty for the start.
+            limit: Most resources to return.
+            by_id: Order by id instead of the time of adding.
+            descending: Walk backwards.
+
+        Returns:
+            The next resources, none at the end; None when there never was a ``last_id``.
+        """
+        column, sign = ("id" if by_id else "seq"), ("<" if descending else ">")
+        query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
+        with self._lock:
+            number = self._number(where)
+            values: list[object] = [number]
+            if last_id:
+                query += f" AND {column} {sign} ?"
+                if by_id:
+                    values.append(last_id)
+                else:
+                    place = self._db.execute(
+                        "SELECT seq FROM resources WHERE collection = ?1 AND id = ?2 UNION ALL"
+                        " SELECT seq FROM gone WHERE collection = ?1 AND id = ?2",
+                        (number, last_id),
+                    ).fetchone()
+                    if place is None:
+                        return None
+                    values.append(place[0])
+            query += f" ORDER BY {column} {'DESC' if descending else 'ASC'} LIMIT ?"
+            rows = self._db.execute(query, (*values, limit)).fetchall()
+        return [Row(*row) for row in rows]
+
+    def by_status(self, kind: str, statuses: Iterable[int], limit: int) -> list[tuple[int, bytes]]:
+        """``(seq, body)`` of resources of a kind, in any app, that have one of the statuses."""
+        wanted = tuple(statuses)
+        marks = ", ".join("?" * len(wanted))
+        query = (
+            "SELECT r.seq, r.body FROM resources r JOIN collections c ON c.number = r.collection"
+            " WHERE r.status IN (%s) AND c.kind = ? ORDER BY r.seq LIMIT ?"
+        ).replace("%s", marks)
+        with self._lock:
+            return self._db.execute(query, (*wanted, kind, limit)).fetchall()
+
+    def by_seq(self, seq: int) -> Row | None:
+        """The resource at a place of the order of adding."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT seq, id, status, body FROM resources WHERE seq = ?", (seq,)
+            ).fetchone()
+        return Row(*row) if row else None
+
+    def count_by_status(self, where: Collection) -> dict[int, int]:
+        """How many resources of the collection have which status."""
+        with self._lock:
+            return dict(
+                self._db.execute(
+                    "SELECT status, count(*) FROM resources WHERE collection = ? GROUP BY status",
+                    (self._number(where),),
+                ).fetchall()
+            )
+
+    def _number(self, where: Collection) -> int:
+        number = self._numbers.get(where)
+        if number is None:
+            with self.transaction():
+                self._db.execute(
+                    "INSERT OR IGNORE INTO collections (kind, user_id, app_id, parent)"
+                    " VALUES (?, ?, ?, ?)",
+                    where,
+                )
+                (number,) = self._db.execute(
+                    "SELECT number FROM collections"
+                    " WHERE kind = ? AND user_id = ? AND app_id = ? AND parent = ?",
+                    where,
+                ).fetchone()
+                self._numbers[where] = number
+        return number

@@ -1,0 +1,197 @@
+"""User values -> inputs: ``image()``, ``video()``, ``audio()`` and ``text()``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from clarigrpc import v2
+from clarigrpc.errors import InvalidArgumentError
+
+
+@runtime_checkable
+class _PilImage(Protocol):
+    def save(self, fp: BinaryIO, format: str | None = None) -> None: ...
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+Concepts = Iterable[str | v2.Concept] | Mapping[str, float]
+
+
+def image(
+    source: Source | Any,
+    *,
+    id: str = "",
+    concepts: Concepts = (),
+    metadata: Mapping[str, Any] | None = None,
+    allow_duplicate_url: bool = False,
+) -> v2.Input:
+    """An input with an image.
+
+    Args:
+        source: A path, an ``http(s)://`` URL (fetched by the service), the bytes of an image
+            file, a binary file object, a PIL image or an array of shape (height, width[, 3 or 4])
+            and dtype uint8 (both sent as PNG; needs the extra ``image``).
+        id: Id of the input; the service makes one up when it is empty.
+        concepts: Ids of concepts that the image shows, or a mapping of id to value (0 or 1).
+        metadata: JSON-like values to be kept with the input.
+        allow_duplicate_url: Whether the same URL may be added a second time.
+
+    Raises:
+        FileNotFoundError: There is no file of this name.
+        InvalidArgumentError: The source is empty, or a URL of another scheme.
+        TypeError: The source is of none of these types.
+    """
+    result = _input(id, concepts, metadata)
+    target = result.data.image
+    if type(source).__module__.partition(".")[0] == "numpy":
+        source = _from_array(source)
+    if isinstance(source, _PilImage):
+        source = _png(source)
+    _fill(target, source, "image")
+    if allow_duplicate_url:
+        target.allow_duplicate_url = True
+    return result
+
+
+def video(
+    source: Source,
+    *,
+    id: str = "",
+    concepts: Concepts = (),
+    metadata: Mapping[str, Any] | None = None,
+    allow_duplicate_url: bool = False,
+) -> v2.Input:
+    """An input with a video: a path, a URL, bytes or a binary file object. As ``image``."""
+    result = _input(id, concepts, metadata)
+    _fill(result.data.video, source, "video")
+    if allow_duplicate_url:
+        result.data.video.allow_duplicate_url = True
+    return result
+
+
+def audio(
+    source: Source,
+    *,
+    id: str = "",
+    concepts: Concepts = (),
+    metadata: Mapping[str, Any] | None = None,
+    allow_duplicate_url: bool = False,
+) -> v2.Input:
+    """An input with audio: a path, a URL, bytes or a binary file object. As ``image``."""
+    result = _input(id, concepts, metadata)
+    _fill(result.data.audio, source, "audio")
+    if allow_duplicate_url:
+        result.data.audio.allow_duplicate_url = True
+    return result
+
+
+def text(
+    raw: str,
+    *,
+    id: str = "",
+    concepts: Concepts = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> v2.Input:
+    """An input with text, given as it is (a text is never taken for a path or a URL).
+
+    Raises:
+        TypeError: It is no string.
+    """
+    if not isinstance(raw, str):
+        raise TypeError(f"text() takes a string, not {type(raw).__name__}")
+    result = _input(id, concepts, metadata)
+    result.data.text.raw = raw
+    return result
+
+
+def as_input(value: Any) -> v2.Input:
+    """An input out of what predict methods accept: an ``Input``, or the source of an image.
+
+    Raises:
+        TypeError: The value is neither.
+    """
+    if isinstance(value, v2.Input):
+        return value
+    if isinstance(value, str):
+        raise TypeError(
+            "a string can be a path, a URL or a text: say image(...), video(...), audio(...) or "
+            "text(...)"
+        )
+    return image(value)
+
+
+def _input(id: str, concepts: Concepts, metadata: Mapping[str, Any] | None) -> v2.Input:
+    result = v2.Input(id=id)
+    pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
+    for concept, value in pairs:
+        if isinstance(concept, v2.Concept):
+            result.data.concepts.append(concept)
+        else:
+            result.data.concepts.add(id=concept, value=value)
+    if metadata:
+        result.data.metadata.update(dict(metadata))
+    return result
+
+
+def _fill(target: Any, source: Any, kind: str) -> None:
+    """Set ``url`` or ``base64`` of an image, video or audio message in place."""
+    if isinstance(source, str) and "://" in source:
+        scheme = source.partition("://")[0].lower()
+        if scheme not in ("http", "https"):
+            raise InvalidArgumentError(
+                f"{kind}({source!r}): the service fetches http:// and https:// URLs only; give a "
+                "path or bytes for anything else"
+            )
+        target.url = source
+        return
+    content = _content(source, kind)
+    if not content:
+        raise InvalidArgumentError(f"{kind}(): the source is empty")
+    target.base64 = content
+
+
+def _content(source: Any, kind: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return Path(source).read_bytes()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{kind}({os.fspath(source)!r}): there is no such file"
+            ) from None
+    if callable(getattr(source, "read", None)):
+        content = source.read()
+        if isinstance(content, bytes):
+            return content
+        raise TypeError(f"{kind}() needs a file opened in binary mode ('rb')")
+    raise TypeError(
+        f"{kind}() takes a path, a URL, bytes or a binary file, not {type(source).__name__}"
+    )
+
+
+def _png(picture: _PilImage) -> bytes:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _from_array(array: Any) -> Any:
+    if str(array.dtype) != "uint8" or array.ndim not in (2, 3) or array.size == 0:
+        raise InvalidArgumentError(
+            "image() takes arrays of shape (height, width) or (height, width, 3 or 4) and dtype "
+            f"uint8, not {array.shape} of {array.dtype}"
+        )
+    from PIL import Image
+
+    try:
+        return Image.fromarray(array)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"image(): an array of shape {array.shape}: {error}") from error

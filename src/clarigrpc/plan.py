@@ -1,0 +1,192 @@
+"""One logic, two colours: operations as plans that two drivers run.
+
+A plan is a generator that yields what has to be waited for (a ``Call``, a ``Sleep``) and returns
+its result. Written once, it is run by a blocking and by an awaiting driver::
+
+    def _get(self, input_id: str) -> Plan[v2.Input]:
+        response = yield from call("GetInput", v2.GetInputRequest(input_id=input_id))
+        return response.input
+
+    class Inputs(InputOperations):      get = blocking(InputOperations._get)
+    class AsyncInputs(InputOperations): get = awaiting(InputOperations._get)
+
+A plan that yields ``Item`` objects becomes an iterator instead (``iterating``, ``aiterating``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Send a request and wait for its response, which the plan is sent.
+
+    Attributes:
+        method: Name of a method with one request and one response.
+        request: Its request message, or the serialized form of one.
+        timeout: Seconds; None: the client's.
+        options: Further arguments of the multicallable (``idempotent=`` ...).
+    """
+
+    method: str
+    request: Any
+    timeout: float | None = None
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[T]):
+    """Hand a value to whoever iterates."""
+
+    value: T
+
+
+Plan = Generator[Call | Sleep, Any, T]
+ItemPlan = Generator[Call | Sleep | Item[T], Any, None]
+
+
+class Resource(Protocol):
+    """What a driver needs of the object whose method is a plan."""
+
+    def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
+        """The multicallable of a method; ``encoded``: for requests that are serialized."""
+
+
+def call(method: str, request: Any, *, timeout: float | None = None, **options: Any) -> Plan[Any]:
+    """Yield a ``Call`` and return its response."""
+    return (yield Call(method, request, timeout, options))
+
+
+def _invoke(resource: Resource, step: Call) -> Any:
+    multicallable = resource.unary(step.method, encoded=isinstance(step.request, bytes))
+    return multicallable(step.request, timeout=step.timeout, **(step.options or {}))
+
+
+def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
+    """The blocking driver."""
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Item):
+                yield step.value
+                step = next(steps)
+                continue
+            value = None
+            try:
+                if isinstance(step, Call):
+                    value = _invoke(resource, step)
+                else:
+                    time.sleep(step.seconds)
+            except Exception as error:  # noqa: BLE001 - the plan decides about it
+                step = steps.throw(error)
+            else:
+                step = steps.send(value)
+    except StopIteration:
+        return
+    finally:
+        steps.close()
+
+
+async def _adrive(resource: Resource, steps: ItemPlan[T]) -> AsyncIterator[T]:
+    """The awaiting driver."""
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Item):
+                yield step.value
+                step = next(steps)
+                continue
+            value = None
+            try:
+                if isinstance(step, Call):
+                    value = await _invoke(resource, step)
+                else:
+                    await asyncio.sleep(step.seconds)
+            except Exception as error:  # noqa: BLE001 - the plan decides about it
+                step = steps.throw(error)
+            else:
+                step = steps.send(value)
+    except StopIteration:
+        return
+    finally:
+        steps.close()
+
+
+def _with_result(plan: Plan[T]) -> ItemPlan[T]:
+    yield Item((yield from plan))
+
+
+def _documented(plan: Callable[..., Any], driven: Any, result: str) -> Any:
+    """``driven`` with the name (less its underscore), the text and the signature of ``plan``."""
+    functools.update_wrapper(driven, plan)
+    driven.__name__ = plan.__name__.removeprefix("_")
+    driven.__qualname__ = driven.__qualname__.replace(plan.__name__, driven.__name__)
+    signature = inspect.signature(plan)
+    inner = str(signature.return_annotation).partition("[")[2].removesuffix("]")
+    driven.__signature__ = signature.replace(return_annotation=result.format(inner))
+    return driven
+
+
+def blocking(
+    plan: Callable[Concatenate[Any, P], Plan[T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """The method that runs ``plan`` and blocks meanwhile."""
+
+    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        for result in _drive(self, _with_result(plan(self, *args, **kwargs))):
+            value = result
+        return value
+
+    return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
+
+
+def awaiting(
+    plan: Callable[Concatenate[Any, P], Plan[T]],
+) -> Callable[Concatenate[Any, P], Awaitable[T]]:
+    """The method that runs ``plan`` and awaits meanwhile."""
+
+    async def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        async for result in _adrive(self, _with_result(plan(self, *args, **kwargs))):
+            value = result
+        return value
+
+    return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
+
+
+def iterating(
+    plan: Callable[Concatenate[Any, P], ItemPlan[T]],
+) -> Callable[Concatenate[Any, P], Iterator[T]]:
+    """The method that runs ``plan`` as an iterator of its items."""
+
+    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return _drive(self, plan(self, *args, **kwargs))
+
+    return _documented(plan, driven, "Iterator[{}]")  # type: ignore[no-any-return]
+
+
+def aiterating(
+    plan: Callable[Concatenate[Any, P], ItemPlan[T]],
+) -> Callable[Concatenate[Any, P], AsyncIterator[T]]:
+    """The method that runs ``plan`` as an asynchronous iterator of its items."""
+
+    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return _adrive(self, plan(self, *args, **kwargs))
+
+    return _documented(plan, driven, "AsyncIterator[{}]")  # type: ignore[no-any-return]

@@ -1,0 +1,246 @@
+"""A model to predict with, and the models of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from clarigrpc import errors, v2
+from clarigrpc.media import as_input
+from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
+from clarigrpc.resources.base import Operations, Owner, chunks, pages
+from clarigrpc.wire import PredictEncoder
+
+PREDICT = "PostModelOutputs"
+
+
+class ModelOperations(Operations):
+    """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
+
+    def __init__(
+        self,
+        client: Owner,
+        model_id: str,
+        *,
+        user_id: str = "",
+        app_id: str = "",
+        version_id: str = "",
+        output_config: v2.OutputConfig | None = None,
+    ) -> None:
+        if not model_id or not isinstance(model_id, str):
+            raise errors.InvalidArgumentError("client.model() needs the id of a model")
+        super().__init__(client, user_id, app_id)
+        self.model_id = model_id
+        self.version_id = version_id
+        self.output_config = output_config
+        self._encoder: PredictEncoder | None = None
+        self._post = client.unary(PREDICT, encoded=True)
+
+    def __repr__(self) -> str:
+        version = f", version_id={self.version_id!r}" if self.version_id else ""
+        return f"{type(self).__name__}({self.model_id!r}{version})"
+
+    def _encode(self, inputs: Sequence[v2.Input]) -> bytes:
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = PredictEncoder(self._constant())
+        return encoder.encode(inputs)
+
+    def _constant(self) -> v2.PostModelOutputsRequest:
+        """The request without inputs."""
+        request = v2.PostModelOutputsRequest(model_id=self.model_id, version_id=self.version_id)
+        request.user_app_id.MergeFrom(self.user_app_id or self._client.user_app_id)
+        if self.output_config is not None:
+            request.model.model_version.output_info.output_config.CopyFrom(self.output_config)
+        return request
+
+    @staticmethod
+    def _single(response: Any) -> v2.Output:
+        if not response.outputs:
+            raise errors.InternalError("the service answered without an output", method=PREDICT)
+        output: v2.Output = response.outputs[0]
+        failure = errors.from_item(output.status, method=PREDICT, request_id=response.status.req_id)
+        if failure is not None:
+            raise failure
+        return output
+
+    def _predict_list(
+        self,
+        values: Sequence[Any],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[list[v2.Output]]:
+        if not values:
+            raise errors.InvalidArgumentError("predict() needs at least one input")
+        inputs = [as_input(value) for value in values]
+        merged = v2.MultiOutputResponse()
+        for chunk in chunks(inputs):
+            response = yield from call(
+                PREDICT, self._encode(chunk), timeout=timeout, raise_on_partial=False
+            )
+            merged.outputs.MergeFrom(response.outputs)
+            if merged.status.code in (0, v2.StatusCode.SUCCESS):
+                merged.status.CopyFrom(response.status)
+        failure = errors.from_response(
+            merged, method=PREDICT, request_id=merged.status.req_id, item_field="outputs"
+        )
+        if failure is not None and self._client.raises_on_partial(raise_on_partial):
+            raise failure
+        return list(merged.outputs)
+
+    def _get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
+        """The model, with its latest version or the one of this handle.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        request = v2.GetModelRequest(
+            user_app_id=self.user_app_id, model_id=self.model_id, version_id=self.version_id
+        )
+        return (yield from call("GetModel", request, timeout=timeout)).model
+
+    def _versions(
+        self,
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        timeout: float | None = None,
+    ) -> ItemPlan[v2.ModelVersion]:
+        """The versions of the model, newest first, fetched page by page; ``page``: that one."""
+        request = v2.ListModelVersionsRequest(user_app_id=self.user_app_id, model_id=self.model_id)
+        yield from pages(
+            "ListModelVersions",
+            request,
+            "model_versions",
+            page=page,
+            per_page=per_page,
+            timeout=timeout,
+        )
+
+
+class Model(ModelOperations):
+    """A model to predict with. Threads can share it."""
+
+    get = blocking(ModelOperations._get)
+    versions = iterating(ModelOperations._versions)
+    _predict_values = blocking(ModelOperations._predict_list)
+
+    @overload
+    def predict(
+        self,
+        value: list[Any] | tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> list[v2.Output]: ...
+
+    @overload
+    def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> v2.Output: ...
+
+    def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> Any:
+        """Predict one input, or a list of them (split into requests of 128).
+
+        Args:
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), bytes of an image,
+                or a list of these.
+            timeout: Seconds for each request; None: the client's.
+            raise_on_partial: For a list: whether failed inputs are an error
+                (``PartialFailureError``, with the good outputs in it) or stay among the outputs,
+                each with its status. None: as the client was told.
+
+        Returns:
+            The output, or the list of outputs in the order of the inputs.
+
+        Raises:
+            ApiError: The class of it that fits, see ``errors``.
+        """
+        if isinstance(value, (list, tuple)):
+            return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
+        payload = self._encode((as_input(value),))
+        return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
+
+
+class AsyncModel(ModelOperations):
+    """A model to predict with, on the client's event loop."""
+
+    get = awaiting(ModelOperations._get)
+    versions = aiterating(ModelOperations._versions)
+    _predict_values = awaiting(ModelOperations._predict_list)
+
+    @overload
+    async def predict(
+        self,
+        value: list[Any] | tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> list[v2.Output]: ...
+
+    @overload
+    async def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> v2.Output: ...
+
+    async def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> Any:
+        """As ``Model.predict``."""
+        if isinstance(value, (list, tuple)):
+            return await self._predict_values(
+                value, timeout=timeout, raise_on_partial=raise_on_partial
+            )
+        payload = self._encode((as_input(value),))
+        return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
+
+
+class ModelsOperations(Operations):
+    """The models of an app."""
+
+    def _list(
+        self,
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        name: str = "",
+        model_type_id: str = "",
+        timeout: float | None = None,
+    ) -> ItemPlan[v2.Model]:
+        """The models of the app, fetched page by page; with ``page`` that one only."""
+        request = v2.ListModelsRequest(
+            user_app_id=self.user_app_id, name=name, model_type_id=model_type_id
+        )
+        yield from pages(
+            "ListModels", request, "models", page=page, per_page=per_page, timeout=timeout
+        )
+
+    def _get(
+        self, model_id: str, *, version_id: str = "", timeout: float | None = None
+    ) -> Plan[v2.Model]:
+        """A model by its id.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        request = v2.GetModelRequest(
+            user_app_id=self.user_app_id, model_id=model_id, version_id=version_id
+        )
+        return (yield from call("GetModel", request, timeout=timeout)).model
+
+
+class Models(ModelsOperations):
+    """The models of an app."""
+
+    list = iterating(ModelsOperations._list)
+    get = blocking(ModelsOperations._get)
+
+
+class AsyncModels(ModelsOperations):
+    """The models of an app."""
+
+    list = aiterating(ModelsOperations._list)
+    get = awaiting(ModelsOperations._get)

@@ -1,0 +1,116 @@
+"""The published package ``clarifai-grpc`` in an environment of its own.
+
+It is never imported here: scripts of ``scripts/`` run in its interpreter and hand over bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+PEERS = ROOT / ".peers"
+REQUIREMENT = "clarifai-grpc==12.6.0"
+
+# Test data of the package itself, not part of the service's contract.
+IGNORED_FILES = {"proto/clarifai/api/utils/test_proto.proto"}
+
+
+def environment() -> Path:
+    """The interpreter of the environment, which is made when it is not there yet."""
+    PEERS.mkdir(exist_ok=True)
+    home = PEERS / "clarifai-grpc"
+    python = home / "bin" / "python"
+    # Written last, so that an interrupted installation is not taken for a finished one.
+    stamp = home / "requirement.txt"
+    with (PEERS / "clarifai-grpc.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.is_file() and stamp.read_text() == REQUIREMENT and python.exists():
+            return python
+        shutil.rmtree(home, ignore_errors=True)
+        _run([sys.executable, "-m", "venv", str(home)])
+        _run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT])
+        stamp.write_text(REQUIREMENT)
+    return python
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"the contract tests need {REQUIREMENT} from a package registry, and\n"
+            f"  {' '.join(command)}\nfailed:\n{done.stdout}{done.stderr}"
+        )
+
+
+def run_script(python: Path, name: str, *arguments: str, ours: bool = False) -> bytes:
+    """Run a script in the peer's environment, warnings as errors; with ``ours``, src is added."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src") if ours else ""}
+    done = subprocess.run(
+        [str(python), "-W", "error", str(SCRIPTS / name), *arguments],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def descriptors(python: Path) -> list[FileDescriptor]:
+    """The package's files, in a pool of their own in this process."""
+    files = FileDescriptorSet.FromString(run_script(python, "describe.py")).file
+    pool = DescriptorPool()
+    for file in files:
+        pool.AddSerializedFile(file.SerializeToString())
+    return [
+        pool.FindFileByName(file.name)
+        for file in files
+        if not file.name.startswith("google/") and file.name not in IGNORED_FILES
+    ]
+
+
+class Echo:
+    """A long-lived process that parses messages with the package's classes.
+
+    It answers with their deterministic serialization, without fields that it does not know.
+    """
+
+    def __init__(self, python: Path) -> None:
+        self._process = subprocess.Popen(
+            [str(python), str(SCRIPTS / "echo.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __call__(self, full_name: str, data: bytes) -> bytes:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        name = full_name.encode()
+        self._process.stdin.write(struct.pack("<II", len(name), len(data)) + name + data)
+        self._process.stdin.flush()
+        header = self._process.stdout.read(4)
+        if len(header) < 4:
+            raise RuntimeError(f"the peer died on a {full_name}: exit {self._process.wait()}")
+        return self._process.stdout.read(struct.unpack("<I", header)[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.communicate(timeout=10)

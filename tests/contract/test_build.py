@@ -1,0 +1,191 @@
+"""build_protos.py as a command and as build hook, on a copy of the project."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.contract.peer import ROOT
+
+# One of each kind that build_protos.py writes.
+GENERATED = (
+    "__init__.py",
+    "__init__.pyi",
+    "_index.py",
+    "_docs.py",
+    "inputs_pb2.py",
+    "inputs_pb2.pyi",
+    "resources_pb2.py",
+    "resources_pb2.pyi",
+    "service_pb2.py",
+    "service_pb2.pyi",
+    "service_pb2_grpc.py",
+    "service_pb2_grpc.pyi",
+)
+
+
+def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _succeed(project: Path, *arguments: str) -> str:
+    done = _run(project, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _check(project: Path) -> subprocess.CompletedProcess[str]:
+    return _run(project, "build_protos.py", "--check")
+
+
+def _copy_of_the_project(target: Path) -> Path:
+    """What a clone has: no generated files."""
+    for name in ("pyproject.toml", "README.md", "build_protos.py"):
+        target.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    shutil.copytree(ROOT / "protos", target / "protos")
+    generated = str(ROOT / "src" / "clarigrpc" / "v2")
+    shutil.copytree(
+        ROOT / "src",
+        target / "src",
+        ignore=lambda path, names: (
+            set(names) if path == generated else {n for n in names if n == "__pycache__"}
+        ),
+    )
+    return target
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = _copy_of_the_project(tmp_path_factory.mktemp("built") / "project")
+    _succeed(project, "build_protos.py")
+    return project
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an sdist, and a wheel that was built from the unpacked sdist."""
+    home = tmp_path_factory.mktemp("distributions")
+    project = _copy_of_the_project(home / "project")
+    dist = home / "dist"
+    _succeed(project, "-m", "hatchling", "build", "-t", "sdist", "-d", str(dist))
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(home / "unpacked", filter="data")
+    (unpacked,) = (home / "unpacked").iterdir()
+    _succeed(unpacked, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist))
+    return dist
+
+
+def test_a_fresh_build_is_up_to_date(built: Path) -> None:
+    done = _check(built)
+    assert (done.returncode, done.stdout) == (0, "up to date\n"), done.stderr
+
+
+def test_a_second_build_writes_nothing(built: Path) -> None:
+    def times() -> dict[str, int]:
+        return {p.name: p.stat().st_mtime_ns for p in (built / "src/clarigrpc/v2").iterdir()}
+
+    before = times()
+    assert _succeed(built, "build_protos.py") == "up to date\n"
+    assert times() == before
+
+
+def test_check_names_changed_missing_and_foreign_files(built: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(built, tmp_path / "project")
+    generated = project / "src" / "clarigrpc" / "v2"
+    changed = generated / "inputs_pb2.py"
+    changed.write_text(changed.read_text() + "\n")
+    (generated / "_docs.py").unlink()
+    (generated / "old_pb2.py").write_text("")
+    done = _check(project)
+    assert done.returncode == 1
+    assert done.stderr.endswith(": _docs.py, inputs_pb2.py, old_pb2.py\n")
+    # Nothing was written, so it says the same again; a build mends all three.
+    assert _check(project).stderr == done.stderr
+    _succeed(project, "build_protos.py")
+    assert _check(project).returncode == 0
+    assert not (generated / "old_pb2.py").exists()
+
+
+def test_check_sees_a_changed_proto(built: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(built, tmp_path / "project")
+    proto = project / "protos" / "clarigrpc" / "v2" / "matrix.proto"
+    proto.write_text(proto.read_text() + "\n// Added.\nmessage Added {}\n")
+    done = _check(project)
+    assert done.returncode == 1
+    for name in ("matrix_pb2.py", "matrix_pb2.pyi", "_index.py", "__init__.pyi"):
+        assert name in done.stderr
+
+
+def test_check_without_a_build_fails(tmp_path: Path) -> None:
+    project = _copy_of_the_project(tmp_path / "project")
+    done = _check(project)
+    assert done.returncode == 1
+    assert "service_pb2.py" in done.stderr
+
+
+def test_wheel_has_the_stubs(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {f"clarigrpc/v2/{name}" for name in GENERATED} <= names
+    assert "clarigrpc/py.typed" in names
+    assert not [name for name in names if name.endswith(".proto") or "__pycache__" in name]
+
+
+def test_wheel_has_every_generated_file(distributions: Path, built: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for path in (built / "src" / "clarigrpc" / "v2").iterdir():
+            assert archive.read(f"clarigrpc/v2/{path.name}") == path.read_bytes()
+
+
+def test_sdist_has_the_stubs_and_what_makes_them(distributions: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"src/clarigrpc/v2/{name}" for name in GENERATED} <= names
+    assert {
+        "src/clarigrpc/py.typed",
+        "build_protos.py",
+        "pyproject.toml",
+        "protos/clarigrpc/v2/service.proto",
+    } <= names
+
+
+def test_installed_wheel_imports_without_warnings(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import clarigrpc\n"
+        f"assert clarigrpc.__file__.startswith({str(tmp_path)!r}), clarigrpc.__file__\n"
+        "from clarigrpc import v2\n"
+        "print(len([getattr(v2, name) for name in v2.__all__]))\n"
+    )
+    assert int(_succeed(tmp_path, "-W", "error", "-c", script)) > 700
+
+
+def test_editable_install_makes_the_stubs(tmp_path: Path) -> None:
+    project = _copy_of_the_project(tmp_path / "project")
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    _succeed(project, "-c", f"import hatchling.build as b; b.build_editable({str(dist)!r})")
+    generated = {path.name for path in (project / "src" / "clarigrpc" / "v2").iterdir()}
+    assert set(GENERATED) <= generated
+    assert _check(project).returncode == 0

@@ -1,0 +1,102 @@
+"""Servers of the tests, and raw stubs to talk to them."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import PIL.Image
+import pytest
+
+from clarigrpc import v2
+from clarigrpc.local import LocalServer
+
+PUBLIC = v2.UserAppIDSet(user_id="clarifai", app_id="main")
+
+
+@dataclass
+class Raw:
+    """Calls a server through the generated stub, with the default user's PAT."""
+
+    server: LocalServer
+    stub: v2.V2Stub
+    secret: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Key {self.secret or self.server.pat}"),)
+
+    def __call__(self, method: str, request: Any, **options: Any) -> Any:
+        options.setdefault("metadata", self.metadata)
+        options.setdefault("timeout", 20)
+        return getattr(self.stub, method)(request, **options)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Raw]]:
+    """Starts servers with the given settings; they and their channels end with the test."""
+    opened: list[tuple[LocalServer, grpc.Channel]] = []
+
+    def start(**settings: Any) -> Raw:
+        server = LocalServer(**settings).start()
+        channel = grpc.insecure_channel(
+            server.address, options=[("grpc.max_receive_message_length", 64 << 20)]
+        )
+        opened.append((server, channel))
+        return Raw(server, v2.V2Stub(channel))
+
+    yield start
+    for server, channel in opened:
+        channel.close()
+        server.close(grace=0.2)
+
+
+@pytest.fixture
+def raw(serve: Callable[..., Raw]) -> Raw:
+    return serve()
+
+
+def png(*colors: str, size: int = 40, kind: str = "PNG") -> bytes:
+    """An image file with equal upright stripes of the colours."""
+    image = PIL.Image.new("RGB", (size * len(colors), size))
+    for index, color in enumerate(colors):
+        image.paste(color, (index * size, 0, (index + 1) * size, size))
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def predict_request(*images: bytes) -> v2.PostModelOutputsRequest:
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="color-recognition")
+    for image in images:
+        request.inputs.add().data.image.base64 = image
+    return request
+
+
+def settled(raw: Raw, input_id: str, seconds: float = 10.0) -> v2.Input:
+    """The input once it is no longer pending."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        response = raw("GetInput", v2.GetInputRequest(input_id=input_id))
+        if response.input.status.code not in (
+            v2.StatusCode.INPUT_PENDING,
+            v2.StatusCode.INPUT_IN_PROGRESS,
+        ):
+            return response.input
+        time.sleep(0.01)
+    raise AssertionError(f"input {input_id} is still pending")
+
+
+def gone(raw: Raw, input_id: str, seconds: float = 10.0) -> None:
+    """Waits until the input is deleted."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        code = raw("GetInput", v2.GetInputRequest(input_id=input_id)).status.code
+        if code == v2.StatusCode.INPUT_DOES_NOT_EXIST:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"input {input_id} is still there")

@@ -1,0 +1,174 @@
+"""Credentials, scopes, statuses, and the life of a server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from clarigrpc import v2
+from clarigrpc.local import LocalServer
+from clarigrpc.v2._index import METHODS
+
+from .conftest import PUBLIC, Raw, png, predict_request
+
+Code = v2.StatusCode
+
+
+def code_of(raw: Raw, authorization: str | None) -> int:
+    metadata = (("authorization", authorization),) if authorization else ()
+    return raw("GetInputCount", v2.GetInputCountRequest(), metadata=metadata).status.code
+
+
+def test_credentials(raw: Raw) -> None:
+    assert code_of(raw, f"Key {raw.server.pat}") == Code.SUCCESS
+    assert code_of(raw, f"Bearer {raw.server.pat}") == Code.SUCCESS
+    assert code_of(raw, f"Key {raw.server.api_key}") == Code.SUCCESS
+    assert code_of(raw, None) == Code.CONN_KEY_INVALID
+    assert code_of(raw, "Key") == Code.CONN_KEY_INVALID
+    assert code_of(raw, f"Basic {raw.server.pat}") == Code.CONN_KEY_INVALID
+    assert code_of(raw, "Key wrong") == Code.CONN_KEY_NOT_FOUND
+    session = raw(
+        "GetInputCount",
+        v2.GetInputCountRequest(),
+        metadata=(("x-clarifai-session-token", raw.server.session_token),),
+    )
+    assert session.status.code == Code.SUCCESS
+    wrong = raw(
+        "GetInputCount",
+        v2.GetInputCountRequest(),
+        metadata=(("x-clarifai-session-token", "wrong"),),
+    )
+    assert wrong.status.code == Code.CONN_KEY_INVALID
+
+
+def test_secrets_differ_between_servers_and_stay_out_of_texts(serve: Callable[..., Raw]) -> None:
+    one, two = serve(), serve()
+    assert one.server.pat != two.server.pat
+    assert one.server.pat not in repr(one.server)
+
+
+def test_methods_without_auth_need_none(raw: Raw) -> None:
+    response = raw("ListStatusCodes", v2.ListStatusCodesRequest(), metadata=())
+    assert response.status.code == Code.SUCCESS
+    assert {s.code for s in response.statuses} == {n for n in Code.values() if n}
+    one = raw("GetStatusCode", v2.GetStatusCodeRequest(status_code_id="21200"), metadata=())
+    assert (one.status.code, one.status.description) == (21200, "Model does not exist")
+    none = raw("GetStatusCode", v2.GetStatusCodeRequest(status_code_id="17"), metadata=())
+    assert none.status.code == Code.CONN_DOES_NOT_EXIST
+
+
+def test_me_and_empty_mean_the_caller(raw: Raw) -> None:
+    for ids in (
+        v2.UserAppIDSet(),
+        v2.UserAppIDSet(user_id="me"),
+        v2.UserAppIDSet(user_id="me", app_id=raw.server.app_id),
+        v2.UserAppIDSet(user_id=raw.server.user_id, app_id=raw.server.app_id),
+    ):
+        response = raw("GetInputCount", v2.GetInputCountRequest(user_app_id=ids))
+        assert response.status.code == Code.SUCCESS
+    strange = v2.GetInputCountRequest(user_app_id=v2.UserAppIDSet(user_id="x", app_id="y"))
+    assert raw("GetInputCount", strange).status.code == Code.CONN_DOES_NOT_EXIST
+
+
+def test_key_is_confined_to_its_app(raw: Raw) -> None:
+    key = Raw(raw.server, raw.stub, raw.server.api_key)
+    response = key("PostModelOutputs", predict_request(png("red")))
+    assert response.status.code == Code.CONN_INSUFFICIENT_SCOPES
+    own = predict_request(png("red"))
+    own.ClearField("user_app_id")
+    assert key("PostModelOutputs", own).status.code == Code.MODEL_DOES_NOT_EXIST
+
+
+def test_others_apps_are_read_only(raw: Raw) -> None:
+    request = v2.PostInputsRequest(user_app_id=PUBLIC)
+    request.inputs.add().data.text.raw = "x"
+    assert raw("PostInputs", request).status.code == Code.CONN_INSUFFICIENT_SCOPES
+
+
+def test_request_id_carries_the_prefix(raw: Raw) -> None:
+    metadata = (*raw.metadata, ("x-clarifai-request-id-prefix", "mine-7"))
+    response = raw("GetInputCount", v2.GetInputCountRequest(), metadata=metadata)
+    assert response.status.req_id.startswith("mine-7-")
+    assert raw("GetInputCount", v2.GetInputCountRequest()).status.req_id
+
+
+def test_methods_that_are_not_there_say_so(raw: Raw) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        raw("PostTrendingMetricsView", v2.PostTrendingMetricsViewRequest())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "PostTrendingMetricsView" in caught.value.details()
+
+
+def test_every_method_answers_or_is_unimplemented(raw: Raw) -> None:
+    """An empty request: never a crash, and never success from a method that is not there."""
+    for name, (request_name, _, many, streams, *_) in METHODS.items():
+        request = getattr(v2, request_name)()
+        try:
+            result = raw(name, iter([request]) if many else request)
+            responses = list(result) if streams else [result]
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED, name
+        else:
+            for response in responses:
+                assert response.status.code not in (0, Code.INTERNAL_UNCATEGORIZED), name
+
+
+def test_close_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    with LocalServer() as server, grpc.insecure_channel(server.address) as channel:
+        metadata = (("authorization", f"Key {server.pat}"),)
+        v2.V2Stub(channel).ListModels(v2.ListModelsRequest(), metadata=metadata)
+    left = [t for t in set(threading.enumerate()) - before if t.name.startswith("clarigrpc")]
+    assert left == []
+    server.close()  # a second time does nothing
+
+
+def test_a_server_can_start_again(tmp_path: Path) -> None:
+    server = LocalServer(tmp_path)
+    for _ in range(2):
+        with server:
+            assert server.base == f"http://127.0.0.1:{server.port}"
+
+
+def test_port_in_use_is_an_error(raw: Raw) -> None:
+    with pytest.raises(OSError, match="cannot listen"):
+        LocalServer(port=raw.server.port).start()
+
+
+def test_credentials_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    with LocalServer(tmp_path) as server:
+        pat = server.pat
+    with LocalServer(tmp_path) as server:
+        assert server.pat == pat
+    mode = stat.S_IMODE((tmp_path / "credentials.json").stat().st_mode)
+    assert mode == 0o600
+
+
+SCRIPT = """
+import sys
+from clarigrpc.local import LocalServer
+server = LocalServer(sys.argv[1]).start()
+print(server.base, flush=True)
+server.serve_until_signalled()
+print("closed", flush=True)
+"""
+
+
+def test_sigterm_closes_gracefully(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.stdout.readline() == "closed\n"
+        assert process.wait(10) == 0
