@@ -154,10 +154,10 @@ class _Multicallable(BoundMethod):
 
     def _bound(self) -> Any:
         """The real multicallable, made anew after a fork."""
-        owner = self._owner
-        if owner is None or owner is not self._channel.current or self.core.pid != getpid():
-            self._owner = owner = self._channel.real()
-            self._real = getattr(owner, self._kind)(self.path)
+        channel = self._channel
+        if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
+            self._owner = channel.real()
+            self._real = getattr(self._owner, self._kind)(self.path)
         return self._real
 
     def _metadata(self, extra: Metadata | None) -> tuple[str, Metadata]:

@@ -53,7 +53,8 @@ def _check(project: Path) -> subprocess.CompletedProcess[str]:
 
 def _copy_of_the_project(target: Path) -> Path:
     """What a clone has: no generated files."""
-    for name in ("pyproject.toml", "README.md", "build_protos.py"):
+    # With .gitignore, which hides the generated files from hatchling as it does in a clone.
+    for name in ("pyproject.toml", "README.md", "build_protos.py", ".gitignore"):
         target.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, target)
     shutil.copytree(ROOT / "protos", target / "protos")

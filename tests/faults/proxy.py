@@ -438,20 +438,20 @@ class _Link:
         self._close_when_drained = False
 
     async def run(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                relay = tasks.create_task(self._relay())
-                either: set[asyncio.Future[Any]] = {relay, self._ending}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                relay.cancel()
-            if self._ending.done() and self._ending.result() is _End.RST:
-                for end in self._sockets():
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                await asyncio.gather(*(_finish(end) for end in self._sockets()))
-        finally:
+        async with asyncio.TaskGroup() as tasks:
+            relay = tasks.create_task(self._relay())
+            either: set[asyncio.Future[Any]] = {relay, self._ending}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            relay.cancel()
+        if self._ending.done() and self._ending.result() is _End.RST:
             for end in self._sockets():
-                end.close()
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            await asyncio.gather(*(_finish(end) for end in self._sockets()))
+
+    def close(self) -> None:
+        for end in self._sockets():
+            end.close()
 
     def end(self, how: _End) -> None:
         if not self._ending.done():
@@ -783,16 +783,16 @@ class FaultProxy:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._sides = {direction: _Side() for direction in Direction}
-        try:
-            async with asyncio.TaskGroup() as self._tasks:
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
                 self._restore()
                 self._started.set_result(None)
                 await self._stop.wait()
+            finally:
+                self._stop_listening()  # first: a connection accepted now would never end
                 self._stop_chaos()
                 for task in self._links.values():
                     task.cancel()
-        finally:
-            self._stop_listening()
 
     def _call(self, function: Callable[[], T]) -> T:
         """Run a function in the proxy's thread; called from any other."""
@@ -829,7 +829,12 @@ class FaultProxy:
         self._connections += 1
         link = _Link(self, client)
         self._links[link] = task = self._tasks.create_task(link.run())
-        task.add_done_callback(lambda _: self._links.pop(link, None))
+        # Not in the task itself: one that is cancelled before its first step never runs.
+        task.add_done_callback(lambda _: self._forget(link))
+
+    def _forget(self, link: _Link) -> None:
+        link.close()
+        del self._links[link]
 
     def _count(self, side: _Side, size: int) -> None:
         side.bytes += size

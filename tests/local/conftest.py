@@ -81,7 +81,7 @@ def settled(raw: Raw, input_id: str, seconds: float = 10.0) -> v2.Input:
     """The input once it is no longer pending."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        response = raw("GetInput", v2.GetInputRequest(input_id=input_id))
+        response: v2.SingleInputResponse = raw("GetInput", v2.GetInputRequest(input_id=input_id))
         if response.input.status.code not in (
             v2.StatusCode.INPUT_PENDING,
             v2.StatusCode.INPUT_IN_PROGRESS,

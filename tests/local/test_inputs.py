@@ -216,9 +216,7 @@ def test_stream_is_stable_under_writes(raw: Raw) -> None:
 
 
 def patch(raw: Raw, action: str, change: dict[str, Any]) -> Any:
-    request = json_format.ParseDict(
-        {"inputs": [change], "action": action}, v2.PatchInputsRequest()
-    )
+    request = json_format.ParseDict({"inputs": [change], "action": action}, v2.PatchInputsRequest())
     return raw("PatchInputs", request)
 
 

@@ -81,7 +81,7 @@ def test_urls(raw: Raw, web: str) -> None:
 
 def test_requests_that_cannot_be(raw: Raw) -> None:
     def code(request: v2.PostModelOutputsRequest) -> int:
-        return raw("PostModelOutputs", request).status.code
+        return int(raw("PostModelOutputs", request).status.code)
 
     assert code(predict_request()) == Code.PREDICT_INVALID_REQUEST
     assert code(predict_request(*[b"x"] * 129)) == Code.INPUT_INVALID_ARGUMENT

@@ -25,7 +25,8 @@ Code = v2.StatusCode
 
 def code_of(raw: Raw, authorization: str | None) -> int:
     metadata = (("authorization", authorization),) if authorization else ()
-    return raw("GetInputCount", v2.GetInputCountRequest(), metadata=metadata).status.code
+    response = raw("GetInputCount", v2.GetInputCountRequest(), metadata=metadata)
+    return int(response.status.code)
 
 
 def test_credentials(raw: Raw) -> None:
@@ -105,7 +106,7 @@ def test_methods_that_are_not_there_say_so(raw: Raw) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         raw("PostTrendingMetricsView", v2.PostTrendingMetricsViewRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "PostTrendingMetricsView" in caught.value.details()
+    assert "PostTrendingMetricsView" in str(caught.value.details())
 
 
 def test_every_method_answers_or_is_unimplemented(raw: Raw) -> None:
@@ -116,10 +117,12 @@ def test_every_method_answers_or_is_unimplemented(raw: Raw) -> None:
             result = raw(name, iter([request]) if many else request)
             responses = list(result) if streams else [result]
         except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED, name
+            code = error.code()
         else:
+            code = grpc.StatusCode.OK
             for response in responses:
                 assert response.status.code not in (0, Code.INTERNAL_UNCATEGORIZED), name
+        assert code in (grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED), name
 
 
 def test_close_leaves_no_thread() -> None:

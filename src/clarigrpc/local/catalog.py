@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clarigrpc import v2
-from clarigrpc.local.core import Scope, ServiceError, make_status
+from clarigrpc.local.core import Scope, ServiceError, is_built, make_status
 from clarigrpc.local.runtime import Runtime
 from clarigrpc.local.store import Collection, Store
 
@@ -72,10 +72,12 @@ class Catalog:
     Args:
         store: Where models that users made are kept.
         entries: Models inside the server.
+        build_seconds: How long an uploaded version is being built.
     """
 
-    def __init__(self, store: Store, entries: Iterable[Entry]) -> None:
+    def __init__(self, store: Store, entries: Iterable[Entry], build_seconds: float) -> None:
         self._store = store
+        self._build_seconds = build_seconds
         self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
 
     def find(self, scope: Scope, model_id: str) -> Entry:
@@ -112,7 +114,15 @@ class Catalog:
     def _stored(self, scope: Scope, body: bytes) -> Entry:
         model = v2.Model.FromString(body)
         rows = self._store.page(versions_of(scope, model.id), 0, -1)
-        return Entry(model, [v2.ModelVersion.FromString(row.body) for row in rows])
+        return Entry(model, [self._version(row.body) for row in rows])
+
+    def _version(self, body: bytes) -> v2.ModelVersion:
+        version = v2.ModelVersion.FromString(body)
+        if version.status.code == v2.StatusCode.MODEL_BUILDING and is_built(
+            version.completed_at, self._build_seconds
+        ):
+            version.status.CopyFrom(make_status(v2.StatusCode.MODEL_TRAINED))
+        return version
 
 
 def models_in(scope: Scope) -> Collection:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from clarigrpc import errors, v2
 
@@ -113,6 +115,11 @@ def overall(statuses: Iterable[v2.Status]) -> v2.Status:
 def new_id() -> str:
     """An id in the form that the service makes: 32 hexadecimal digits."""
     return uuid.uuid4().hex
+
+
+def is_built(since: Timestamp, seconds: float) -> bool:
+    """Whether what began to be built at ``since`` is ready by now."""
+    return time.time() >= since.ToNanoseconds() / 1e9 + seconds
 
 
 def page_bounds(page: int, per_page: int) -> tuple[int, int]:

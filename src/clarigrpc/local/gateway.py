@@ -390,14 +390,18 @@ class RestFront:
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        # Connections inherit it. asyncio leaves it out for sockets made by create_server, and head
+        # and body of a response are two writes, of which the second would wait 40 ms.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket_name: tuple[str, int] = self._socket.getsockname()[:2]
-        self._closing = threading.Event()
+        self._closed = False
+        self._expired = threading.Event()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-rest-worker")
         gateway = Gateway(
             service,
             self._executor,
             max_body_bytes=max_body_bytes,
-            is_closing=self._closing.is_set,
+            is_closing=self._expired.is_set,
         )
         config = uvicorn.Config(
             Starlette(routes=[Route("/{path:path}", gateway)]),
@@ -428,12 +432,13 @@ class RestFront:
 
     def close(self, grace: float = 5.0) -> None:
         """Stop: running calls have ``grace`` seconds. Calling it again does nothing."""
-        if self._closing.is_set():
+        if self._closed:
             return
-        self._closing.set()
+        self._closed = True
         if self._thread.ident is not None:
             self._server.config.timeout_graceful_shutdown = math.ceil(grace)
             self._server.should_exit = True
             self._thread.join()
         self._socket.close()
+        self._expired.set()
         self._executor.shutdown()

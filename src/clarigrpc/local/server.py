@@ -210,8 +210,13 @@ class LocalServer:
     ) -> None:
         self.close()
 
-    def serve_until_signalled(self, grace: float = 5.0) -> None:
-        """Blocks until SIGTERM or SIGINT, then closes. For the main thread of a process."""
+    def serve_until_signalled(
+        self, grace: float = 5.0, *, ready: Callable[[], None] | None = None
+    ) -> None:
+        """Blocks until SIGTERM or SIGINT, then closes. For the main thread of a process.
+
+        ``ready`` is called once a signal would end it in this way.
+        """
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
@@ -219,6 +224,8 @@ class LocalServer:
 
         before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
+            if ready is not None:
+                ready()
             stop.wait()
         finally:
             for number, handler in before.items():

@@ -27,7 +27,15 @@ from clarigrpc.local.core import (
 )
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
-from clarigrpc.local.handlers import inputs, models, predictions, status_codes
+from clarigrpc.local.handlers import (
+    artifacts,
+    inputs,
+    models,
+    pipeline_steps,
+    predictions,
+    status_codes,
+    uploads,
+)
 from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.models import public_models
 from clarigrpc.local.store import Store
@@ -36,16 +44,20 @@ from clarigrpc.v2._index import METHODS
 __all__ = ["Call", "CallAborted", "Service", "ServiceError"]
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
+    **artifacts.UNARY,
     **inputs.UNARY,
     **models.UNARY,
+    **pipeline_steps.UNARY,
     **predictions.UNARY,
     **status_codes.UNARY,
+    **uploads.UNARY,
 }
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
 }
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
+    **uploads.DUPLEX,
 }
 
 _log = logging.getLogger(__name__)
@@ -87,9 +99,9 @@ class Service:
         self.state = State(
             store=store,
             credentials=credentials,
-            catalog=Catalog(store, [*public_models(), *(entries or [])]),
+            catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
             worker=InputWorker(store, fetcher, faults),
-            uploads=UploadStore(store, folder / "uploads"),
+            uploads=UploadStore(folder / "uploads"),
             fetcher=fetcher,
             faults=faults,
             build_seconds=build_seconds,

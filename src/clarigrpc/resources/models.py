@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from clarigrpc import errors, v2
+from clarigrpc.calls import SUCCESS
 from clarigrpc.media import as_input
 from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
@@ -56,12 +57,15 @@ class ModelOperations(Operations):
 
     @staticmethod
     def _single(response: Any) -> v2.Output:
-        if not response.outputs:
+        outputs = response.outputs
+        if not outputs:
             raise errors.InternalError("the service answered without an output", method=PREDICT)
-        output: v2.Output = response.outputs[0]
-        failure = errors.from_item(output.status, method=PREDICT, request_id=response.status.req_id)
-        if failure is not None:
-            raise failure
+        output: v2.Output = outputs[0]
+        status = output.status
+        if status.code != SUCCESS:
+            failure = errors.from_item(status, method=PREDICT, request_id=response.status.req_id)
+            if failure is not None:
+                raise failure
         return output
 
     def _predict_list(

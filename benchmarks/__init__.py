@@ -1,0 +1,1 @@
+"""Benchmarks: one module a question. Run ``python -m benchmarks [NAME ...]``."""

@@ -1,0 +1,139 @@
+"""What the wrapper costs: client CPU of a small predict over that of the raw generated stub.
+
+The raw stub is called with the same metadata (a credential, and a request id that is new every
+time, which defeats header compression) and timeout. A second raw stub on a channel of its
+own is the control: its ratio to the first is what the measurement cannot tell apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, interleave, pin, server
+from clarigrpc import AsyncClient, Client, text, v2
+from clarigrpc.transport import channel_options
+
+PAT = "benchmark-token-0000"
+IN_FLIGHT = 32
+
+
+def _request() -> v2.PostModelOutputsRequest:
+    return v2.PostModelOutputsRequest(
+        user_app_id=v2.UserAppIDSet(user_id="user", app_id="app"),
+        model_id="model",
+        inputs=[text("a short text")],
+    )
+
+
+def _raw_call(stub: Any, request: v2.PostModelOutputsRequest) -> Callable[[], Any]:
+    """What somebody who uses the raw stub writes."""
+    count = itertools.count(1)
+
+    def call() -> Any:
+        metadata = (
+            ("authorization", f"Key {PAT}"),
+            ("x-clarifai-request-id-prefix", f"0123456789ab-{next(count):x}"),
+        )
+        return stub.PostModelOutputs(request, timeout=60.0, metadata=metadata)
+
+    return call
+
+
+def run(full: bool) -> Report:
+    """Run the benchmark."""
+    pin(CLIENT_CORE)
+    report = Report("overhead")
+    rounds = 60 if full else 25
+    with server("canned") as address:
+        _add(report, "sync", _blocking(address, rounds, calls=400), "<= 1.05")
+        samples = _awaiting(address, rounds, calls=640)
+        _add(report, f"asyncio, {IN_FLIGHT} in flight", samples, "<= 1.10")
+    return report
+
+
+def _add(report: Report, colour: str, samples: dict[str, list[Sample]], goal: str) -> None:
+    raw = samples["raw stub"]
+    report.rows += [
+        compare(f"{colour}: client.v2", samples["client.v2"], raw, goal=goal),
+        compare(f"{colour}: model.predict", samples["model.predict"], raw),
+        compare(f"{colour}: control, raw stub again", samples["raw stub again"], raw),
+    ]
+
+
+def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
+    request, value = _request(), text("a short text")
+    with Client(base=f"http://{address}", pat=PAT, user_id="user", app_id="app") as client:
+        options = channel_options(client.settings)
+        model = client.model("model")
+
+        def repeated(call: Callable[[], Any]) -> Callable[[], int]:
+            def loop() -> int:
+                for _ in range(calls):
+                    call()
+                return calls
+
+            return loop
+
+        with (
+            grpc.insecure_channel(address, options) as first,
+            grpc.insecure_channel(address, options) as second,
+        ):
+            stubs = [v2.V2Stub(channel) for channel in (first, second)]
+            raw = [_raw_call(stub, request) for stub in stubs]
+            return interleave(
+                {
+                    "raw stub": repeated(raw[0]),
+                    "raw stub again": repeated(raw[1]),
+                    "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
+                    "model.predict": repeated(lambda: model.predict(value)),
+                },
+                rounds,
+            )
+
+
+def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
+    request, value = _request(), text("a short text")
+
+    async def open_all() -> tuple[AsyncClient, list[grpc.aio.Channel]]:
+        client = AsyncClient(base=f"http://{address}", pat=PAT, user_id="user", app_id="app")
+        options = channel_options(client.settings)
+        return client, [grpc.aio.insecure_channel(address, options) for _ in range(2)]
+
+    async def worker(call: Callable[[], Any]) -> None:
+        for _ in range(calls // IN_FLIGHT):
+            await call()
+
+    async def all_workers(call: Callable[[], Any]) -> None:
+        await asyncio.gather(*(worker(call) for _ in range(IN_FLIGHT)))
+
+    with asyncio.Runner() as runner:
+        client, channels = runner.run(open_all())
+        model = client.model("model")
+        stubs = [v2.V2Stub(channel) for channel in channels]
+
+        def repeated(call: Callable[[], Any]) -> Callable[[], int]:
+            def loop() -> int:
+                runner.run(all_workers(call))
+                return calls
+
+            return loop
+
+        raw = [_raw_call(stub, request) for stub in stubs]
+        samples = interleave(
+            {
+                "raw stub": repeated(raw[0]),
+                "raw stub again": repeated(raw[1]),
+                "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
+                "model.predict": repeated(lambda: model.predict(value)),
+            },
+            rounds,
+        )
+        runner.run(client.close())
+        for channel in channels:
+            runner.run(channel.close())
+    return samples

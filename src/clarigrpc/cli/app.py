@@ -1,0 +1,63 @@
+"""The group of commands, and what becomes of their failures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import clarigrpc
+from clarigrpc.cli.call import call
+from clarigrpc.cli.options import extra_for
+from clarigrpc.cli.predict import predict
+from clarigrpc.cli.serve import serve
+from clarigrpc.errors import ClarigrpcError
+
+INTERRUPTED = 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from the options, then the environment (CLARIFAI_PAT, CLARIFAI_USER_ID, "
+    "CLARIFAI_APP_ID, CLARIFAI_API_BASE), then ~/.config/clarifai/config.",
+)
+@click.version_option(clarigrpc.__version__, prog_name="clarigrpc")
+def app() -> None:
+    """Talk to the Clarifai V2 service over gRPC, or run a local one."""
+
+
+app.add_command(serve)
+app.add_command(predict)
+app.add_command(call)
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run the command line and return its exit code, see ``clarigrpc.cli.main``."""
+    try:
+        code = app.main(arguments, prog_name="clarigrpc", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _failed(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter's own flush at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        extra = extra_for(error.name)
+        if extra is None:
+            raise
+        return _failed(f"this needs {error.name}: pip install 'clarigrpc[{extra}]'")
+    except (ClarigrpcError, OSError) as error:
+        return _failed(str(error))
+    return code if isinstance(code, int) else 0
+
+
+def _failed(text: str) -> int:
+    click.echo(f"clarigrpc: {' '.join(text.split())}", err=True)
+    return 1

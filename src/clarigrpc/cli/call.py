@@ -1,0 +1,132 @@
+"""``clarigrpc call``: any method of the service with JSON in and out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from clarigrpc import methods
+from clarigrpc.cli.options import client_options, open_client
+from clarigrpc.descriptor_pool import POOL
+from clarigrpc.errors import PartialFailureError
+from clarigrpc.methods import Method
+
+_STDIN = 0
+
+
+def to_json(message: Message, *, indent: int | None = None) -> str:
+    """A message as proto3 JSON with the names of the protos; on one line without ``indent``."""
+    return json_format.MessageToJson(
+        message,
+        preserving_proto_field_name=True,
+        indent=indent,
+        ensure_ascii=False,
+        descriptor_pool=POOL,
+    )
+
+
+def _list_methods(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    for name in methods.names():
+        row = methods.lookup(name)
+        notes = [
+            note
+            for note, holds in (
+                ("requests are a stream", row.request_streaming),
+                ("responses are a stream", row.response_streaming),
+                ("deprecated", row.deprecated),
+            )
+            if holds
+        ]
+        click.echo(name + (f"  ({', '.join(notes)})" if notes else ""))
+    context.exit()
+
+
+@click.command(short_help="Call any method with JSON.")
+@click.argument("method")
+@click.argument("request", metavar="[JSON|@FILE|-]", default="{}")
+@client_options
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_methods,
+    help="List the methods and exit.",
+)
+def call(method: str, request: str, **settings: Any) -> None:
+    """Call METHOD, ListModels say, and print its response as JSON.
+
+    The request is proto3 JSON (names of fields as in the protos or in lowerCamelCase, bytes as
+    base64), given as it is, as @FILE, or on stdin with -; without one it is empty. user_app_id is
+    filled in from the settings.
+
+    A stream of responses is printed one a line as they come. Where the method takes a stream of
+    requests, each line of the JSON is one of them.
+    """
+    row = _row(method)
+    with ExitStack() as stack:
+        lines = _lines(request, stack)
+        # Before the client is made: a request that cannot be read needs no settings.
+        messages = _messages(row, lines) if row.request_streaming else None
+        message = None if row.request_streaming else _message(row, "".join(lines))
+        client = stack.enter_context(open_client(**settings))
+        invoke = getattr(client.v2, row.name)
+        if row.response_streaming:
+            for response in invoke(message if messages is None else messages):
+                click.echo(to_json(response))
+            return
+        try:
+            response = invoke(message if messages is None else messages)
+        except PartialFailureError as error:
+            click.echo(to_json(error.response, indent=2))
+            raise
+        click.echo(to_json(response, indent=2))
+
+
+def _row(name: str) -> Method:
+    try:
+        return methods.lookup(name)
+    except KeyError:
+        pass
+    known = {method.lower(): method for method in methods.names()}
+    near = [known[match] for match in difflib.get_close_matches(name.lower(), known)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; see clarigrpc call --list"
+    raise click.UsageError(f"the service has no method {name!r}{hint}")
+
+
+def _lines(request: str, stack: ExitStack) -> Iterable[str]:
+    """The lines of the request, read as they are asked for."""
+    if request == "-":
+        # Not sys.stdin: a thread that still waits for a line there would block the exit.
+        return stack.enter_context(open(_STDIN, encoding="utf-8", closefd=False))
+    if request.startswith("@"):
+        return stack.enter_context(Path(request[1:]).open(encoding="utf-8"))
+    return request.splitlines(keepends=True)
+
+
+def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
+    return (_message(row, line) for line in lines if line.strip())
+
+
+def _message(row: Method, text: str) -> Message:
+    """The request that a JSON text stands for."""
+    message: Message = row.request_class()()
+    try:
+        return json_format.ParseDict(json.loads(text), message, descriptor_pool=POOL)
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"the request is not JSON: {error}") from None
+    except json_format.ParseError as error:
+        raise click.UsageError(f"this is no {row.request_name}: {error}") from None
+    except (AttributeError, TypeError, ValueError):
+        # What protobuf raises for JSON that is no object.
+        raise click.UsageError(f"a {row.request_name} is a JSON object: {{...}}") from None

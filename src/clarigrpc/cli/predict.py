@@ -1,0 +1,75 @@
+"""``clarigrpc predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+import click
+
+from clarigrpc import image
+from clarigrpc.cli.call import to_json
+from clarigrpc.cli.options import client_options, open_client
+
+
+@click.command(short_help="Predict on images.")
+@click.argument("images", metavar="IMAGE_OR_URL...", nargs=-1, required=True)
+@click.option(
+    "--model",
+    required=True,
+    metavar="ID",
+    help="The model: its id (of --user-id and --app-id), or USER/APP/ID.",
+)
+@click.option("--version-id", metavar="ID", help="Its version.  [default: the latest]")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
+@client_options
+def predict(
+    images: tuple[str, ...],
+    model: str,
+    version_id: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Predict on images, given as files or as http(s) URLs that the service fetches.
+
+    Prints a table; colours are shown as such on a terminal. When some of the images fail, the
+    others are printed all the same, and the exit code is 1.
+
+    \b
+    Example:
+      clarigrpc predict cat.jpg --model clarifai/main/color-recognition
+    """
+    owner, app_id, model_id = _split(model)
+    inputs = [image(source) for source in images]
+    with open_client(**settings) as client:
+        chosen = client.model(model_id, user_id=owner, app_id=app_id, version_id=version_id)
+        outputs = chosen.predict(inputs, raise_on_partial=False)
+    from clarigrpc.cli.render import failure_of, outputs_table, terminal
+
+    if as_json:
+        for source, output in zip(images, outputs, strict=True):
+            line = {"source": source, "output": json.loads(to_json(output))}
+            click.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        names = [_name(source) for source in images]
+        terminal().print(outputs_table(zip(names, outputs, strict=True)))
+    failures = [failure for output in outputs if (failure := failure_of(output)) is not None]
+    if failures:
+        raise click.ClickException(
+            f"{len(failures)} of {len(outputs)} predictions failed; the first: {failures[0]}"
+        )
+
+
+def _split(model: str) -> tuple[str, str, str]:
+    """Owner, app and id; the first two are empty where only the id is given."""
+    parts = model.split("/")
+    if all(parts) and len(parts) == 3:
+        return parts[0], parts[1], parts[2]
+    if model and len(parts) == 1:
+        return "", "", model
+    raise click.BadParameter("give ID or USER/APP/ID", param_hint="--model")
+
+
+def _name(source: str) -> str:
+    return source if "://" in source else PurePath(source).name

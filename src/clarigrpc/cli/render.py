@@ -1,0 +1,77 @@
+"""Predictions as tables for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clarigrpc import errors, v2
+
+MOST_COLORS = 5
+MOST_CONCEPTS = 5
+_MOST_TEXT = 500
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def terminal() -> Console:
+    """Where tables are printed; without colours and 100 columns wide when it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=100)
+
+
+def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None = None) -> Table:
+    """A table with a row for each ``(name of the input, output)``.
+
+    It shows the largest colours with a swatch each, the likeliest concepts, and in a word or two
+    what else an output has.
+    """
+    rows = [(name, output, *_cells(output)) for name, output in results]
+    has_colors = any(colors for _, _, colors, _ in rows)
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("Input", overflow="fold")
+    if has_colors:
+        table.add_column("Colours", no_wrap=True)
+    table.add_column("Prediction")
+    for name, _, colors, prediction in rows:
+        table.add_row(name, *([colors] if has_colors else []), prediction)
+    return table
+
+
+def failure_of(output: v2.Output) -> errors.ApiError | None:
+    """The failure of a single output, None for a good one."""
+    return errors.from_item(
+        output.status, method="PostModelOutputs", request_id=output.status.req_id
+    )
+
+
+def _cells(output: v2.Output) -> tuple[Text, Text]:
+    failure = failure_of(output)
+    if failure is not None:
+        return Text(), Text(f"{failure.description}: {failure.details}".rstrip(": "), style="red")
+    data = output.data
+    lines = [_concept(concept) for concept in data.concepts[:MOST_CONCEPTS]]
+    if data.text.raw:
+        text = data.text.raw
+        lines.append(Text(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"))
+    lines += [Text(f"embedding of {e.num_dimensions} dimensions") for e in data.embeddings]
+    for what, items in (("regions", data.regions), ("frames", data.frames), ("parts", data.parts)):
+        if items:
+            lines.append(Text(f"{len(items)} {what}"))
+    colors = Text("\n").join(_color(color) for color in data.colors[:MOST_COLORS])
+    if not lines and not colors:
+        lines.append(Text("nothing", style="dim"))
+    return colors, Text("\n").join(lines)
+
+
+def _color(color: v2.Color) -> Text:
+    # The server's word is not trusted with the syntax of a style.
+    swatch = Text("    ", style=f"on {color.raw_hex}" if _HEX.fullmatch(color.raw_hex) else "")
+    return Text.assemble(swatch, f" {color.value:6.1%}  {color.raw_hex}  {color.w3c.name}")
+
+
+def _concept(concept: v2.Concept) -> Text:
+    return Text.assemble(f"{concept.value:.3f}  ", concept.name or concept.id)

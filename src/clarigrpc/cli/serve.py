@@ -1,0 +1,69 @@
+"""``clarigrpc serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Run a local V2 server.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port for gRPC.  [default: a free one]",
+)
+@click.option(
+    "--rest-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port for HTTP/JSON, 0 for a free one.  [default: gRPC only]",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder that keeps everything over a restart.  [default: in memory]",
+)
+@click.option(
+    "--pat",
+    metavar="TOKEN",
+    help="Access token of the default user.  [default: the one kept in --data, or a new one]",
+)
+def serve(host: str, port: int, rest_port: int | None, data: Path | None, pat: str | None) -> None:
+    """Run a local V2 server until Ctrl-C or SIGTERM.
+
+    When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, USER_ID and
+    APP_ID, then the same as exports that this command and other gRPC clients of the service
+    understand. Methods that it does not have answer UNIMPLEMENTED.
+    """
+    from clarigrpc.local import LocalServer
+
+    server = LocalServer(data_dir=data, host=host, port=port, rest_port=rest_port, pat=pat)
+
+    def ready() -> None:
+        facts = {
+            "GRPC_BASE": server.base,
+            **({"REST_BASE": server.rest_base} if server.rest_base else {}),
+            "PAT": server.pat,
+            "USER_ID": server.user_id,
+            "APP_ID": server.app_id,
+        }
+        exports = {
+            "CLARIFAI_GRPC_BASE": server.base,
+            "CLARIFAI_API_BASE": server.base,
+            "CLARIFAI_PAT": server.pat,
+            "CLARIFAI_USER_ID": server.user_id,
+            "CLARIFAI_APP_ID": server.app_id,
+        }
+        lines = [f"{name}={value}" for name, value in facts.items()]
+        lines += [f"export {name}={value}" for name, value in exports.items()]
+        # In one piece: a reader that sees a part of it may see the rest.
+        click.echo("\n".join(lines))
+        click.echo("clarigrpc: serving; Ctrl-C stops it", err=True)
+
+    with server:
+        server.serve_until_signalled(ready=ready)

@@ -1,0 +1,71 @@
+"""Fixtures for tests of the client: a scripted server, and clients of both colours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.both import Both, Colour
+from tests.scripted import ScriptedServer
+
+Connect = Callable[..., Both]
+PAT = "pat-of-the-tests-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the credentials of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith("CLARIFAI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("clarigrpc.config.CONFIG_PATH", "/nonexistent/clarifai/config")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory of the test's own; the config file is looked for in it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("clarigrpc.config.CONFIG_PATH", "~/.config/clarifai/config")
+    return tmp_path
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Which client is tested."""
+    found: Colour = request.param
+    return found
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    """A server that answers as the test says, and fails the test on anything else."""
+    with ScriptedServer() as server:
+        yield server
+        server.check()
+
+
+@pytest_asyncio.fixture
+async def connect(colour: Colour) -> AsyncIterator[Connect]:
+    """Makes clients of either colour; they are closed at the end."""
+    made: list[Both] = []
+
+    def make(base: str, **settings: Any) -> Both:
+        if not settings.keys() & {"pat", "api_key", "session_token", "oauth", "auth"}:
+            settings["pat"] = PAT
+        made.append(Both(colour, base=base, **settings))
+        return made[-1]
+
+    yield make
+    for both in made:
+        await both.close()
+
+
+@pytest_asyncio.fixture
+async def both(connect: Connect, scripted: ScriptedServer) -> Both:
+    """A client of either colour, connected to the scripted server."""
+    return connect(scripted.base, timeout=10, stream_timeout=20)

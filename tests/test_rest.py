@@ -1,0 +1,649 @@
+"""The REST channels: they behave like those of gRPC, blocking and awaiting alike."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from clarigrpc import methods, v2
+from clarigrpc.local import LocalServer
+from clarigrpc.local.gateway import RestFront
+from clarigrpc.rest import AsyncRestChannel, RestChannel
+from clarigrpc.v2.service_pb2_grpc import V2Stub
+from tests.backend import Backend, abort, outputs, respond
+
+GENERATE = v2.PostModelOutputsRequest(
+    user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"), model_id="m", inputs=[v2.Input(id="i")]
+)
+
+
+class Caller:
+    """Calls a method over one kind of channel and waits for the result."""
+
+    def __init__(self, base: str, **options: Any) -> None:
+        self.base = base
+        self.options = options
+
+    def unary(self, method: str, request: Any, **how: Any) -> Any:
+        raise NotImplementedError
+
+    def stream(self, method: str, request: Any, **how: Any) -> list[Any]:
+        raise NotImplementedError
+
+
+class Blocking(Caller):
+    def unary(self, method: str, request: Any, **how: Any) -> Any:
+        with RestChannel(self.base, **self.options) as channel:
+            return getattr(V2Stub(channel), method)(request, **how)
+
+    def stream(self, method: str, request: Any, **how: Any) -> list[Any]:
+        with RestChannel(self.base, **self.options) as channel:
+            return list(getattr(V2Stub(channel), method)(request, **how))
+
+
+class Awaiting(Caller):
+    def unary(self, method: str, request: Any, **how: Any) -> Any:
+        async def run() -> Any:
+            async with AsyncRestChannel(self.base, **self.options) as channel:
+                return await getattr(V2Stub(channel), method)(request, **how)
+
+        return asyncio.run(run())
+
+    def stream(self, method: str, request: Any, **how: Any) -> list[Any]:
+        async def run() -> list[Any]:
+            async with AsyncRestChannel(self.base, **self.options) as channel:
+                return [each async for each in getattr(V2Stub(channel), method)(request, **how)]
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Backend, RestFront]]:
+    backend = Backend()
+    front = RestFront(backend)
+    front.start()
+    yield backend, front
+    front.close()
+
+
+@pytest.fixture
+def backend(served: tuple[Backend, RestFront]) -> Backend:
+    served[0].reset()
+    return served[0]
+
+
+@pytest.fixture
+def front(backend: Backend, served: tuple[Backend, RestFront]) -> RestFront:
+    return served[1]
+
+
+@pytest.fixture(params=[Blocking, Awaiting])
+def caller(request: pytest.FixtureRequest, front: RestFront) -> Caller:
+    made: Caller = request.param(front.base)
+    return made
+
+
+def error_of(call: Callable[[], Any]) -> aio.AioRpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert isinstance(caught.value, aio.AioRpcError)
+    return caught.value
+
+
+@contextmanager
+def http_server(body: bytes, status: int = 200, pause: float = 0, **headers: str) -> Iterator[str]:
+    """A server that is not the service: it answers everything with the same bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key.replace("_", "-"), value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            for byte in body if pause else ():
+                try:
+                    self.wfile.write(bytes([byte]))
+                except OSError:
+                    return
+                time.sleep(pause)
+            if not pause:
+                self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_request_arrives_as_it_was(backend: Backend, caller: Caller) -> None:
+    request = v2.PostInputsRequest(
+        user_app_id=v2.UserAppIDSet(user_id="a/b", app_id="ü"),
+        inputs=[v2.Input(id="x", data=v2.Data(image=v2.Image(base64=bytes(range(256)))))],
+    )
+    backend.handlers["PostInputs"] = lambda request, call: v2.MultiInputResponse(
+        status=v2.Status(code=v2.StatusCode.SUCCESS), inputs=request.inputs
+    )
+    response = caller.unary("PostInputs", request)
+    assert backend.calls[0][0] == request
+    assert type(response) is v2.MultiInputResponse
+    assert response.inputs == request.inputs
+
+
+def test_metadata_and_timeout_become_headers(backend: Backend, caller: Caller) -> None:
+    metadata = (("authorization", "Key k"), ("x-clarifai-request-id-prefix", "p"), ("b-bin", b"\0"))
+    caller.unary("ListApps", v2.ListAppsRequest(), metadata=metadata, timeout=7)
+    call = backend.calls[0][1]
+    assert call.metadata["authorization"] == "Key k"
+    assert call.metadata["x-clarifai-request-id-prefix"] == "p"
+    assert call.metadata["b-bin"] == "AA"
+    assert call.metadata["grpc-timeout"] == "7000m"
+    remaining = call.remaining()
+    assert remaining is not None
+    assert remaining < 7
+
+
+def test_a_failure_with_a_v2_status_is_a_response(backend: Backend, caller: Caller) -> None:
+    missing = v2.StatusCode.MODEL_DOES_NOT_EXIST
+    backend.handlers["GetModel"] = respond("GetModel", missing)
+    response = caller.unary("GetModel", v2.GetModelRequest(model_id="m"))
+    assert response.status.code == missing
+
+
+def test_an_unknown_path_is_a_response_too(caller: Caller) -> None:
+    caller.base += "/elsewhere"
+    response = caller.unary("ListApps", v2.ListAppsRequest())
+    assert response.status.code == v2.StatusCode.CONN_DOES_NOT_EXIST
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED])
+def test_an_aborted_call_is_an_error(
+    backend: Backend, caller: Caller, code: grpc.StatusCode
+) -> None:
+    backend.handlers["ListApps"] = abort(code)
+    error = error_of(lambda: caller.unary("ListApps", v2.ListAppsRequest()))
+    assert error.code() is code
+    assert error.details() == "as told"
+    backend.handlers["GenerateModelOutputs"] = abort(code)
+    error = error_of(lambda: caller.stream("GenerateModelOutputs", GENERATE))
+    assert error.code() is code
+    assert error.details() == "as told"
+
+
+def test_a_method_that_is_missing(backend: Backend, caller: Caller) -> None:
+    backend.missing.add("ListApps")
+    error = error_of(lambda: caller.unary("ListApps", v2.ListAppsRequest()))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_how_long_to_wait_is_in_the_trailing_metadata(backend: Backend, front: RestFront) -> None:
+    throttled = v2.StatusCode.CONN_THROTTLED
+    backend.handlers["ListApps"] = respond("ListApps", throttled, retry_after="0.25")
+    with RestChannel(front.base) as channel:
+        response, call = V2Stub(channel).ListApps.with_call(v2.ListAppsRequest())
+    assert response.status.code == throttled
+    assert dict(call.trailing_metadata())["x-throttle-wait-seconds"] == "0.25"
+    assert "retry-after" not in dict(call.trailing_metadata())
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"<html>", 200, grpc.StatusCode.INTERNAL),
+        (b"[]", 200, grpc.StatusCode.INTERNAL),
+        (b'{"models": 1}', 200, grpc.StatusCode.INTERNAL),
+        (b"<html>", 401, grpc.StatusCode.UNAUTHENTICATED),
+        (b"{}", 403, grpc.StatusCode.PERMISSION_DENIED),
+        (b"not found", 404, grpc.StatusCode.UNIMPLEMENTED),
+        (b"<html>", 418, grpc.StatusCode.UNKNOWN),
+        (b"", 502, grpc.StatusCode.UNAVAILABLE),
+    ],
+)
+def test_answers_of_others(caller: Caller, body: bytes, status: int, code: grpc.StatusCode) -> None:
+    with http_server(body, status) as caller.base:
+        error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest()))
+        assert error.code() is code
+        if code is not grpc.StatusCode.INTERNAL:
+            assert f"HTTP {status}" in (error.details() or "")
+        error = error_of(lambda: caller.stream("GenerateModelOutputs", GENERATE))
+        assert error.code() is code
+
+
+def test_unknown_fields_of_a_newer_service_are_left_out(caller: Caller) -> None:
+    with http_server(b'{"status": {"code": 10000, "new": {}}, "newer": [1]}') as caller.base:
+        response = caller.unary("ListModels", v2.ListModelsRequest())
+    assert response == v2.MultiModelResponse(status=v2.Status(code=v2.StatusCode.SUCCESS))
+
+
+def test_compressed_answers(caller: Caller) -> None:
+    body = gzip.compress(b'{"status": {"code": "SUCCESS", "description": "Ok"}}')
+    with http_server(body, content_encoding="gzip") as caller.base:
+        assert caller.unary("ListModels", v2.ListModelsRequest()).status.description == "Ok"
+
+
+def test_nobody_listens(caller: Caller) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    caller.base = f"http://127.0.0.1:{port}"
+    for call in (
+        lambda: caller.unary("ListModels", v2.ListModelsRequest()),
+        lambda: caller.stream("GenerateModelOutputs", GENERATE),
+    ):
+        error = error_of(call)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "failed to connect to all addresses" in (error.details() or "")
+
+
+def test_a_name_that_does_not_exist(caller: Caller) -> None:
+    caller.base = "http://no-such-host.invalid"
+    error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest()))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "DNS resolution failed" in (error.details() or "")
+
+
+def test_tls_where_there_is_none(caller: Caller, front: RestFront) -> None:
+    caller.base = front.base.replace("http:", "https:")
+    error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=5))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "SSL" in (error.details() or "")
+
+
+def test_a_server_that_hangs_up(caller: Caller) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(100)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=5))
+        thread.join()
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_server_that_is_silent(caller: Caller) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for call in (
+            lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=0.2),
+            lambda: caller.stream("GenerateModelOutputs", GENERATE, timeout=0.2),
+        ):
+            started = time.monotonic()
+            assert error_of(call).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert 0.1 < time.monotonic() - started < 2
+
+
+def test_the_deadline_holds_for_the_whole_call(caller: Caller) -> None:
+    with http_server(b" " * 1000, pause=0.02) as caller.base:
+        for call in (
+            lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=0.3),
+            lambda: caller.stream("GenerateModelOutputs", GENERATE, timeout=0.3),
+        ):
+            started = time.monotonic()
+            assert error_of(call).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_no_time_left(backend: Backend, caller: Caller, timeout: float) -> None:
+    error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=timeout))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert backend.calls == []
+
+
+def test_a_response_that_is_too_long(backend: Backend, caller: Caller) -> None:
+    caller.options["max_response_bytes"] = 10_000
+    long = v2.MultiOutputResponse(outputs=[v2.Output(id="x" * 20_000)])
+    backend.handlers["PostModelOutputs"] = lambda request, call: long
+    backend.handlers["GenerateModelOutputs"] = lambda request, call: iter([long])
+    for call in (
+        lambda: caller.unary("PostModelOutputs", GENERATE),
+        lambda: caller.stream("GenerateModelOutputs", GENERATE),
+    ):
+        error = error_of(call)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in (error.details() or "")
+    # The limit is for a message, not for a stream of them.
+    backend.handlers["GenerateModelOutputs"] = lambda request, call: outputs(500)
+    assert len(caller.stream("GenerateModelOutputs", GENERATE)) == 500
+
+
+def test_requests_that_http_cannot_say(caller: Caller) -> None:
+    error = error_of(lambda: caller.unary("GetInput", v2.GetInputRequest()))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "input_id" in (error.details() or "")
+    long = v2.ListModelsRequest(query="x" * 100_000)
+    error = error_of(lambda: caller.unary("ListModels", long))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    newline = (("x-note", "a\r\nb: c"),)
+    error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), metadata=newline))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_call_credentials_are_refused(caller: Caller) -> None:
+    credentials = grpc.access_token_call_credentials("token")
+    request = v2.ListModelsRequest()
+    error = error_of(lambda: caller.unary("ListModels", request, credentials=credentials))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in methods.names() if methods.lookup(name).request_streaming]
+)
+def test_client_streams_are_refused(caller: Caller, method: str) -> None:
+    request = methods.lookup(method).request_class()()
+    error = error_of(lambda: caller.stream(method, iter([request])))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "use gRPC" in (error.details() or "")
+
+
+def test_streams(backend: Backend, caller: Caller) -> None:
+    backend.handlers["GenerateModelOutputs"] = lambda request, call: outputs(200)
+    responses = caller.stream("GenerateModelOutputs", GENERATE, timeout=20)
+    assert responses == list(outputs(200))
+    assert backend.calls[0][0] == GENERATE
+    backend.handlers["GenerateModelOutputs"] = lambda request, call: iter(())
+    assert caller.stream("GenerateModelOutputs", GENERATE) == []
+
+
+def test_a_stream_that_begins_with_a_failure(backend: Backend, caller: Caller) -> None:
+    failure = respond("GenerateModelOutputs", v2.StatusCode.MODEL_DOES_NOT_EXIST)
+    backend.handlers["GenerateModelOutputs"] = lambda request, call: iter([failure(request, call)])
+    (response,) = caller.stream("GenerateModelOutputs", GENERATE)
+    assert response.status.code == v2.StatusCode.MODEL_DOES_NOT_EXIST
+
+
+def test_a_stream_that_breaks(backend: Backend, front: RestFront) -> None:
+    def broken(request: Any, call: Any) -> Iterator[Any]:
+        yield from outputs(2)
+        abort(grpc.StatusCode.UNAVAILABLE)(request, call)
+
+    backend.handlers["GenerateModelOutputs"] = broken
+    with RestChannel(front.base) as channel:
+        stream: Any = V2Stub(channel).GenerateModelOutputs(GENERATE)
+        assert [next(stream), next(stream)] == list(outputs(2))
+        for _ in range(2):
+            assert error_of(lambda: next(stream)).code() is grpc.StatusCode.UNAVAILABLE
+        assert stream.code() is grpc.StatusCode.UNAVAILABLE
+        assert stream.details() == "as told"
+        assert not stream.is_active()
+
+
+def test_a_connection_cut_in_the_middle_of_a_stream(caller: Caller) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def cut() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(head + b"\r\n\r\n" + b'd\r\n{"result":{}}\r\n')
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        error = error_of(lambda: caller.stream("GenerateModelOutputs", GENERATE, timeout=5))
+        thread.join()
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def endless(request: Any, call: Any) -> Iterator[Any]:
+    while call.is_active():
+        yield from outputs(1)
+        time.sleep(0.01)
+
+
+def silent(request: Any, call: Any) -> Iterator[Any]:
+    yield from outputs(1)
+    while call.is_active():
+        time.sleep(0.01)
+
+
+def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFront) -> None:
+    backend.handlers["GenerateModelOutputs"] = silent
+    ended = threading.Event()
+    with RestChannel(front.base) as channel:
+        stream: Any = V2Stub(channel).GenerateModelOutputs(GENERATE, timeout=30)
+        assert stream.add_callback(ended.set)
+        next(stream)
+        timer = threading.Timer(0.2, stream.cancel)
+        timer.start()
+        started = time.monotonic()
+        assert error_of(lambda: next(stream)).code() is grpc.StatusCode.CANCELLED
+        assert time.monotonic() - started < 5
+        timer.join()
+        assert ended.is_set()
+        assert not stream.cancel()
+
+
+def test_a_stream_that_is_dropped_frees_its_connection(backend: Backend, front: RestFront) -> None:
+    backend.handlers["GenerateModelOutputs"] = endless
+    with RestChannel(front.base, max_connections=1) as channel:
+        stub = V2Stub(channel)
+        for _ in range(3):
+            stream: Any = stub.GenerateModelOutputs(GENERATE, timeout=5)
+            next(stream)
+            del stream
+
+
+async def test_an_awaiting_stream_can_be_cancelled(backend: Backend, front: RestFront) -> None:
+    backend.handlers["GenerateModelOutputs"] = silent
+    async with AsyncRestChannel(front.base) as channel:
+        stub: Any = V2Stub(channel)
+        stream = stub.GenerateModelOutputs(GENERATE)
+        ended: list[Any] = []
+        stream.add_done_callback(ended.append)
+        await stream.read()
+        reader = asyncio.ensure_future(stream.read())
+        await asyncio.sleep(0.1)
+        assert stream.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert stream.cancelled()
+        assert await stream.code() is grpc.StatusCode.CANCELLED
+        assert ended == [stream]
+        # Between two reads.
+        stream = stub.GenerateModelOutputs(GENERATE)
+        await stream.read()
+        assert stream.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stream.read()
+
+
+async def test_an_awaiting_call(backend: Backend, front: RestFront) -> None:
+    async with AsyncRestChannel(front.base) as channel:
+        call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest(), timeout=5)
+        assert not call.done()
+        assert 0 < call.time_remaining() <= 5
+        assert (await call).status.code == v2.StatusCode.SUCCESS
+        assert (await call).status.code == v2.StatusCode.SUCCESS
+        assert call.done()
+        assert await call.code() is grpc.StatusCode.OK
+        assert await call.details() == ""
+        assert list(await call.trailing_metadata()) == []
+
+
+async def test_an_awaiting_call_can_be_cancelled(backend: Backend, front: RestFront) -> None:
+    gone = threading.Event()
+
+    def wait(request: Any, call: Any) -> Any:
+        while call.is_active():
+            time.sleep(0.01)
+        gone.set()
+        return respond("ListModels", v2.StatusCode.SUCCESS)(request, call)
+
+    backend.handlers["ListModels"] = wait
+    async with AsyncRestChannel(front.base) as channel:
+        call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest())
+        await asyncio.sleep(0.2)
+        assert call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        assert await asyncio.to_thread(gone.wait, 10)
+
+
+async def test_closing_cancels_what_runs(backend: Backend, front: RestFront) -> None:
+    backend.handlers["GenerateModelOutputs"] = silent
+    channel = AsyncRestChannel(front.base)
+    stub: Any = V2Stub(channel)
+    stream = stub.GenerateModelOutputs(GENERATE)
+    await stream.read()
+    reader = asyncio.ensure_future(stream.read())
+    await asyncio.sleep(0.1)
+    await channel.close()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    with pytest.raises(aio.UsageError, match="closed"):
+        stub.ListModels(v2.ListModelsRequest())
+
+
+async def test_closing_with_grace_lets_calls_end(backend: Backend, front: RestFront) -> None:
+    def slow(request: Any, call: Any) -> Any:
+        time.sleep(0.3)
+        return respond("ListModels", v2.StatusCode.SUCCESS)(request, call)
+
+    backend.handlers["ListModels"] = slow
+    channel = AsyncRestChannel(front.base)
+    call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest())
+    await asyncio.sleep(0.1)
+    await channel.close(grace=5)
+    assert (await call).status.code == v2.StatusCode.SUCCESS
+
+
+def test_a_closed_channel_says_so(front: RestFront) -> None:
+    channel = RestChannel(front.base)
+    stub = V2Stub(channel)
+    channel.close()
+    channel.close()
+    calls: list[Any] = [stub.ListModels, stub.ListModels.future, stub.GenerateModelOutputs]
+    for call in calls:
+        with pytest.raises(ValueError, match="closed channel"):
+            call(v2.ListModelsRequest())
+
+
+def test_futures(backend: Backend, front: RestFront) -> None:
+    release = threading.Event()
+
+    def wait(request: Any, call: Any) -> Any:
+        release.wait(10)
+        return respond("ListModels", v2.StatusCode.SUCCESS)(request, call)
+
+    backend.handlers["ListModels"] = wait
+    backend.handlers["ListApps"] = abort(grpc.StatusCode.UNAVAILABLE)
+    with RestChannel(front.base) as channel:
+        stub = V2Stub(channel)
+        future: Any = stub.ListModels.future(v2.ListModelsRequest(), timeout=20)
+        done: list[Any] = []
+        future.add_done_callback(done.append)
+        assert future.running()
+        with pytest.raises(grpc.FutureTimeoutError):
+            future.result(0.05)
+        cancelled: Any = stub.ListModels.future(v2.ListModelsRequest())
+        assert cancelled.cancel()
+        with pytest.raises(grpc.FutureCancelledError):
+            cancelled.result()
+        assert cancelled.code() is grpc.StatusCode.CANCELLED
+        release.set()
+        assert future.result().status.code == v2.StatusCode.SUCCESS
+        assert future.exception() is None
+        assert future.traceback() is None
+        assert future.code() is grpc.StatusCode.OK
+        assert future.done()
+        assert done == [future]
+        failed: Any = stub.ListApps.future(v2.ListAppsRequest())
+        assert error_of(failed.result).code() is grpc.StatusCode.UNAVAILABLE
+        assert failed.exception().code() is grpc.StatusCode.UNAVAILABLE
+        assert failed.details() == "as told"
+
+
+def test_no_thread_is_left(backend: Backend, front: RestFront) -> None:
+    with RestChannel(front.base) as channel:
+        V2Stub(channel).ListModels.future(v2.ListModelsRequest()).result()
+    deadline = time.monotonic() + 5
+    while any("clarigrpc-rest-call" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_threads_share_a_channel(backend: Backend, front: RestFront) -> None:
+    with (
+        RestChannel(front.base) as channel,
+        concurrent.futures.ThreadPoolExecutor(16) as pool,
+    ):
+        stub = V2Stub(channel)
+        calls = [pool.submit(stub.ListModels, v2.ListModelsRequest(), 20) for _ in range(200)]
+        assert {call.result().status.code for call in calls} == {v2.StatusCode.SUCCESS}
+
+
+def test_without_serializers_a_channel_speaks_bytes(backend: Backend, front: RestFront) -> None:
+    with RestChannel(front.base) as channel:
+        call = channel.unary_unary("/clarifai.api.V2/GetModel")
+        answer = call(v2.GetModelRequest(model_id="m").SerializeToString())
+    assert v2.SingleModelResponse.FromString(answer).status.code == v2.StatusCode.SUCCESS
+    assert backend.calls[0][0] == v2.GetModelRequest(model_id="m")
+
+
+def test_what_a_channel_cannot_do_it_refuses(front: RestFront) -> None:
+    with RestChannel(front.base) as channel:
+        with pytest.raises(NotImplementedError, match="connectivity"):
+            channel.subscribe(print)
+        with pytest.raises(NotImplementedError, match="use gRPC"):
+            channel.stream_unary("/clarifai.api.V2/GetModel")
+        with pytest.raises(KeyError):
+            channel.unary_unary("/clarifai.api.V2/NoSuchMethod")
+
+
+def test_verification_of_tls_can_be_set(front: RestFront) -> None:
+    with RestChannel(front.base, verify=ssl.create_default_context()) as channel:
+        assert V2Stub(channel).ListModels(v2.ListModelsRequest()).status.code == 10000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with LocalServer(rest_port=0) as server:
+        yield server
+
+
+def test_the_client_over_rest(server: LocalServer) -> None:
+    with server.client(transport="rest") as client:
+        model = client.v2.GetModel(
+            v2.GetModelRequest(
+                user_app_id=v2.UserAppIDSet(user_id="clarifai", app_id="main"),
+                model_id="color-recognition",
+            )
+        )
+        assert model.model.id == "color-recognition"
+
+
+async def test_the_awaiting_client_over_rest(server: LocalServer) -> None:
+    async with server.async_client(transport="rest") as client:
+        response = await client.v2.ListInputs(v2.ListInputsRequest(page=1, per_page=3))
+        assert response.status.code == v2.StatusCode.SUCCESS
