@@ -81,7 +81,8 @@ def _use_private_pool(source: str, name: str) -> str:
     if source.count(_POOL_IMPORT) != 1 or source.count("_descriptor_pool.Default()") != 1:
         raise SystemExit(f"build_protos: {name}: the compiler's output is not of the known form")
     source = _SEEDED_IMPORT.sub("", source).replace(_POOL_IMPORT, _PRIVATE_POOL_IMPORT)
-    return source.replace("_descriptor_pool.Default()", "_descriptor_pool.POOL")
+    source = source.replace("_descriptor_pool.Default()", "_descriptor_pool.POOL")
+    return source + "\n_descriptor_pool.make_picklable(DESCRIPTOR.message_types_by_name.values())\n"
 
 
 def _comments(file: Any) -> dict[tuple[int, ...], str]:
@@ -134,7 +135,8 @@ def _write_index(descriptor_set: Path, directory: Path) -> None:
     for file in files:
         module = Path(file.name).stem + "_pb2"
         comments = _comments(file)
-        for kind, elements in ((4, file.message_type), (5, file.enum_type)):
+        kinds: tuple[tuple[int, Any], ...] = ((4, file.message_type), (5, file.enum_type))
+        for kind, elements in kinds:
             for index, element in enumerate(elements):
                 if element.name in names:
                     raise SystemExit(f"build_protos: two top-level types named {element.name}")
@@ -187,8 +189,7 @@ def _write_index(descriptor_set: Path, directory: Path) -> None:
         + "    return sorted({*globals(), *_MODULES})\n"
     )
     (directory / "__init__.pyi").write_text(
-        HEADER
-        + "".join(f"from clarigrpc.v2.{names[n]} import {n} as {n}\n" for n in exports)
+        HEADER + "".join(f"from clarigrpc.v2.{names[n]} import {n} as {n}\n" for n in exports)
     )
 
 

@@ -88,6 +88,7 @@ class ScriptedServer:
         credentials: grpc.ServerCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
         workers: int = 40,
+        port: int = 0,
     ) -> None:
         self.seen: list[Seen] = []
         self.unexpected: list[str] = []
@@ -102,9 +103,9 @@ class ScriptedServer:
             options=[("grpc.so_reuseport", 0), *options],
         )
         if credentials is None:
-            self.port = self._server.add_insecure_port("127.0.0.1:0")
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         else:
-            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+            self.port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
         scheme = "http" if credentials is None else "https"
         self.base = f"{scheme}://127.0.0.1:{self.port}"
 

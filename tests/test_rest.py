@@ -17,6 +17,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clarigrpc import methods, v2
 from clarigrpc.local import LocalServer
@@ -24,6 +26,7 @@ from clarigrpc.local.gateway import RestFront
 from clarigrpc.rest import AsyncRestChannel, RestChannel
 from clarigrpc.v2.service_pb2_grpc import V2Stub
 from tests.backend import Backend, abort, outputs, respond
+from tests.strategies import messages
 
 GENERATE = v2.PostModelOutputsRequest(
     user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"), model_id="m", inputs=[v2.Input(id="i")]
@@ -90,6 +93,12 @@ def front(backend: Backend, served: tuple[Backend, RestFront]) -> RestFront:
     return served[1]
 
 
+@pytest.fixture
+def channel(front: RestFront) -> Iterator[RestChannel]:
+    with RestChannel(front.base) as channel:
+        yield channel
+
+
 @pytest.fixture(params=[Blocking, Awaiting])
 def caller(request: pytest.FixtureRequest, front: RestFront) -> Caller:
     made: Caller = request.param(front.base)
@@ -153,6 +162,20 @@ def test_a_request_arrives_as_it_was(backend: Backend, caller: Caller) -> None:
     assert response.inputs == request.inputs
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(id=st.text(min_size=1), app=st.text(min_size=1), query=messages(v2.ListModelsRequest))
+def test_any_id_and_any_query_arrive(
+    backend: Backend, channel: RestChannel, id: str, app: str, query: v2.ListModelsRequest
+) -> None:
+    stub = V2Stub(channel)
+    ids = v2.UserAppIDSet(user_id=".", app_id=app)
+    # No other path begins like that of artifacts, so that every id is possible.
+    artifact = v2.GetArtifactRequest(user_app_id=ids, artifact_id=id)
+    stub.GetArtifact(artifact)
+    stub.ListModels(query)
+    assert [request for request, _ in backend.calls[-2:]] == [artifact, query]
+
+
 def test_metadata_and_timeout_become_headers(backend: Backend, caller: Caller) -> None:
     metadata = (("authorization", "Key k"), ("x-clarifai-request-id-prefix", "p"), ("b-bin", b"\0"))
     caller.unary("ListApps", v2.ListAppsRequest(), metadata=metadata, timeout=7)
@@ -205,8 +228,9 @@ def test_how_long_to_wait_is_in_the_trailing_metadata(backend: Backend, front: R
     with RestChannel(front.base) as channel:
         response, call = V2Stub(channel).ListApps.with_call(v2.ListAppsRequest())
     assert response.status.code == throttled
-    assert dict(call.trailing_metadata())["x-throttle-wait-seconds"] == "0.25"
-    assert "retry-after" not in dict(call.trailing_metadata())
+    trailing = list(call.trailing_metadata())
+    assert ("x-throttle-wait-seconds", "0.25") in trailing
+    assert "retry-after" not in {key for key, _ in trailing}
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 from typing import Any
 
 import pytest
-from google.api_core import path_template
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +16,11 @@ from hypothesis import strategies as st
 from clarigrpc import methods, transcoding, v2
 from clarigrpc.transcoding import TranscodingError
 from tests.strategies import messages
+
+with warnings.catch_warnings():
+    # Some versions announce here when they will give up a version of Python.
+    warnings.simplefilter("ignore", FutureWarning)
+    from google.api_core import path_template
 
 # Every address of these belongs to another method.
 WITHOUT_ADDRESS = {"PatchRunners"}

@@ -406,6 +406,8 @@ class _Call:
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled here."""
+        if self._pause is not None and self._pause.cancelled():
+            return True
         return self._call is not None and bool(self._call.cancelled())
 
     def done(self) -> bool:

@@ -27,7 +27,9 @@ A failure that fits none of these (a training that failed, say) is a plain ``Api
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -275,8 +277,8 @@ class ConfigurationError(ClarigrpcError):
 class ClosedError(ClarigrpcError):
     """The client was closed."""
 
-    def __init__(self) -> None:
-        super().__init__("this client is closed; make a new one")
+    def __init__(self, text: str = "this client is closed; make a new one") -> None:
+        super().__init__(text)
 
 
 class ApiError(ClarigrpcError):
@@ -488,12 +490,14 @@ def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float 
         text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
         key = key.lower()
         if key == _PUSHBACK_KEY:
-            return int(text) / 1000 if text.isdecimal() else float("inf")
+            return float(text) / 1000 if text.isdecimal() else float("inf")
         if key in _THROTTLE_KEYS:
             try:
-                return max(0.0, float(text))
+                seconds = float(text)
             except ValueError:  # an HTTP date; nobody of this service sends one
                 continue
+            if not math.isnan(seconds):
+                return max(0.0, seconds)
     return None
 
 
@@ -620,21 +624,21 @@ def _rich_details(error: Any) -> tuple[Message, ...]:
     """The messages in ``grpc-status-details-bin``; none when it is absent or does not parse."""
     if not any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ()):
         return ()
+    from google.protobuf.message import DecodeError
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
 
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:  # the trailer contradicts the status of the call: the call is right
-        return ()
     found = []
-    for packed in status.details if status is not None else ():
-        name = packed.TypeName().rpartition(".")[2]
-        detail_class = getattr(error_details_pb2, name, None)
-        if detail_class is not None:
-            detail = detail_class()
-            if packed.Unpack(detail):
-                found.append(detail)
+    # A trailer that does not parse, or contradicts the status of the call, must not hide the error.
+    with contextlib.suppress(DecodeError, ValueError):
+        status = rpc_status.from_call(error)
+        for packed in status.details if status is not None else ():
+            name = packed.TypeName().rpartition(".")[2]
+            detail_class = getattr(error_details_pb2, name, None)
+            if detail_class is not None:
+                detail = detail_class()
+                if packed.Unpack(detail):
+                    found.append(detail)
     return tuple(found)
 
 

@@ -23,7 +23,7 @@ class RetryPolicy:
             throttles without saying for how long. 1 turns retries off.
         initial_backoff: Upper end of the first random wait.
         max_backoff: Upper end that the waits grow to.
-        multiplier: Growth of the upper end from wait to wait.
+        multiplier: Growth of the upper end from wait to wait, 1 to 100.
         max_retry_after: Longest wait that the service may ask for; beyond it the call fails at
             once with the error that says how long it would have been.
         wait_until_ready: Whether a call to a model that is being deployed waits, within its
@@ -44,8 +44,10 @@ class RetryPolicy:
             raise errors.ConfigurationError(
                 "RetryPolicy: 0 < initial_backoff <= max_backoff is needed"
             )
-        if self.multiplier < 1:
-            raise errors.ConfigurationError("multiplier of a RetryPolicy has to be 1 or more")
+        if not 1 <= self.multiplier <= 100:
+            raise errors.ConfigurationError("multiplier of a RetryPolicy has to be from 1 to 100")
+        if not self.max_retry_after >= 0:
+            raise errors.ConfigurationError("max_retry_after of a RetryPolicy has to be 0 or more")
 
     def backoff(self, failures: int, draw: float) -> float:
         """The wait after the given number of failures (from 1); ``draw`` is in [0, 1)."""

@@ -1,4 +1,4 @@
-"""The hot encodings: requests assembled from serialized pieces.
+"""The hot encodings: predict requests assembled from serialized pieces, arrays out of responses.
 
 Field numbers come from the descriptors.
 """
@@ -6,15 +6,22 @@ Field numbers come from the descriptors.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clarigrpc import v2
+from clarigrpc.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _LENGTH_DELIMITED = 2
 
 
 def varint(value: int) -> bytes:
     """``value`` (not negative) as a protobuf varint."""
+    if value < 0x80:
+        return value.to_bytes(1, "little")
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -33,18 +40,75 @@ class PredictEncoder:
     """``PostModelOutputsRequest``s that share everything but their inputs.
 
     The shared part is serialized once. A request is that part, followed by each input behind its
-    tag and length: what protobuf itself would write, without a copy of the inputs' bytes into a
-    message first.
+    tag and length: what protobuf itself would write. The bytes of an image are copied once, into
+    the request that is sent.
     """
 
     def __init__(self, constant: v2.PostModelOutputsRequest) -> None:
-        self._constant = constant.SerializeToString()
-        self._tag = tag(v2.PostModelOutputsRequest, "inputs")
+        self.constant = constant.SerializeToString()
+        self._inputs = tag(v2.PostModelOutputsRequest, "inputs")
+        self._data = tag(v2.Input, "data")
+        self._image = tag(v2.Data, "image")
+        self._base64 = tag(v2.Image, "base64")
 
-    def encode(self, inputs: Iterable[v2.Input]) -> bytes:
+    def input(self, value: v2.Input) -> bytes:
+        """An input as an element of ``inputs``."""
+        encoded = value.SerializeToString()
+        return b"".join((self._inputs, varint(len(encoded)), encoded))
+
+    def image(self, content: bytes) -> tuple[bytes, bytes]:
+        """An input that is an image and nothing else, in two pieces, the content uncopied."""
+        image = self._base64 + varint(len(content))
+        data = self._image + varint(len(image) + len(content)) + image
+        one = self._data + varint(len(data) + len(content)) + data
+        return self._inputs + varint(len(one) + len(content)) + one, content
+
+    def request(self, pieces: Iterable[bytes]) -> bytes:
         """The serialized request with these inputs."""
-        pieces = [self._constant]
-        for one in inputs:
-            encoded = one.SerializeToString()
-            pieces += (self._tag, varint(len(encoded)), encoded)
-        return b"".join(pieces)
+        return b"".join((self.constant, *pieces))
+
+
+def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:
+    """The embeddings of a response as one array, without a Python object for each number.
+
+    Args:
+        response: The outputs of an embedding model, each with one embedding.
+
+    Returns:
+        An array of shape (outputs, dimensions) and dtype float32, in the order of the outputs.
+
+    Raises:
+        InvalidArgumentError: An output has no embedding, or they differ in their dimensions.
+    """
+    import numpy as np
+
+    rows = []
+    for index, output in enumerate(response.outputs):
+        embeddings = output.data.embeddings
+        if not embeddings:
+            raise InvalidArgumentError(f"output {index} has no embedding")
+        rows.append(_packed_floats(embeddings[0].SerializeToString()))
+    if not rows:
+        return np.empty((0, 0), np.float32)
+    if len({len(row) for row in rows}) > 1:
+        raise InvalidArgumentError("the embeddings differ in their dimensions")
+    array = np.frombuffer(bytearray().join(rows), dtype="<f4")
+    return array.reshape(len(rows), -1).astype(np.float32, copy=False)
+
+
+_VECTOR = tag(v2.Embedding, "vector")
+
+
+def _packed_floats(embedding: bytes) -> memoryview:
+    """The content of ``vector`` in a serialized ``Embedding``, where protobuf writes it first."""
+    if not embedding.startswith(_VECTOR):
+        return memoryview(b"")
+    length = shift = 0
+    position = len(_VECTOR)
+    while True:
+        byte = embedding[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return memoryview(embedding)[position : position + length]

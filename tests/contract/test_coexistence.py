@@ -43,14 +43,6 @@ def test_pickle(message: v2.PostInputsRequest) -> None:
         assert again == message
 
 
-PICKLE_BUG = pytest.mark.xfail(
-    strict=True,
-    raises=(KeyError, pickle.PicklingError),
-    reason="protobuf pickles nested and well-known messages through the public pool",
-)
-
-
-@PICKLE_BUG
 def test_pickle_a_nested_message() -> None:
     message = v2.MetricData.Label(value="n")
     again = pickle.loads(pickle.dumps(message))
@@ -58,7 +50,6 @@ def test_pickle_a_nested_message() -> None:
     assert again == message
 
 
-@PICKLE_BUG
 def test_pickle_a_well_known_message() -> None:
     metadata = v2.Data(metadata=wellknown.struct({"a": 1})).metadata
     again = pickle.loads(pickle.dumps(metadata))

@@ -302,10 +302,10 @@ def test_cut_before_response_delivers_the_request(
     proxy.cut_before_response()
     assert failure(channel, kind, payload) is grpc.StatusCode.UNAVAILABLE
     # The duplex method answers the first message before it reads the others.
-    assert (1 if kind == "stream_stream" else messages) <= len(server.received) <= messages
-    server.received.clear()
+    least = 1 if kind == "stream_stream" else messages
+    assert least <= len(server.received) <= messages
     assert call_until_done(channel, kind, payload) == expected(kind, payload)
-    assert len(server.received) == messages
+    assert least + messages <= len(server.received) <= 2 * messages
     assert proxy.counters.faults == {Fault.CUT_BEFORE_RESPONSE: 1}
 
 

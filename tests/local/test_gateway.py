@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import grpc
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clarigrpc import errors, methods, transcoding, v2
 from clarigrpc.errors import Kind
@@ -211,6 +214,34 @@ def test_malformed_bodies(http: httpx.Client, content: bytes, reason: str) -> No
     response = http.post("/v2/inputs", content=content)
     assert status_of(response) == (400, v2.StatusCode.CONN_BAD_REQUEST_FORMAT)
     assert reason in response.json()["status"]["details"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(
+                ["inputs", "data", "image", "base64", "concepts", "value", "metadata", "id"]
+            )
+            | st.text(),
+            inner,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=st.binary() | JSON.map(lambda tree: json.dumps(tree).encode()), query=st.binary())
+def test_nothing_that_is_sent_breaks_the_front(
+    backend: Backend, http: httpx.Client, body: bytes, query: bytes
+) -> None:
+    text = quote_from_bytes(query, safe="=&%+")
+    for verb, path in (("POST", "/v2/inputs"), ("GET", f"/v2/models?{text}")):
+        response = http.request(verb, path, content=body)
+        assert response.status_code in (200, 400)
+        assert response.json()["status"]["code"] in (10000, 11100)
 
 
 def test_ids_may_have_any_character(backend: Backend, http: httpx.Client) -> None:

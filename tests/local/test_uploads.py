@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import queue
 import random
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -40,7 +41,7 @@ class Model:
     done = Code.MODEL_BUILDING
     invalid = Code.MODEL_INVALID_ARGUMENT
     missing = Code.MODEL_DOES_NOT_EXIST
-    parent: dict[str, str] = {"model_id": "m"}
+    parent: ClassVar[dict[str, Any]] = {"model_id": "m"}
     version_field = "model_version"
 
     @staticmethod
@@ -68,7 +69,7 @@ class Artifact(Model):
     done = Code.UPLOAD_DONE
     invalid = Code.ARTIFACT_VERSION_INVALID_ARGUMENT
     missing = Code.ARTIFACT_VERSION_DOES_NOT_EXIST
-    parent = {"artifact_id": "a"}  # noqa: RUF012
+    parent: ClassVar[dict[str, Any]] = {"artifact_id": "a"}
     version_field = "artifact_version"
 
     @staticmethod
@@ -94,7 +95,7 @@ class Step(Model):
     done = Code.PIPELINE_STEP_BUILDING
     invalid = Code.PIPELINE_STEP_INVALID_ARGUMENT
     missing = Code.PIPELINE_STEP_DOES_NOT_EXIST
-    parent = {"pipeline_step_id": "s"}  # noqa: RUF012
+    parent: ClassVar[dict[str, Any]] = {"pipeline_step_id": "s"}
     version_field = "pipeline_step_version"
 
     @staticmethod
@@ -492,7 +493,7 @@ def test_ranges_are_those_of_the_bytes(ranges: list[list[int]]) -> None:
     merged = contents.merge_ranges([list(r) for r in ranges])
     expected = {n for start, end in ranges for n in range(start, end)}
     assert {n for start, end in merged for n in range(start, end)} == expected
-    assert all(a[1] < b[0] for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(merged))
 
 
 def test_closed_file_takes_nothing(file: Callable[[int], PartFile]) -> None:

@@ -53,7 +53,10 @@ def run(arguments: Sequence[str] | None) -> int:
         if extra is None:
             raise
         return _failed(f"this needs {error.name}: pip install 'clarigrpc[{extra}]'")
-    except (ClarigrpcError, OSError) as error:
+    except OSError as error:
+        named = error.filename is not None and error.strerror is not None
+        return _failed(f"{error.filename}: {error.strerror}" if named else str(error))
+    except ClarigrpcError as error:
         return _failed(str(error))
     return code if isinstance(code, int) else 0
 

@@ -108,10 +108,18 @@ def _lines(request: str, stack: ExitStack) -> Iterable[str]:
     """The lines of the request, read as they are asked for."""
     if request == "-":
         # Not sys.stdin: a thread that still waits for a line there would block the exit.
-        return stack.enter_context(open(_STDIN, encoding="utf-8", closefd=False))
+        return _decoded(stack.enter_context(open(_STDIN, "rb", closefd=False)))
     if request.startswith("@"):
-        return stack.enter_context(Path(request[1:]).open(encoding="utf-8"))
+        return _decoded(stack.enter_context(Path(request[1:]).open("rb")))
     return request.splitlines(keepends=True)
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        try:
+            yield line.decode()
+        except UnicodeDecodeError:
+            raise click.UsageError("the request is not JSON: it is no UTF-8 text") from None
 
 
 def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
@@ -120,13 +128,16 @@ def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
 
 def _message(row: Method, text: str) -> Message:
     """The request that a JSON text stands for."""
-    message: Message = row.request_class()()
     try:
-        return json_format.ParseDict(json.loads(text), message, descriptor_pool=POOL)
+        tree = json.loads(text)
     except json.JSONDecodeError as error:
         raise click.UsageError(f"the request is not JSON: {error}") from None
+    except RecursionError:
+        raise click.UsageError("the request is nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise click.UsageError(f"a {row.request_name} is a JSON object: {{...}}")
+    message: Message = row.request_class()()
+    try:
+        return json_format.ParseDict(tree, message, descriptor_pool=POOL)
     except json_format.ParseError as error:
         raise click.UsageError(f"this is no {row.request_name}: {error}") from None
-    except (AttributeError, TypeError, ValueError):
-        # What protobuf raises for JSON that is no object.
-        raise click.UsageError(f"a {row.request_name} is a JSON object: {{...}}") from None

@@ -29,9 +29,7 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 import uvicorn
 from google.protobuf.message import Message
-from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clarigrpc import errors, methods, transcoding, v2
@@ -404,7 +402,8 @@ class RestFront:
             is_closing=self._expired.is_set,
         )
         config = uvicorn.Config(
-            Starlette(routes=[Route("/{path:path}", gateway)]),
+            # Without a router before it: that of Starlette has no place for ids with a newline.
+            gateway,
             http="h11",
             loop="asyncio",
             ws="none",

@@ -16,7 +16,6 @@ from clarigrpc.local.store import Store
 INPUT_KIND = "input"
 
 _BATCH = 64
-_PENDING = (v2.StatusCode.INPUT_PENDING, v2.StatusCode.INPUT_IN_PROGRESS)
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class InputWorker:
         return self._store.delete_doomed(_BATCH) > 0
 
     def _process(self) -> bool:
-        rows = self._store.by_status(INPUT_KIND, _PENDING, _BATCH)
+        rows = self._store.with_status(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _BATCH)
         # Only downloads wait, so only they go to the pool.
         looked = []
         for seq, body in rows:

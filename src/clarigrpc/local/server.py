@@ -16,9 +16,10 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.auth import Credentials
-from clarigrpc.local.core import Call, CallAborted
+from clarigrpc.local.core import Call, CallAborted, Scope
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.models import user_models
 from clarigrpc.local.service import Service
 from clarigrpc.v2._index import METHODS
 
@@ -41,7 +42,11 @@ class LocalServer:
         port: Port of the gRPC front; 0 takes a free one.
         rest_port: Port of the REST front; 0 takes a free one, None has no such front.
         host: Address to listen on. There is no TLS: keep to loopback.
-        models: Functions or classes of yours that become models of the default app, by id.
+        models: Functions, classes or objects of yours that become models of the default app, by
+            id. A public method is a method of the model, with named arguments; one that returns
+            an iterator streams its results, one that takes an iterator is fed by a stream. Types
+            come from the annotations; the table is in ``clarigrpc.local.values``. They are
+            called from several threads.
         faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
         workers: Threads that serve calls; a stream holds one while it is open.
         pat, api_key, session_token: Credentials; by default the kept ones or new random ones.
@@ -61,7 +66,7 @@ class LocalServer:
         port: int = 0,
         rest_port: int | None = None,
         host: str = "127.0.0.1",
-        models: Mapping[str, Callable[..., Any] | type] | None = None,
+        models: Mapping[str, Any] | None = None,
         faults: Faults | None = None,
         workers: int = 64,
         *,
@@ -82,7 +87,6 @@ class LocalServer:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         self._port = port
         self._rest_port = rest_port
-        self._models = dict(models or {})
         self._workers = workers
         self._build_seconds = build_seconds
         self._allow_private_urls = allow_private_urls
@@ -94,6 +98,8 @@ class LocalServer:
             session_token=session_token,
             path=self._data_dir / "credentials.json" if self._data_dir else None,
         )
+        # Here and not at start, so that a function that cannot be a model shows where it is given.
+        self._entries = user_models(Scope(user_id, app_id), models or {})
         self._service: Service | None = None
         self._grpc: grpc.Server | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -145,6 +151,7 @@ class LocalServer:
         self._service = Service(
             self._credentials,
             data_dir=self._data_dir,
+            entries=self._entries,
             faults=self.faults,
             fetcher=Fetcher(
                 allow_loopback=loopback or self._allow_private_urls,
@@ -187,7 +194,7 @@ class LocalServer:
     def close(self, grace: float = 1.0) -> None:
         """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""
         if self._rest is not None:
-            self._rest.close()
+            self._rest.close(grace)
             self._rest = None
         if self._grpc is not None:
             self._grpc.stop(grace).wait()

@@ -117,7 +117,8 @@ class Service:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def implements(self, method: str) -> bool:
+    @staticmethod
+    def implements(method: str) -> bool:
         """Whether the server has this method of V2."""
         return method in _UNARY or method in _SERVER_STREAM or method in _DUPLEX
 

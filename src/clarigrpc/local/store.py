@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS resources (
 );
 CREATE INDEX IF NOT EXISTS by_time ON resources (collection, seq);
 CREATE INDEX IF NOT EXISTS by_status ON resources (status, collection, seq);
+CREATE INDEX IF NOT EXISTS by_collection_status ON resources (collection, status, seq);
 CREATE INDEX IF NOT EXISTS by_key ON resources (collection, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS to_delete ON resources (seq) WHERE doomed;
 CREATE TABLE IF NOT EXISTS contents (
@@ -297,16 +298,15 @@ class Store:
             rows = self._db.execute(query, (*values, limit)).fetchall()
         return [Row(*row) for row in rows]
 
-    def by_status(self, kind: str, statuses: Iterable[int], limit: int) -> list[tuple[int, bytes]]:
-        """``(seq, body)`` of resources of a kind, in any app, that have one of the statuses."""
-        wanted = tuple(statuses)
-        marks = ", ".join("?" * len(wanted))
-        query = (
-            "SELECT r.seq, r.body FROM resources r JOIN collections c ON c.number = r.collection"
-            " WHERE r.status IN (%s) AND c.kind = ? ORDER BY r.seq LIMIT ?"
-        ).replace("%s", marks)
+    def with_status(self, kind: str, status: int, limit: int) -> list[tuple[int, bytes]]:
+        """``(seq, body)`` of resources of a kind, in any app, that have the status."""
         with self._lock:
-            return self._db.execute(query, (*wanted, kind, limit)).fetchall()
+            return self._db.execute(
+                "SELECT r.seq, r.body FROM resources r JOIN collections c"
+                " ON c.number = r.collection WHERE r.status = ? AND c.kind = ?"
+                " ORDER BY r.collection, r.seq LIMIT ?",
+                (status, kind, limit),
+            ).fetchall()
 
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 from clarigrpc import errors, v2
@@ -41,11 +41,24 @@ class ModelOperations(Operations):
         version = f", version_id={self.version_id!r}" if self.version_id else ""
         return f"{type(self).__name__}({self.model_id!r}{version})"
 
-    def _encode(self, inputs: Sequence[v2.Input]) -> bytes:
+    @property
+    def encoder(self) -> PredictEncoder:
+        """The encoder of this handle's requests."""
         encoder = self._encoder
         if encoder is None:
             encoder = self._encoder = PredictEncoder(self._constant())
-        return encoder.encode(inputs)
+        return encoder
+
+    def _encode(self, values: Iterable[Any]) -> bytes:
+        """The serialized request with these values."""
+        encoder = self.encoder
+        pieces: list[bytes] = []
+        for value in values:
+            if type(value) is bytes and value:
+                pieces += encoder.image(value)
+            else:
+                pieces.append(encoder.input(as_input(value)))
+        return encoder.request(pieces)
 
     def _constant(self) -> v2.PostModelOutputsRequest:
         """The request without inputs."""
@@ -77,9 +90,8 @@ class ModelOperations(Operations):
     ) -> Plan[list[v2.Output]]:
         if not values:
             raise errors.InvalidArgumentError("predict() needs at least one input")
-        inputs = [as_input(value) for value in values]
         merged = v2.MultiOutputResponse()
-        for chunk in chunks(inputs):
+        for chunk in chunks(values):
             response = yield from call(
                 PREDICT, self._encode(chunk), timeout=timeout, raise_on_partial=False
             )
@@ -102,7 +114,8 @@ class ModelOperations(Operations):
         request = v2.GetModelRequest(
             user_app_id=self.user_app_id, model_id=self.model_id, version_id=self.version_id
         )
-        return (yield from call("GetModel", request, timeout=timeout)).model
+        response: v2.SingleModelResponse = yield from call("GetModel", request, timeout=timeout)
+        return response.model
 
     def _versions(
         self,
@@ -233,7 +246,8 @@ class ModelsOperations(Operations):
         request = v2.GetModelRequest(
             user_app_id=self.user_app_id, model_id=model_id, version_id=version_id
         )
-        return (yield from call("GetModel", request, timeout=timeout)).model
+        response: v2.SingleModelResponse = yield from call("GetModel", request, timeout=timeout)
+        return response.model
 
 
 class Models(ModelsOperations):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from clarigrpc import v2
 from clarigrpc.local.auth import PUBLIC
 from clarigrpc.local.catalog import Entry, builtin
+from clarigrpc.local.core import Scope
 from clarigrpc.local.models.colors import W3C_NAMES, ColorRecognition
+from clarigrpc.local.models.python import PythonModel
 from clarigrpc.local.models.text import TextStream
 
 
@@ -31,3 +36,18 @@ def public_models() -> list[Entry]:
     )
     text.visibility.gettable = v2.Visibility.PUBLIC
     return [builtin(PUBLIC, color, ColorRecognition()), builtin(PUBLIC, text, TextStream())]
+
+
+def user_models(scope: Scope, sources: Mapping[str, Any]) -> list[Entry]:
+    """A user's functions and classes as models of an app, by id."""
+    entries = []
+    for model_id, source in sources.items():
+        runtime = PythonModel(source)
+        model = v2.Model(id=model_id, model_type_id="any-to-any")
+        model.description = (
+            f"{getattr(source, '__qualname__', type(source).__qualname__)} in Python"
+        )
+        model.visibility.gettable = v2.Visibility.PRIVATE
+        model.model_version.method_signatures.extend(runtime.signatures)
+        entries.append(builtin(scope, model, runtime))
+    return entries

@@ -1,0 +1,1 @@
+"""Predicting many inputs: batches, streams and shared requests."""

@@ -1,0 +1,277 @@
+"""Functions and classes of users as models: signatures, values, streams, failures."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from google.protobuf import json_format
+
+from clarigrpc import v2
+from clarigrpc.local import LocalServer
+from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.values import Converter
+
+from .conftest import Raw, png
+
+Code = v2.StatusCode
+
+
+class Toolbox:
+    """Methods of every shape."""
+
+    def shout(self, text: str, times: int = 1, mark: str = "!") -> str:
+        """Says it loudly."""
+        return text.upper() * times + mark
+
+    def count(self, upto: int) -> Iterator[int]:
+        yield from range(upto)
+
+    def total(self, values: Iterator[float], start: float = 0.0) -> float:
+        return sum(values, start)
+
+    def echo(self, words: Iterator[str], prefix: str) -> Iterator[str]:
+        for word in words:
+            yield prefix + word
+
+    def mean(self, image: PIL.Image.Image) -> list[float]:
+        return [float(c) for c in np.asarray(image.convert("RGB")).reshape(-1, 3).mean(axis=0)]
+
+    def double(self, array: np.ndarray) -> np.ndarray:
+        return array * 2
+
+    def swap(self, pair: tuple[int, str], options: dict[str, Any]) -> dict[str, Any]:
+        return {"pair": [pair[1], pair[0]], **options}
+
+    def fail(self) -> str:
+        raise ValueError("no luck")
+
+    def fail_later(self) -> Iterator[str]:
+        yield "one"
+        raise ValueError("no luck")
+
+    def _hidden(self) -> str:
+        return "hidden"
+
+
+@pytest.fixture
+def tools(serve: Callable[..., Raw]) -> Raw:
+    return serve(models={"tools": Toolbox})
+
+
+def encoded(value: Any) -> v2.Data:
+    return Converter("x", None).encode(value)
+
+
+def request(method: str = "", model_id: str = "tools", **arguments: Any) -> Any:
+    made = v2.PostModelOutputsRequest(model_id=model_id)
+    data = made.inputs.add().data
+    if method:
+        data.metadata.update({"_method_name": method})
+    for name, value in arguments.items():
+        data.parts.add(id=name).data.CopyFrom(encoded(value))
+    return made
+
+
+def returned(response: Any, annotation: Any = None) -> Any:
+    assert response.status.code == Code.SUCCESS, response
+    (part,) = response.outputs[0].data.parts
+    assert part.id == "return"
+    fetcher = Fetcher()
+    try:
+        return Converter("return", annotation).decode(part.data, fetcher)
+    finally:
+        fetcher.close()
+
+
+def call(raw: Raw, method: str, **arguments: Any) -> Any:
+    return raw("PostModelOutputs", request(method, **arguments))
+
+
+def test_named_arguments(tools: Raw) -> None:
+    assert returned(call(tools, "shout", text="hey", times=2, mark="?")) == "HEYHEY?"
+    assert returned(call(tools, "shout", text="hey")) == "HEY!"
+    assert returned(call(tools, "shout", text="hey", unknown=5)) == "HEY!"  # as the service does
+
+
+def test_values_of_all_kinds(tools: Raw) -> None:
+    image = v2.Data()
+    image.image.base64 = png("red", "blue")
+    colors = returned(call(tools, "mean", image=image), list[float])
+    assert colors == [127.5, 0.0, 127.5]
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    double = returned(call(tools, "double", array=array))
+    np.testing.assert_array_equal(double, array * 2)
+    assert double.dtype == np.float32
+    swapped = call(tools, "swap", pair=(1, "a"), options=encoded(json.dumps({"deep": [1, None]})))
+    assert returned(swapped, dict) == {"pair": ["a", 1], "deep": [1, None]}
+
+
+def test_signatures(tools: Raw) -> None:
+    response = call(tools, "_GET_SIGNATURES")
+    told = json.loads(response.outputs[0].data.text.raw)
+    signatures = {
+        name: json_format.ParseDict(value, v2.MethodSignature()) for name, value in told.items()
+    }
+    assert "_hidden" not in signatures
+    shout = signatures["shout"]
+    assert (shout.name, shout.description) == ("shout", "Says it loudly.")
+    assert shout.method_type == v2.RunnerMethodType.UNARY_UNARY
+    field = v2.ModelTypeField
+    assert [(f.name, f.type, f.required, f.default) for f in shout.input_fields] == [
+        ("text", field.STR, True, ""),
+        ("times", field.INT, False, "1"),
+        ("mark", field.STR, False, "!"),
+    ]
+    assert [(f.name, f.type) for f in shout.output_fields] == [("return", field.STR)]
+    assert signatures["count"].method_type == v2.RunnerMethodType.UNARY_STREAMING
+    assert signatures["total"].method_type == v2.RunnerMethodType.STREAMING_UNARY
+    echo = signatures["echo"]
+    assert echo.method_type == v2.RunnerMethodType.STREAMING_STREAMING
+    assert [f.iterator for f in echo.input_fields] == [True, False]
+    pair, options = signatures["swap"].input_fields
+    assert [a.type for a in pair.type_args] == [field.INT, field.STR]
+    assert options.type == field.JSON_DATA
+    (numbers,) = signatures["mean"].output_fields
+    assert (numbers.type, numbers.type_args[0].type) == (field.LIST, field.FLOAT)
+    version = tools("GetModel", v2.GetModelRequest(model_id="tools")).model.model_version
+    assert {s.name: s for s in version.method_signatures} == signatures
+
+
+def test_streamed_results(tools: Raw) -> None:
+    responses = list(tools("GenerateModelOutputs", request("count", upto=3)))
+    assert [returned(r, int) for r in responses] == [0, 1, 2]
+    wrong = call(tools, "count", upto=3).outputs[0].status
+    assert (wrong.code, "GenerateModelOutputs" in wrong.details) == (
+        Code.INPUT_INVALID_ARGUMENT,
+        True,
+    )
+
+
+def test_streamed_arguments(tools: Raw) -> None:
+    requests = [request("total", values=1.5, start=10.0), request(values=2.5), request(values=3.0)]
+    (response,) = tools("StreamModelOutputs", iter(requests))
+    assert returned(response) == 17.0
+
+
+def test_duplex_answers_each_value_at_once(tools: Raw) -> None:
+    feed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    responses = tools("StreamModelOutputs", iter(feed.get, None))
+    feed.put(request("echo", words="a", prefix="> "))
+    assert returned(next(responses)) == "> a"
+    feed.put(request(words="b"))
+    assert returned(next(responses)) == "> b"
+    feed.put(None)
+    assert list(responses) == []
+
+
+def test_unary_methods_over_a_stream(tools: Raw) -> None:
+    requests = [request("shout", text="a"), request("shout"), request("shout", text="c")]
+    responses = list(tools("StreamModelOutputs", iter(requests)))
+    assert [r.outputs[0].status.code for r in responses] == [
+        Code.SUCCESS,
+        Code.INPUT_INVALID_ARGUMENT,
+        Code.SUCCESS,
+    ]
+
+
+def test_failures_are_those_of_the_input(tools: Raw, caplog: pytest.LogCaptureFixture) -> None:
+    status = call(tools, "fail").outputs[0].status
+    assert (status.code, status.details) == (Code.MODEL_PREDICTION_FAILED, "ValueError: no luck")
+    assert "failed" in caplog.text
+    first, second = tools("GenerateModelOutputs", request("fail_later"))
+    assert returned(first) == "one"
+    assert second.status.code == Code.FAILURE
+    assert second.outputs[0].status.code == Code.MODEL_PREDICTION_FAILED
+    for bad, text in (
+        (call(tools, "none"), "it has count, "),
+        (call(tools, "_hidden"), "no method '_hidden'"),
+        (call(tools, ""), "no method 'predict'"),
+        (call(tools, "shout"), "needs text"),
+    ):
+        status = bad.outputs[0].status
+        assert status.code == Code.INPUT_INVALID_ARGUMENT
+        assert text in status.details
+
+
+def test_functions(serve: Callable[..., Raw]) -> None:
+    def brightness(image: PIL.Image.Image) -> v2.Data:
+        value = float(np.asarray(image.convert("L")).mean()) / 255
+        return v2.Data(concepts=[v2.Concept(id="bright", value=value)])
+
+    def words(text: str) -> Iterator[str]:
+        yield from text.split()
+
+    raw = serve(models={"brightness": brightness, "words": words, "any": lambda x: x})
+    ask = v2.PostModelOutputsRequest(model_id="brightness")
+    ask.inputs.add().data.image.base64 = png("white")  # no parts: the data is the argument
+    output = raw("PostModelOutputs", ask).outputs[0]
+    assert [(c.id, c.value) for c in output.data.concepts] == [("bright", 1.0)]
+    ask = v2.PostModelOutputsRequest(model_id="words")
+    ask.inputs.add().data.text.raw = "a b"
+    texts = [returned(r) for r in raw("GenerateModelOutputs", ask)]
+    assert texts == ["a", "b"]
+    for value in ("text", b"bytes", 5, 2.5, True, ["a", 1], np.ones(3)):
+        got = returned(raw("PostModelOutputs", request(model_id="any", x=value)))
+        np.testing.assert_array_equal(got, value)
+
+
+def test_functions_that_cannot_be_models() -> None:
+    async def later() -> str:
+        return ""
+
+    def odd(x: set[int]) -> str:
+        return ""
+
+    def unnamed(*x: int) -> str:
+        return ""
+
+    def two(a: Iterator[int], b: Iterator[int]) -> str:
+        return ""
+
+    for source in (later, odd, unnamed, two, object()):
+        with pytest.raises(TypeError):
+            LocalServer(models={"m": source})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (str, "grüße"),
+        (str, ""),
+        (bytes, b"\x00\xff"),
+        (int, -(2**62)),
+        (float, 0.1),
+        (float, 3),
+        (bool, False),
+        (dict, {"a": [1, {"b": None}]}),
+        (list, [1, "a", None]),
+        (Any, 5),
+        (list[int], []),
+        (list[list[str]], [["a"], [], ["b", "c"]]),
+        (tuple[int, str, bool], (1, "a", True)),
+        (int | None, 5),
+        (list[v2.Concept], [v2.Concept(id="a"), v2.Concept(id="b")]),
+        (v2.Concept, v2.Concept(id="a", value=0.5)),
+        (v2.Text, v2.Text(raw="x")),
+        (v2.Image, v2.Image(url="http://x/y.png")),
+        (v2.Data, v2.Data(int_value=3)),
+    ],
+)
+def test_values_cross_both_ways(annotation: Any, value: Any) -> None:
+    converter = Converter("x", annotation)
+    fetcher = Fetcher()
+    assert converter.decode(converter.encode(value), fetcher) == value
+    fetcher.close()
+
+
+def test_arrays_that_lie_are_refused(tools: Raw) -> None:
+    for dtype, shape in (("float32", [5]), ("object", [1]), ("nonsense", [1]), ("float32", [2, 9])):
+        data = v2.Data(ndarray=v2.NDArray(buffer=b"\0" * 8, dtype=dtype, shape=shape))
+        status = call(tools, "double", array=data).outputs[0].status
+        assert status.code == Code.INPUT_INVALID_ARGUMENT, dtype
