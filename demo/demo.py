@@ -159,7 +159,9 @@ def main(arguments: list[str]) -> None:
                     title="color-recognition, computed by the server from the pixels",
                 )
             )
+            console.print()
             console.print(add_and_read_back(client, photos))
+            console.print()
             compare([Rate("gRPC", client), Rate("REST", rest_client)], inputs, console)
 
 

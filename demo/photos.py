@@ -23,7 +23,8 @@ def fetch(folder: Path) -> list[Path]:
         subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-                *("--only-binary", ":all:", "--dest", scratch, REQUIREMENT),
+                *("--only-binary", ":all:", "--dest", scratch),
+                *("--disable-pip-version-check", REQUIREMENT),
             ],
             check=True,
         )

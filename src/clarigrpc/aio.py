@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from os import getpid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
@@ -18,6 +18,13 @@ from clarigrpc import errors
 from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc.config import Settings
 from clarigrpc.transport import open_aio_channel
+
+if TYPE_CHECKING:  # generic at run time in newer grpcio only
+    _StreamUnaryBase = aio.StreamUnaryMultiCallable[Any, Any]
+    _StreamStreamBase = aio.StreamStreamMultiCallable[Any, Any]
+else:
+    _StreamUnaryBase = aio.StreamUnaryMultiCallable
+    _StreamStreamBase = aio.StreamStreamMultiCallable
 
 Deserializer = Callable[[bytes], Any]
 Requests = AsyncIterable[Any] | Iterable[Any]
@@ -178,6 +185,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
         compression: grpc.Compression | None = None,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
+        retry: bool = True,
     ) -> Any:
         """Start the call; await the result for the response.
 
@@ -190,8 +198,10 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
             compression: Of the request.
             idempotent: Whether the call may be sent twice; None: as the method is.
             raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
+            retry: Whether a failed call is repeated; False for one attempt, as ``future`` of the
+                blocking channel makes.
         """
-        return UnaryUnaryCall(
+        call = UnaryUnaryCall(
             self,
             (self.serialize(request),),
             timeout,
@@ -200,6 +210,8 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
             idempotent=idempotent,
             raise_on_partial=raise_on_partial,
         )
+        call.repeats = retry
+        return call
 
 
 # One request, a stream of responses.
@@ -230,7 +242,7 @@ class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
 
 
 # A stream of requests, one response. Never repeated: the requests are gone.
-class StreamUnary(_Multicallable, aio.StreamUnaryMultiCallable[Any, Any]):
+class StreamUnary(_Multicallable, _StreamUnaryBase):
     __doc__ = DOCUMENTATION
     __slots__ = ()
 
@@ -255,7 +267,7 @@ class StreamUnary(_Multicallable, aio.StreamUnaryMultiCallable[Any, Any]):
 
 
 # A stream of requests, a stream of responses. Never repeated: the requests are gone.
-class StreamStream(_Multicallable, aio.StreamStreamMultiCallable[Any, Any]):
+class StreamStream(_Multicallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
     __slots__ = ()
 
@@ -449,6 +461,7 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
     """A running call; await it for its response."""
 
     streaming = False
+    repeats = True
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._response().__await__()
@@ -463,6 +476,8 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
                     raise self._rpc_error(error) from error
                 return await self._checked(encoded, ended=True)
             except errors.ApiError as error:
+                if not self.repeats:
+                    raise
                 retries = retries or self._retries()
                 delay = retries.send(error)
             await self._again(delay)

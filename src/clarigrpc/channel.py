@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +167,41 @@ class _Multicallable(BoundMethod):
         return self.core.metadata(credentials.fetch() if pairs is None else pairs, extra)
 
 
+class Cancellation:
+    """Ends the blocking calls that were given it, from another thread."""
+
+    def __init__(self) -> None:
+        self._calls: set[Any] = set()
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End the calls that run, and those to come, with ``CancelledError``."""
+        self._cancelled.set()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+    @contextmanager
+    def of(self, call: Any) -> Iterator[None]:
+        """Know of ``call`` while it runs."""
+        with self._lock:
+            self._calls.add(call)
+        try:
+            if self._cancelled.is_set():
+                call.cancel()
+            yield
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless and until it is cancelled."""
+        if self._cancelled.wait(seconds):
+            raise errors.CancelledError("cancelled by the caller")
+
+
 # One request, one response.
 class UnaryUnary(_Multicallable, _UnaryUnaryBase):
     __doc__ = DOCUMENTATION
@@ -205,6 +241,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         *,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
+        cancellation: Cancellation | None = None,
     ) -> tuple[Any, Any]:
         """The response, and the call it came from.
 
@@ -217,23 +254,25 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             compression: Of the request.
             idempotent: Whether the call may be sent twice; None: as the method is.
             raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
+            cancellation: What another thread can end this call with.
         """
         core = self.core
         timeout, deadline = core.deadline(timeout, streaming=False)
         payload = self.serialize(request)
         request_id, pairs = self._metadata(metadata)
         options = (pairs, credentials, wait_for_ready, compression)
+        rest = (options, request_id, raise_on_partial, cancellation)
         core.budget.earn()
         try:
-            return self._attempt(payload, timeout, options, request_id, raise_on_partial)
+            return self._attempt(payload, timeout, *rest)
         except errors.ApiError as first:
             error = first
+        pause = time.sleep if cancellation is None else cancellation.pause
         retries = self.retries(idempotent, deadline)
         while True:
-            time.sleep(retries.send(error))
-            remaining = deadline - time.monotonic()
+            pause(retries.send(error))
             try:
-                return self._attempt(payload, remaining, options, request_id, raise_on_partial)
+                return self._attempt(payload, deadline - time.monotonic(), *rest)
             except errors.ApiError as another:
                 error = another
 
@@ -244,9 +283,17 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         options: tuple[Any, ...],
         request_id: str,
         raise_on_partial: bool | None,
+        cancellation: Cancellation | None,
     ) -> tuple[Any, Any]:
         try:
-            encoded, call = self._bound().with_call(payload, timeout, *options)
+            if cancellation is None:
+                encoded, call = self._bound().with_call(payload, timeout, *options)
+            else:
+                call = self._bound().future(payload, timeout, *options)
+                with cancellation.of(call):
+                    encoded = call.result()
+        except grpc.FutureCancelledError:
+            raise self.cancelled(request_id) from None
         except grpc.RpcError as error:
             raise self.rpc_error(error, request_id) from error
         response = self.deserialize(encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,6 +16,7 @@ from clarigrpc.auth import AuthCallable, ClientCredentials
 from clarigrpc.channel import Channel
 from clarigrpc.methods import lookup, names
 from clarigrpc.policy import RetryPolicy
+from clarigrpc.predict.coalesce import limits_of
 from clarigrpc.resources.inputs import AsyncInputs, Inputs
 from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
 
@@ -135,6 +137,7 @@ class _BaseClient(Generic[ChannelT]):
         self.channel: ChannelT = self._channel_class(self.settings)
         self._stub = LazyStub(self.channel)
         self._encoded: dict[str, Callable[..., Any]] = {}
+        self._parts: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
@@ -160,6 +163,10 @@ class _BaseClient(Generic[ChannelT]):
                 row.path, response_deserializer=row.response_class().FromString
             )
         return multicallable
+
+    def close_with(self, part: Any) -> None:
+        """Have ``part.close()`` called when the client is closed."""
+        self._parts.add(part)
 
     def raises_on_partial(self, wanted: bool | None) -> bool:
         """Whether a partial failure is raised, where a call says ``wanted``."""
@@ -188,6 +195,10 @@ class Client(_BaseClient[Channel]):
         app_id: str = "",
         version_id: str | None = None,
         output_config: OutputConfig | None = None,
+        coalesce: bool = False,
+        max_delay: float | None = None,
+        max_batch: int | None = None,
+        max_bytes: int | None = None,
     ) -> Model:
         """A model to predict with. Nothing is sent until it is used.
 
@@ -197,6 +208,12 @@ class Client(_BaseClient[Channel]):
             app_id: Its app; empty: the client's.
             version_id: A version; None: the latest.
             output_config: Settings of its outputs (``max_concepts``, ``min_value`` ...).
+            coalesce: Whether concurrent single predicts on this handle share requests. A caller
+                on an idle handle is sent at once; each gets its own output or its own error.
+                Giving one of the limits below turns it on.
+            max_delay: Seconds that a caller waits for others. Default 0.001.
+            max_batch: Inputs a shared request. Default 128.
+            max_bytes: Bytes of inputs a shared request. Default 16 MiB.
         """
         return Model(
             self,
@@ -205,6 +222,7 @@ class Client(_BaseClient[Channel]):
             app_id=app_id,
             version_id=version_id or "",
             output_config=output_config,
+            coalesce=limits_of(coalesce, max_delay, max_batch, max_bytes),
         )
 
     @cached_property
@@ -219,6 +237,8 @@ class Client(_BaseClient[Channel]):
 
     def close(self) -> None:
         """Cancel what is running and close the connection."""
+        for part in list(self._parts):
+            part.close()
         self.channel.close()
 
     def __enter__(self) -> Client:
@@ -250,6 +270,10 @@ class AsyncClient(_BaseClient[AioChannel]):
         app_id: str = "",
         version_id: str | None = None,
         output_config: OutputConfig | None = None,
+        coalesce: bool = False,
+        max_delay: float | None = None,
+        max_batch: int | None = None,
+        max_bytes: int | None = None,
     ) -> AsyncModel:
         """A model to predict with, as ``Client.model``."""
         return AsyncModel(
@@ -259,6 +283,7 @@ class AsyncClient(_BaseClient[AioChannel]):
             app_id=app_id,
             version_id=version_id or "",
             output_config=output_config,
+            coalesce=limits_of(coalesce, max_delay, max_batch, max_bytes),
         )
 
     @cached_property
@@ -273,6 +298,8 @@ class AsyncClient(_BaseClient[AioChannel]):
 
     async def close(self) -> None:
         """Cancel what is running and close the connection."""
+        for part in list(self._parts):
+            await part.close()
         await self.channel.close()
 
     async def __aenter__(self) -> AsyncClient:

@@ -36,7 +36,8 @@ _SECRETS = {
     "session_token": "CLARIFAI_SESSION_TOKEN",
 }
 _NAMES = {variable: name for name, variable in _SECRETS.items()}
-_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def parse_base(base: str) -> Target:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
+        if port == 0:
+            raise ValueError("port 0")  # noqa: TRY301 - as urlsplit does with other ports
     except ValueError as error:
         raise ConfigurationError(f"base {base!r} has {error}; write it as {example}") from error
     if parts.scheme not in ("http", "https"):
@@ -103,11 +106,19 @@ def parse_base(base: str) -> Target:
         raise ConfigurationError(
             f"base {base!r} has more than scheme, host and port; drop what follows them"
         )
-    is_ipv6 = ":" in host
-    if not is_ipv6 and not _HOST.match(host):
+    # urlsplit drops line breaks and tabs.
+    if not text.isprintable() or not (_is_ipv6(host) or _HOST.fullmatch(host)):
         raise ConfigurationError(f"base {base!r} has no valid host; write it as {example}")
     tls = parts.scheme == "https"
     return Target(host=host, port=port or (443 if tls else 80), tls=tls)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def mask(secret: str) -> str:
@@ -327,7 +338,11 @@ class _Sources:
                 f"the config file {self._path} has no context {name!r}; it has: {known}"
             )
         values = chosen["env"] if isinstance(chosen.get("env"), dict) else chosen
-        return {_variable_name(str(key)): str(v) for key, v in values.items() if v != "ENVVAR"}
+        return {
+            _variable_name(str(key)): str(value)
+            for key, value in values.items()
+            if value not in (None, "ENVVAR")
+        }
 
 
 def _variable_name(key: str) -> str:

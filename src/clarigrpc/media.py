@@ -123,14 +123,19 @@ def as_input(value: Any) -> v2.Input:
     return image(value)
 
 
+def concept_messages(concepts: Concepts) -> list[v2.Concept]:
+    """The messages of concepts given by id, by id and value, or as messages."""
+    pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
+    return [
+        concept if isinstance(concept, v2.Concept) else v2.Concept(id=concept, value=value)
+        for concept, value in pairs
+    ]
+
+
 def _input(id: str, concepts: Concepts, metadata: Mapping[str, Any] | None) -> v2.Input:
     result = v2.Input(id=id)
-    pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
-    for concept, value in pairs:
-        if isinstance(concept, v2.Concept):
-            result.data.concepts.append(concept)
-        else:
-            result.data.concepts.add(id=concept, value=value)
+    if concepts:
+        result.data.concepts.extend(concept_messages(concepts))
     if metadata:
         result.data.metadata.update(dict(metadata))
     return result

@@ -1,7 +1,7 @@
 """One logic, two colours: operations as plans that two drivers run.
 
-A plan is a generator that yields what has to be waited for (a ``Call``, a ``Sleep``) and returns
-its result. Written once, it is run by a blocking and by an awaiting driver::
+A plan is a generator that yields what has to be waited for (a ``Call``, a ``Sleep``, a ``Run``)
+and returns its result. Written once, it is run by a blocking and by an awaiting driver::
 
     def _get(self, input_id: str) -> Plan[v2.Input]:
         response = yield from call("GetInput", v2.GetInputRequest(input_id=input_id))
@@ -52,14 +52,21 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Call a function that reads or writes files; the plan is sent what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
     """Hand a value to whoever iterates."""
 
     value: T
 
 
-Plan = Generator[Call | Sleep, Any, T]
-ItemPlan = Generator[Call | Sleep | Item[T], Any, None]
+Plan = Generator[Call | Sleep | Run, Any, T]
+ItemPlan = Generator[Call | Sleep | Run | Item[T], Any, None]
 
 
 class Resource(Protocol):
@@ -92,6 +99,8 @@ def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
             try:
                 if isinstance(step, Call):
                     value = _invoke(resource, step)
+                elif isinstance(step, Run):
+                    value = step.function()
                 else:
                     time.sleep(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it
@@ -117,6 +126,8 @@ async def _adrive(resource: Resource, steps: ItemPlan[T]) -> AsyncIterator[T]:
             try:
                 if isinstance(step, Call):
                     value = await _invoke(resource, step)
+                elif isinstance(step, Run):
+                    value = await asyncio.to_thread(step.function)
                 else:
                     await asyncio.sleep(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it

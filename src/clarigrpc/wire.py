@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clarigrpc import v2
 from clarigrpc.errors import InvalidArgumentError
+from clarigrpc.media import as_input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,21 +52,34 @@ class PredictEncoder:
         self._image = tag(v2.Data, "image")
         self._base64 = tag(v2.Image, "base64")
 
-    def input(self, value: v2.Input) -> bytes:
-        """An input as an element of ``inputs``."""
-        encoded = value.SerializeToString()
-        return b"".join((self._inputs, varint(len(encoded)), encoded))
+    def pieces(self, value: Any) -> tuple[bytes, ...]:
+        """One input as an element of ``inputs``, in pieces to be joined.
 
-    def image(self, content: bytes) -> tuple[bytes, bytes]:
-        """An input that is an image and nothing else, in two pieces, the content uncopied."""
+        Args:
+            value: The bytes of an image, or what ``media.as_input`` takes.
+
+        Raises:
+            TypeError: It is neither.
+        """
+        if type(value) is bytes and value:
+            return self._image_pieces(value)
+        encoded = as_input(value).SerializeToString()
+        return self._inputs, varint(len(encoded)), encoded
+
+    def _image_pieces(self, content: bytes) -> tuple[bytes, bytes]:
+        """An input that is an image and nothing else; the content is not copied."""
         image = self._base64 + varint(len(content))
         data = self._image + varint(len(image) + len(content)) + image
         one = self._data + varint(len(data) + len(content)) + data
         return self._inputs + varint(len(one) + len(content)) + one, content
 
-    def request(self, pieces: Iterable[bytes]) -> bytes:
+    def request(self, inputs: Iterable[tuple[bytes, ...]]) -> bytes:
         """The serialized request with these inputs."""
-        return b"".join((self.constant, *pieces))
+        return b"".join((self.constant, *(piece for pieces in inputs for piece in pieces)))
+
+    def encode(self, values: Iterable[Any]) -> bytes:
+        """The serialized request with these values."""
+        return self.request(map(self.pieces, values))
 
 
 def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,21 @@ def test_duplicates(raw: Raw, web: str) -> None:
     assert by_url() == Code.INPUT_PENDING
     assert by_url() == Code.INPUT_DUPLICATE
     assert by_url(allow=True) == Code.INPUT_PENDING
+
+
+def test_ids_are_taken_once_under_concurrency(raw: Raw) -> None:
+    """Eight callers add the same ids in different orders: each id has one winner."""
+
+    def post(seed: int) -> list[str]:
+        ids = [f"i{n}" for n in range(50)]
+        random.Random(seed).shuffle(ids)
+        response = raw("PostInputs", texts(*ids))
+        return [i.id for i in response.inputs if i.status.code == Code.INPUT_PENDING]
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [i for ids in pool.map(post, range(8)) for i in ids]
+    assert sorted(winners) == sorted(f"i{n}" for n in range(50))
+    assert len(walk(raw, per_page=1000)) == 50
 
 
 def test_conflict_resolution(raw: Raw) -> None:

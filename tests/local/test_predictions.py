@@ -168,6 +168,7 @@ def test_text_is_generated_piece_by_piece(raw: Raw) -> None:
     assert len(responses) > 2
     text = "".join(r.outputs[0].data.text.raw for r in responses)
     assert all(r.status.code == Code.SUCCESS for r in responses)
+    assert len({r.outputs[0].input.id for r in responses}) == 1
     whole = raw("PostModelOutputs", request).outputs[0].data.text.raw
     assert text == whole == "one two three"
 
@@ -250,6 +251,21 @@ def test_throttles(raw: Raw) -> None:
     assert 0 < wait <= 0.05
     time.sleep(wait)
     assert raw("GetInputCount", request).status.code == Code.SUCCESS
+
+
+def test_throttles_by_items(raw: Raw) -> None:
+    faults = raw.server.faults
+    faults.rate_limit, faults.rate_burst, faults.rate_counts_items = 40, 4, True
+    start = time.monotonic()
+    done = 0
+    while done < 24:
+        request = predict_request(*[png("red")] * 4)
+        response, call = raw.stub.PostModelOutputs.with_call(request, metadata=raw.metadata)
+        if response.status.code == Code.SUCCESS:
+            done += 4
+        else:
+            time.sleep(float(dict(call.trailing_metadata())["retry-after"]))
+    assert 0.4 < time.monotonic() - start < 1.5  # 20 items beyond the burst, at 40 a second
 
 
 def test_other_faults(raw: Raw) -> None:

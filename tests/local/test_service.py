@@ -8,14 +8,18 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from clarigrpc import v2
-from clarigrpc.local import LocalServer
+from clarigrpc.local import Faults, LocalServer
 from clarigrpc.v2._index import METHODS
 
 from .conftest import PUBLIC, Raw, png, predict_request
@@ -156,12 +160,50 @@ def test_credentials_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
     assert mode == 0o600
 
 
+def test_one_server_a_folder(serve: Callable[..., Raw], tmp_path: Path) -> None:
+    serve(data_dir=tmp_path)
+    with pytest.raises(OSError, match="in use"):
+        LocalServer(tmp_path).start()
+
+
+def test_fixture_of_the_plugin(clarifai_local: LocalServer) -> None:
+    with clarifai_local.client() as client:
+        models = client.v2.ListModels(v2.ListModelsRequest(user_app_id=PUBLIC)).models
+    assert "color-recognition" in {model.id for model in models}
+
+
+def test_health_and_reflection(raw: Raw) -> None:
+    with grpc.insecure_channel(raw.server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "clarifai.api.V2"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="clarifai.api.V2")
+        (answer,) = stub.ServerReflectionInfo(iter([request]))
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(file)
+            for file in answer.file_descriptor_response.file_descriptor_proto
+        ]
+        methods = [m.name for file in files for s in file.service for m in s.method]
+        assert sorted(methods) == sorted(METHODS)
+
+
+def test_close_does_not_wait_for_slow_calls(serve: Callable[..., Raw]) -> None:
+    raw = serve(faults=Faults(latency_seconds=60))
+    future = raw.stub.GetInputCount.future(v2.GetInputCountRequest(), metadata=raw.metadata)
+    time.sleep(0.1)
+    start = time.monotonic()
+    raw.server.close(grace=0.1)
+    assert time.monotonic() - start < 5
+    assert future.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
 SCRIPT = """
 import sys
-from clarigrpc.local import LocalServer
+from clarigrpc.local import Faults, LocalServer
 server = LocalServer(sys.argv[1]).start()
-print(server.base, flush=True)
-server.serve_until_signalled()
+server.serve_until_signalled(ready=lambda: print(server.base, flush=True))
 print("closed", flush=True)
 """
 

@@ -23,6 +23,7 @@ class Item:
         index: Its place in the source.
         id: Its id, which it has before it is first sent.
         encoded: It, serialized, with the id.
+        since: When the upload that first sent it began, in seconds since the epoch.
         derived: Whether the id was made from the content.
         unsure: Whether an earlier try may have added it.
     """
@@ -30,6 +31,7 @@ class Item:
     index: int
     id: str
     encoded: bytes
+    since: float = 0.0
     derived: bool = False
     unsure: bool = False
 
@@ -44,17 +46,29 @@ class Item:
         return v2.Input.FromString(self.encoded)
 
 
-def make_item(index: int, message: v2.Input, *, unsure: bool = False) -> Item:
+def make_item(index: int, message: v2.Input, since: float) -> Item:
     """An item with the message's id, or else one made from all that the message says.
 
     The message itself is not changed: protobuf lets a field be appended to the serialized form.
     """
     encoded = message.SerializeToString(deterministic=True)
     if message.id:
-        return Item(index, message.id, encoded, unsure=unsure)
+        return Item(index, message.id, encoded, since)
     derived = content_id(encoded)
     named = b"".join((encoded, _ID_TAG, varint(len(derived)), derived.encode()))
-    return Item(index, derived, named, derived=True, unsure=unsure)
+    return Item(index, derived, named, since, derived=True)
+
+
+def make_unsure_item(index: int, message: v2.Input, since: float) -> Item:
+    """As ``make_item``, for a message that may have been sent before, with the id it has now."""
+    item = make_item(index, message, since)
+    item.unsure = True
+    if not item.derived:
+        bare = v2.Input()
+        bare.CopyFrom(message)
+        bare.ClearField("id")
+        item.derived = message.id == content_id(bare.SerializeToString(deterministic=True))
+    return item
 
 
 def content_id(encoded: bytes) -> str:
@@ -82,10 +96,6 @@ class Batch:
     def place(self) -> int:
         """Where the batch stands in the source."""
         return self.items[0].index
-
-    def part(self, items: list[Item], *, checking: bool = False) -> Batch:
-        """Some of the items as a batch that goes on with the time that is left."""
-        return Batch(items, checking=checking, deadline=self.deadline, retries=self.retries)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches, which have their retries for themselves."""

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from clarigrpc import errors, v2
 from clarigrpc.ingest.batches import Batch, Batcher, Item
-from clarigrpc.ingest.journal import Record
+from clarigrpc.ingest.journal import Event, Record
 from clarigrpc.ingest.report import FailedInput, UploadReport
 from clarigrpc.ingest.window import Window
 from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
@@ -32,10 +32,29 @@ from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
 CLOCK_SKEW = 300.0
 """Seconds that the service's clock and ours may differ."""
 
-_KINDS = ("image", "video", "audio", "text")
+_KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
+    "image",
+    "video",
+    "audio",
+    "text",
+)
 
 # Failures that may be due to one input of the batch: its halves are tried apart.
-_DIVISIBLE = (errors.InvalidArgumentError, errors.InternalError, errors.CancelledError)
+_DIVISIBLE = (
+    errors.AlreadyExistsError,
+    errors.ApiError,
+    errors.InvalidArgumentError,
+    errors.InternalError,
+    errors.CancelledError,
+)
+# Failures after which the inputs may be there all the same.
+_UNSURE = (
+    errors.ApiError,
+    errors.InternalError,
+    errors.CancelledError,
+    errors.DeadlineExceededError,
+    errors.UnavailableError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,11 @@ class Finish:
 
     error: errors.ApiError | None
 
+    def check(self) -> None:
+        """Raise the error, if there is one."""
+        if self.error is not None:
+            raise self.error
+
 
 Step = Send | Read | Pause | Finish
 
@@ -77,8 +101,6 @@ class Ingest:
         batch_bytes: Most bytes of a request.
         in_flight: Most requests on the way.
         timeout: Seconds for all tries of a request together.
-        since: When the upload began, in seconds since the epoch, to tell an input that was there
-            before from ours.
         random: Draws from [0, 1).
     """
 
@@ -91,7 +113,6 @@ class Ingest:
         batch_bytes: int,
         in_flight: int,
         timeout: float,
-        since: float,
         random: Callable[[], float],
     ) -> None:
         self.report = report
@@ -100,12 +121,12 @@ class Ingest:
         self._batcher = Batcher(batch_items, batch_bytes)
         self._window = Window(in_flight)
         self._timeout = timeout
-        self._since = since
         self._random = random
         self._exhausted = False
         self._error: errors.ApiError | None = None
         self._records: list[Record] = []
         self._now = 0.0
+        self._progress = math.inf
 
     def step(self, now: float) -> Step:
         """What to do next."""
@@ -114,6 +135,7 @@ class Ingest:
             return Finish(self._error)
         batch = self._window.take(now)
         if batch is not None:
+            self._progress = min(self._progress, now)
             if batch.deadline is None:
                 batch.deadline = now + self._timeout
                 self._record("sent", batch.items)
@@ -139,11 +161,12 @@ class Ingest:
         records, self._records = self._records, []
         return records
 
-    def answered(self, batch: Batch, response: Any, now: float) -> None:
+    def answered(self, batch: Batch, response: v2.MultiInputResponse, now: float) -> None:
         """The response to a batch came, perhaps with failures at some inputs."""
         self._now = now
         self._window.arrived(batch)
         self._window.speed_up()
+        self._progress = now
         if batch.checking:
             self._checked(batch, response)
         else:
@@ -154,18 +177,14 @@ class Ingest:
         self._now = now
         self._window.arrived(batch)
         kind = type(error)
-        throttled = kind is errors.RateLimitError
-        if not (throttled or errors.was_not_sent(error) or batch.checking):
+        if kind in _UNSURE and not errors.was_not_sent(error):
             for item in batch.items:
                 item.unsure = True
-        if throttled:
+        if kind is errors.RateLimitError:
             self.report.throttled += 1
-        if throttled and self._obeys(error.retry_after):
-            self.report.retries += 1
-            until = now + (error.retry_after or 0.0)
-            self._window.slow_down(until)
-            self._window.put(batch, until)
-        elif kind in _DIVISIBLE or kind is errors.ApiError:
+            if self._slow_down(batch, error.retry_after):
+                return
+        if kind in _DIVISIBLE:
             self._divide(batch, error)
         else:
             # The deadline of one try is not that of the batch.
@@ -178,17 +197,33 @@ class Ingest:
         Args:
             status: Why; for inputs that were not refused themselves.
         """
-        for batch in self._window.clear():
-            self._fail_all(batch.items, status, sent=batch.deadline is not None)
-        self._fail_all(self._batcher.flush(), status, sent=False)
+        waiting, sent = self._window.clear()
+        for batch in sent:
+            for item in batch.items:
+                item.unsure = True
+        for batch in (*sent, *waiting):
+            self._fail_all(batch.items, status)
+        self._fail_all(self._batcher.flush(), status)
 
     def _put(self, items: list[Item]) -> bool:
         if items:
             self._window.put(Batch(items))
         return bool(items)
 
-    def _obeys(self, told: float | None) -> bool:
-        return self._repeats and told is not None and told <= self._policy.max_retry_after
+    def _slow_down(self, batch: Batch, told: float | None) -> bool:
+        """Close the window until the time that the service named; False to treat it as failure."""
+        if told is None or not self._repeats or told > self._policy.max_retry_after:
+            return False
+        until = self._now + told
+        if until > self._progress + self._timeout:
+            return False
+        self.report.retries += 1
+        self._window.slow_down(until)
+        self._window.put(batch, until)
+        # To wait as told is no try: the batch has its whole time again.
+        batch.deadline = until + self._timeout
+        batch.retries = None
+        return True
 
     def _again(self, batch: Batch, error: errors.ApiError) -> None:
         """Have a batch sent once more after a while, or give up."""
@@ -213,75 +248,157 @@ class Ingest:
     def _stop(self, batch: Batch, error: errors.ApiError) -> None:
         """The service, or the way to it, fails: the inputs after this one would fail as well."""
         self._error = self._error or error
-        self._fail_all(batch.items, _status_of(error), sent=True)
+        self._fail_all(batch.items, status_of(error))
 
     def _divide(self, batch: Batch, error: errors.ApiError) -> None:
         if len(batch.items) == 1:
-            self._fail_all(batch.items, _status_of(error), sent=True)
+            (item,) = batch.items
+            status = status_of(error)
+            if _is_taken(status) and item.unsure:
+                self._check(batch.items, batch.deadline)
+            else:
+                self._fail(item, status)
             return
         self.report.retries += 2
         for half in batch.halves():
             self._window.put(half)
 
     def _posted(self, batch: Batch, response: v2.MultiInputResponse) -> None:
-        added: list[Item] = []
+        statuses = _statuses(batch.items, response)
+        if statuses is None:
+            for item in batch.items:
+                item.unsure = True
+            error = errors.InternalError("the answer does not fit the inputs", method="PostInputs")
+            self._divide(batch, error)
+            return
+        added: dict[str, Item] = {}
         taken: list[Item] = []
         later: list[Item] = []
         passing: errors.ApiError | None = None
-        for item, status in zip(batch.items, _statuses(batch.items, response), strict=True):
-            error = errors.from_item(status, method="PostInputs", request_id="")
-            if error is None:
-                added.append(item)
-            elif status.code == v2.StatusCode.INPUT_DUPLICATE and item.unsure:
+        for item, status in zip(batch.items, statuses, strict=True):
+            failure = errors.from_item(status, method="PostInputs", request_id="")
+            if failure is None:
+                added[item.id] = item
+            elif _is_taken(status) and item.unsure and item.id not in added:
                 taken.append(item)
-            elif error.retryable:
+            elif failure.retryable:
                 later.append(item)
-                passing = error
+                passing = failure
             else:
-                # The service has answered: an input that it refused is not there.
+                # Refused now, so no earlier try had added it.
                 item.unsure = False
                 self._fail(item, status)
-        self._add(added)
+        self._add(list(added.values()))
         if taken:
-            self._window.put(batch.part(taken, checking=True))
+            self._check(taken, batch.deadline)
         if passing is not None:
-            self._again(batch.part(later), passing)
+            rest = Batch(later, deadline=batch.deadline, retries=batch.retries)
+            self._again(rest, passing)
+
+    def _check(self, items: list[Item], deadline: float | None) -> None:
+        """Have the service asked what is under the ids that are taken."""
+        self._window.put(Batch(items, checking=True, deadline=deadline))
 
     def _checked(self, batch: Batch, response: v2.MultiInputResponse) -> None:
         stored = {one.id: one for one in response.inputs}
         ours = []
         for item in batch.items:
-            found = stored.get(item.id)
-            if found is not None and is_ours(item, found, self._since):
+            # Popped: of two with one id, one at most is there.
+            found = stored.pop(item.id, None)
+            if found is not None and is_ours(item, found):
                 ours.append(item)
                 continue
             item.unsure = False
-            status = v2.Status(
-                code=v2.StatusCode.INPUT_DUPLICATE,
-                description="Duplicate input",
-                details="another input has this id" if found else "another input has this URL",
+            what = "its URL is taken" if found is None else "another input has its id"
+            self._fail(
+                item,
+                v2.Status(
+                    code=v2.StatusCode.INPUT_DUPLICATE, description="Input duplicate", details=what
+                ),
             )
-            self._fail(item, status)
         self.report.recognised += len(ours)
         self._add(ours)
 
-    def _add(self, items: list[Item]) -> None:
+    def _add(self, items: Collection[Item]) -> None:
         self.report.added += len(items)
         self._record("added", items)
 
-    def _fail_all(self, items: Iterable[Item], status: v2.Status, *, sent: bool) -> None:
+    def _fail_all(self, items: Iterable[Item], status: v2.Status) -> None:
         for item in items:
-            # A batch on its way when the upload ends may have arrived, whatever happened before.
-            item.unsure |= sent and status.code not in _REFUSALS
             self._fail(item, status)
 
     def _fail(self, item: Item, status: v2.Status) -> None:
         self.report.failed_inputs.append(
-            FailedInput(item.index, item.id, status, item.input, item.unsure)
+            FailedInput(item.index, item.id, status, item.input, item.unsure, item.since)
         )
         if not item.unsure:
             self._record("failed", [item])
 
-    def _record(self, event: Any, items: list[Item]) -> None:
+    def _record(self, event: Event, items: Collection[Item]) -> None:
         if items:
             self._records.append(Record(event, [item.id for item in items]))
+
+
+def is_ours(item: Item, stored: v2.Input) -> bool:
+    """Whether an input that is there is the one that an earlier try sent.
+
+    An id made from the content says so by itself. Otherwise all that was sent and that the
+    service gives back has to be in it: the kind, the URL or text, the concepts, the metadata, the
+    datasets. Bytes are not given back: an input with bytes must not be older than the upload
+    (by more than ``CLOCK_SKEW``).
+    """
+    if item.derived:
+        return True
+    sent = item.input
+    kind = next((kind for kind in _KINDS if sent.data.HasField(kind)), None)
+    if kind is None or not stored.data.HasField(kind):
+        return False
+    here, there = getattr(sent.data, kind), getattr(stored.data, kind)
+    if here.url:
+        same = here.url == there.url
+    elif kind == "text" and there.raw:
+        same = here.raw == there.raw
+    else:
+        same = _is_recent(stored, item.since)
+    concepts = {concept.id for concept in stored.data.concepts}
+    fields = stored.data.metadata.fields
+    return (
+        same
+        and all(concept.id in concepts for concept in sent.data.concepts)
+        and all(key in fields and fields[key] == v for key, v in sent.data.metadata.fields.items())
+        and set(sent.dataset_ids) <= set(stored.dataset_ids)
+    )
+
+
+def status_of(error: BaseException) -> v2.Status:
+    """The status of inputs whose batch ended with an error."""
+    if isinstance(error, errors.ApiError):
+        if error.status is not None:
+            return error.status
+        # A failure of gRPC has no V2 code.
+        return v2.Status(
+            code=v2.StatusCode.FAILURE, description=error.description, details=error.details
+        )
+    return v2.Status(code=v2.StatusCode.FAILURE, description=f"{type(error).__name__}: {error}")
+
+
+def _is_recent(stored: v2.Input, since: float) -> bool:
+    return not stored.HasField("created_at") or (
+        stored.created_at.ToNanoseconds() / 1e9 >= since - CLOCK_SKEW
+    )
+
+
+def _is_taken(status: v2.Status) -> bool:
+    return status.code == v2.StatusCode.INPUT_DUPLICATE
+
+
+def _statuses(items: Sequence[Item], response: v2.MultiInputResponse) -> Sequence[v2.Status] | None:
+    """The status of each item, whatever the order of the answer; None if one is missing."""
+    results = response.inputs
+    if len(results) == len(items) and all(
+        result.id in ("", item.id) for item, result in zip(items, results, strict=True)
+    ):
+        return [result.status for result in results]
+    by_id = {result.id: result.status for result in results}
+    found = [by_id.get(item.id) for item in items]
+    return None if None in found else [status for status in found if status is not None]

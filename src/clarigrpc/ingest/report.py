@@ -19,6 +19,7 @@ class FailedInput:
         input: The input, with its id, or the function that was to make it.
         maybe_added: Whether the service may have added it all the same, because the answer was
             lost. An upload that is given this object finds out.
+        since: When the upload that failed began, in seconds since the epoch.
     """
 
     index: int
@@ -26,6 +27,7 @@ class FailedInput:
     status: v2.Status
     input: v2.Input | Callable[[], v2.Input] = field(repr=False)
     maybe_added: bool = False
+    since: float = 0.0
 
     def __str__(self) -> str:
         text = f"{self.status.description} {self.status.details}".strip()

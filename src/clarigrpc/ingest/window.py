@@ -79,12 +79,13 @@ class Window:
             return None
         return max(0.0, opens - now)
 
-    def clear(self) -> list[Batch]:
-        """Everything that is not settled, in the order of the source; the window is empty then."""
-        rest = [entry[-1] for entry in self._waiting] + list(self._sent)
+    def clear(self) -> tuple[list[Batch], list[Batch]]:
+        """Empty the window; returns the batches that waited and those that are on their way."""
+        waiting = [entry[-1] for entry in self._waiting]
+        sent = list(self._sent)
         self._waiting.clear()
         self._sent.clear()
-        return sorted(rest, key=lambda batch: batch.place)
+        return waiting, sent
 
     def _may_send(self, now: float) -> bool:
         return len(self._sent) < self._limit and now >= self._closed_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -110,6 +110,12 @@ def overall(statuses: Iterable[v2.Status]) -> v2.Status:
     if good:
         return make_status(v2.StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
     return make_status(v2.StatusCode.FAILURE, "all items failed; the status of each says why")
+
+
+def close_iterator(iterator: Iterator[Any]) -> None:
+    """Ends a generator before its end; other iterators need no closing."""
+    if isinstance(iterator, Generator):
+        iterator.close()
 
 
 def new_id() -> str:

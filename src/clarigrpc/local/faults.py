@@ -53,8 +53,7 @@ class Faults:
 
     def before(self, call: Call, request: Any = None) -> None:
         """Applies what concerns a call as a whole; raises how the call is to end."""
-        if self.latency_seconds:
-            time.sleep(self.latency_seconds)
+        _pause(self.latency_seconds, call)
         if self.unavailable_next:
             with self._lock:
                 fail = self.unavailable_next > 0
@@ -111,3 +110,10 @@ class Faults:
             if self.stream_fail_after is not None and count >= self.stream_fail_after:
                 raise CallAborted(self.stream_fail_code, f"told to fail after {count} responses")
             yield response
+
+
+def _pause(seconds: float, call: Call) -> None:
+    """Waits, but no longer than the client does."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and call.is_active():
+        time.sleep(min(left, 0.05))

@@ -22,6 +22,7 @@ from clarigrpc.local.core import (
     Context,
     ServiceError,
     State,
+    close_iterator,
     make_status,
     new_id,
 )
@@ -159,12 +160,16 @@ class Service:
         call: Call,
         request: Message | None = None,
     ) -> Iterator[Message]:
+        responses: Iterator[Message] = iter(())
         try:
             responses = handler(self._context(call, request), payload)
             for response in self.state.faults.cut(responses):
                 yield self._named(call, response)
         except Exception as error:  # noqa: BLE001 (all end in a status)
             yield self._failure(call, error)
+        finally:
+            # Whoever stops listening frees at once what the stream holds.
+            close_iterator(responses)
 
     def _context(self, call: Call, request: Message | None) -> Context:
         self.state.faults.before(call, request)

@@ -78,6 +78,9 @@ class Store:
 
     Args:
         path: Database file; None keeps everything in memory.
+
+    Raises:
+        OSError: Another process has the file.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -86,9 +89,18 @@ class Store:
         self._numbers: dict[Collection, int] = {}
         # Autocommit, because transactions are begun and ended here.
         self._db = sqlite3.connect(
-            path if path is not None else ":memory:", check_same_thread=False, isolation_level=None
+            path if path is not None else ":memory:",
+            timeout=1.0,
+            check_same_thread=False,
+            isolation_level=None,
         )
-        self._db.execute("PRAGMA journal_mode = WAL")
+        # One server a folder: files of uploads lie beside, which a second one would write, too.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise OSError(f"{path} is in use by another server: {error}") from error
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         self._db.executescript(_SCHEMA)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc.media import as_input
 from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW, BatchSize, Window
 from clarigrpc.wire import PredictEncoder
 
@@ -24,7 +23,7 @@ METHOD = "PostModelOutputs"
 
 # Failures that one input of a batch can cause for all of it. The others (a wrong key, no such
 # model, a server that is away) hold for every input: splitting the batch would tell nothing.
-_MAY_BE_ONE_INPUT = (
+MAY_BE_ONE_INPUT = (
     errors.InvalidArgumentError,
     errors.InternalError,
     errors.DeadlineExceededError,
@@ -132,10 +131,7 @@ class Pipeline:
         index = self._count
         self._count += 1
         try:
-            if type(value) is bytes and value:
-                pieces: tuple[bytes, ...] = self._encoder.image(value)
-            else:
-                pieces = (self._encoder.input(as_input(value)),)
+            pieces = self._encoder.pieces(value)
             size = sum(map(len, pieces))
             if size > self._max_bytes:
                 raise errors.InvalidArgumentError(
@@ -176,7 +172,7 @@ class Pipeline:
 
     def encode(self, batch: Batch) -> bytes:
         """The serialized request of a batch."""
-        return self._encoder.request(piece for pieces in batch.pieces for piece in pieces)
+        return self._encoder.request(batch.pieces)
 
     def answered(self, batch: Batch, response: v2.MultiOutputResponse, seconds: float) -> None:
         """The service answered a batch after so many seconds."""
@@ -207,7 +203,7 @@ class Pipeline:
             self.window.overloaded()
         if "max_message_bytes" in str(error):
             self._batch_size.too_large(len(batch))
-        if len(batch) > 1 and isinstance(error, _MAY_BE_ONE_INPUT):
+        if len(batch) > 1 and isinstance(error, MAY_BE_ONE_INPUT):
             middle = len(batch) // 2
             self._ready.appendleft(Batch(batch.indexes[middle:], batch.pieces[middle:]))
             self._ready.appendleft(Batch(batch.indexes[:middle], batch.pieces[:middle]))
@@ -233,8 +229,13 @@ class Pipeline:
 Send = Callable[[bytes], Any]
 
 
-def run(pipeline: Pipeline, values: Iterable[Any], send: Send) -> Iterator[PredictResult]:
-    """The blocking driver. ``values`` is read on the caller's thread, between results."""
+def run(
+    pipeline: Pipeline, values: Iterable[Any], send: Send, cancel: Callable[[], None]
+) -> Iterator[PredictResult]:
+    """The blocking driver. ``values`` is read on the caller's thread, between results.
+
+    ``cancel`` ends the calls in flight: the consumer may stop at any time.
+    """
     source = iter(values)
     answers: queue.SimpleQueue[tuple[Batch, Any, float]] = queue.SimpleQueue()
 
@@ -262,8 +263,8 @@ def run(pipeline: Pipeline, values: Iterable[Any], send: Send) -> Iterator[Predi
                 while not answers.empty():
                     _absorb(pipeline, *answers.get())
     finally:
-        # A consumer that stops early does not wait for what is in flight.
-        workers.shutdown(wait=False, cancel_futures=True)
+        cancel()
+        workers.shutdown(cancel_futures=True)
 
 
 def _absorb(pipeline: Pipeline, batch: Batch, answer: Any, seconds: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from clarigrpc import v2
+from clarigrpc.config import Settings
 from clarigrpc.plan import Item, ItemPlan, call
 
 MAX_ITEMS = 128
@@ -17,12 +18,17 @@ T = TypeVar("T")
 class Owner(Protocol):
     """What a resource needs of its client."""
 
+    settings: Settings
+
     @property
     def user_app_id(self) -> v2.UserAppIDSet:
         """The user and the app of the client's settings."""
 
     def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         """The multicallable of a method; ``encoded``: for requests that are serialized."""
+
+    def close_with(self, part: Any) -> None:
+        """Have ``part.close()`` called when the client is closed."""
 
     def raises_on_partial(self, wanted: bool | None) -> bool:
         """Whether a partial failure is raised, where a call says ``wanted``."""

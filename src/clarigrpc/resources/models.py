@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from clarigrpc import errors, v2
 from clarigrpc.calls import SUCCESS
-from clarigrpc.media import as_input
+from clarigrpc.channel import Cancellation
 from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
+from clarigrpc.predict import pipeline
+from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
 from clarigrpc.wire import PredictEncoder
 
@@ -27,6 +29,7 @@ class ModelOperations(Operations):
         app_id: str = "",
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
+        coalesce: CoalesceLimits | None = None,
     ) -> None:
         if not model_id or not isinstance(model_id, str):
             raise errors.InvalidArgumentError("client.model() needs the id of a model")
@@ -35,7 +38,8 @@ class ModelOperations(Operations):
         self.version_id = version_id
         self.output_config = output_config
         self._encoder: PredictEncoder | None = None
-        self._post = client.unary(PREDICT, encoded=True)
+        self._post: Any = client.unary(PREDICT, encoded=True)
+        self._coalesce = coalesce
 
     def __repr__(self) -> str:
         version = f", version_id={self.version_id!r}" if self.version_id else ""
@@ -48,17 +52,6 @@ class ModelOperations(Operations):
         if encoder is None:
             encoder = self._encoder = PredictEncoder(self._constant())
         return encoder
-
-    def _encode(self, values: Iterable[Any]) -> bytes:
-        """The serialized request with these values."""
-        encoder = self.encoder
-        pieces: list[bytes] = []
-        for value in values:
-            if type(value) is bytes and value:
-                pieces += encoder.image(value)
-            else:
-                pieces.append(encoder.input(as_input(value)))
-        return encoder.request(pieces)
 
     def _constant(self) -> v2.PostModelOutputsRequest:
         """The request without inputs."""
@@ -93,7 +86,7 @@ class ModelOperations(Operations):
         merged = v2.MultiOutputResponse()
         for chunk in chunks(values):
             response = yield from call(
-                PREDICT, self._encode(chunk), timeout=timeout, raise_on_partial=False
+                PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
             )
             merged.outputs.MergeFrom(response.outputs)
             if merged.status.code in (0, v2.StatusCode.SUCCESS):
@@ -104,6 +97,17 @@ class ModelOperations(Operations):
         if failure is not None and self._client.raises_on_partial(raise_on_partial):
             raise failure
         return list(merged.outputs)
+
+    def _pipeline(
+        self, batch_size: int | None, in_flight: int | None, ordered: bool
+    ) -> pipeline.Pipeline:
+        return pipeline.Pipeline(
+            self.encoder,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            max_bytes=self._client.settings.max_message_bytes,
+        )
 
     def _get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
         """The model, with its latest version or the one of this handle.
@@ -138,6 +142,20 @@ class ModelOperations(Operations):
 
 class Model(ModelOperations):
     """A model to predict with. Threads can share it."""
+
+    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+        super().__init__(client, model_id, **options)
+        self._coalescer: Coalescer | None = None
+        if self._coalesce is not None:
+            self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
+            client.close_with(self._coalescer)
+
+    def _send(
+        self, payload: bytes, timeout: float | None, cancellation: Cancellation | None = None
+    ) -> Any:
+        return self._post.with_call(
+            payload, timeout, raise_on_partial=False, cancellation=cancellation
+        )[0]
 
     get = blocking(ModelOperations._get)
     versions = iterating(ModelOperations._versions)
@@ -178,12 +196,60 @@ class Model(ModelOperations):
         """
         if isinstance(value, (list, tuple)):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
-        payload = self._encode((as_input(value),))
+        if self._coalescer is not None:
+            return self._coalescer.predict(
+                self.encoder.pieces(value), timeout or self._client.settings.timeout
+            )
+        payload = self.encoder.encode((value,))
         return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
+
+    def predict_many(
+        self,
+        values: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+    ) -> Iterator[pipeline.PredictResult]:
+        """Predict any number of inputs, in batches, with several requests in flight.
+
+        An input that fails does not fail the others: a batch that fails because of one is split
+        until that one stands alone. Memory is bounded, whatever the source; stop at any time by
+        leaving the loop.
+
+        Args:
+            values: What ``predict`` takes, from any iterable. It is read as far as the
+                window allows.
+            batch_size: Inputs a request, 1 to 128. None: adapts to what the server answers.
+            in_flight: Requests in flight. None: adapts likewise.
+            ordered: Whether results come in the order of the values, or as they are ready.
+            timeout: Seconds for each request; None: the client's.
+
+        Yields:
+            ``PredictResult`` with ``index`` and either ``output`` or ``error``.
+        """
+        machine = self._pipeline(batch_size, in_flight, ordered)
+        cancellation = Cancellation()
+
+        def send(payload: bytes) -> Any:
+            return self._send(payload, timeout, cancellation)
+
+        return pipeline.run(machine, values, send, cancellation.cancel)
 
 
 class AsyncModel(ModelOperations):
     """A model to predict with, on the client's event loop."""
+
+    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+        super().__init__(client, model_id, **options)
+        self._coalescer: AsyncCoalescer | None = None
+        if self._coalesce is not None:
+            self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
+            client.close_with(self._coalescer)
+
+    def _send(self, payload: bytes, timeout: float | None) -> Any:
+        return self._post(payload, timeout=timeout, raise_on_partial=False)
 
     get = awaiting(ModelOperations._get)
     versions = aiterating(ModelOperations._versions)
@@ -211,8 +277,28 @@ class AsyncModel(ModelOperations):
             return await self._predict_values(
                 value, timeout=timeout, raise_on_partial=raise_on_partial
             )
-        payload = self._encode((as_input(value),))
+        if self._coalescer is not None:
+            return await self._coalescer.predict(
+                self.encoder.pieces(value), timeout or self._client.settings.timeout
+            )
+        payload = self.encoder.encode((value,))
         return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
+
+    def predict_many(
+        self,
+        values: Iterable[Any] | AsyncIterable[Any],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+    ) -> AsyncIterator[pipeline.PredictResult]:
+        """As ``Model.predict_many``; ``values`` may be asynchronous."""
+
+        def send(payload: bytes) -> Any:
+            return self._send(payload, timeout)
+
+        return pipeline.arun(self._pipeline(batch_size, in_flight, ordered), values, send)
 
 
 class ModelsOperations(Operations):

@@ -54,6 +54,8 @@ class ChunkedUpload:
             no limit.
         version_id: Version of an earlier attempt to go on with, or "".
         acknowledged: Bytes that the service is known to have from it.
+        verified: Bytes from the start that are known to be equal here and there; beyond them,
+            what the service has from an earlier attempt is sent again. None: all.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ChunkedUpload:
         stream_bytes: int | None = None,
         version_id: str = "",
         acknowledged: int = 0,
+        verified: int | None = None,
     ) -> None:
         if total < 1 or part_size < 1 or not 0 <= acknowledged <= total:
             raise ValueError("an upload has content, parts of at least a byte, and ends at total")
@@ -75,21 +78,32 @@ class ChunkedUpload:
         """Whether the service gave its final status."""
         self.progressed = False
         """Whether this stream brought the service more than it ever had."""
+        self.answers = 0
+        """Answers on this stream."""
         self._stream_bytes = stream_bytes
         self._most = acknowledged
+        self._verified = total if verified is None else verified
         self._open = False
+        self._config_sent = self._told = self._waits = False
+        self._position: int | None = None
+        self._sent = 0
 
     def open(self) -> None:
         """A stream was opened."""
         self._open = True
         self._config_sent = False
-        self._first_answer = True
+        self.answers = 0
         self._told = False
         # Content of a version that exists already goes on where the service says.
         self._waits = bool(self.version_id)
-        self._position: int | None = None
+        self._position = None
         self._sent = 0
         self.progressed = False
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether this stream carried the content to its end."""
+        return self._position == self.total
 
     def next(self) -> Step:
         """What to send now. Parts count as sent once they were returned here."""
@@ -101,7 +115,8 @@ class ChunkedUpload:
         if self._waits:
             return AwaitAnswer()
         if self._position is None:
-            self._position = self.acknowledged - self.acknowledged % self.part_size
+            start = min(self.acknowledged, self._verified)
+            self._position = start - start % self.part_size
         start = self._position
         # The service has everything and has yet to say so: the last part again makes it answer.
         if start == self.total and not self._sent:
@@ -112,6 +127,7 @@ class ChunkedUpload:
         ):
             return EndStream()
         self._position = start + size
+        self._verified = max(self._verified, self._position)
         self._sent += size
         return SendPart(start // self.part_size + 1, start, size)
 
@@ -132,12 +148,12 @@ class ChunkedUpload:
             there = max(0, self.total - remaining)
             # The first answer tells where the service stands, be it behind what it had told
             # before. After that, an answer that is behind was overtaken by another.
-            if self._first_answer:
+            if not self.answers:
                 self.acknowledged = there
             else:
                 self.acknowledged = max(self.acknowledged, there)
             self._told = True
-        self._first_answer = False
+        self.answers += 1
         self._waits = False
         self.progressed = self.progressed or self.finished or self.acknowledged > self._most
         self._most = max(self._most, self.acknowledged)

@@ -12,6 +12,7 @@ import select
 import stat
 import tarfile
 import tempfile
+import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ Content = bytes | memoryview
 
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.1
+_KEPT_DIGESTS = 256
+"""How many parts an acknowledgement may be behind to be of use for a resume."""
 
 
 class Readable(Protocol):
@@ -47,11 +50,17 @@ class Source(ABC):
         name: What to call it.
         size: Bytes.
         path: Where it lies on disk, for what is kept beside it; None if it does not.
+        must_be_followed: Whether the identity tells too little, and a resume needs the digest of
+            what was acknowledged.
     """
 
     name: str
     size: int
     path: Path | None = None
+    must_be_followed: bool = False
+
+    def prepare(self) -> None:
+        """Do what takes long; the size holds from then on."""
 
     @abstractmethod
     def read_at(self, offset: int, size: int) -> Content:
@@ -65,6 +74,13 @@ class Source(ABC):
     def identity(self) -> str:
         """Text that is another when the content is, as far as can be told before it is read."""
 
+    def digest_at(self, length: int) -> str:
+        """SHA-256 of the first ``length`` bytes, as far as it is known without reading.
+
+        "" where it is not, and where the identity says enough.
+        """
+        return ""
+
     def prefix_digest(self, length: int) -> str:
         """SHA-256 of the first ``length`` bytes, "" where the identity says enough."""
         return ""
@@ -76,8 +92,11 @@ class Source(ABC):
             digest.update(self.read_at(offset, min(_BLOCK, self.size - offset)))
         return digest.hexdigest()
 
+    def start(self) -> None:
+        """Allow reads again after ``stop``."""
+
     def stop(self) -> None:
-        """Have a read that waits for its source end, from another thread."""
+        """Have a read that waits for data, on another thread, end with ``StoppedError``."""
 
     def close(self) -> None:
         """Free what the source holds; what the caller gave stays open."""
@@ -89,7 +108,7 @@ class Source(ABC):
 
 
 def open_source(
-    value: Uploadable, *, size: int | None, name: str, folder: Path | None, follow: bool
+    value: Uploadable, *, size: int | None = None, name: str = "", folder: Path | None = None
 ) -> Source:
     """The source for what a caller gave.
 
@@ -98,28 +117,22 @@ def open_source(
         size: Bytes of a stream that cannot seek; None: it is read to its end first.
         name: What to call it; empty: derived from the value.
         folder: Where temporary copies of streams that cannot seek go; None: the system's place.
-        follow: Whether the digest of what was read has to be known at any byte (for a resume).
 
     Raises:
         FileNotFoundError: There is no file of this name.
-        InvalidArgumentError: There is no content, or it is not of the size given.
+        InvalidArgumentError: The content is not of the size given, or a folder has no files.
         TypeError: The value is of no type that can be uploaded.
     """
-    source = _open(value, size, name, folder, follow)
+    source = _open(value, size, name, folder)
     if size is not None and source.size != size:
         source.close()
         raise InvalidArgumentError(
-            f"{source.name}: size is {source.size}, the argument says {size}"
+            f"{source.name}: the content has {source.size} bytes, size= says {size}"
         )
-    if not source.size:
-        source.close()
-        raise InvalidArgumentError(f"{source.name}: there is nothing to upload, it is empty")
     return source
 
 
-def _open(
-    value: Any, size: int | None, name: str, folder: Path | None, follow: bool
-) -> Source:
+def _open(value: Any, size: int | None, name: str, folder: Path | None) -> Source:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BytesSource(value, name or "bytes")
     if isinstance(value, (str, os.PathLike)):
@@ -208,7 +221,10 @@ class FileSource(Source):
     def read_at(self, offset: int, size: int) -> Content:
         data = _pread(self._descriptor, size, self._base + offset)
         # A file that was written to meanwhile must not be completed.
-        if offset + size == self.size and _stamp(os.fstat(self._descriptor))[2:4] != self._stamp[2:4]:
+        if (
+            offset + size == self.size
+            and _stamp(os.fstat(self._descriptor))[2:4] != self._stamp[2:4]
+        ):
             raise InvalidArgumentError(f"{self.name}: the file changed while it was being uploaded")
         if len(data) < size:
             raise self._short(offset + len(data))
@@ -256,7 +272,7 @@ class SpooledSource(Source):
     Args:
         file: An object with ``read``.
         name: What to call it.
-        size: Bytes that it will give; None: read all of it now.
+        size: Bytes to take from it; None: all of it, read to its end by ``prepare``.
         folder: Where the temporary file goes.
         owned: Whether to close ``file``.
     """
@@ -270,29 +286,31 @@ class SpooledSource(Source):
         *,
         owned: bool = False,
     ) -> None:
+        self.must_be_followed = True
         self._file = file
         self._owned = owned
         self._spool = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - see close
         self._digest = hashlib.sha256()
-        self._digests: dict[int, Any] = {}
+        self._digests: dict[int, hashlib._Hash] = {}
         self._read = 0
+        self._lock = threading.Lock()
         self._stopped = False
         self._waits = _waiter(file)
         self.name = name
         self.size = size or 0
-        if size is None:
-            try:
-                while piece := self._next(_BLOCK):
-                    self._keep(piece)
-            except BaseException:
-                self.close()
-                raise
+        self._to_end = size is None
+
+    def prepare(self) -> None:
+        if self._to_end:
+            while piece := self._next(_BLOCK):
+                self._keep(piece)
             self.size = self._read
 
     def _next(self, size: int) -> bytes:
-        while not self._waits(_POLL_SECONDS):
-            if self._stopped:
-                raise StoppedError
+        while not self._stopped and not self._waits(_POLL_SECONDS):
+            pass
+        if self._stopped:
+            raise StoppedError
         read = getattr(self._file, "read1", self._file.read)
         return _bytes(read(size), self.name)
 
@@ -305,33 +323,28 @@ class SpooledSource(Source):
 
     def read_at(self, offset: int, size: int) -> Content:
         end = offset + size
-        while self._read < end:
-            if self._stopped:
-                raise StoppedError
-            piece = self._next(min(_BLOCK, end - self._read))
-            if not piece:
-                raise self._short(self._read)
-            self._keep(piece)
-        if end == self._read:
-            # The parts end here one after the other: the digests that a resume will ask for.
-            self._digests[end] = self._digest.copy()
-            if len(self._digests) > 64:
-                del self._digests[next(iter(self._digests))]
-        if end == self.size == self._read and self._next(1):
-            raise InvalidArgumentError(
-                f"{self.name}: the content is longer than the {self.size} bytes it was said to be"
-            )
-        return _pread(self._spool.fileno(), size, offset)
+        # A thread of a stream that broke may still wait for the source in here.
+        with self._lock:
+            while self._read < end:
+                piece = self._next(min(_BLOCK, end - self._read))
+                if not piece:
+                    raise self._short(self._read)
+                self._keep(piece)
+            if end == self._read:
+                # The end of a part, which may be acknowledged: what a resume will check.
+                self._digests[end] = self._digest.copy()
+                if len(self._digests) > _KEPT_DIGESTS:
+                    del self._digests[next(iter(self._digests))]
+            return _pread(self._spool.fileno(), size, offset)
 
     def identity(self) -> str:
         return f"stream of {self.size}"
 
-    def prefix_digest(self, length: int) -> str:
-        while self._read < length:
-            self.read_at(self._read, min(_BLOCK, length - self._read))
+    def digest_at(self, length: int) -> str:
         known = self._digests.get(length)
-        if known is not None:
-            return str(known.hexdigest())
+        return "" if known is None else str(known.hexdigest())
+
+    def prefix_digest(self, length: int) -> str:
         digest = hashlib.sha256()
         for offset in range(0, length, _BLOCK):
             digest.update(self.read_at(offset, min(_BLOCK, length - offset)))
@@ -341,6 +354,9 @@ class SpooledSource(Source):
         if self._read == self.size:
             return self._digest.hexdigest()
         return super().sha256()
+
+    def start(self) -> None:
+        self._stopped = False
 
     def stop(self) -> None:
         self._stopped = True

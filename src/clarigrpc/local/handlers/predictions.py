@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from clarigrpc.local.core import (
     MAX_ITEMS,
     Context,
     ServiceError,
+    close_iterator,
     make_status,
     new_id,
     overall,
@@ -59,7 +60,7 @@ def post_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> v2.MultiOutputResponse:
     target = _Target(context, request)
-    _check_inputs(request)
+    _prepare(request)
     response = v2.MultiOutputResponse()
     for item in request.inputs:
         output = _named(response.outputs.add(), target, item)
@@ -72,7 +73,7 @@ def generate_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> Iterator[v2.MultiOutputResponse]:
     target = _Target(context, request)
-    _check_inputs(request)
+    _prepare(request)
     yield from _generated(context, target, request)
 
 
@@ -86,12 +87,12 @@ def stream_model_outputs(
         return
     # The first request names the model, for all.
     target = _Target(context, first)
-    _check_inputs(first)
+    _prepare(first)
     if len(first.inputs) == 1 and target.runtime.is_duplex(first.inputs[0].data):
         yield from _conversed(context, target, first, requests)
         return
     for request in chain([first], requests):
-        _check_inputs(request)
+        _prepare(request)
         yield from _generated(context, target, request)
 
 
@@ -125,7 +126,7 @@ def _generated(
     finally:
         # A client that stops early stops the model, too.
         for piece in pieces:
-            _close(piece)
+            close_iterator(piece)
 
 
 def _conversed(
@@ -140,7 +141,7 @@ def _conversed(
         nonlocal newest
         yield newest.data
         for request in requests:
-            _check_inputs(request, most=1)
+            _prepare(request, most=1)
             newest = request.inputs[0]
             yield newest.data
 
@@ -158,7 +159,7 @@ def _conversed(
             if not going:
                 return
     finally:
-        _close(results)
+        close_iterator(results)
 
 
 def _named(output: v2.Output, target: _Target, item: v2.Input) -> v2.Output:
@@ -166,7 +167,7 @@ def _named(output: v2.Output, target: _Target, item: v2.Input) -> v2.Output:
     output.id = new_id()
     output.created_at.GetCurrentTime()
     output.model.CopyFrom(target.model)
-    output.input.id = item.id or new_id()
+    output.input.id = item.id
     for kind in ("image", "video", "audio", "text"):
         url = getattr(item.data, kind).url
         if url:
@@ -196,12 +197,8 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
     return True
 
 
-def _close(pieces: Iterator[v2.Data]) -> None:
-    if isinstance(pieces, Generator):
-        pieces.close()
-
-
-def _check_inputs(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) -> None:
+def _prepare(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) -> None:
+    """Checks the number of inputs, and gives those without an id one to be known by."""
     count = len(request.inputs)
     if count == 0:
         raise ServiceError(_Code.PREDICT_INVALID_REQUEST, "the request has no inputs")
@@ -210,6 +207,8 @@ def _check_inputs(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) ->
             _Code.INPUT_INVALID_ARGUMENT,
             f"{count} inputs; one request takes at most {most}",
         )
+    for item in request.inputs:
+        item.id = item.id or new_id()
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {"PostModelOutputs": post_model_outputs}

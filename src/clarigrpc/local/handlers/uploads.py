@@ -206,6 +206,7 @@ class _Upload:
         self._target = target
         self._collection = target.versions()
         self._total: int = target.config.total_size
+        self._digest = ""
         self.version: Any = None
 
     def begin(self) -> bool:
@@ -275,7 +276,8 @@ class _Upload:
         return self._response(status, stream.remaining)
 
     def final(self) -> Message:
-        status = make_status(self._target.done)
+        # Every kind of version is told its hash in the same place.
+        status = make_status(self._target.done, f"sha256 {self._digest}")
         status.percent_completed = 100
         return self._response(status, 0)
 

@@ -1,0 +1,48 @@
+# make demo    predictions on photographs by a local server; IMAGE=path for a picture of yours
+# make test    all tests; ARGS="-k inputs -x" goes to pytest
+#
+# Both make .venv first, with the packages that they need. PYTHON=python3.13 chooses an
+# interpreter, VENV=path another place.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What an installation depends on: the packages, and the stubs that it compiles.
+BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test
+.DELETE_ON_ERROR:
+
+ifdef IMAGE
+demo: $(VENV)/.demo
+	@$(BIN)/python demo/demo.py "$(IMAGE)"
+else
+demo: $(VENV)/.demo $(VENV)/.photos
+	@$(BIN)/python demo/demo.py $(VENV)/photos/*.jpg
+endif
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+$(VENV)/.demo: $(BUILD) | $(BIN)/pip
+	@echo "Installing clarigrpc and what the demo needs into $(VENV) ..."
+	@$(INSTALL) --editable '.[cli,local,rest]'
+	@touch $@
+
+# Has all that the demo needs, and more.
+$(VENV)/.test: $(BUILD) | $(BIN)/pip
+	@echo "Installing clarigrpc and what the tests need into $(VENV) ..."
+	@$(INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.demo $@
+
+$(VENV)/.photos: demo/photos.py | $(BIN)/pip
+	@echo "Fetching two photographs ..."
+	@$(BIN)/python demo/photos.py $(VENV)/photos
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "clarigrpc needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; \
+	    exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,94 @@
+"""The blocking driver of an upload."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from clarigrpc import errors
+from clarigrpc.upload.chunked import AwaitAnswer, EndStream
+from clarigrpc.upload.session import ANSWER_SECONDS, UploadResult, UploadSession
+from clarigrpc.upload.sources import StoppedError
+
+
+def run(session: UploadSession, channel: Any) -> UploadResult:
+    """Upload, over as many streams as it takes.
+
+    Args:
+        session: The upload.
+        channel: A ``clarigrpc.channel.Channel``.
+    """
+    source = session.source
+    try:
+        session.prepare()
+        open_stream = channel.stream_stream(session.path, None, session.response_class.FromString)
+        with session.reporting():
+            while not session.machine.finished:
+                try:
+                    _stream(session, open_stream)
+                except errors.ApiError as error:
+                    time.sleep(session.failed(error))
+        return session.finish()
+    finally:
+        source.stop()
+        source.close()
+
+
+def _stream(session: UploadSession, open_stream: Any) -> None:
+    session.open()
+    requests = _Requests(session)
+    responses = open_stream(requests, timeout=session.remaining)
+    try:
+        for response in responses:
+            with requests.answers:
+                save = session.take(response)
+                requests.answers.notify()
+            if save:
+                session.save()
+            if session.machine.finished:
+                return
+    finally:
+        requests.stop()
+        responses.cancel()
+        requests.join()
+    session.ended()
+
+
+class _Requests(Iterator[bytes]):
+    """The messages of a stream, asked for by the thread that gRPC makes for it."""
+
+    def __init__(self, session: UploadSession) -> None:
+        self.answers = threading.Condition()
+        self._session = session
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def __next__(self) -> bytes:
+        self._thread = threading.current_thread()
+        machine = self._session.machine
+        with self.answers:
+            step = machine.next()
+            if isinstance(step, AwaitAnswer):
+                self.answers.wait_for(lambda: self._stopped or machine.answers, ANSWER_SECONDS)
+                machine.unanswered()
+                step = machine.next()
+            if self._stopped or isinstance(step, (AwaitAnswer, EndStream)):
+                raise StopIteration
+        try:
+            return self._session.message(step)
+        except StoppedError:
+            raise StopIteration from None
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        with self.answers:
+            self._stopped = True
+            self.answers.notify()
+        self._session.source.stop()
+
+    def join(self) -> None:
+        """Wait until gRPC's thread has ended, which the end of the call makes it do."""
+        if self._thread is not None:
+            self._thread.join(1.0)

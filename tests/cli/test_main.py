@@ -1,0 +1,178 @@
+"""Help, versions, failures and exit codes of the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import clarigrpc
+from clarigrpc.local import LocalServer
+from tests.cli.conftest import COMMAND, Run, one_line
+
+
+def test_version(process: Run) -> None:
+    result = process("--version")
+    assert (result.code, result.out) == (0, f"clarigrpc, version {clarigrpc.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("predict",), ("call",)])
+def test_help(cli: Run, command: tuple[str, ...]) -> None:
+    result = cli(*command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("Usage: clarigrpc ")
+    assert cli(*command, "-h").out == result.out
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("clarigrpc")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert clarigrpc.__version__ in done.stdout
+
+
+def test_unknown_command(cli: Run) -> None:
+    result = cli("predicate")
+    assert result.code == 2
+    assert "No such command" in result.err
+
+
+@pytest.mark.parametrize("base", ["http://", "ftp://x", "http://a b", "http://10.0.0.1"])
+def test_wrong_settings(cli: Run, base: str) -> None:
+    result = cli("call", "ListModels", "--base", base)
+    assert (result.code, result.out) == (1, "")
+    one_line(result.err)
+
+
+def test_no_credential(process: Run, environment: dict[str, str]) -> None:
+    del environment["CLARIFAI_PAT"]
+    result = process("call", "ListModels")
+    assert result.code == 1
+    assert "CLARIFAI_PAT" in one_line(result.err)
+
+
+def test_wrong_credential_is_not_shown(cli: Run) -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    result = cli("call", "ListModels", "--pat", secret)
+    assert result.code == 1
+    assert "CONN_KEY" in one_line(result.err)
+    assert secret not in result.err
+
+
+def test_context_of_the_config_file(
+    process: Run, environment: dict[str, str], server: LocalServer
+) -> None:
+    for name in [name for name in environment if name.startswith("CLARIFAI_")]:
+        del environment[name]
+    folder = Path(environment["HOME"], ".config", "clarifai")
+    folder.mkdir(parents=True)
+    (folder / "config").write_text(
+        "current_context: other\n"
+        "contexts:\n"
+        "  other: {CLARIFAI_PAT: wrong-wrong-wrong}\n"
+        f"  local: {{CLARIFAI_PAT: {server.pat}, CLARIFAI_API_BASE: '{server.base}'}}\n"
+    )
+    assert process("call", "ListModels", "--context", "local").code == 0
+    assert process("call", "ListModels", "--base", server.base).code == 1
+
+
+def test_no_server(cli: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        base = f"http://127.0.0.1:{free.getsockname()[1]}"
+    result = cli("call", "ListModels", "--base", base, "--timeout", "5")
+    assert result.code == 1
+    assert "nothing listens" in one_line(result.err)
+
+
+def test_timeout(cli: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        result = cli("call", "ListModels", "--base", base, "--timeout", "0.5")
+    assert result.code == 1
+    one_line(result.err)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "soon", "inf", "nan"])
+def test_wrong_timeout(cli: Run, timeout: str) -> None:
+    result = cli("call", "ListModels", "--timeout", timeout)
+    assert result.code in (1, 2)
+    assert "timeout" in result.err
+
+
+def test_interrupt(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with subprocess.Popen(
+            [*COMMAND, "call", "ListModels", "--base", base],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            connection, _ = silent.accept()  # the call is on its way
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10)
+            connection.close()
+    assert (process.returncode, out, err.strip()) == (130, "", "")
+
+
+def test_a_reader_that_leaves(environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "call", "--list"],
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(20) == 1
+    assert err == b""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("click", "['--help']", "cli"),
+        ("rich", "['predict', 'x.png', '--model', 'm']", "cli"),
+        ("numpy", "['serve']", "local"),
+        ("httpx", "['call', 'ListModels', '--transport', 'rest']", "rest"),
+    ],
+)
+def test_missing_extra(
+    environment: dict[str, str], module: str, arguments: str, extra: str
+) -> None:
+    script = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"from clarigrpc.cli import main; sys.exit(main({arguments}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"pip install 'clarigrpc[{extra}]'" in one_line(done.stderr)
+
+
+def test_the_library_does_not_import_the_command_line() -> None:
+    script = "import sys, clarigrpc; clarigrpc.Client; print('click' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"

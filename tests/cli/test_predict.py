@@ -1,0 +1,128 @@
+"""``clarigrpc predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clarigrpc import v2
+from clarigrpc.cli.render import outputs_table, terminal
+from clarigrpc.local import LocalServer
+from tests.cli.conftest import Run, one_line
+
+COLORS = ("--model", "clarifai/main/color-recognition")
+
+
+@pytest.fixture
+def no_image(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.png"
+    path.write_text("no image")
+    return path
+
+
+def test_table(cli: Run, photo: Path) -> None:
+    result = cli("predict", str(photo), *COLORS)
+    assert (result.code, result.err) == (0, "")
+    row = next(line for line in result.out.splitlines() if "red.png" in line)
+    assert "75.0%" in row
+    assert "#ff0000" in row
+    assert "0.750  Red" in row
+    assert "25.0%  #0000ff  Blue" in result.out
+
+
+def test_colours_on_a_terminal(cli: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[" not in cli("predict", str(photo), *COLORS).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    assert "\x1b[48;2;255;0;0m    " in cli("predict", str(photo), *COLORS).out
+
+
+def test_json(cli: Run, photo: Path) -> None:
+    result = cli("predict", str(photo), str(photo), *COLORS, "--json")
+    assert result.code == 0
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert [line["source"] for line in lines] == [str(photo)] * 2
+    for line in lines:
+        assert line["output"]["status"]["code"] == "SUCCESS"
+        assert line["output"]["data"]["colors"][0]["raw_hex"] == "#ff0000"
+
+
+def test_rest(cli: Run, server: LocalServer, photo: Path) -> None:
+    rest = ("--transport", "rest", "--base", str(server.rest_base))
+    result = cli("predict", str(photo), *COLORS, *rest)
+    assert result.code == 0
+    assert "0.750  Red" in result.out
+
+
+def test_owner_as_options(cli: Run, photo: Path) -> None:
+    owner = ("--user-id", "clarifai", "--app-id", "main")
+    result = cli("predict", str(photo), "--model", "color-recognition", *owner)
+    assert result.code == 0
+    assert "0.750  Red" in result.out
+
+
+@pytest.mark.parametrize("output", [(), ("--json",)])
+def test_good_results_beside_a_failure(
+    cli: Run, photo: Path, no_image: Path, output: tuple[str, ...]
+) -> None:
+    result = cli("predict", str(no_image), str(photo), *COLORS, *output)
+    assert result.code == 1
+    assert "Red" in result.out
+    assert "1 of 2 predictions failed" in one_line(result.err)
+    assert "INPUT_UNSUPPORTED_FORMAT" in result.err
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("missing.png", "there is no such file"),
+        ("ftp://127.0.0.1/cat.png", "http:// and https:// URLs only"),
+        (".", "Is a directory"),
+    ],
+)
+def test_wrong_source(cli: Run, source: str, text: str) -> None:
+    result = cli("predict", source, *COLORS)
+    assert (result.code, result.out) == (1, "")
+    assert text in one_line(result.err)
+
+
+def test_unknown_model(cli: Run, photo: Path) -> None:
+    result = cli("predict", str(photo), "--model", "nosuch")
+    assert result.code == 1
+    assert "MODEL_DOES_NOT_EXIST" in one_line(result.err)
+
+
+@pytest.mark.parametrize("model", ["", "/", "a/b", "a//b", "a/b/c/d"])
+def test_malformed_model(cli: Run, photo: Path, model: str) -> None:
+    result = cli("predict", str(photo), "--model", model)
+    assert result.code == 2
+    assert "USER/APP/ID" in result.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("cat.png",), COLORS])
+def test_missing_arguments(cli: Run, arguments: tuple[str, ...]) -> None:
+    result = cli("predict", *arguments)
+    assert result.code == 2
+    assert "Missing" in result.err
+
+
+def test_other_outputs_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    success = v2.Status(code=v2.StatusCode.SUCCESS)
+    long = v2.Output(status=success, data=v2.Data(text=v2.Text(raw="word " * 200)))
+    embedding = v2.Output(status=success)
+    embedding.data.embeddings.add(num_dimensions=512)
+    regions = v2.Output(status=success)
+    regions.data.regions.add()
+    # Neither may a server's answer change the terminal or break the table.
+    strange = v2.Output(status=success)
+    strange.data.colors.add(raw_hex="[blink]", value=1.0)
+    strange.data.concepts.add(name="\x1b[31m[bold]x", value=1.0)
+    outputs = [long, embedding, regions, v2.Output(status=success), strange]
+    terminal().print(outputs_table((str(n), output) for n, output in enumerate(outputs)))
+    out = capsys.readouterr().out
+    for text in ("word …", "embedding of 512 dimensions", "1 regions", "nothing", "[blink]"):
+        assert text in out
+    assert "[bold]x" in out
+    assert "\x1b" not in out

@@ -1,0 +1,151 @@
+"""``clarigrpc serve`` as a process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from clarigrpc import Client, errors, image
+from tests.cli.conftest import COMMAND, Run, one_line
+
+LAST = "export CLARIFAI_APP_ID"
+
+
+class Serving:
+    """A running ``clarigrpc serve``; ``facts`` are its KEY=VALUE lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.facts: dict[str, str] = {}
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            name, _, value = line.rstrip("\n").partition("=")
+            self.facts[name] = value
+            if name == LAST:
+                break
+
+    def client(self) -> Client:
+        return Client(
+            base=self.facts["GRPC_BASE"],
+            pat=self.facts["PAT"],
+            user_id=self.facts["USER_ID"],
+            app_id=self.facts["APP_ID"],
+        )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Exit code and stderr."""
+        self.process.send_signal(number)
+        err = self.process.communicate(timeout=20)[1]
+        return self.process.returncode, err
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Serving]:
+    running = Serving(*arguments)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_a_signal(number: signal.Signals, photo: Path) -> None:
+    with serving() as server:
+        with server.client() as client:
+            model = client.model("color-recognition", user_id="clarifai", app_id="main")
+            assert model.predict(image(photo)).data.colors[0].w3c.name == "Red"
+        assert server.stop(number) == (0, "clarigrpc: serving; Ctrl-C stops it\n")
+
+
+def test_prints_what_clients_need() -> None:
+    with serving("--pat", "a-token-of-my-own") as server:
+        facts = server.facts
+        assert facts["PAT"] == "a-token-of-my-own"
+        assert facts["GRPC_BASE"].startswith("http://127.0.0.1:")
+        assert "REST_BASE" not in facts
+        exports = {n.removeprefix("export "): v for n, v in facts.items() if " " in n}
+        assert exports == {
+            "CLARIFAI_GRPC_BASE": facts["GRPC_BASE"],
+            "CLARIFAI_API_BASE": facts["GRPC_BASE"],
+            "CLARIFAI_PAT": facts["PAT"],
+            "CLARIFAI_USER_ID": facts["USER_ID"],
+            "CLARIFAI_APP_ID": facts["APP_ID"],
+        }
+
+
+def test_rest_front() -> None:
+    with serving("--rest-port", "0") as server:
+        facts = server.facts
+        assert facts["REST_BASE"] != facts["GRPC_BASE"]
+        with Client(base=facts["REST_BASE"], transport="rest", pat=facts["PAT"]) as client:
+            models = client.models.list()
+            assert list(models) == []
+
+
+def test_data_outlives_the_process(tmp_path: Path, photo: Path) -> None:
+    folder = str(tmp_path / "data")
+    with serving("--data", folder) as server:
+        pat = server.facts["PAT"]
+        with server.client() as client:
+            client.inputs.create(image(photo, id="kept"))
+        assert server.stop()[0] == 0
+    with serving("--data", folder) as server:
+        assert server.facts["PAT"] == pat
+        with server.client() as client:
+            assert client.inputs.get("kept").id == "kept"
+
+
+def test_a_signal_as_soon_as_it_is_ready() -> None:
+    with serving() as server:
+        assert server.stop()[0] == 0
+
+
+def test_stops_within_the_grace_while_a_call_is_running() -> None:
+    with serving() as server, server.client() as client:
+        responses = client.v2.StreamModelOutputs(_never())
+        started = time.monotonic()
+        assert server.stop()[0] == 0
+        assert time.monotonic() - started < 15
+        with pytest.raises(errors.ApiError):
+            next(iter(responses))
+
+
+def _never() -> Iterator[object]:
+    time.sleep(30)
+    yield from ()
+
+
+def test_port_in_use(process: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = process("serve", "--port", str(port))
+    assert result.code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in one_line(result.err.splitlines(True)[-1])
+    assert "Traceback" not in result.err
+
+
+def test_folder_that_cannot_be_made(process: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = process("serve", "--data", str(tmp_path / "file" / "data"))
+    assert result.code == 1
+    assert str(tmp_path / "file" / "data") in one_line(result.err)
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_wrong_port(process: Run, port: str) -> None:
+    result = process("serve", "--port", port)
+    assert result.code == 2
+    assert "--port" in result.err

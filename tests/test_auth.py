@@ -1,0 +1,279 @@
+"""Credentials as the server sees them, and OAuth2 tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from clarigrpc import Client, ClientCredentials, errors, v2
+from tests.conftest import Connect
+from tests.scripted import ScriptedServer, reply
+
+GET = v2.GetModelRequest(model_id="m")
+SECRET = "the-client-secret-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "value"),
+    [
+        ({"pat": "p-0123456789ab"}, "authorization", "Key p-0123456789ab"),
+        ({"api_key": "k-0123456789ab"}, "authorization", "Key k-0123456789ab"),
+        ({"session_token": "t-0123456789ab"}, "x-clarifai-session-token", "t-0123456789ab"),
+    ],
+)
+async def test_static_credentials(
+    connect: Connect, scripted: ScriptedServer, given: dict[str, str], key: str, value: str
+) -> None:
+    both = connect(scripted.base, **given)
+    scripted.on("GetModel", reply("GetModel"))
+    await both.call("GetModel", GET)
+    assert scripted.seen[0].metadata[key] == value
+    other = {"authorization", "x-clarifai-session-token"} - {key}
+    assert not other & scripted.seen[0].metadata.keys()
+
+
+async def test_a_callable_is_asked_for_every_call(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    asked: list[str] = []
+
+    def auth() -> list[tuple[str, str]]:
+        asked.append(threading.current_thread().name)
+        return [("Authorization", f"Custom {len(asked)}"), ("x-tenant", "t")]
+
+    both = connect(scripted.base, auth=auth)
+    scripted.on("GetModel", reply("GetModel"), reply("GetModel"))
+    for _ in range(2):
+        await both.call("GetModel", GET)
+    assert [seen.metadata["authorization"] for seen in scripted.seen] == ["Custom 1", "Custom 2"]
+    assert scripted.seen[0].metadata["x-tenant"] == "t"
+    # On asyncio it must not block the loop; nobody knows what it does.
+    assert threading.main_thread().name not in asked
+
+
+async def test_a_callable_that_fails(connect: Connect, scripted: ScriptedServer) -> None:
+    def auth() -> list[tuple[str, str]]:
+        raise OSError("no vault")
+
+    both = connect(scripted.base, auth=auth)
+    with pytest.raises(OSError, match="no vault"):
+        await both.call("GetModel", GET)
+
+
+async def test_a_callable_that_returns_nonsense(connect: Connect, scripted: ScriptedServer) -> None:
+    both = connect(scripted.base, auth=lambda: [("authorization", 5)])
+    with pytest.raises(errors.ConfigurationError, match="no string for 'authorization'"):
+        await both.call("GetModel", GET)
+
+
+async def test_a_callable_and_streams(connect: Connect, scripted: ScriptedServer) -> None:
+    both = connect(scripted.base, auth=lambda: [("authorization", "Custom")])
+    method = "StreamModelOutputs"
+    scripted.on(method, [reply(method)])
+    scripted.on("GenerateModelOutputs", [reply("GenerateModelOutputs")])
+    request = v2.PostModelOutputsRequest()
+    assert len(await both.collect(both.open(method, [request]))) == 1
+    assert len(await both.collect(both.open("GenerateModelOutputs", request))) == 1
+    assert {seen.metadata["authorization"] for seen in scripted.seen} == {"Custom"}
+
+
+class Tokens:
+    """An OAuth2 token endpoint.
+
+    Attributes:
+        requests: The form fields of every request.
+        lifetime: ``expires_in`` of the tokens it hands out.
+        delay: Seconds before it answers.
+        status: HTTP status; other than 200 it refuses.
+        answer: What it says instead of a token.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, list[str]]] = []
+        self.lifetime = 3600.0
+        self.delay = 0.0
+        self.status = 200
+        self.answer: dict[str, Any] | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                outer.requests.append(parse_qs(body))
+                time.sleep(outer.delay)
+                answer = outer.answer or {
+                    "access_token": f"token-{len(outer.requests)}",
+                    "token_type": "Bearer",
+                    "expires_in": outer.lifetime,
+                }
+                content = json.dumps(answer).encode()
+                self.send_response(outer.status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/token/"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+    def credentials(self, **settings: Any) -> ClientCredentials:
+        return ClientCredentials("the-id", SECRET, token_url=self.url, **settings)
+
+
+@pytest.fixture
+def tokens() -> Iterator[Tokens]:
+    server = Tokens()
+    yield server
+    server.close()
+
+
+Bearers = Callable[[], list[str]]
+
+
+@pytest.fixture
+def bearers(scripted: ScriptedServer) -> Bearers:
+    scripted.always("GetModel", reply("GetModel"))
+    return lambda: [seen.metadata["authorization"] for seen in scripted.seen]
+
+
+async def test_a_token_is_fetched_once_and_shared(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+) -> None:
+    tokens.delay = 0.1
+    both = connect(scripted.base, oauth=tokens.credentials())
+    await asyncio.gather(*[both.call("GetModel", GET) for _ in range(12)])
+    await both.call("GetModel", GET)
+    assert bearers() == ["Bearer token-1"] * 13
+    (form,) = tokens.requests
+    assert form == {
+        "grant_type": ["client_credentials"],
+        "client_id": ["the-id"],
+        "client_secret": [SECRET],
+    }
+
+
+def test_a_token_is_shared_by_many_threads(
+    scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+) -> None:
+    tokens.delay = 0.1
+    with (
+        Client(oauth=tokens.credentials(), base=scripted.base) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        list(pool.map(client.v2.GetModel, [GET] * 64))
+    assert bearers() == ["Bearer token-1"] * 64
+    assert len(tokens.requests) == 1
+
+
+async def test_a_token_is_renewed_before_it_expires(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+) -> None:
+    tokens.lifetime = 3
+    both = connect(scripted.base, oauth=tokens.credentials(leeway=1.5))
+    await both.call("GetModel", GET)
+    await both.call("GetModel", GET)
+    await asyncio.sleep(1.6)  # 1.4 s before it expires
+    await both.call("GetModel", GET)
+    assert bearers() == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
+
+
+async def test_refused_client_credentials(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens
+) -> None:
+    tokens.status, tokens.answer = 401, {"error": "invalid_client"}
+    both = connect(scripted.base, oauth=tokens.credentials())
+    with pytest.raises(errors.AuthenticationError, match="refused the client credentials") as found:
+        await both.call("GetModel", GET)
+    assert "invalid_client" in found.value.details
+    assert SECRET not in str(found.value)
+    tokens.status, tokens.answer = 200, None
+    scripted.on("GetModel", reply("GetModel"))
+    await both.call("GetModel", GET)  # a failure is not remembered
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [({"hello": 1}, 200), ({"access_token": "x"}, 200), ({"a": 1}, 500)]
+)
+async def test_an_endpoint_that_hands_out_no_token(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens, answer: Any, status: int
+) -> None:
+    tokens.answer, tokens.status = answer, status
+    both = connect(scripted.base, oauth=tokens.credentials())
+    with pytest.raises(errors.AuthenticationError, match=tokens.url):
+        await both.call("GetModel", GET)
+
+
+async def test_a_token_that_lives_shorter_than_the_leeway(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens
+) -> None:
+    tokens.lifetime = 30
+    both = connect(scripted.base, oauth=tokens.credentials(leeway=60))
+    with pytest.raises(errors.AuthenticationError, match="smaller leeway"):
+        await both.call("GetModel", GET)
+
+
+async def test_no_endpoint(connect: Connect, scripted: ScriptedServer, tokens: Tokens) -> None:
+    both = connect(scripted.base, oauth=tokens.credentials())
+    tokens.server.server_close()
+    with pytest.raises(errors.AuthenticationError, match="no access token from") as caught:
+        await both.call("GetModel", GET)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("colour", ["async"])
+async def test_fetching_a_token_does_not_block_the_loop(
+    colour: str, connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+) -> None:
+    tokens.delay = 0.5
+    both = connect(scripted.base, oauth=tokens.credentials())
+    call = asyncio.ensure_future(both.call("GetModel", GET))
+    gaps: list[float] = []
+    while not call.done():
+        before = time.monotonic()
+        await asyncio.sleep(0.01)
+        gaps.append(time.monotonic() - before)
+    await call
+    assert len(gaps) > 10
+    assert max(gaps) < 0.4
+    assert bearers() == ["Bearer token-1"]
+
+
+async def test_fetching_a_token_counts_towards_the_deadline(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens
+) -> None:
+    tokens.delay = 0.8
+    scripted.always("GetModel", reply("GetModel"))
+    both = connect(scripted.base, oauth=tokens.credentials())
+    began = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError):
+        await both.call("GetModel", GET, timeout=0.2)
+    assert time.monotonic() - began < 2
+
+
+async def test_streams_get_a_token(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens
+) -> None:
+    both = connect(scripted.base, oauth=tokens.credentials())
+    method = "GenerateModelOutputs"
+    scripted.on(method, [reply(method)])
+    assert await both.collect(both.open(method, v2.PostModelOutputsRequest()))
+    assert scripted.seen[0].metadata["authorization"] == "Bearer token-1"

@@ -1,0 +1,439 @@
+"""Settings: where they come from, what is refused, and that secrets stay secret."""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clarigrpc import AsyncClient, Client, ClientCredentials, errors
+from clarigrpc.config import Target, mask, parse_base
+from clarigrpc.errors import ConfigurationError
+
+SECRET = "s3cr3t-0123456789abcdef"
+OTHER = "0th3r-fedcba9876543210"
+BOTH = pytest.mark.parametrize("make", [Client, AsyncClient])
+
+
+def key_of(client: Any) -> Any:
+    """The metadata pair that a client identifies itself with."""
+    (pair,) = client.settings.credentials.static
+    return pair
+
+
+def write_config(home: Path, text: str) -> Path:
+    path = home / ".config" / "clarifai" / "config"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+CONTEXTS = f"""
+current_context: default
+contexts:
+  default:
+    CLARIFAI_PAT: {SECRET}
+    CLARIFAI_USER_ID: user-of-file
+    CLARIFAI_APP_ID: app-of-file
+    CLARIFAI_API_BASE: http://127.0.0.1:1
+  nested:
+    env:
+      CLARIFAI_API_KEY: {OTHER}
+      CLARIFAI_USER_ID: user-of-nested
+    created: today
+  lower:
+    pat: {OTHER}
+    user_id: user-of-lower
+  forwarding:
+    CLARIFAI_PAT: ENVVAR
+    CLARIFAI_USER_ID: user-of-forwarding
+  numbers:
+    CLARIFAI_PAT: {SECRET}
+    CLARIFAI_USER_ID: 12345
+  null-values:
+    CLARIFAI_PAT: {SECRET}
+    CLARIFAI_USER_ID: null
+"""
+
+
+@BOTH
+def test_argument_wins_over_environment_over_file(
+    make: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, CONTEXTS)
+    client = make()
+    assert key_of(client) == ("authorization", f"Key {SECRET}")
+    assert client.settings.user_id == "user-of-file"
+    assert client.settings.app_id == "app-of-file"
+    assert client.settings.target == Target("127.0.0.1", 1, tls=False)
+
+    monkeypatch.setenv("CLARIFAI_PAT", OTHER)
+    monkeypatch.setenv("CLARIFAI_USER_ID", "user-of-environment")
+    monkeypatch.setenv("CLARIFAI_API_BASE", "http://127.0.0.1:2")
+    client = make()
+    assert key_of(client) == ("authorization", f"Key {OTHER}")
+    assert client.settings.user_id == "user-of-environment"
+    assert client.settings.app_id == "app-of-file"
+    assert client.settings.target.port == 2
+
+    client = make(pat="argument-0123456789", user_id="u", app_id="a", base="http://127.0.0.1:3")
+    assert key_of(client) == ("authorization", "Key argument-0123456789")
+    assert (client.settings.user_id, client.settings.app_id) == ("u", "a")
+    assert client.settings.target.port == 3
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("argument", "variable", "pair"),
+    [
+        ("pat", "CLARIFAI_PAT", ("authorization", f"Key {SECRET}")),
+        ("api_key", "CLARIFAI_API_KEY", ("authorization", f"Key {SECRET}")),
+        ("session_token", "CLARIFAI_SESSION_TOKEN", ("x-clarifai-session-token", SECRET)),
+    ],
+)
+def test_credentials(
+    make: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str,
+    variable: str,
+    pair: tuple[str, str],
+) -> None:
+    assert key_of(make(**{argument: SECRET})) == pair
+    assert key_of(make(**{argument: f" {SECRET}\n"})) == pair  # read from a file, say
+    monkeypatch.setenv(variable, SECRET)
+    assert key_of(make()) == pair
+
+
+def test_a_kind_of_credential_wins_by_its_level_not_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLARIFAI_PAT", OTHER)
+    assert key_of(Client(session_token=SECRET)) == ("x-clarifai-session-token", SECRET)
+
+
+def test_bases_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Client(pat=SECRET).settings.target == Target("api.clarifai.com", 443, tls=True)
+    monkeypatch.setenv("CLARIFAI_API_BASE", "https://api.example")
+    assert Client(pat=SECRET).settings.target.host == "api.example"
+    monkeypatch.setenv("CLARIFAI_GRPC_BASE", "grpc.example:7443")
+    assert Client(pat=SECRET).settings.target == Target("grpc.example", 7443, tls=True)
+
+
+@pytest.mark.parametrize(
+    ("context", "key", "user_id"),
+    [
+        (None, SECRET, "user-of-file"),
+        ("default", SECRET, "user-of-file"),
+        ("nested", OTHER, "user-of-nested"),
+        ("lower", OTHER, "user-of-lower"),
+        ("numbers", SECRET, "12345"),
+        ("null-values", SECRET, ""),
+    ],
+)
+def test_contexts(home: Path, context: str | None, key: str, user_id: str) -> None:
+    write_config(home, CONTEXTS)
+    client = Client(context=context)
+    assert key_of(client) == ("authorization", f"Key {key}")
+    assert client.settings.user_id == user_id
+
+
+def test_a_config_file_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.yaml"
+    path.write_text(CONTEXTS)
+    assert Client(config_file=path).settings.user_id == "user-of-file"
+    assert Client(config_file=str(path), context="lower").settings.user_id == "user-of-lower"
+
+
+def test_envvar_means_that_the_environment_has_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, CONTEXTS)
+    with pytest.raises(ConfigurationError, match="CLARIFAI_PAT"):
+        Client(context="forwarding")
+    monkeypatch.setenv("CLARIFAI_PAT", SECRET)
+    client = Client(context="forwarding")
+    assert key_of(client) == ("authorization", f"Key {SECRET}")
+    assert client.settings.user_id == "user-of-forwarding"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no contexts"),
+        ("just text", "no contexts"),
+        ("contexts: []", "no contexts"),
+        ("contexts: {a: {CLARIFAI_PAT: x}}", "no context None; it has: a"),
+        ("current_context: b\ncontexts: {a: {CLARIFAI_PAT: x}}", "no context 'b'; it has: a"),
+        ("current_context: a\ncontexts: {a: text}", "no context 'a'"),
+        ("contexts: {a: [", "cannot be read"),
+        ("contexts: \tx", "cannot be read"),
+    ],
+)
+def test_broken_config_files(home: Path, text: str, says: str) -> None:
+    path = write_config(home, text)
+    with pytest.raises(ConfigurationError) as caught:
+        Client()
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_broken_config_file_is_not_quoted(home: Path) -> None:
+    write_config(home, f"contexts: {{default: {{CLARIFAI_PAT: {SECRET}, [}}}}")
+    with pytest.raises(ConfigurationError) as caught:
+        Client()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_config_file_is_not_read_when_the_rest_says_it_all(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, "broken: [")
+    base = "http://127.0.0.1:1"
+    assert Client(pat=SECRET, user_id="u", app_id="a", base=base).settings.user_id == "u"
+
+
+@pytest.mark.parametrize("given", [{"context": "x"}, {"config_file": "/nonexistent/config"}])
+def test_a_config_file_that_was_asked_for_has_to_be_there(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="no config file at"):
+        Client(**given)  # type: ignore[arg-type]
+
+
+def raises(says: str, **given: Any) -> None:
+    for make in (Client, AsyncClient):
+        with pytest.raises(ConfigurationError, match=says) as caught:
+            make(**given)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_no_credential() -> None:
+    raises(r"pat=.*CLARIFAI_PAT")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"pat": SECRET, "api_key": SECRET},
+        {"pat": SECRET, "session_token": SECRET},
+        {"pat": SECRET, "auth": list},
+        {"pat": SECRET, "oauth": ClientCredentials("i", SECRET)},
+        {"pat": SECRET, "api_key": SECRET, "session_token": SECRET},
+    ],
+)
+def test_two_credentials(given: dict[str, Any]) -> None:
+    raises("more than one credential.*exactly one", **given)
+
+
+def test_two_credentials_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLARIFAI_PAT", SECRET)
+    monkeypatch.setenv("CLARIFAI_SESSION_TOKEN", SECRET)
+    raises("environment.*CLARIFAI_PAT, CLARIFAI_SESSION_TOKEN")
+    assert Client(api_key=OTHER)  # an argument settles it
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n"])
+def test_empty_credentials(value: str) -> None:
+    raises(r"pat \(argument\) is empty", pat=value)
+
+
+@pytest.mark.parametrize("value", [f"{SECRET}\n2", f"{SECRET} x", f"{SECRET}é", f"{SECRET}\x00"])
+def test_credentials_that_are_none(value: str) -> None:
+    raises("characters that no credential has", pat=value)
+
+
+def test_credentials_of_a_wrong_type() -> None:
+    raises("has to be a string, not int", pat=5)
+    raises("auth has to be a callable", auth="text")
+
+
+MALFORMED = [
+    "",
+    "   ",
+    "ftp://host",
+    "grpc://host:1",
+    "unix:///tmp/socket",
+    "http://",
+    "https://",
+    "http://:80",
+    "://host",
+    "http://host:port",
+    "http://host:99999",
+    "http://host:-1",
+    "http://host:0",
+    "host:0",
+    "http://host/v2",
+    "https://host?x=1",
+    "https://host#x",
+    "http://ho st",
+    "http://[::1",
+    "http://::1",
+    "http://[zz]:1",
+    "host name",
+    "-host",
+    "host-",
+    "a..b",
+    "http://host\nX",
+    "http://user@host",
+    f"http://user:{SECRET}@host",
+    "http://höst",
+    "http://host\t1",
+]
+
+
+@pytest.mark.parametrize("base", MALFORMED)
+def test_malformed_bases(base: str) -> None:
+    with pytest.raises(ConfigurationError, match="base") as caught:
+        parse_base(base)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    if base.strip():
+        raises("base", pat=OTHER, base=base)
+
+
+@pytest.mark.parametrize(
+    ("base", "target", "address"),
+    [
+        ("api.clarifai.com", Target("api.clarifai.com", 443, True), "api.clarifai.com:443"),
+        ("https://api.clarifai.com/", Target("api.clarifai.com", 443, True), None),
+        ("HTTPS://API.clarifai.com", Target("api.clarifai.com", 443, True), None),
+        ("localhost:8080", Target("localhost", 8080, True), None),
+        ("http://localhost:8080", Target("localhost", 8080, False), "localhost:8080"),
+        ("http://10.0.0.1", Target("10.0.0.1", 80, False), "10.0.0.1:80"),
+        ("http://[::1]:50051", Target("::1", 50051, False), "[::1]:50051"),
+        ("[::1]:50051", Target("::1", 50051, True), "[::1]:50051"),
+        (" http://my_host-1:5 ", Target("my_host-1", 5, False), "my_host-1:5"),
+    ],
+)
+def test_bases(base: str, target: Target, address: str | None) -> None:
+    assert parse_base(base) == target
+    assert address is None or target.address == address
+    assert parse_base(target.url) == target
+
+
+@settings(database=None, deadline=None, max_examples=300)
+@given(
+    st.text(max_size=30)
+    | st.builds(
+        "{}{}{}{}".format,
+        st.sampled_from(["", "http://", "https://", "x://"]),
+        st.text(st.sampled_from("ab.-_:[]@/?#%0159 \t"), max_size=12),
+        st.sampled_from(["", ":", ":80", ":99999", ":x", ":-5", ":٣"]),
+        st.sampled_from(["", "/", "/x", "?", "#"]),
+    )
+)
+def test_a_base_is_read_or_refused_clearly(base: str) -> None:
+    try:
+        target = parse_base(base)
+    except ConfigurationError:
+        return
+    assert target.host
+    assert 0 < target.port < 65536
+    assert parse_base(target.url) == target
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("x.localhost", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("api.clarifai.com", False),
+        ("localhost.example", False),
+        ("127.0.0.1.example", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert Target(host, 1, tls=False).is_loopback is loopback
+
+
+def test_no_plaintext_to_another_machine() -> None:
+    raises("allow_plaintext=True", pat=SECRET, base="http://10.0.0.1:8080")
+    raises("unencrypted to http://api.example:80", pat=SECRET, base="http://api.example")
+    assert Client(pat=SECRET, base="http://10.0.0.1:8080", allow_plaintext=True)
+    assert Client(pat=SECRET, base="http://127.0.0.1:8080")
+    oauth = ClientCredentials("i", SECRET, token_url="http://tokens.example/t")
+    raises("unencrypted to http://tokens.example:80", oauth=oauth)
+
+
+@pytest.mark.parametrize("name", ["timeout", "stream_timeout"])
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
+def test_timeouts(name: str, value: float) -> None:
+    raises(f"{name} has to be a positive, finite number", pat=SECRET, **{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31])
+def test_message_limits(value: int) -> None:
+    raises("max_message_bytes has to be between", pat=SECRET, max_message_bytes=value)
+
+
+def test_other_settings() -> None:
+    raises("transport is 'grpc' or 'rest'", pat=SECRET, transport="http")
+    raises("go together", pat=SECRET, client_key=b"x")
+    raises("go together", pat=SECRET, client_certificate=b"x")
+    raises(
+        "root_certificates: /nonexistent/roots.pem cannot be read",
+        pat=SECRET,
+        root_certificates="/nonexistent/roots.pem",
+    )
+
+
+def test_root_certificates_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "roots.pem"
+    path.write_bytes(b"roots")
+    monkeypatch.setenv("CLARIFAI_ROOT_CERTIFICATES_PATH", str(path))
+    assert Client(pat=SECRET).settings.root_certificates == b"roots"
+    # Nothing is read for a connection without TLS.
+    assert Client(pat=SECRET, base="http://127.0.0.1:1").settings.root_certificates is None
+    monkeypatch.setenv("CLARIFAI_ROOT_CERTIFICATES_PATH", "/nonexistent/x")
+    raises("root_certificates: /nonexistent/x", pat=SECRET)
+
+
+@BOTH
+def test_reprs_show_four_characters_at_most(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("pat", "api_key", "session_token"):
+        client = make(**{name: SECRET})
+        shown = [
+            repr(client),
+            str(client),
+            repr(client.settings),
+            repr(client.settings.credentials),
+            repr(client.channel),
+            f"{client.v2.GetModel!r}",
+            caplog.text,
+        ]
+        assert f"{name}=…{SECRET[-4:]}" in repr(client)
+        for text in shown:
+            assert SECRET not in text
+            assert SECRET[:4] not in text
+    oauth = ClientCredentials("id-1", SECRET)
+    for thing in (oauth, make(oauth=oauth)):
+        assert SECRET not in repr(thing)
+        assert "id-1" in repr(thing)
+
+
+def test_a_traceback_with_locals_of_the_client_has_no_secret() -> None:
+    with pytest.raises(errors.ConfigurationError) as caught:
+        Client(pat=SECRET, base="ftp://x")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@given(st.text(min_size=1, max_size=40))
+@settings(database=None, deadline=None)
+def test_a_mask_shows_a_third_at_most(secret: str) -> None:
+    shown = mask(secret)
+    assert shown.startswith("…")
+    assert len(shown) - 1 <= min(4, len(secret) / 3)
