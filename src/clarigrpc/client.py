@@ -17,8 +17,11 @@ from clarigrpc.channel import Channel
 from clarigrpc.methods import lookup, names
 from clarigrpc.policy import RetryPolicy
 from clarigrpc.predict.coalesce import limits_of
+from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
 from clarigrpc.resources.inputs import AsyncInputs, Inputs
 from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
+from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
+from clarigrpc.resources.uploads import AsyncUploads, Uploads
 
 if TYPE_CHECKING:
     from clarigrpc.v2 import OutputConfig
@@ -235,6 +238,21 @@ class Client(_BaseClient[Channel]):
         """The models of the client's app."""
         return Models(self)
 
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """The artifacts of the client's app."""
+        return Artifacts(self)
+
+    @cached_property
+    def pipeline_steps(self) -> PipelineSteps:
+        """The pipeline steps of the client's app."""
+        return PipelineSteps(self)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        """The uploads of the client's app, for files that belong to nothing else."""
+        return Uploads(self)
+
     def close(self) -> None:
         """Cancel what is running and close the connection."""
         for part in list(self._parts):
@@ -295,6 +313,21 @@ class AsyncClient(_BaseClient[AioChannel]):
     def models(self) -> AsyncModels:
         """The models of the client's app."""
         return AsyncModels(self)
+
+    @cached_property
+    def artifacts(self) -> AsyncArtifacts:
+        """The artifacts of the client's app."""
+        return AsyncArtifacts(self)
+
+    @cached_property
+    def pipeline_steps(self) -> AsyncPipelineSteps:
+        """The pipeline steps of the client's app."""
+        return AsyncPipelineSteps(self)
+
+    @cached_property
+    def uploads(self) -> AsyncUploads:
+        """The uploads of the client's app, for files that belong to nothing else."""
+        return AsyncUploads(self)
 
     async def close(self) -> None:
         """Cancel what is running and close the connection."""

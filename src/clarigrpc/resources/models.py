@@ -12,6 +12,7 @@ from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call,
 from clarigrpc.predict import pipeline
 from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
+from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
 from clarigrpc.wire import PredictEncoder
 
 PREDICT = "PostModelOutputs"
@@ -140,7 +141,7 @@ class ModelOperations(Operations):
         )
 
 
-class Model(ModelOperations):
+class Model(ModelUploads, ModelOperations):
     """A model to predict with. Threads can share it."""
 
     def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
@@ -238,7 +239,7 @@ class Model(ModelOperations):
         return pipeline.run(machine, values, send, cancellation.cancel)
 
 
-class AsyncModel(ModelOperations):
+class AsyncModel(AsyncModelUploads, ModelOperations):
     """A model to predict with, on the client's event loop."""
 
     def __init__(self, client: Owner, model_id: str, **options: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from clarigrpc import errors
-from clarigrpc.upload.chunked import AwaitAnswer, EndStream, SendConfig, SendPart
+from clarigrpc.upload.chunked import AwaitAnswer, EndStream
 from clarigrpc.upload.session import ANSWER_SECONDS, UploadResult, UploadSession
 
 T = TypeVar("T")

@@ -33,7 +33,7 @@ class SendPart:
 
 @dataclass(frozen=True, slots=True)
 class AwaitAnswer:
-    """Send nothing until an answer came (``answered``), or long enough none did (``unanswered``)."""
+    """Send nothing until an answer came (``answered``) or is given up (``unanswered``)."""
 
 
 @dataclass(frozen=True, slots=True)

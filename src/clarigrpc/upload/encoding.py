@@ -18,11 +18,12 @@ class PartEncoder:
     """Serialized requests with a part of the content.
 
     Args:
-        request_class: A request message with a field ``content_part``.
+        request_class: A request message.
+        field: Its field with the part.
     """
 
-    def __init__(self, request_class: type[Any]) -> None:
-        self._part = tag(request_class, "content_part")
+    def __init__(self, request_class: type[Any], field: str = "content_part") -> None:
+        self._part = tag(request_class, field)
         self._start = _number_tag("range_start")
         self._number = _number_tag("part_number")
         self._data = tag(v2.UploadContentPart, "data")

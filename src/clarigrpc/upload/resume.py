@@ -93,20 +93,11 @@ class ResumeFile:
         if self._path is None:
             return None
         try:
-            fields = json.loads(self._path.read_bytes())
-            if fields.pop("format") != _FORMAT:
-                raise ValueError("written by another version")
-            state = ResumeState(**fields)
-            if not (
-                isinstance(state.version_id, str)
-                and 0 <= state.acknowledged <= state.total
-                and state.part_size > 0
-            ):
-                raise ValueError("malformed")
+            state = _parse(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.warning("upload begins anew: %s is not usable: %s", self._path, error)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.warning("upload begins anew: %s is not usable: %r", self._path, error)
             return None
         stale = (
             state.total != source.size
@@ -162,6 +153,20 @@ class ResumeFile:
         self._saved = None
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+def _parse(text: bytes) -> ResumeState:
+    """Raises ValueError, TypeError or KeyError for what is no state."""
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or fields.pop("format") != _FORMAT:
+        raise ValueError("of another format")
+    state = ResumeState(**fields)
+    for name, kind in ResumeState.__annotations__.items():
+        if type(getattr(state, name)).__name__ != kind:
+            raise ValueError(f"{name} is no {kind}")
+    if not (state.version_id and 0 <= state.acknowledged <= state.total and state.part_size > 0):
+        raise ValueError("contradicts itself")
+    return state
 
 
 def _file_name(name: str) -> str:

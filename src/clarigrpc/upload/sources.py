@@ -59,7 +59,7 @@ class Source(ABC):
     path: Path | None = None
     must_be_followed: bool = False
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most sources need none
         """Do what takes long; the size holds from then on."""
 
     @abstractmethod
@@ -92,13 +92,13 @@ class Source(ABC):
             digest.update(self.read_at(offset, min(_BLOCK, self.size - offset)))
         return digest.hexdigest()
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - most sources need none
         """Allow reads again after ``stop``."""
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - most sources need none
         """Have a read that waits for data, on another thread, end with ``StoppedError``."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources need none
         """Free what the source holds; what the caller gave stays open."""
 
     def _short(self, offset: int) -> InvalidArgumentError:

@@ -221,9 +221,11 @@ class _Upload:
             status = target.status(self.version)
             if errors.kind_of(status.code) is errors.Kind.FAILED:
                 raise ServiceError(_Code.UPLOAD_FAILED, status.details)
+            state = json.loads(self._state(version_id).body)
             if status.code != target.uploading:
+                self._digest = state["sha256"]
                 return False
-            length = json.loads(self._state(version_id).body)["total_size"]
+            length = state["total_size"]
             if length != self._total:
                 raise ServiceError(
                     target.invalid, f"total_size is {self._total}; the upload began with {length}"
@@ -302,6 +304,9 @@ class _Upload:
             self.version.ParseFromString(row.body)
             self.version.modified_at.GetCurrentTime()
             failure = self._target.finish(self.version, digest)
+            state = json.dumps({"total_size": self._total, "sha256": digest}).encode()
+            self._store.update(self._state(self.version.id).seq, state, 0)
+            self._digest = digest
             self._store.update(row.seq, self.version.SerializeToString(), 0)
         if failure:
             raise ServiceError(_Code.UPLOAD_FAILED, failure)

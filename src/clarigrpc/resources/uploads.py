@@ -1,0 +1,210 @@
+"""Files kept by the service for a while, sent in parts over unary calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from clarigrpc import errors, v2
+from clarigrpc.plan import ItemPlan, Plan, Run, aiterating, awaiting, blocking, call, iterating
+from clarigrpc.policy import deadline_after
+from clarigrpc.resources.base import Operations, pages
+from clarigrpc.upload.encoding import PartEncoder
+from clarigrpc.upload.operations import UploadKeywords, open_for
+from clarigrpc.upload.progress import reporting
+from clarigrpc.upload.resume import ResumeFile, ResumeState
+from clarigrpc.upload.session import UploadOptions, compare
+from clarigrpc.upload.sources import Source, Uploadable
+
+
+class UploadOperations(Operations):
+    """The uploads of an app."""
+
+    def _upload(
+        self, source: Uploadable, *, name: str = "", **options: Unpack[UploadKeywords]
+    ) -> Plan[v2.Upload]:
+        """Upload a file, for itself.
+
+        Part after part, each with a call of its own, which is sent again when it fails; works
+        over REST as well. When the process ends before it is done, the next call with the same
+        file goes on.
+
+        Args:
+            source: A path, a folder (becomes a tar archive as it is sent), bytes, a binary file
+                (from where it stands), or any object with ``read``.
+            name: Name of the content; empty: that of the file.
+            **options: ``size``, ``part_size``, ``state_dir``, ``resume``, ``verify``,
+                ``progress`` and ``timeout`` (seconds in all), see ``UploadOptions``.
+
+        Returns:
+            The finished upload.
+
+        Raises:
+            FileNotFoundError: There is no file of this name.
+            InvalidArgumentError: The source is empty, of another size than told, or changed
+                while it was being uploaded; a size is out of bounds.
+            InternalError: The service has other content than the source.
+            ApiError: The class of it that fits, see ``errors``. The upload can be resumed.
+        """
+        chosen = UploadOptions(**options)
+        settings = self._client.settings
+        opened = open_for(source, chosen, settings)
+        deadline = deadline_after(
+            settings.stream_timeout if chosen.timeout is None else chosen.timeout, time.monotonic()
+        )
+        try:
+            yield Run(opened.prepare)
+            if not opened.size:
+                raise errors.InvalidArgumentError(f"{opened.name}: it is empty")
+            upload = yield from self._send(opened, name or opened.name, chosen, deadline)
+            yield Run(lambda: compare(opened, upload.status, "GetUpload", chosen.verify))
+            return upload
+        finally:
+            opened.stop()
+            opened.close()
+
+    def _send(
+        self, source: Source, name: str, options: UploadOptions, deadline: float
+    ) -> Plan[v2.Upload]:
+        resume = ResumeFile(None, required=False)
+        identity, state = "", None
+        if options.resume:
+            ids = self.user_app_id or self._client.user_app_id
+            key = {
+                "base": self._client.settings.target.url,
+                "method": "PutUploadContentParts",
+                "user_id": ids.user_id,
+                "app_id": ids.app_id,
+                "name": name,
+            }
+            resume = yield Run(lambda: ResumeFile.of(source, key, options.state_dir))
+            if resume.active:
+                identity = yield Run(source.identity)
+                state = yield Run(lambda: resume.load(source, identity))
+        upload = None if state is None else (yield from self._unfinished(state.version_id))
+        if upload is None:
+            upload, state = (yield from self._begin(source, name)), None
+        part_size = options.part_size if state is None else state.part_size
+        done = 0 if state is None else state.acknowledged - state.acknowledged % part_size
+        request = v2.PutUploadContentPartsRequest(
+            user_app_id=self.user_app_id or self._client.user_app_id, upload_id=upload.id
+        )
+        head = request.SerializeToString()
+        encoder = PartEncoder(v2.PutUploadContentPartsRequest, "content_parts")
+        with reporting(options.progress, source.size, name) as meter:
+            while not _is_done(upload):
+                if resume.is_due(upload.id):
+                    known = ResumeState(
+                        upload.id, source.size, part_size, identity, done, source.digest_at(done)
+                    )
+                    yield Run(lambda known=known: resume.save(known))  # type: ignore[misc]
+                if done == source.size:
+                    raise errors.InternalError(
+                        "the service has every part and does not say that the upload is done",
+                        method="PutUploadContentParts",
+                        status=upload.status,
+                    )
+                size = min(part_size, source.size - done)
+
+                def message(start: int = done, size: int = size) -> bytes:
+                    data = source.read_at(start, size)
+                    return head + encoder.encode(start // part_size + 1, start, data)
+
+                encoded = yield Run(message)
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise errors.DeadlineExceededError(
+                        "the upload was not done in time; call again to go on with it",
+                        method="PutUploadContentParts",
+                    )
+                response = yield from call(
+                    "PutUploadContentParts",
+                    encoded,
+                    timeout=min(remaining, self._client.settings.timeout),
+                )
+                upload = response.upload
+                failure = errors.from_item(
+                    upload.status,
+                    method="PutUploadContentParts",
+                    request_id=response.status.req_id,
+                )
+                if failure is not None:
+                    raise failure
+                done += size
+                if meter is not None:
+                    meter.update(done, force=done == source.size)
+        yield Run(resume.remove)
+        return upload
+
+    def _begin(self, source: Source, name: str) -> Plan[v2.Upload]:
+        wanted = v2.Upload(content_name=name, content_length=source.size)
+        request = v2.PostUploadsRequest(user_app_id=self.user_app_id, uploads=[wanted])
+        response = yield from call("PostUploads", request)
+        return response.uploads[0]
+
+    def _unfinished(self, upload_id: str) -> Plan[v2.Upload | None]:
+        """The upload of an earlier process, if there is something to go on with."""
+        try:
+            upload = yield from self._get(upload_id)
+        except errors.NotFoundError:
+            return None
+        return upload if upload.status.code in errors.PASSING else None
+
+    def _get(self, upload_id: str, *, timeout: float | None = None) -> Plan[v2.Upload]:
+        """An upload by its id.
+
+        Raises:
+            NotFoundError: There is no such upload.
+        """
+        request = v2.GetUploadRequest(user_app_id=self.user_app_id, upload_id=upload_id)
+        return (yield from call("GetUpload", request, timeout=timeout)).upload
+
+    def _list(
+        self,
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        timeout: float | None = None,
+    ) -> ItemPlan[v2.Upload]:
+        """The uploads of the app, fetched page by page; with ``page`` that one only."""
+        request = v2.ListUploadsRequest(user_app_id=self.user_app_id)
+        yield from pages(
+            "ListUploads", request, "uploads", page=page, per_page=per_page, timeout=timeout
+        )
+
+    def _delete(
+        self, upload_ids: str | Iterable[str], *, timeout: float | None = None
+    ) -> Plan[None]:
+        """Delete uploads, one or many.
+
+        Raises:
+            NotFoundError: There is no such upload.
+        """
+        ids = [upload_ids] if isinstance(upload_ids, str) else list(upload_ids)
+        if not ids:
+            raise errors.InvalidArgumentError("delete() needs at least one id")
+        request = v2.DeleteUploadsRequest(user_app_id=self.user_app_id, ids=ids)
+        yield from call("DeleteUploads", request, timeout=timeout)
+
+
+def _is_done(upload: Any) -> bool:
+    return bool(upload.status.code == v2.StatusCode.UPLOAD_DONE)
+
+
+class Uploads(UploadOperations):
+    """The uploads of an app, for files that belong to nothing else."""
+
+    upload = blocking(UploadOperations._upload)
+    get = blocking(UploadOperations._get)
+    list = iterating(UploadOperations._list)
+    delete = blocking(UploadOperations._delete)
+
+
+class AsyncUploads(UploadOperations):
+    """The uploads of an app, for files that belong to nothing else."""
+
+    upload = awaiting(UploadOperations._upload)
+    get = awaiting(UploadOperations._get)
+    list = aiterating(UploadOperations._list)
+    delete = awaiting(UploadOperations._delete)

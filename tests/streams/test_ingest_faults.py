@@ -1,0 +1,202 @@
+"""Uploads of inputs over bad connections, to a server that is killed, from a client that is."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from clarigrpc import AsyncClient, Client, text, v2
+from clarigrpc.ingest import UploadReport
+from clarigrpc.local import LocalServer
+from clarigrpc.policy import RetryPolicy
+from tests.faults.processes import ServerProcess
+from tests.faults.proxy import Fault, FaultProxy
+
+COLOURS = ("sync", "async")
+_SCRIPT = Path(__file__).with_name("local_server.py")
+_UPLOADER = Path(__file__).with_name("uploader.py")
+
+
+def _command(port: int, data_dir: Path) -> Sequence[str]:
+    return [sys.executable, str(_SCRIPT), str(port), str(data_dir)]
+
+
+def _texts(count: int) -> Iterator[v2.Input]:
+    for number in range(count):
+        yield text(f"text {number}", id=f"given-{number}" if number % 2 else "")
+
+
+def _upload(
+    colour: str, base: str, pat: str, source: Iterator[v2.Input], report: UploadReport, **how: object
+) -> UploadReport:
+    settings = {
+        "base": base,
+        "pat": pat,
+        "user_id": "local-user",
+        "app_id": "local-app",
+        "retry": RetryPolicy(max_backoff=0.3),
+        "timeout": 5.0,
+    }
+    if colour == "sync":
+        with Client(**settings) as client:  # type: ignore[arg-type]
+            return client.inputs.upload(source, report=report, **how)  # type: ignore[arg-type]
+
+    async def main() -> UploadReport:
+        async with AsyncClient(**settings) as client:  # type: ignore[arg-type]
+            return await client.inputs.upload(source, report=report, **how)  # type: ignore[arg-type]
+
+    return asyncio.run(main())
+
+
+def _stored(base: str, pat: str) -> collections.Counter[str]:
+    with Client(base=base, pat=pat, user_id="local-user", app_id="local-app") as client:
+        return collections.Counter(one.data.text.raw for one in client.inputs.stream(per_page=1000))
+
+
+def _when(report: UploadReport, thresholds: Sequence[int], act: Callable[[], None]) -> threading.Thread:
+    """Acts each time that the report passes a threshold."""
+
+    def watch() -> None:
+        for threshold in thresholds:
+            while report.added < threshold:
+                time.sleep(0.005)
+            act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_each_of_20000_inputs_is_there_once(colour: str, tmp_path: Path) -> None:
+    count = 20_000
+    report = UploadReport()
+    with (
+        ServerProcess(tmp_path / "data", command=_command) as server,
+        FaultProxy("127.0.0.1", server.port) as proxy,
+    ):
+        pat = server.pat or ""
+        proxy.chaos(
+            7,
+            every_seconds=0.15,
+            faults=(Fault.CUT, Fault.RESET, Fault.CUT_BEFORE_RESPONSE, Fault.DELAY, Fault.GOAWAY),
+        )
+        restarts = _when(report, (4_000, 9_000, 14_000), server.restart)
+        _upload(colour, proxy.base, pat, _texts(count), report)
+        restarts.join(10)
+        assert not restarts.is_alive()
+        stored = _stored(server.base, pat)
+        faults = proxy.counters.faults
+    assert report.failed_inputs == []
+    assert (report.taken, report.added, report.succeeded) == (count, count, True)
+    assert report.recognised > 0
+    assert report.retries > 0
+    assert faults[Fault.CUT_BEFORE_RESPONSE] > 0
+    assert stored == collections.Counter(f"text {number}" for number in range(count))
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_lost_answers_are_recognised_and_true_duplicates_are_not(
+    colour: str, tmp_path: Path
+) -> None:
+    with LocalServer() as server:
+        with server.client() as client:
+            client.inputs.create([text("other", id="given-1"), text("text 3", id="given-3")])
+        with FaultProxy("127.0.0.1", server.port) as proxy:
+            # The first answer passes, the second batch's is lost.
+            proxy.cut_before_response(skip=1)
+            source = (text(f"text {number}", id=f"given-{number}") for number in range(8))
+            report = _upload(
+                colour, proxy.base, server.pat, source, UploadReport(), batch_size=4, in_flight=1
+            )
+        # given-1 and given-3 were refused at the first try of their batch: nothing to find out.
+        assert [(one.index, one.id) for one in report.failed_inputs] == [
+            (1, "given-1"),
+            (3, "given-3"),
+        ]
+        assert {one.status.code for one in report.failed_inputs} == {v2.StatusCode.INPUT_DUPLICATE}
+        assert (report.added, report.recognised) == (6, 4)
+        assert sum(_stored(server.base, server.pat).values()) == 8
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_another_input_of_the_id_is_told_from_ours_after_a_retry(colour: str) -> None:
+    with LocalServer() as server:
+        with server.client() as client:
+            client.inputs.create(text("other", id="given-1"))
+        with FaultProxy("127.0.0.1", server.port) as proxy:
+            proxy.cut_before_response()
+            source = (text(f"text {number}", id=f"given-{number}") for number in range(3))
+            report = _upload(colour, proxy.base, server.pat, source, UploadReport())
+        (failed,) = report.failed_inputs
+        assert (failed.id, failed.status.code) == ("given-1", v2.StatusCode.INPUT_DUPLICATE)
+        assert not failed.maybe_added
+        assert (report.added, report.recognised) == (2, 2)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -> None:
+    count = 6_000
+    journal = tmp_path / "journal"
+    with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
+        proxy.delay(0.02)
+        arguments = [colour, proxy.base, server.pat, str(journal), str(count)]
+        for enough in (1_000, 3_000):
+            process = subprocess.Popen([sys.executable, str(_UPLOADER), *arguments])
+            while sum(_stored(server.base, server.pat).values()) < enough:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        finished = subprocess.run(
+            [sys.executable, str(_UPLOADER), *arguments], capture_output=True, check=True, timeout=60
+        )
+        outcome = json.loads(finished.stdout)
+        assert outcome["failed"] == []
+        assert outcome["added"] + outcome["resumed"] == count
+        assert outcome["resumed"] >= 2_000
+        assert outcome["complete"]
+        stored = _stored(server.base, server.pat)
+        assert stored == collections.Counter(f"text {number}" for number in range(count))
+        # Once it is complete there is nothing left to send.
+        report = _upload(
+            colour, server.base, server.pat, _texts(10), UploadReport(), journal=tmp_path / "other"
+        )
+        assert len(report.failed_inputs) == 10
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
+    report = UploadReport()
+    with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
+        proxy.cut_before_response(skip=2, times=None)
+        with pytest.raises(Exception, match="upload of inputs|connection"):  # noqa: PT011
+            _upload(
+                colour,
+                proxy.base,
+                server.pat,
+                _texts(1_000),
+                report,
+                batch_size=50,
+                timeout=0.7,
+            )
+        assert not report.complete
+        assert report.taken == report.settled < 1_000
+        assert any(one.maybe_added for one in report.failed_inputs)
+        again = _upload(
+            colour, server.base, server.pat, iter(report.failed_inputs), UploadReport()  # type: ignore[arg-type]
+        )
+        assert again.succeeded
+        assert again.recognised > 0
+        assert again.added + report.added == report.taken
+        assert sum(_stored(server.base, server.pat).values()) == report.taken

@@ -1,0 +1,35 @@
+"""Uploads texts with a journal: ``uploader.py COLOUR BASE PAT JOURNAL COUNT``."""
+
+import asyncio
+import json
+import sys
+
+from clarigrpc import AsyncClient, Client, text
+
+if __name__ == "__main__":
+    colour, base, pat, journal, count = sys.argv[1:]
+    settings = {"base": base, "pat": pat, "user_id": "local-user", "app_id": "local-app"}
+    source = (
+        text(f"text {number}", id=f"given-{number}" if number % 2 else "")
+        for number in range(int(count))
+    )
+    if colour == "sync":
+        with Client(**settings) as client:
+            report = client.inputs.upload(source, journal=journal, batch_size=64)
+    else:
+
+        async def main():
+            async with AsyncClient(**settings) as client:
+                return await client.inputs.upload(source, journal=journal, batch_size=64)
+
+        report = asyncio.run(main())
+    print(
+        json.dumps(
+            {
+                "added": report.added,
+                "resumed": report.resumed,
+                "complete": report.complete,
+                "failed": [str(one) for one in report.failed_inputs],
+            }
+        )
+    )
