@@ -201,7 +201,7 @@ def generate(directory: Path) -> None:
             source = path.read_text()
             if path.name.endswith("_pb2.py"):
                 source = _use_private_pool(source, path.name)
-            elif path.name.endswith("_pb2_grpc.py") and "class " not in source:
+            elif "_pb2_grpc.py" in path.name and "Stub" not in source:
                 continue  # only the file with the service has stubs
             (directory / path.name).write_text(source)
         _write_index(descriptor_set, directory)

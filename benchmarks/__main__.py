@@ -1,41 +1,57 @@
-"""``python -m benchmarks [NAME ...] [--full]``: run benchmarks and keep their results as JSON."""
+"""``python -m benchmarks [NAME ...] [--full]``: run benchmarks and keep their results as JSON.
+
+A short run only prints; ``--full`` writes ``benchmarks/results/``, which the documentation is made
+from, and the plots.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
 import sys
+import tempfile
+import time
 from pathlib import Path
 
-import benchmarks
-from benchmarks.harness import Report
+from benchmarks.harness import RESULTS, Report
 
-
-def available() -> list[str]:
-    """Names of the modules that have a ``run`` function."""
-    names = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    helpers = {"__main__", "harness", "servers"}
-    return sorted(name for name in names if name not in helpers)
+NAMES = (
+    "overhead",
+    "unary",
+    "concurrency",
+    "batch",
+    "images",
+    "streams",
+    "embeddings",
+    "startup",
+    "upload",
+)
 
 
 def main() -> int:
+    """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(available())}")
-    parser.add_argument("--full", action="store_true", help="more repetitions")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(NAMES)}")
+    parser.add_argument("--full", action="store_true", help="more repetitions, and keep results")
+    parser.add_argument("--out", type=Path, help="folder for the results")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(available())
+    unknown = set(arguments.names) - set(NAMES)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    out = arguments.out or (RESULTS if arguments.full else None)
+    if out is None:
+        out = Path(tempfile.gettempdir(), "clarigrpc-benchmarks")
     missed = []
-    for name in arguments.names or available():
+    for name in arguments.names or NAMES:
+        start = time.monotonic()
         report: Report = importlib.import_module(f"benchmarks.{name}").run(full=arguments.full)
         print(report.table())
-        path = report.save(Path(__file__).parent / "results")
-        print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}\n")
+        path = report.save(out, full=arguments.full)
+        print(f"-> {path} after {time.monotonic() - start:.0f} s\n", flush=True)
         missed += report.missed()
+    print(f"{len(missed)} goals missed" if missed else "all goals reached")
     for line in missed:
-        print(f"goal missed: {line}", file=sys.stderr)
+        print(f"MISSED: {line}")
     return 1 if missed else 0
 
 

@@ -1,32 +1,92 @@
-"""Measure variants against each other: interleaved, pinned, as ratios with their spread."""
+"""What all benchmarks share: samples, ratios with their spread, the report."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import random
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 CLIENT_CORE, SERVER_CORE = 0, 1
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice of one variant: seconds by the clock and of CPU (user + system), and its calls."""
+    """One slice of one variant.
+
+    Attributes:
+        wall, cpu: Seconds by the clock, and of CPU (user + system, all threads).
+        calls: What was done in it: calls, or inputs, or tokens.
+        latencies: Seconds of single calls, where the variant knows them.
+        peak_mb: Peak resident memory of the process so far, in MB; 0: not measured.
+    """
 
     wall: float
     cpu: float
     calls: int
+    latencies: Sequence[float] = ()
+    peak_mb: float = 0.0
+
+    def value(self, quantity: str) -> float:
+        """``rate`` (calls a second), ``cpu`` or ``wall`` (seconds a call), ``p50`` (seconds)."""
+        if quantity == "rate":
+            return self.calls / self.wall
+        if quantity == "p50":
+            return statistics.median(self.latencies)
+        return float(getattr(self, quantity)) / self.calls
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One variant by itself, in a scene: what is compared within one run.
+
+    Attributes:
+        rate: Calls (or inputs, or tokens) a second, the median of the slices.
+        cpu_us: Microseconds of client CPU for each.
+        p50_us, p95_us, p99_us: Latency of a call over all slices; None where a variant has no
+            single calls.
+        peak_mb: Peak resident memory of its process; None where it shares one.
+    """
+
+    scene: str
+    variant: str
+    rate: float
+    cpu_us: float
+    p50_us: float | None = None
+    p95_us: float | None = None
+    p99_us: float | None = None
+    peak_mb: float | None = None
+
+    @staticmethod
+    def of(scene: str, variant: str, samples: list[Sample]) -> Measured:
+        """The summary of a variant's slices."""
+        latencies = sorted(second for sample in samples for second in sample.latencies)
+
+        def percentile(share: float) -> float | None:
+            if not latencies:
+                return None
+            return latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1e6
+
+        return Measured(
+            scene,
+            variant,
+            statistics.median(sample.value("rate") for sample in samples),
+            statistics.median(sample.value("cpu") for sample in samples) * 1e6,
+            percentile(0.5),
+            percentile(0.95),
+            percentile(0.99),
+            max(sample.peak_mb for sample in samples) or None,
+        )
 
 
 @dataclass(frozen=True)
@@ -35,23 +95,26 @@ class Row:
 
     Attributes:
         question: What is compared.
-        ratio: Median over the slices of (variant / reference).
+        ratio: Median over the rounds of (variant / reference).
         low, high: 95 % interval of that median, by bootstrap.
-        per_call_us: Medians of the measured quantity a call, in microseconds: variant, reference.
+        values: Medians of what is compared, for the variant and the reference, in ``unit``.
         goal: What the ratio should be, as text (``<= 1.05``), or "".
+        noise: How far from 1 the control of the same run (a variant against itself) may be.
     """
 
     question: str
     ratio: float
     low: float
     high: float
-    per_call_us: tuple[float, float]
+    values: tuple[float, float]
+    unit: str = "us"
     goal: str = ""
+    noise: float = 0.0
 
     @property
     def same(self) -> bool:
         """Whether the difference is inside the noise."""
-        return self.low <= 1.0 <= self.high
+        return self.low <= 1.0 <= self.high or abs(math.log(self.ratio)) <= self.noise
 
     @property
     def met(self) -> bool:
@@ -61,40 +124,63 @@ class Row:
         relation, bound = self.goal.split()
         return self.ratio <= float(bound) if relation == "<=" else self.ratio >= float(bound)
 
+    @property
+    def verdict(self) -> str:
+        """What is to be said of the row: ``same``, ``MISSED``, both, or nothing."""
+        return ", ".join(["same"] * self.same + ["MISSED"] * (not self.met))
+
 
 @dataclass
 class Report:
-    """The rows of a benchmark with what is needed to judge them."""
+    """The rows of a benchmark with what is needed to judge them.
+
+    Attributes:
+        series: Points for the plots: line -> (x, rate) pairs.
+    """
 
     name: str
     rows: list[Row] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    packages: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, scene: str, samples: dict[str, list[Sample]]) -> None:
+        """Take the variants of a scene."""
+        self.measured += [Measured.of(scene, name, found) for name, found in samples.items()]
 
     def table(self) -> str:
         """The report as text for a terminal."""
-        head = ("", "ratio", "95 %", "us/call", "reference", "goal", "")
-        lines = [head]
-        for row in self.rows:
-            lines.append(
-                (
-                    row.question,
-                    f"{row.ratio:.3f}",
-                    f"{row.low:.3f}-{row.high:.3f}",
-                    f"{row.per_call_us[0]:.1f}",
-                    f"{row.per_call_us[1]:.1f}",
-                    row.goal,
-                    "same" if row.same else ("" if row.met else "MISSED"),
-                )
+        rows = [
+            (
+                row.question,
+                f"{row.ratio:.3f}",
+                f"{row.low:.3f}-{row.high:.3f}",
+                f"{_short(row.values[0])} {row.unit}",
+                f"{_short(row.values[1])} {row.unit}",
+                row.goal,
+                row.verdict,
             )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        body = (
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
-        return "\n".join([self.name, *body, *self.notes])
+            for row in self.rows
+        ]
+        measured = [
+            (
+                f"{one.scene}: {one.variant}",
+                _short(one.rate),
+                _short(one.cpu_us),
+                *(_short(value) for value in (one.p50_us, one.p95_us, one.p99_us)),
+                _short(one.peak_mb),
+            )
+            for one in self.measured
+        ]
+        lines = [
+            f"== {self.name} ==",
+            *_aligned(("", "ratio", "95 %", "this", "reference", "goal", ""), rows),
+        ]
+        if measured:
+            head = ("", "rate/s", "CPU us", "p50 us", "p95 us", "p99 us", "peak MB")
+            lines += ["", *_aligned(head, measured)]
+        return "\n".join([*lines, *self.notes])
 
     def missed(self) -> list[str]:
         """The rows whose goal is not reached."""
@@ -104,29 +190,69 @@ class Report:
             if not row.met
         ]
 
-    def save(self, directory: Path) -> Path:
+    def save(self, directory: Path, *, full: bool) -> Path:
         """Write the report as JSON with the versions it was measured with."""
         directory.mkdir(exist_ok=True)
         path = directory / f"{self.name}.json"
-        path.write_text(json.dumps({**asdict(self), "environment": environment()}, indent=1) + "\n")
+        content = {**asdict(self), "full": full, "environment": environment()}
+        path.write_text(json.dumps(_rounded(content), indent=1) + "\n")
         return path
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _rounded(value: Any) -> Any:
+    """Five digits: more would only make every run differ everywhere."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(one) for one in value]
+    return value
+
+
+def _aligned(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def environment() -> dict[str, Any]:
     """Versions of everything that the figures depend on."""
     packages = {}
-    for name in ("clarigrpc", "grpcio", "protobuf", "clarifai-grpc", "httpx", "requests"):
+    for name in ("clarigrpc", "grpcio", "protobuf", "numpy"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "packages": packages,
     }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
 
 
 def pin(core: int) -> None:
@@ -135,33 +261,15 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-@contextmanager
-def server(kind: str, *arguments: str) -> Iterator[str]:
-    """A server of ``benchmarks.servers`` in a process of its own, on its core; its address."""
-    command = [sys.executable, "-m", "benchmarks.servers", kind, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        if not address:
-            raise RuntimeError(f"the {kind} server did not start")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 def timed(run: Callable[[], int]) -> Sample:
-    """Run a slice; it returns the number of its calls."""
+    """Run a slice in this process; it returns the number of its calls."""
     wall, cpu = time.perf_counter(), time.process_time()
     calls = run()
     return Sample(time.perf_counter() - wall, time.process_time() - cpu, calls)
 
 
-def interleave(
-    variants: dict[str, Callable[[], int]], rounds: int, seed: int = 1
+def rounds_of(
+    variants: dict[str, Callable[[], Sample]], rounds: int, seed: int = 1
 ) -> dict[str, list[Sample]]:
     """Slices of all variants, in a new random order every round, after one round to warm up."""
     order = list(variants)
@@ -170,10 +278,22 @@ def interleave(
     for number in range(rounds + 1):
         shuffle(order)
         for name in order:
-            sample = timed(variants[name])
+            sample = variants[name]()
             if number:
                 samples[name].append(sample)
     return samples
+
+
+def interleave(variants: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[Sample]]:
+    """``rounds_of`` for variants in this process."""
+
+    def slice_of(run: Callable[[], int]) -> Callable[[], Sample]:
+        return lambda: timed(run)
+
+    return rounds_of({name: slice_of(run) for name, run in variants.items()}, rounds)
+
+
+_SCALES = {"rate": (1.0, "/s"), "cpu": (1e6, "us"), "wall": (1e6, "us"), "p50": (1e6, "us")}
 
 
 def compare(
@@ -183,37 +303,35 @@ def compare(
     *,
     quantity: str = "cpu",
     goal: str = "",
+    noise: float = 0.0,
 ) -> Row:
-    """The row for two variants of one interleaved run; ``quantity``: ``cpu``, ``wall`` or ``rate``.
+    """The row for two variants of one run.
 
-    For ``cpu`` and ``wall`` less is better (the goal is an upper bound); ``rate`` is calls a
-    second, where more is better.
+    Args:
+        question: What is compared.
+        variant, reference: Their slices, round by round.
+        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency), where less is better,
+            or ``rate``, where more is.
+        goal: ``<= 1.05`` or ``>= 2``.
+        noise: From ``noise_of`` the control of the run.
     """
-
-    def value(sample: Sample) -> float:
-        if quantity == "rate":
-            return sample.calls / sample.wall
-        return float(getattr(sample, quantity)) / sample.calls
-
-    ratios = [value(a) / value(b) for a, b in zip(variant, reference, strict=True)]
-    low, high = _interval(ratios)
-
-    def per_call(samples: list[Sample]) -> float:
-        attribute = "wall" if quantity == "rate" else quantity
-        return statistics.median(float(getattr(s, attribute)) / s.calls for s in samples) * 1e6
-
-    return Row(
-        question,
-        statistics.median(ratios),
-        low,
-        high,
-        (per_call(variant), per_call(reference)),
-        goal,
-    )
+    pairs = [
+        (a.value(quantity), b.value(quantity)) for a, b in zip(variant, reference, strict=True)
+    ]
+    scale, unit = _SCALES[quantity]
+    ratio, low, high = spread([a / b for a, b in pairs])
+    values = tuple(statistics.median(column) * scale for column in zip(*pairs, strict=True))
+    return Row(question, ratio, low, high, (values[0], values[1]), unit, goal, noise)
 
 
-def _interval(values: list[float], repetitions: int = 2000) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the median."""
+def noise_of(control: Row) -> float:
+    """How far from 1, as a logarithm, a variant is from itself."""
+    return max(abs(math.log(bound)) for bound in (control.low, control.high))
+
+
+def spread(values: list[float], repetitions: int = 2000) -> tuple[float, float, float]:
+    """The median, and its 95 % interval by bootstrap."""
     draw = random.Random(1).choices
     medians = sorted(statistics.median(draw(values, k=len(values))) for _ in range(repetitions))
-    return medians[int(repetitions * 0.025)], medians[int(repetitions * 0.975)]
+    low, high = medians[int(repetitions * 0.025)], medians[int(repetitions * 0.975)]
+    return statistics.median(values), low, high

@@ -148,11 +148,11 @@ class ScriptedServer:
         path = str(details.method)
         if path in self._others:
             return self._others[path]
-        try:
-            row = methods.lookup(path)
-        except KeyError:
+        service, _, name = path.rpartition("/")
+        if service != f"/{methods.SERVICE}" or name not in methods.names():
             self.unexpected.append(path)
             return None
+        row = methods.lookup(name)
         decode = row.request_class().FromString
         if row.response_streaming:
 

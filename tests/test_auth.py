@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -75,6 +76,16 @@ async def test_a_callable_that_returns_nonsense(connect: Connect, scripted: Scri
         await both.call("GetModel", GET)
 
 
+@pytest.mark.parametrize("pair", [("authorization", "two\nlines"), ("a key", "x")])
+async def test_a_callable_that_returns_what_metadata_cannot_carry(
+    connect: Connect, scripted: ScriptedServer, pair: tuple[str, str]
+) -> None:
+    both = connect(scripted.base, auth=lambda: [("authorization", "Key s3cr3t"), pair])
+    with pytest.raises(errors.InvalidArgumentError, match="metadata") as caught:
+        await both.call("GetModel", GET)
+    assert "s3cr3t" not in str(caught.value)
+
+
 async def test_a_callable_and_streams(connect: Connect, scripted: ScriptedServer) -> None:
     both = connect(scripted.base, auth=lambda: [("authorization", "Custom")])
     method = "StreamModelOutputs"
@@ -120,7 +131,8 @@ class Tokens:
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                with contextlib.suppress(BrokenPipeError):  # the client went away
+                    self.wfile.write(content)
 
             def log_message(self, *args: object) -> None:
                 pass

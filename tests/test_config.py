@@ -35,6 +35,7 @@ def write_config(home: Path, text: str) -> Path:
     return path
 
 
+PEM = b"-----BEGIN CERTIFICATE-----"
 CONTEXTS = f"""
 current_context: default
 contexts:
@@ -377,8 +378,8 @@ def test_message_limits(value: int) -> None:
 
 def test_other_settings() -> None:
     raises("transport is 'grpc' or 'rest'", pat=SECRET, transport="http")
-    raises("go together", pat=SECRET, client_key=b"x")
-    raises("go together", pat=SECRET, client_certificate=b"x")
+    raises("go together", pat=SECRET, client_key=PEM)
+    raises("go together", pat=SECRET, client_certificate=PEM)
     raises(
         "root_certificates: /nonexistent/roots.pem cannot be read",
         pat=SECRET,
@@ -390,9 +391,9 @@ def test_root_certificates_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "roots.pem"
-    path.write_bytes(b"roots")
+    path.write_bytes(PEM)
     monkeypatch.setenv("CLARIFAI_ROOT_CERTIFICATES_PATH", str(path))
-    assert Client(pat=SECRET).settings.root_certificates == b"roots"
+    assert Client(pat=SECRET).settings.root_certificates == PEM
     # Nothing is read for a connection without TLS.
     assert Client(pat=SECRET, base="http://127.0.0.1:1").settings.root_certificates is None
     monkeypatch.setenv("CLARIFAI_ROOT_CERTIFICATES_PATH", "/nonexistent/x")

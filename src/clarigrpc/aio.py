@@ -362,6 +362,7 @@ class _Call:
             self._start(pairs, timeout)
         else:
             method.bound()  # a closed client and a wrong loop are told at once all the same
+            self._opening = asyncio.Lock()
 
     def _start(self, pairs: Metadata, timeout: float) -> None:
         self.request_id, self._metadata = self._method.core.metadata(pairs, self._extra)
@@ -380,9 +381,12 @@ class _Call:
 
     async def _opened(self) -> Any:
         if self._call is None:
-            credentials = self._method.core.credentials
-            pairs = await asyncio.to_thread(credentials.fetch)
-            self._start(pairs, self._deadline - time.monotonic())
+            async with self._opening:  # a reader and a writer may come at once
+                if self._call is None:
+                    credentials = self._method.core.credentials
+                    remaining = self._deadline - time.monotonic()
+                    pairs = await asyncio.to_thread(credentials.fetch, remaining)
+                    self._start(pairs, self._deadline - time.monotonic())
         return self._call
 
     async def _again(self, delay: float) -> None:
@@ -468,10 +472,12 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
 
     async def _response(self) -> Any:
         retries = None
+        if self._call is None:
+            await self._opened()
         while True:
             try:
                 try:
-                    encoded = await (self._call or await self._opened())
+                    encoded = await self._call
                 except aio.AioRpcError as error:
                     raise self._rpc_error(error) from error
                 return await self._checked(encoded, ended=True)
@@ -501,6 +507,8 @@ class _ReadableCall(_Call):
 
     async def read(self) -> Any:
         """The next response, or ``grpc.aio.EOF``."""
+        if self._call is None:
+            await self._opened()
         while True:
             try:
                 response = await self._receive()
@@ -517,7 +525,7 @@ class _ReadableCall(_Call):
 
     async def _receive(self) -> Any:
         try:
-            encoded = await (self._call or await self._opened()).read()
+            encoded = await self._call.read()
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
         except asyncio.CancelledError:

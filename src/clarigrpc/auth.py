@@ -9,18 +9,63 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from clarigrpc.errors import AuthenticationError, ConfigurationError
+from clarigrpc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+)
 
 Pairs = tuple[tuple[str, str], ...]
 AuthCallable = Callable[[], Sequence[tuple[str, str]]]
 """Called for every call, from any thread: returns metadata such as ``[("authorization", ...)]``."""
 
 _SESSION_KEY = "x-clarifai-session-token"
+_METADATA_KEY = re.compile("[0-9a-z_.-]+")
+
+
+def check_metadata(pairs: Sequence[tuple[str, str | bytes]]) -> None:
+    """Refuse what gRPC would: its own error shows all metadata of the call, credentials too.
+
+    Raises:
+        InvalidArgumentError: A key or a value holds characters that metadata cannot carry.
+        TypeError: These are no pairs of strings.
+    """
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], (str, bytes)):
+            raise TypeError("metadata takes pairs of a key and a value, both strings")
+        key, value = pair
+        if not _METADATA_KEY.fullmatch(key):
+            raise InvalidArgumentError(
+                f"metadata key {key!r}: lower-case letters, digits, '_', '-' and '.' only"
+            )
+        if key.endswith("-bin"):
+            if not isinstance(value, bytes):
+                raise TypeError(f"metadata {key!r} takes bytes, as every key that ends in -bin")
+        elif not (value.isascii() and _text(value).isprintable()):
+            raise InvalidArgumentError(
+                f"metadata {key!r}: printable ASCII only; a key that ends in -bin takes any bytes"
+            )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+class Secret(str):
+    """Text whose repr does not show it, for tracebacks that print local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +91,8 @@ class _Source(Protocol):
     def cached(self) -> Pairs | None:
         """The metadata, or None when getting it would block."""
 
-    def fetch(self) -> Pairs:
-        """The metadata; may block."""
+    def fetch(self, timeout: float) -> Pairs:
+        """The metadata; may block, for ``timeout`` seconds."""
 
 
 class Credentials:
@@ -75,8 +120,8 @@ class Credentials:
     def from_secret(cls, kind: str, secret: str, description: str) -> Credentials:
         """A PAT, an API key or a session token (``kind`` is the client's argument name)."""
         if kind == "session_token":
-            return cls(description, _Static(((_SESSION_KEY, secret),)))
-        return cls(description, _Static((("authorization", f"Key {secret}"),)))
+            return cls(description, _Static(((_SESSION_KEY, Secret(secret)),)))
+        return cls(description, _Static((("authorization", Secret(f"Key {secret}")),)))
 
     @classmethod
     def from_callable(cls, call: AuthCallable) -> Credentials:
@@ -100,7 +145,8 @@ class _Static:
     def cached(self) -> Pairs:
         return self.pairs
 
-    fetch = cached
+    def fetch(self, timeout: float) -> Pairs:
+        return self.pairs
 
 
 class _Called:
@@ -112,12 +158,12 @@ class _Called:
     def cached(self) -> Pairs | None:
         return None
 
-    def fetch(self) -> Pairs:
-        pairs = tuple((str(key).lower(), value) for key, value in self._call())
+    def fetch(self, timeout: float) -> Pairs:
+        pairs = tuple(self._call())
         for key, value in pairs:
             if not isinstance(value, str):
                 raise ConfigurationError(f"auth returned no string for {key!r}")
-        return pairs
+        return tuple((key.lower(), Secret(value)) for key, value in pairs)
 
 
 class _OAuth:
@@ -132,15 +178,26 @@ class _OAuth:
         token = self._token
         if token is None or token.is_expired(leeway=self._application.leeway):
             return None
-        return (("authorization", f"Bearer {token['access_token']}"),)
+        return (("authorization", Secret(f"Bearer {token['access_token']}")),)
 
-    def fetch(self) -> Pairs:
-        with self._lock:
+    def fetch(self, timeout: float) -> Pairs:
+        began = time.monotonic()
+        if not self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+            raise self._late()
+        try:
             while (pairs := self.cached()) is None:
-                self._token = self._request_token()
-            return pairs
+                remaining = timeout - (time.monotonic() - began)
+                if remaining <= 0:
+                    raise self._late()
+                self._token = self._request_token(min(remaining, self._application.timeout))
+        finally:
+            self._lock.release()
+        return pairs
 
-    def _request_token(self) -> Any:
+    def _late(self) -> DeadlineExceededError:
+        return DeadlineExceededError(f"no access token from {self._application.token_url} in time")
+
+    def _request_token(self, timeout: float) -> Any:
         try:
             import httpx
             from authlib.common.errors import AuthlibBaseError
@@ -155,7 +212,7 @@ class _OAuth:
             application.client_id,
             application.client_secret,
             token_endpoint_auth_method="client_secret_post",  # noqa: S106 - the name of a method
-            timeout=application.timeout,
+            timeout=timeout,
         ) as session:
             try:
                 answer = session.fetch_token(application.token_url, grant_type="client_credentials")
@@ -163,6 +220,8 @@ class _OAuth:
                 raise AuthenticationError(
                     f"{application.token_url} refused the client credentials", details=str(error)
                 ) from None
+            except httpx.TimeoutException:
+                raise self._late() from None
             except httpx.HTTPError as error:
                 raise AuthenticationError(
                     f"no access token from {application.token_url}",

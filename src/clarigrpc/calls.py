@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from clarigrpc import errors
+from clarigrpc.auth import check_metadata
 from clarigrpc.config import Settings, fork_support_disabled
 from clarigrpc.methods import Method, lookup
 from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
@@ -61,6 +62,7 @@ class CallCore:
         request_id = f"{self._prefix}-{next(self._count):x}"
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
+        check_metadata(extra)
         for key, value in extra:
             if key == REQUEST_ID_KEY:
                 return str(value), (*credentials, *extra)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import getpid
@@ -161,10 +162,15 @@ class _Multicallable(BoundMethod):
             self._real = getattr(self._owner, self._kind)(self.path)
         return self._real
 
-    def _metadata(self, extra: Metadata | None) -> tuple[str, Metadata]:
+    def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
+        """Id and metadata of a new call, and what getting them left of the timeout."""
         credentials = self.core.credentials
         pairs = credentials.cached()
-        return self.core.metadata(credentials.fetch() if pairs is None else pairs, extra)
+        if pairs is None:
+            began = time.monotonic()
+            pairs = credentials.fetch(timeout)
+            timeout = max(0.0, timeout - (time.monotonic() - began))
+        return *self.core.metadata(pairs, extra), timeout
 
 
 class Cancellation:
@@ -259,7 +265,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         core = self.core
         timeout, deadline = core.deadline(timeout, streaming=False)
         payload = self.serialize(request)
-        request_id, pairs = self._metadata(metadata)
+        request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         rest = (options, request_id, raise_on_partial, cancellation)
         core.budget.earn()
@@ -317,7 +323,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         """Start the call and return a ``ResponseFuture`` at once. There is one attempt."""
         timeout, _ = self.core.deadline(timeout, streaming=False)
         payload = self.serialize(request)
-        request_id, pairs = self._metadata(metadata)
+        request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         return ResponseFuture(self, self._bound().future(payload, timeout, *options), request_id)
 
@@ -344,7 +350,7 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         """
         timeout, deadline = self.core.deadline(timeout, streaming=True)
         payload = self.serialize(request)
-        request_id, pairs = self._metadata(metadata)
+        request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         self.core.budget.earn()
 
@@ -401,7 +407,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
         """Start the call and return a ``ResponseFuture`` at once."""
         timeout, _ = self.core.deadline(timeout, streaming=True)
         requests = RequestStream(request_iterator, self.serialize)
-        request_id, pairs = self._metadata(metadata)
+        request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         call = self._bound().future(requests, timeout, *options)
         requests.attach(call)
@@ -424,7 +430,7 @@ class StreamStream(_Multicallable, _StreamStreamBase):
     ) -> Any:
         timeout, deadline = self.core.deadline(timeout, streaming=True)
         requests = RequestStream(request_iterator, self.serialize)
-        request_id, pairs = self._metadata(metadata)
+        request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         call = self._bound()(requests, timeout, *options)
         requests.attach(call)
@@ -441,13 +447,14 @@ class RequestStream(Iterator[bytes]):
     def __init__(self, requests: Iterable[Any], serialize: Serializer) -> None:
         self._requests = iter(requests)
         self._serialize = serialize
-        self._call: Any = None
+        # Weak: gRPC's thread holds this object, and would keep a call alive that was dropped.
+        self._call: weakref.ref[Any]
         self._attached = threading.Event()
         self.error: Exception | None = None
 
     def attach(self, call: Any) -> None:
         """Tell which call consumes this."""
-        self._call = call
+        self._call = weakref.ref(call)
         self._attached.set()
 
     def __next__(self) -> bytes:
@@ -458,7 +465,9 @@ class RequestStream(Iterator[bytes]):
         except Exception as error:  # noqa: BLE001 - raised to the caller from its own call
             self.error = error
             self._attached.wait()
-            self._call.cancel()
+            call = self._call()
+            if call is not None:
+                call.cancel()
             raise StopIteration from None
 
 
@@ -522,6 +531,12 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         self._restart = restart
         self._idempotent = idempotent
         self._retries: Any = None
+        self._stopped = threading.Event()
+
+    def cancel(self) -> bool:
+        """Cancel the call; what waits for it, or for its repetition, gets ``CancelledError``."""
+        self._stopped.set()
+        return super().cancel()
 
     def __next__(self) -> Any:
         while True:
@@ -532,9 +547,13 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
                     raise
                 if self._retries is None:
                     self._retries = self._method.retries(self._idempotent, self._deadline)
-                time.sleep(self._retries.send(error))
+                delay = self._retries.send(error)
                 self._call.cancel()
+                if self._stopped.wait(delay):
+                    raise self._method.cancelled(self.request_id) from None
                 self._call = self._restart(self._deadline - time.monotonic())
+                if self._stopped.is_set():
+                    self._call.cancel()
 
     def _receive(self) -> Any:
         try:

@@ -17,8 +17,10 @@ from clarigrpc.channel import Channel
 from clarigrpc.methods import lookup, names
 from clarigrpc.policy import RetryPolicy
 from clarigrpc.predict.coalesce import limits_of
+from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
 from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
 from clarigrpc.resources.inputs import AsyncInputs, Inputs
+from clarigrpc.resources.logs import AsyncLogs, Logs
 from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
 from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
 from clarigrpc.resources.uploads import AsyncUploads, Uploads
@@ -234,6 +236,16 @@ class Client(_BaseClient[Channel]):
         return Inputs(self)
 
     @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations of the client's app."""
+        return Annotations(self)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """The logs of models, runners and pipelines."""
+        return Logs(self)
+
+    @cached_property
     def models(self) -> Models:
         """The models of the client's app."""
         return Models(self)
@@ -308,6 +320,16 @@ class AsyncClient(_BaseClient[AioChannel]):
     def inputs(self) -> AsyncInputs:
         """The inputs of the client's app."""
         return AsyncInputs(self)
+
+    @cached_property
+    def annotations(self) -> AsyncAnnotations:
+        """The annotations of the client's app."""
+        return AsyncAnnotations(self)
+
+    @cached_property
+    def logs(self) -> AsyncLogs:
+        """The logs of models, runners and pipelines."""
+        return AsyncLogs(self)
 
     @cached_property
     def models(self) -> AsyncModels:

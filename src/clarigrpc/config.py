@@ -350,9 +350,18 @@ def _variable_name(key: str) -> str:
 
 
 def _pem(source: str | os.PathLike[str] | bytes | None, name: str) -> bytes | None:
-    if source is None or isinstance(source, bytes):
-        return source
-    try:
-        return Path(source).expanduser().read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{name}: {source} cannot be read ({error.strerror})") from error
+    if source is None:
+        return None
+    if isinstance(source, bytes):
+        pem, origin = source, "what was given"
+    else:
+        origin = os.fspath(source)
+        try:
+            pem = Path(source).expanduser().read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{name}: {origin} cannot be read ({error.strerror})"
+            ) from error
+    if b"-----BEGIN " not in pem:
+        raise ConfigurationError(f"{name}: {origin} is not PEM (-----BEGIN ...)")
+    return pem

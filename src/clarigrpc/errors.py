@@ -473,8 +473,12 @@ _NOT_SENT = (
     "failed to connect to all addresses",
     "connections to all backends failing",
     "DNS resolution failed",
+    "errors resolving",
     "empty address list",
 )
+
+# What grpc.aio says when it writes to a connection that has just broken.
+_WRITE_FAILED = "Internal error from Core"
 
 _THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -572,6 +576,8 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     text: str = error.details() or ""
     trailing = error.trailing_metadata()
     kind = _GRPC_KINDS[code]
+    if code is grpc.StatusCode.INTERNAL and text == _WRITE_FAILED:
+        code, kind = grpc.StatusCode.UNAVAILABLE, Kind.UNAVAILABLE
     rich = _rich_details(error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         kind = Kind.INVALID_ARGUMENT
@@ -595,9 +601,51 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
 
 def was_not_sent(error: ApiError) -> bool:
     """Whether the server provably did not see the request."""
-    return error.grpc_code is grpc.StatusCode.UNAVAILABLE and any(
-        fragment in error.details for fragment in _NOT_SENT
-    )
+    return error.grpc_code is grpc.StatusCode.UNAVAILABLE and _is_not_sent_text(error.details)
+
+
+def _is_not_sent_text(text: str) -> bool:
+    """The same, of the text that gRPC gives with UNAVAILABLE."""
+    return any(fragment in text for fragment in _NOT_SENT)
+
+
+# Fragments of gRPC's error text, in lower case -> what they mean; the first that fits counts.
+# The texts differ between versions of gRPC.
+_EXPLANATIONS = (
+    (
+        ("http1", "http/1", "http2 preface", "failed parsing http/2"),
+        "{} speaks HTTP/1, not gRPC; give a gRPC address, or transport='rest'",
+    ),
+    (
+        ("certificate_verify_failed",),
+        "the TLS certificate of {} is not trusted; give root_certificates=",
+    ),
+    (
+        ("hostname verification", "is not in peer certificate"),
+        "the TLS certificate of {} is for another host; check base=",
+    ),
+    (
+        ("security handshaker",),
+        "no TLS with {}: root_certificates=, client_key= or client_certificate= is no valid PEM",
+    ),
+    (
+        ("wrong_version_number",),
+        "{} does not speak TLS; if it is a plaintext server, give base='http://...'",
+    ),
+    (
+        ("handshake", "ssl"),
+        "no TLS with {}; if it is a plaintext server, give base='http://...', and if it asks for "
+        "a client certificate, client_key= and client_certificate=",
+    ),
+    (
+        ("connection refused",),
+        "nothing listens at {}; check base= and that the server is running",
+    ),
+    (
+        ("dns", "errors resolving"),
+        "the name of {} cannot be resolved; check base= and the network",
+    ),
+)
 
 
 def _explain(code: grpc.StatusCode, text: str, target: str) -> str:
@@ -607,16 +655,16 @@ def _explain(code: grpc.StatusCode, text: str, target: str) -> str:
     if code is not grpc.StatusCode.UNAVAILABLE:
         return text or code.name.replace("_", " ").lower()
     lower = text.lower()
-    if "http1" in lower or "http/1" in lower or "http2 preface" in lower:
-        return f"{target} speaks HTTP/1, not gRPC; give a gRPC address, or transport='rest'"
-    if "certificate" in lower:
-        return f"the TLS certificate of {target} is not trusted; give root_certificates="
-    if "ssl" in lower or "handshake" in lower or "tls" in lower:
-        return f"no TLS with {target}; if it is a plaintext server, give base='http://...'"
-    if "connection refused" in lower:
-        return f"nothing listens at {target}; check base= and that the server is running"
-    if "dns" in lower:
-        return f"the name of {target} cannot be resolved; check base= and the network"
+    for fragments, explanation in _EXPLANATIONS:
+        if any(fragment in lower for fragment in fragments):
+            return explanation.format(target)
+    if _is_not_sent_text(text) and ("closed" in lower or "reset" in lower):
+        advice = (
+            "a client certificate, give client_key= and client_certificate="
+            if target.startswith("https:")
+            else "TLS, give base='https://...'"
+        )
+        return f"{target} accepts connections and closes them at once; if it wants {advice}"
     return f"the connection to {target} failed"
 
 

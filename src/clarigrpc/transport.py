@@ -35,7 +35,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.service_config_disable_resolution", 1),
         # After a failed connection attempt, try again soon: our own retries wait longer than this.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
         *_KEEPALIVE,
     ]
     if settings.target.is_loopback:

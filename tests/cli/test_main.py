@@ -116,10 +116,14 @@ def test_interrupt(environment: dict[str, str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            connection, _ = silent.accept()  # the call is on its way
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
-            connection.close()
+            try:
+                silent.settimeout(20)
+                connection, _ = silent.accept()  # the call is on its way
+                with connection:
+                    process.send_signal(signal.SIGINT)
+                    out, err = process.communicate(timeout=10)
+            finally:
+                process.kill()
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 

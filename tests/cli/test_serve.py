@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clarigrpc import Client, errors, image
+from clarigrpc import Client, errors, image, v2
 from tests.cli.conftest import COMMAND, Run, one_line
 
 LAST = "export CLARIFAI_APP_ID"
@@ -123,7 +123,7 @@ def test_stops_within_the_grace_while_a_call_is_running() -> None:
             next(iter(responses))
 
 
-def _never() -> Iterator[object]:
+def _never() -> Iterator[v2.PostModelOutputsRequest]:
     time.sleep(30)
     yield from ()
 

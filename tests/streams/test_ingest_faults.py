@@ -37,7 +37,12 @@ def _texts(count: int) -> Iterator[v2.Input]:
 
 
 def _upload(
-    colour: str, base: str, pat: str, source: Iterator[v2.Input], report: UploadReport, **how: object
+    colour: str,
+    base: str,
+    pat: str,
+    source: Iterator[v2.Input],
+    report: UploadReport,
+    **how: object,
 ) -> UploadReport:
     settings = {
         "base": base,
@@ -63,7 +68,9 @@ def _stored(base: str, pat: str) -> collections.Counter[str]:
         return collections.Counter(one.data.text.raw for one in client.inputs.stream(per_page=1000))
 
 
-def _when(report: UploadReport, thresholds: Sequence[int], act: Callable[[], None]) -> threading.Thread:
+def _when(
+    report: UploadReport, thresholds: Sequence[int], act: Callable[[], None]
+) -> threading.Thread:
     """Acts each time that the report passes a threshold."""
 
     def watch() -> None:
@@ -113,8 +120,8 @@ def test_lost_answers_are_recognised_and_true_duplicates_are_not(
         with server.client() as client:
             client.inputs.create([text("other", id="given-1"), text("text 3", id="given-3")])
         with FaultProxy("127.0.0.1", server.port) as proxy:
-            # The first answer passes, the second batch's is lost.
-            proxy.cut_before_response(skip=1)
+            # Response and status of the first batch pass, the second batch's are lost.
+            proxy.cut_before_response(skip=2)
             source = (text(f"text {number}", id=f"given-{number}") for number in range(8))
             report = _upload(
                 colour, proxy.base, server.pat, source, UploadReport(), batch_size=4, in_flight=1
@@ -159,7 +166,10 @@ def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -
             process.send_signal(signal.SIGKILL)
             process.wait(10)
         finished = subprocess.run(
-            [sys.executable, str(_UPLOADER), *arguments], capture_output=True, check=True, timeout=60
+            [sys.executable, str(_UPLOADER), *arguments],
+            capture_output=True,
+            check=True,
+            timeout=60,
         )
         outcome = json.loads(finished.stdout)
         assert outcome["failed"] == []
@@ -194,7 +204,11 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
         assert report.taken == report.settled < 1_000
         assert any(one.maybe_added for one in report.failed_inputs)
         again = _upload(
-            colour, server.base, server.pat, iter(report.failed_inputs), UploadReport()  # type: ignore[arg-type]
+            colour,
+            server.base,
+            server.pat,
+            iter(report.failed_inputs),
+            UploadReport(),  # type: ignore[arg-type]
         )
         assert again.succeeded
         assert again.recognised > 0

@@ -164,8 +164,7 @@ class Ingest:
     def answered(self, batch: Batch, response: v2.MultiInputResponse, now: float) -> None:
         """The response to a batch came, perhaps with failures at some inputs."""
         self._now = now
-        self._window.arrived(batch)
-        self._window.speed_up()
+        self._window.answered(batch)
         self._progress = now
         if batch.checking:
             self._checked(batch, response)
@@ -175,14 +174,14 @@ class Ingest:
     def failed(self, batch: Batch, error: errors.ApiError, now: float) -> None:
         """A try of a batch failed as a whole."""
         self._now = now
-        self._window.arrived(batch)
+        sent_at = self._window.failed(batch)
         kind = type(error)
         if kind in _UNSURE and not errors.was_not_sent(error):
             for item in batch.items:
                 item.unsure = True
         if kind is errors.RateLimitError:
             self.report.throttled += 1
-            if self._slow_down(batch, error.retry_after):
+            if self._slow_down(batch, sent_at, error.retry_after):
                 return
         if kind in _DIVISIBLE:
             self._divide(batch, error)
@@ -210,15 +209,15 @@ class Ingest:
             self._window.put(Batch(items))
         return bool(items)
 
-    def _slow_down(self, batch: Batch, told: float | None) -> bool:
+    def _slow_down(self, batch: Batch, sent_at: float, told: float | None) -> bool:
         """Close the window until the time that the service named; False to treat it as failure."""
         if told is None or not self._repeats or told > self._policy.max_retry_after:
             return False
-        until = self._now + told
+        until = sent_at + told
         if until > self._progress + self._timeout:
             return False
         self.report.retries += 1
-        self._window.slow_down(until)
+        self._window.slow_down(sent_at, told)
         self._window.put(batch, until)
         # To wait as told is no try: the batch has its whole time again.
         batch.deadline = until + self._timeout

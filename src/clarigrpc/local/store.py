@@ -11,6 +11,7 @@ commits, which a development server accepts in return for not waiting for the di
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -51,8 +52,18 @@ CREATE TABLE IF NOT EXISTS gone (
 """
 
 
+PARENT_SEPARATOR = "\x1f"
+"""Between the ids in the parent of a resource that lies deeper than one level."""
+
+# Rows that a walk reads at once.
+_STRETCH = 512
+
+
 class Collection(NamedTuple):
-    """Where resources of one kind live: under a user, an app and perhaps another resource."""
+    """Where resources of one kind live: under a user, an app and perhaps other resources.
+
+    ``app_id`` is empty for what belongs to a user; ``parent`` are the ids of the resources above.
+    """
 
     kind: str
     user_id: str
@@ -87,6 +98,9 @@ class Store:
         self._lock = threading.RLock()
         self._depth = 0
         self._numbers: dict[Collection, int] = {}
+        if path is not None:
+            # The ids of keys are secrets.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         # Autocommit, because transactions are begun and ended here.
         self._db = sqlite3.connect(
             path if path is not None else ":memory:",
@@ -130,6 +144,22 @@ class Store:
             self._depth -= 1
             if self._depth == 0:
                 self._db.execute("COMMIT")
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Inside a transaction: what fails inside is undone alone."""
+        with self.transaction():
+            name = f"at_{self._depth}"
+            self._db.execute(f"SAVEPOINT {name}")
+            try:
+                yield
+            except BaseException:
+                self._db.execute(f"ROLLBACK TO {name}")
+                self._db.execute(f"RELEASE {name}")
+                # Numbers of collections that were made inside are void.
+                self._numbers.clear()
+                raise
+            self._db.execute(f"RELEASE {name}")
 
     def insert(
         self,
@@ -180,6 +210,11 @@ class Store:
         with self._lock:
             row = self._db.execute("SELECT data FROM contents WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
+
+    def set_key(self, seq: int, key: str | None) -> None:
+        """Changes the second name of a resource."""
+        with self.transaction():
+            self._db.execute("UPDATE resources SET key = ? WHERE seq = ?", (key, seq))
 
     def has_key(self, where: Collection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
@@ -243,6 +278,7 @@ class Store:
         newest_first: bool = True,
         status: int | None = None,
         ids: Sequence[str] = (),
+        keys: Sequence[str] = (),
     ) -> list[Row]:
         """A stretch of a collection in the order of adding.
 
@@ -253,6 +289,7 @@ class Store:
             newest_first: Direction.
             status: Only resources with this status.
             ids: Only these; empty means all.
+            keys: Only those with one of these second names; empty means all.
         """
         query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
         with self._lock:
@@ -263,6 +300,9 @@ class Store:
             if ids:
                 query += f" AND id IN ({', '.join('?' * len(ids))})"
                 values += ids
+            if keys:
+                query += f" AND key IN ({', '.join('?' * len(keys))})"
+                values += keys
             query += f" ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
             rows = self._db.execute(query, (*values, limit, offset)).fetchall()
         return [Row(*row) for row in rows]
@@ -327,6 +367,89 @@ class Store:
                 "SELECT seq, id, status, body FROM resources WHERE seq = ?", (seq,)
             ).fetchone()
         return Row(*row) if row else None
+
+    def walk(self, where: Collection, *, newest_first: bool = True) -> Iterator[Row]:
+        """All of a collection in the order of adding, read in stretches.
+
+        What is added or deleted meanwhile may or may not come.
+        """
+        sign, order = ("<", "DESC") if newest_first else (">", "ASC")
+        last: int | None = None
+        while True:
+            query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
+            with self._lock:
+                values: list[object] = [self._number(where)]
+                if last is not None:
+                    query += f" AND seq {sign} ?"
+                    values.append(last)
+                rows = self._db.execute(
+                    f"{query} ORDER BY seq {order} LIMIT ?", (*values, _STRETCH)
+                ).fetchall()
+            for row in rows:
+                yield Row(*row)
+            if len(rows) < _STRETCH:
+                return
+            last = rows[-1][0]
+
+    def count(self, where: Collection) -> int:
+        """How many resources the collection has."""
+        with self._lock:
+            (number,) = self._db.execute(
+                "SELECT count(*) FROM resources WHERE collection = ?", (self._number(where),)
+            ).fetchone()
+        return int(number)
+
+    def collections(
+        self, kind: str = "", user_id: str = "", app_id: str = "", parent: str | None = None
+    ) -> list[Collection]:
+        """The collections that were ever used, narrowed by what is given."""
+        query = "SELECT kind, user_id, app_id, parent FROM collections WHERE 1"
+        values: list[object] = []
+        for column, value in (("kind", kind), ("user_id", user_id), ("app_id", app_id)):
+            if value:
+                query += f" AND {column} = ?"
+                values.append(value)
+        if parent is not None:
+            query += " AND (parent = ? OR substr(parent, 1, ?) = ?)"
+            below = parent + PARENT_SEPARATOR
+            values += [parent, len(below), below]
+        with self._lock:
+            rows = self._db.execute(query, values).fetchall()
+        return [Collection(*row) for row in rows]
+
+    def clear(self, where: Collection) -> None:
+        """Deletes all resources of a collection."""
+        with self.transaction():
+            self._db.execute(
+                "DELETE FROM resources WHERE collection = ?", (self._number(where),)
+            )
+
+    def move(self, where: Collection, to: Collection) -> None:
+        """Gives a collection another place, which must be empty."""
+        with self.transaction():
+            self.clear(to)
+            self._db.execute("DELETE FROM collections WHERE number = ?", (self._number(to),))
+            self._db.execute(
+                "UPDATE collections SET kind = ?, user_id = ?, app_id = ?, parent = ?"
+                " WHERE number = ?",
+                (*to, self._number(where)),
+            )
+            self._numbers.clear()
+
+    def rename(self, where: Collection, resource_id: str, new_id: str) -> None:
+        """Gives a resource another id.
+
+        Raises:
+            DuplicateIdError: The new id is taken.
+        """
+        with self.transaction():
+            try:
+                self._db.execute(
+                    "UPDATE resources SET id = ? WHERE collection = ? AND id = ?",
+                    (new_id, self._number(where), resource_id),
+                )
+            except sqlite3.IntegrityError:
+                raise DuplicateIdError(new_id) from None
 
     def count_by_status(self, where: Collection) -> dict[int, int]:
         """How many resources of the collection have which status."""

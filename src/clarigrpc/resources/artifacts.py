@@ -30,7 +30,8 @@ class ArtifactOperations(Operations):
         request = v2.PostArtifactsRequest(
             user_app_id=self.user_app_id, artifacts=[v2.Artifact(id=artifact_id)]
         )
-        return (yield from call("PostArtifacts", request, timeout=timeout)).artifacts[0]
+        made: v2.Artifact = (yield from call("PostArtifacts", request, timeout=timeout)).artifacts[0]
+        return made
 
     def _get(self, artifact_id: str, *, timeout: float | None = None) -> Plan[v2.Artifact]:
         """An artifact by its id, with its newest version.
@@ -39,7 +40,8 @@ class ArtifactOperations(Operations):
             NotFoundError: There is no such artifact.
         """
         request = v2.GetArtifactRequest(user_app_id=self.user_app_id, artifact_id=artifact_id)
-        return (yield from call("GetArtifact", request, timeout=timeout)).artifact
+        found: v2.Artifact = (yield from call("GetArtifact", request, timeout=timeout)).artifact
+        return found
 
     def _list(
         self,
@@ -86,7 +88,10 @@ class ArtifactOperations(Operations):
         request = v2.GetArtifactVersionRequest(
             user_app_id=self.user_app_id, artifact_id=artifact_id, artifact_version_id=version_id
         )
-        return (yield from call("GetArtifactVersion", request, timeout=timeout)).artifact_version
+        response: v2.SingleArtifactVersionResponse = yield from call(
+            "GetArtifactVersion", request, timeout=timeout
+        )
+        return response.artifact_version
 
     def _target(
         self, artifact_id: str, version: v2.ArtifactVersion | None, storage_request_size: int

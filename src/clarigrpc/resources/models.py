@@ -11,6 +11,7 @@ from clarigrpc.channel import Cancellation
 from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
 from clarigrpc.predict import pipeline
 from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
+from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
 from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
 from clarigrpc.wire import PredictEncoder
@@ -18,7 +19,7 @@ from clarigrpc.wire import PredictEncoder
 PREDICT = "PostModelOutputs"
 
 
-class ModelOperations(Operations):
+class ModelOperations(StreamOperations):
     """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
 
     def __init__(
@@ -141,7 +142,7 @@ class ModelOperations(Operations):
         )
 
 
-class Model(ModelUploads, ModelOperations):
+class Model(ModelUploads, ModelStreams, ModelOperations):
     """A model to predict with. Threads can share it."""
 
     def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
@@ -239,7 +240,7 @@ class Model(ModelUploads, ModelOperations):
         return pipeline.run(machine, values, send, cancellation.cancel)
 
 
-class AsyncModel(AsyncModelUploads, ModelOperations):
+class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
     """A model to predict with, on the client's event loop."""
 
     def __init__(self, client: Owner, model_id: str, **options: Any) -> None:

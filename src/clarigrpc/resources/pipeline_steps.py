@@ -34,7 +34,9 @@ class PipelineStepOperations(Operations):
             user_app_id=self.user_app_id,
             pipeline_steps=[v2.PipelineStep(id=step_id, description=description)],
         )
-        response = yield from call("PostPipelineSteps", request, timeout=timeout)
+        response: v2.MultiPipelineStepResponse = yield from call(
+            "PostPipelineSteps", request, timeout=timeout
+        )
         return response.pipeline_steps[0]
 
     def _get(self, step_id: str, *, timeout: float | None = None) -> Plan[v2.PipelineStep]:
@@ -44,7 +46,10 @@ class PipelineStepOperations(Operations):
             NotFoundError: There is no such step.
         """
         request = v2.GetPipelineStepRequest(user_app_id=self.user_app_id, pipeline_step_id=step_id)
-        return (yield from call("GetPipelineStep", request, timeout=timeout)).pipeline_step
+        response: v2.SinglePipelineStepResponse = yield from call(
+            "GetPipelineStep", request, timeout=timeout
+        )
+        return response.pipeline_step
 
     def _list(
         self,
@@ -98,9 +103,10 @@ class PipelineStepOperations(Operations):
             pipeline_step_id=step_id,
             pipeline_step_version_id=version_id,
         )
-        return (
-            yield from call("GetPipelineStepVersion", request, timeout=timeout)
-        ).pipeline_step_version
+        response: v2.SinglePipelineStepVersionResponse = yield from call(
+            "GetPipelineStepVersion", request, timeout=timeout
+        )
+        return response.pipeline_step_version
 
     def _target(
         self, step_id: str, version: v2.PipelineStepVersion | None, storage_request_size: int

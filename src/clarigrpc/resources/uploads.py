@@ -140,7 +140,7 @@ class UploadOperations(Operations):
     def _begin(self, source: Source, name: str) -> Plan[v2.Upload]:
         wanted = v2.Upload(content_name=name, content_length=source.size)
         request = v2.PostUploadsRequest(user_app_id=self.user_app_id, uploads=[wanted])
-        response = yield from call("PostUploads", request)
+        response: v2.MultiUploadResponse = yield from call("PostUploads", request)
         return response.uploads[0]
 
     def _unfinished(self, upload_id: str) -> Plan[v2.Upload | None]:
@@ -158,7 +158,8 @@ class UploadOperations(Operations):
             NotFoundError: There is no such upload.
         """
         request = v2.GetUploadRequest(user_app_id=self.user_app_id, upload_id=upload_id)
-        return (yield from call("GetUpload", request, timeout=timeout)).upload
+        response: v2.SingleUploadResponse = yield from call("GetUpload", request, timeout=timeout)
+        return response.upload
 
     def _list(
         self,

@@ -31,6 +31,9 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
                 except errors.ApiError as error:
                     time.sleep(session.failed(error))
         return session.finish()
+    except BaseException:
+        session.interrupted()
+        raise
     finally:
         source.stop()
         source.close()

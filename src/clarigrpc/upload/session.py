@@ -136,6 +136,13 @@ class UploadSession:
         self._went_on = False
         self._restarted = False
         self._retries: Any = None
+        self._machine: ChunkedUpload | None = None
+
+    @property
+    def machine(self) -> ChunkedUpload:
+        """The state machine, there once the upload is prepared."""
+        assert self._machine is not None
+        return self._machine
 
     def prepare(self) -> None:
         """Read what has to be read first, and find out where to begin."""
@@ -155,10 +162,10 @@ class UploadSession:
                 self._identity = self.source.identity()
                 state = self._resume.load(self.source, self._identity)
         if state is None:
-            self.machine = self._begin()
+            self._machine = self._begin()
             return
         logger.info("upload of %s goes on with version %s", self.source.name, state.version_id)
-        self.machine = ChunkedUpload(
+        self._machine = ChunkedUpload(
             total,
             state.part_size,
             stream_bytes=options.stream_bytes,
@@ -248,6 +255,16 @@ class UploadSession:
             )
         )
 
+    def interrupted(self) -> None:
+        """The upload ends unfinished: keep what another call needs to go on."""
+        machine = self._machine
+        if machine is None or machine.finished or not machine.version_id:
+            return
+        try:
+            self.save()
+        except OSError as error:
+            logger.warning("the state of the upload was not saved: %s", error)
+
     def ended(self) -> None:
         """The stream ended well.
 
@@ -272,7 +289,7 @@ class UploadSession:
             logger.warning("upload of %s begins anew: %s", self.source.name, error)
             self._resume.remove()
             self._restarted = True
-            self.machine = self._begin()
+            self._machine = self._begin()
             return 0.0
         policy = self._settings.retry
         if (

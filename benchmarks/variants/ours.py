@@ -1,0 +1,246 @@
+"""clarigrpc, and the limit that it is measured against."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import repeat
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from protocol import Config, Slice, Variant, awaiting, blocking, counting, embedding_answer, serve
+
+from clarigrpc import AsyncClient, Client, text, v2
+from clarigrpc.wire import output_embeddings
+
+
+def _arguments(config: Config) -> dict[str, Any]:
+    place = config.server
+    return {
+        "base": config.base,
+        "pat": place["pat"],
+        "user_id": place["user_id"],
+        "app_id": place["app_id"],
+        "root_certificates": config.certificate(),
+    }
+
+
+def _value(config: Config) -> Any:
+    return config.payload or text(config.text)
+
+
+def _model(config: Config) -> Any:
+    return Client(**_arguments(config)).model(config.server["model_id"])
+
+
+def _amodel(config: Config, runner: asyncio.Runner, **options: Any) -> Any:
+    async def make() -> Any:
+        return AsyncClient(**_arguments(config)).model(config.server["model_id"], **options)
+
+    return runner.run(make())
+
+
+def _fields(output: v2.Output) -> dict[str, Any]:
+    return json_format.MessageToDict(output.data, preserving_proto_field_name=True)
+
+
+def predict(config: Config) -> Variant:
+    """One input a call."""
+    model, value = _model(config), _value(config)
+    return Variant(_fields(model.predict(value)), blocking(lambda: model.predict(value)))
+
+
+def _apredict(config: Config, **options: Any) -> Variant:
+    runner = asyncio.Runner()
+    model, value = _amodel(config, runner, **options), _value(config)
+    answer = _fields(runner.run(model.predict(value)))
+    return Variant(answer, awaiting(runner, lambda: model.predict(value)))
+
+
+def apredict(config: Config) -> Variant:
+    """One input a call, asyncio."""
+    return _apredict(config)
+
+
+def coalesced(config: Config) -> Variant:
+    """One input a call, asyncio, sharing requests."""
+    return _apredict(config, coalesce=True)
+
+
+def predict_list(config: Config) -> Variant:
+    """A list of inputs a call; what is counted are inputs."""
+    model, values = _model(config), [_value(config)] * config.batch
+    answer = _fields(model.predict(values)[0])
+    return Variant(answer, _batches(config, lambda: model.predict(values)))
+
+
+def _batches(config: Config, call: Any) -> Slice:
+    one_by_one = blocking(call)
+
+    def run(inputs: int, in_flight: int) -> tuple[int, list[float]]:
+        calls, latencies = one_by_one(max(1, inputs // config.batch), 1)
+        return calls * config.batch, latencies
+
+    return run
+
+
+def _read(output: v2.Output) -> float:
+    """What a caller looks at: the best concept's value."""
+    concepts = output.data.concepts
+    return concepts[0].value if concepts else 0.0
+
+
+def many(config: Config) -> Variant:
+    """``predict_many`` as it is by default, its results read."""
+    model, value = _model(config), _value(config)
+
+    def items(inputs: int, in_flight: int) -> int:
+        count = 0
+        for result in model.predict_many(repeat(value, inputs)):
+            _read(result.output)
+            count += 1
+        return count
+
+    return Variant(_fields(next(model.predict_many([value])).output), counting(items))
+
+
+def amany(config: Config) -> Variant:
+    """``predict_many``, asyncio, with the batch size and window that are asked for."""
+    runner = asyncio.Runner()
+    model, value = _amodel(config, runner), _value(config)
+
+    async def items(inputs: int, in_flight: int) -> int:
+        count = 0
+        values = repeat(value, inputs)
+        async for result in model.predict_many(
+            values, batch_size=config.batch, in_flight=in_flight
+        ):
+            _read(result.output)
+            count += 1
+        return count
+
+    return Variant(
+        _fields(runner.run(model.predict(value))),
+        counting(lambda inputs, in_flight: runner.run(items(inputs, in_flight))),
+    )
+
+
+def generate(config: Config) -> Variant:
+    """Tokens of a server stream."""
+    model, value = _model(config), _value(config)
+
+    def items(tokens: int, in_flight: int) -> int:
+        count = 0
+        while count < tokens:
+            for output in model.generate(value):
+                count += bool(output.data.text.raw)
+        return count
+
+    return Variant(_fields(next(iter(model.generate(value)))), counting(items))
+
+
+def agenerate(config: Config) -> Variant:
+    """Tokens of a server stream, asyncio."""
+    runner = asyncio.Runner()
+    model, value = _amodel(config, runner), _value(config)
+
+    async def items(tokens: int) -> int:
+        count = 0
+        while count < tokens:
+            async for output in model.generate(value):
+                count += bool(output.data.text.raw)
+        return count
+
+    async def first() -> v2.Output:
+        return await anext(aiter(model.generate(value)))
+
+    return Variant(
+        _fields(runner.run(first())), counting(lambda tokens, _: runner.run(items(tokens)))
+    )
+
+
+def stream(config: Config) -> Variant:
+    """Outputs of a duplex stream, in_flight of them unanswered."""
+    model, value = _model(config), _value(config)
+
+    def items(inputs: int, in_flight: int) -> int:
+        return sum(1 for _ in model.stream(repeat(value, inputs), window=in_flight))
+
+    return Variant(_fields(next(iter(model.stream([value])))), counting(items))
+
+
+def astream(config: Config) -> Variant:
+    """Outputs of a duplex stream, in_flight of them unanswered, asyncio."""
+    runner = asyncio.Runner()
+    model, value = _amodel(config, runner), _value(config)
+
+    async def items(inputs: int, in_flight: int) -> int:
+        count = 0
+        async for _ in model.stream(repeat(value, inputs), window=in_flight):
+            count += 1
+        return count
+
+    async def first() -> v2.Output:
+        return await anext(aiter(model.stream([value])))
+
+    return Variant(
+        _fields(runner.run(first())),
+        counting(lambda inputs, in_flight: runner.run(items(inputs, in_flight))),
+    )
+
+
+def embeddings(config: Config) -> Variant:
+    """A batch's embeddings as one array; a call is a batch."""
+    model = _model(config)
+    value = _value(config)
+    request = v2.PostModelOutputsRequest(model_id=config.server["model_id"])
+    request.inputs.extend([value] * config.batch)
+    post = model._client.v2.PostModelOutputs
+
+    def call() -> Any:
+        return output_embeddings(post(request))
+
+    return Variant(embedding_answer(call()), blocking(call))
+
+
+def identity(config: Config) -> Variant:
+    """The limit: the same bytes through a bare channel, and no protobuf at all."""
+    place = config.server
+    request = v2.PostModelOutputsRequest(model_id=place["model_id"])
+    request.user_app_id.user_id, request.user_app_id.app_id = place["user_id"], place["app_id"]
+    if config.payload:
+        request.inputs.add().data.image.base64 = config.payload
+    else:
+        request.inputs.append(text(config.text))
+    payload = request.SerializeToString()
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    post = grpc.insecure_channel(place["grpc"], options).unary_unary(
+        "/clarifai.api.V2/PostModelOutputs"
+    )
+    metadata = (("authorization", f"Key {place['pat']}"),)
+
+    def call() -> bytes:
+        encoded: bytes = post(payload, timeout=60, metadata=metadata)
+        return encoded
+
+    response = v2.MultiOutputResponse.FromString(call())
+    return Variant(_fields(response.outputs[0]), blocking(call))
+
+
+VARIANTS = {
+    "predict": predict,
+    "apredict": apredict,
+    "coalesced": coalesced,
+    "predict_list": predict_list,
+    "many": many,
+    "amany": amany,
+    "generate": generate,
+    "agenerate": agenerate,
+    "stream": stream,
+    "astream": astream,
+    "embeddings": embeddings,
+    "identity": identity,
+}
+
+if __name__ == "__main__":
+    serve(VARIANTS, ("clarigrpc", "grpcio", "protobuf"))

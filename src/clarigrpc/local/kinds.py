@@ -1,0 +1,377 @@
+"""The kinds of resources that the general mechanism keeps: one row a kind.
+
+What a row leaves out follows from the contract. The methods of a kind are ``List<plural>``,
+``Get<singular>``, ``Post<plural>``, ``Patch<plural>``, ``Delete<plural>`` and
+``Delete<singular>``, as far as V2 has them; which fields of a request and of a response carry the
+resources is seen from their message type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clarigrpc import v2
+from clarigrpc.local.core import Code
+
+_Code = v2.StatusCode
+
+Test = Callable[[Any, Any], bool]
+"""Whether a resource passes a filter: (resource, value of the request's field)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of resource.
+
+    Attributes:
+        name: What the store calls it, the request's field of its id without ``_id``.
+        singular, plural: Its name in the names of methods.
+        message: Name of its message.
+        of_user: It belongs to a user; otherwise to an app.
+        parents: Kinds above it inside the app or the user, outermost first.
+        id_field: The request's field of its id, where it does not follow from the name.
+        invalid, missing, duplicate: Status codes of its failures.
+        status: Code of the status that a new one gets, None without.
+        own_status: Callers set the status, too.
+        author: ``user_id`` is who made it, not who owns the app.
+        links: Request field -> path of the field in the message that says the same. A list is
+            filtered by it, a new resource gets it.
+        filters: Request field -> test, for what the general rules do not cover.
+        newest: Field that shows the newest of its versions -> the kind of those.
+    """
+
+    name: str
+    singular: str
+    message: str = ""
+    plural: str = ""
+    of_user: bool = False
+    parents: tuple[str, ...] = ()
+    id_field: str = ""
+    invalid: Code = _Code.CONN_INVALID_REQUEST
+    missing: Code = _Code.CONN_DOES_NOT_EXIST
+    duplicate: Code = _Code.DATABASE_DUPLICATE_KEY
+    status: Code | None = None
+    own_status: bool = False
+    author: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, Test] = field(default_factory=dict)
+    newest: tuple[str, str] | None = None
+
+
+def _any_of(path: str) -> Test:
+    """Whether one of the request's values is among those of a list in the resource."""
+    first, _, second = path.partition(".")
+
+    def test(item: Any, wanted: Any) -> bool:
+        have = getattr(getattr(item, first), second) if second else getattr(item, first)
+        return not set(wanted).isdisjoint(have)
+
+    return test
+
+
+def _has_all(name: str) -> Test:
+    return lambda item, wanted: set(wanted) <= set(getattr(item, name))
+
+
+def _worker_version(item: Any, wanted: Any) -> bool:
+    return item.worker.model.model_version.id in set(wanted)
+
+
+def _worker_workflow(item: Any, wanted: Any) -> bool:
+    return item.worker.workflow.version.id in set(wanted)
+
+
+def _not_expired(key: v2.Key, wanted: bool) -> bool:
+    now = v2.Key().expires_at
+    now.GetCurrentTime()
+    expired = (
+        key.HasField("expires_at") and key.expires_at.ToNanoseconds() <= now.ToNanoseconds()
+    )
+    return not expired
+
+
+def _in_nodepool(item: v2.Deployment, wanted: str) -> bool:
+    return wanted in {pool.id for pool in item.nodepools}
+
+
+def _in_cluster(item: v2.Deployment, wanted: str) -> bool:
+    return wanted in {pool.compute_cluster.id for pool in item.nodepools}
+
+
+KINDS = (
+    # Concepts
+    Kind(name="concept", singular="Concept", invalid=_Code.CONCEPTS_INVALID_REQUEST),
+    Kind(
+        name="concept_language",
+        singular="ConceptLanguage",
+        parents=("concept",),
+        id_field="language",
+        invalid=_Code.CONCEPTS_INVALID_REQUEST,
+    ),
+    Kind(
+        name="concept_relation",
+        singular="ConceptRelation",
+        links={"concept_id": "subject_concept.id"},
+        invalid=_Code.CONCEPTS_INVALID_REQUEST,
+    ),
+    Kind(name="knowledge_graph", singular="KnowledgeGraph"),
+    # Annotations
+    Kind(
+        name="annotation",
+        singular="Annotation",
+        links={"input_id": "input_id"},
+        invalid=_Code.ANNOTATION_INVALID_ARGUMENT,
+        status=_Code.ANNOTATION_SUCCESS,
+        own_status=True,
+        author=True,
+    ),
+    Kind(
+        name="annotation_track",
+        singular="AnnotationTrack",
+        links={"input_id": "input_id"},
+        invalid=_Code.ANNOTATION_INVALID_ARGUMENT,
+        status=_Code.ANNOTATION_TRACK_IDLE,
+        own_status=True,
+    ),
+    Kind(name="annotation_filter", singular="AnnotationFilter"),
+    Kind(
+        name="search",
+        singular="Search",
+        plural="Searches",
+        id_field="id",
+        invalid=_Code.SEARCH_INVALID_REQUEST,
+    ),
+    # Datasets
+    Kind(name="dataset", singular="Dataset", newest=("version", "dataset_version")),
+    Kind(
+        name="dataset_version",
+        singular="DatasetVersion",
+        parents=("dataset",),
+        status=_Code.DATASET_VERSION_PENDING,
+        filters={"request_origins": lambda item, wanted: item.request_origin in set(wanted)},
+    ),
+    # Models and workflows; models themselves have handlers of their own.
+    Kind(
+        name="model_reference",
+        singular="ModelReference",
+        parents=("model",),
+        invalid=_Code.MODEL_REFERENCE_INVALID_ARGUMENT,
+    ),
+    Kind(
+        name="model_version_input_example",
+        singular="ModelVersionInputExample",
+        parents=("model", "model_version"),
+        id_field="example_id",
+        invalid=_Code.MODEL_EXAMPLE_INPUT_INVALID_ARGUMENT,
+    ),
+    Kind(
+        name="workflow",
+        singular="Workflow",
+        invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
+        missing=_Code.WORKFLOW_DOES_NOT_EXIST,
+        duplicate=_Code.WORKFLOW_DUPLICATE,
+        newest=("version", "workflow_version"),
+    ),
+    Kind(
+        name="workflow_version",
+        singular="WorkflowVersion",
+        parents=("workflow",),
+        invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
+        missing=_Code.WORKFLOW_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="workflow_version_evaluation",
+        singular="WorkflowVersionEvaluation",
+        parents=("workflow", "workflow_version"),
+        invalid=_Code.EVALUATION_INVALID_ARGUMENT,
+        status=_Code.EVALUATION_QUEUED,
+        own_status=True,
+    ),
+    Kind(
+        name="workflow_version_evaluation_data",
+        singular="WorkflowVersionEvaluationData",
+        plural="WorkflowVersionEvaluationData",
+        parents=("workflow", "workflow_version", "workflow_version_evaluation"),
+        invalid=_Code.EVALUATION_INVALID_ARGUMENT,
+    ),
+    # Users, apps and who may do what
+    Kind(
+        name="app",
+        singular="App",
+        of_user=True,
+        filters={"template_only": lambda item, wanted: item.is_template.value},
+    ),
+    Kind(
+        name="key",
+        singular="Key",
+        of_user=True,
+        filters={
+            "not_expired": _not_expired,
+            "scopes": _has_all("scopes"),
+            "endpoints": _has_all("endpoints"),
+        },
+    ),
+    Kind(name="secret", singular="Secret", of_user=True, id_field="id"),
+    Kind(name="collaborator", singular="Collaborator"),
+    Kind(
+        name="app_duplication",
+        singular="AppDuplication",
+        of_user=True,
+        invalid=_Code.APP_DUPLICATION_INVALID_REQUEST,
+        status=_Code.APP_DUPLICATION_PENDING,
+    ),
+    # Work of people
+    Kind(
+        name="task",
+        singular="Task",
+        status=_Code.TASK_IN_PROGRESS,
+        own_status=True,
+        filters={
+            "worker_user_ids": _any_of("worker.user_ids"),
+            "review_user_ids": _any_of("review.user_ids"),
+            "including_label_order_tasks": lambda item, wanted: True,
+            "input_source_type": lambda item, wanted: item.input_source.type == wanted,
+            "input_source_ids": lambda item, wanted: item.input_source.id in set(wanted),
+        },
+    ),
+    Kind(
+        name="label_order", singular="LabelOrder", status=_Code.LABEL_ORDER_PENDING, own_status=True
+    ),
+    Kind(
+        name="bulk_operation",
+        singular="BulkOperation",
+        id_field="id",
+        invalid=_Code.BULK_OPERATION_INVALID_REQUEST,
+        status=_Code.BULK_OPERATION_PENDING,
+    ),
+    Kind(name="inputs_add_job", singular="InputsAddJob", id_field="id"),
+    Kind(name="inputs_extraction_job", singular="InputsExtractionJob"),
+    # Compute
+    Kind(
+        name="compute_cluster",
+        singular="ComputeCluster",
+        of_user=True,
+        invalid=_Code.COMPUTE_CLUSTER_INVALID_ARGUMENT,
+        missing=_Code.COMPUTE_CLUSTER_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="nodepool",
+        singular="Nodepool",
+        of_user=True,
+        parents=("compute_cluster",),
+        invalid=_Code.NODEPOOL_INVALID_ARGUMENT,
+        missing=_Code.NODEPOOL_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="runner",
+        singular="Runner",
+        of_user=True,
+        invalid=_Code.RUNNER_INVALID_ARGUMENT,
+        missing=_Code.RUNNER_DOES_NOT_EXIST,
+        links={"nodepool_id": "nodepool.id", "compute_cluster_id": "nodepool.compute_cluster.id"},
+        filters={
+            "min_replicas": lambda item, wanted: item.num_replicas >= wanted,
+            "model_version_ids": _worker_version,
+        },
+    ),
+    Kind(
+        name="deployment",
+        singular="Deployment",
+        of_user=True,
+        invalid=_Code.DEPLOYMENT_INVALID_ARGUMENT,
+        missing=_Code.DEPLOYMENT_DOES_NOT_EXIST,
+        filters={
+            "nodepool_id": _in_nodepool,
+            "compute_cluster_id": _in_cluster,
+            "model_version_ids": _worker_version,
+            "workflow_version_ids": _worker_workflow,
+        },
+    ),
+    # Pipelines and artifacts; those whose content is uploaded have handlers of their own.
+    Kind(
+        name="pipeline",
+        singular="Pipeline",
+        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
+        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+        newest=("pipeline_version", "pipeline_version"),
+    ),
+    Kind(
+        name="pipeline_version",
+        singular="PipelineVersion",
+        parents=("pipeline",),
+        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
+        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="pipeline_version_run",
+        singular="PipelineVersionRun",
+        parents=("pipeline", "pipeline_version"),
+        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
+        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+        filters={
+            "status_codes": lambda item, wanted: (
+                item.orchestration_status.status.code in set(wanted)
+            ),
+            "nodepool_id": _in_nodepool,
+            "compute_cluster_id": _in_cluster,
+        },
+    ),
+    Kind(
+        name="pipeline_version_run_status_log",
+        singular="PipelineVersionRunStatusLog",
+        parents=("pipeline", "pipeline_version", "pipeline_version_run"),
+    ),
+    Kind(
+        name="pipeline_step",
+        singular="PipelineStep",
+        invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
+        missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="pipeline_step_version",
+        singular="PipelineStepVersion",
+        parents=("pipeline_step",),
+        invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
+        missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="artifact",
+        singular="Artifact",
+        invalid=_Code.ARTIFACT_INVALID_ARGUMENT,
+        missing=_Code.ARTIFACT_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="artifact_version",
+        singular="ArtifactVersion",
+        parents=("artifact",),
+        invalid=_Code.ARTIFACT_VERSION_INVALID_ARGUMENT,
+        missing=_Code.ARTIFACT_VERSION_DOES_NOT_EXIST,
+    ),
+    # Retired from the contract; the reference pages still have them.
+    Kind(name="collector", singular="Collector"),
+    Kind(
+        name="module",
+        singular="Module",
+        invalid=_Code.MODULE_INVALID_ARGUMENT,
+        missing=_Code.MODULE_DOES_NOT_EXIST,
+        newest=("module_version", "module_version"),
+        filters={
+            "filter_by_user_id": lambda item, wanted: True,
+        },
+    ),
+    Kind(
+        name="module_version",
+        singular="ModuleVersion",
+        parents=("module",),
+        invalid=_Code.MODULE_INVALID_ARGUMENT,
+        missing=_Code.MODULE_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="installed_module_version",
+        singular="InstalledModuleVersion",
+        invalid=_Code.MODULE_INVALID_ARGUMENT,
+        missing=_Code.MODULE_DOES_NOT_EXIST,
+    ),
+)

@@ -1,0 +1,338 @@
+"""What streams of a model: ``stream``, ``generate``, ``methods`` and ``call``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from clarigrpc import errors, v2
+from clarigrpc.calls import SUCCESS
+from clarigrpc.plan import Plan, awaiting, blocking, call
+from clarigrpc.predict import signatures
+from clarigrpc.predict.feed import PATIENCE, WINDOW, Feed
+from clarigrpc.predict.signatures import MethodCall
+from clarigrpc.predict.stream import (
+    GENERATE,
+    STREAM,
+    AsyncDuplexSession,
+    DuplexSession,
+    GenerateSession,
+)
+from clarigrpc.resources.base import Operations
+from clarigrpc.streams import AsyncStream, Session, Stream
+from clarigrpc.wire import PredictEncoder
+
+PREDICT = "PostModelOutputs"
+
+
+def outputs_of(response: v2.MultiOutputResponse, method: str, raising: bool) -> Iterator[v2.Output]:
+    """The outputs of a response of a stream; ``raising``: until the first that failed."""
+    for output in response.outputs:
+        if raising and output.status.code != SUCCESS:
+            failure = errors.from_item(
+                output.status, method=method, request_id=response.status.req_id
+            )
+            if failure is not None:
+                raise failure
+        yield output
+
+
+class _InputEncoder:
+    """A request for each input."""
+
+    def __init__(self, encoder: PredictEncoder) -> None:
+        self._encoder = encoder
+
+    def encode(self, value: Any) -> bytes:
+        return self._encoder.encode((value,))
+
+    def nothing(self) -> None:
+        return None
+
+
+class StreamOperations(Operations):
+    """The part of it that does not wait."""
+
+    model_id: str
+    _signatures: Mapping[str, v2.MethodSignature] | None = None
+
+    @property
+    def encoder(self) -> PredictEncoder:
+        """The encoder of this handle's requests."""
+        raise NotImplementedError
+
+    def _feed(
+        self, values: Any, window: int, drain_first: bool, patience: float
+    ) -> tuple[Feed, _InputEncoder]:
+        if isinstance(values, (str, bytes, bytearray, os.PathLike, v2.Input)):
+            raise TypeError(
+                f"stream() takes an iterable of inputs, not {type(values).__name__}; "
+                "generate() takes one"
+            )
+        feed = Feed(None if drain_first else window, patience)
+        return feed, _InputEncoder(self.encoder)
+
+    def _unpack(self, method: str, raise_on_partial: bool | None) -> Any:
+        raising = self._client.raises_on_partial(raise_on_partial)
+        return partial(outputs_of, method=method, raising=raising)
+
+    def _generation(self, value: Any) -> GenerateSession[v2.Output]:
+        return GenerateSession(self.encoder.encode((value,)), self._unpack(GENERATE, True))
+
+    def _methods(self, *, timeout: float | None = None) -> Plan[dict[str, v2.MethodSignature]]:
+        """The methods of the model with their signatures, which the model itself tells.
+
+        They are asked for once a handle.
+
+        Args:
+            timeout: Seconds; None: the client's.
+
+        Returns:
+            Signatures by name, of methods to be called with ``call``.
+
+        Raises:
+            UnimplementedError: The model has no methods with named arguments.
+        """
+        if self._signatures is None:
+            output = yield from self._output(signatures.asks_for_signatures(), timeout)
+            self._signatures = signatures.read_signatures(output, self.model_id)
+        return dict(self._signatures)
+
+    def _output(self, value: v2.Input, timeout: float | None) -> Plan[v2.Output]:
+        response = yield from call(
+            PREDICT, self.encoder.encode((value,)), timeout=timeout, raise_on_partial=False
+        )
+        for output in outputs_of(response, PREDICT, raising=True):
+            return output
+        raise errors.InternalError("the service answered without an output", method=PREDICT)
+
+    def _prepare(
+        self, method: str, arguments: Mapping[str, Any], timeout: float | None
+    ) -> Plan[MethodCall]:
+        known = yield from self._methods(timeout=timeout)
+        signature = signatures.find(known, method, self.model_id)
+        return MethodCall(signature, arguments, lambda one: self.encoder.encode((one,)))
+
+    def _ask(self, prepared: MethodCall, timeout: float | None) -> Plan[Any]:
+        response = yield from call(
+            PREDICT, prepared.request(), timeout=timeout, raise_on_partial=False
+        )
+        for output in outputs_of(response, PREDICT, raising=True):
+            return prepared.result(output)
+        raise _no_result(PREDICT)
+
+    def _results(self, prepared: MethodCall, method: str) -> Any:
+        outputs = self._unpack(method, True)
+        return lambda response: prepared.results(outputs(response))
+
+
+def _no_result(method: str) -> errors.InternalError:
+    return errors.InternalError("the service answered without an output", method=method)
+
+
+class ModelStreams(StreamOperations):
+    """What streams of a model, blocking."""
+
+    methods = blocking(StreamOperations._methods)
+    _prepared = blocking(StreamOperations._prepare)
+    _asked = blocking(StreamOperations._ask)
+
+    def _stream(self, method: str, session: Session[Any], timeout: float | None) -> Stream[Any]:
+        return Stream(self.unary(method, encoded=True), session, timeout)
+
+    def stream(
+        self,
+        values: Iterable[Any],
+        *,
+        window: int = WINDOW,
+        drain_first: bool = False,
+        patience: float = PATIENCE,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Stream[v2.Output]:
+        """Predict a stream of inputs over one call, while it goes on in both directions.
+
+        The call begins at once. One thread of gRPC's reads ``values``, so that a source that
+        waits does not hold back outputs; it ends with the call, but no one can end it inside a
+        source that never returns.
+
+        A failure raises after the outputs that arrived before it. If the source fails, what was
+        sent is still answered first. While nothing has been answered, a model that is being
+        deployed is waited for, and what was sent is sent again (as far as it takes 64 MiB at
+        most).
+
+        Args:
+            values: What ``predict`` takes, from any iterable.
+            window: Most inputs that are sent and not answered; each response makes room for one.
+            drain_first: For a server that reads everything before it answers: no window. The
+                server has to hold all inputs; this side still sends no faster than it reads.
+            patience: Seconds without an answer after which a full window is opened for good,
+                with a warning in the log, as such a server would wait for ever. ``inf``: never.
+            timeout: Seconds for the whole stream; None: the client's ``stream_timeout``.
+            raise_on_partial: Whether an input that failed ends the stream with its error, or is
+                an output with its status. None: as the client was told.
+
+        Returns:
+            An iterator of ``v2.Output`` in the order of the values. Leave its ``with`` block,
+            ``cancel`` it or drop it to end the call.
+
+        Raises:
+            ApiError: From the iterator; the class of it that fits, see ``errors``.
+            UnimplementedError: From the iterator, over REST, which has no client streams.
+        """
+        feed, encoder = self._feed(values, window, drain_first, patience)
+        unpack = self._unpack(STREAM, raise_on_partial)
+        session = DuplexSession(values, feed, encoder, unpack, finish=True)
+        return self._stream(STREAM, session, timeout)
+
+    def generate(self, value: Any, *, timeout: float | None = None) -> Stream[v2.Output]:
+        """Outputs of one input while the model makes them, each as soon as it is there.
+
+        The call begins at once; outputs are read on the caller's thread, without another. A
+        model that is being deployed is waited for.
+
+        Args:
+            value: What ``predict`` takes.
+            timeout: Seconds for all of it; None: the client's ``stream_timeout``.
+
+        Returns:
+            An iterator of ``v2.Output``. Leave its ``with`` block, ``cancel`` it or drop it to
+            end the call.
+
+        Raises:
+            ApiError: From the iterator, after the outputs that arrived.
+        """
+        return self._stream(GENERATE, self._generation(value), timeout)
+
+    def call(self, method: str, /, *, _timeout: float | None = None, **arguments: Any) -> Any:
+        """Call a method of the model by name.
+
+        The arguments are checked against the signature that the model tells (``methods``):
+        servers ignore what they do not know. How values cross is in ``predict.values``.
+
+        Args:
+            method: Its name.
+            _timeout: Seconds; None: the client's. Spelled like this because ``timeout`` may be
+                an argument of the method.
+            arguments: By name. A streamed argument takes an iterable.
+
+        Returns:
+            The result; for a method that streams its results, an iterator of them as of
+            ``generate`` and ``stream``.
+
+        Raises:
+            TypeError: An argument is unknown, missing or of a wrong type.
+            InvalidArgumentError: The model has no such method.
+        """
+        prepared = self._prepared(method, arguments, _timeout)
+        results: Stream[Any]
+        if prepared.values is not None:
+            unpack = self._results(prepared, STREAM)
+            session = DuplexSession(prepared.values, Feed(None), prepared, unpack, finish=False)
+            results = self._stream(STREAM, session, _timeout)
+        elif prepared.streams:
+            unpack = self._results(prepared, GENERATE)
+            generation = GenerateSession(prepared.request(), unpack)
+            results = self._stream(GENERATE, generation, _timeout)
+        else:
+            return self._asked(prepared, _timeout)
+        if prepared.streams:
+            return results
+        found = list(results)
+        if not found:
+            raise _no_result(STREAM)
+        return found[-1]
+
+
+class AsyncModelStreams(StreamOperations):
+    """What streams of a model, on the client's event loop."""
+
+    methods = awaiting(StreamOperations._methods)
+    _prepared = awaiting(StreamOperations._prepare)
+    _asked = awaiting(StreamOperations._ask)
+
+    def _stream(
+        self, method: str, session: Session[Any], timeout: float | None
+    ) -> AsyncStream[Any]:
+        return AsyncStream(self.unary(method, encoded=True), session, timeout)
+
+    def stream(
+        self,
+        values: AsyncIterable[Any] | Iterable[Any],
+        *,
+        window: int = WINDOW,
+        drain_first: bool = False,
+        patience: float = PATIENCE,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> AsyncStream[v2.Output]:
+        """As ``Model.stream``; ``values`` may be asynchronous, and is read by a task then."""
+        feed, encoder = self._feed(values, window, drain_first, patience)
+        unpack = self._unpack(STREAM, raise_on_partial)
+        session = AsyncDuplexSession(values, feed, encoder, unpack, finish=True)
+        return self._stream(STREAM, session, timeout)
+
+    def generate(self, value: Any, *, timeout: float | None = None) -> AsyncStream[v2.Output]:
+        """As ``Model.generate``."""
+        return self._stream(GENERATE, self._generation(value), timeout)
+
+    def call(
+        self, method: str, /, *, _timeout: float | None = None, **arguments: Any
+    ) -> AsyncMethodCall:
+        """As ``Model.call``: await the result, or iterate over the results.
+
+        ``await model.call("shout", text="hey")``,
+        ``async for word in model.call("speak", text="hey")``.
+        """
+        return AsyncMethodCall(self, method, arguments, _timeout)
+
+    async def _call(self, method: str, arguments: Mapping[str, Any], timeout: float | None) -> Any:
+        prepared = await self._prepared(method, arguments, timeout)
+        results: AsyncStream[Any]
+        if prepared.values is not None:
+            unpack = self._results(prepared, STREAM)
+            session = AsyncDuplexSession(
+                prepared.values, Feed(None), prepared, unpack, finish=False
+            )
+            results = self._stream(STREAM, session, timeout)
+        elif prepared.streams:
+            unpack = self._results(prepared, GENERATE)
+            generation = GenerateSession(prepared.request(), unpack)
+            results = self._stream(GENERATE, generation, timeout)
+        else:
+            return await self._asked(prepared, timeout)
+        if prepared.streams:
+            return results
+        found = [result async for result in results]
+        if not found:
+            raise _no_result(STREAM)
+        return found[-1]
+
+
+class AsyncMethodCall:
+    """A call that begins when it is awaited, or iterated over where the method streams."""
+
+    def __init__(
+        self,
+        model: AsyncModelStreams,
+        method: str,
+        arguments: Mapping[str, Any],
+        timeout: float | None,
+    ) -> None:
+        self._model = model
+        self._method = method
+        self._arguments = arguments
+        self._timeout = timeout
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._model._call(self._method, self._arguments, self._timeout).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        results = await self
+        if not isinstance(results, AsyncStream):
+            raise TypeError(f"{self._method}() has one result: await it")
+        async with results:
+            async for result in results:
+                yield result

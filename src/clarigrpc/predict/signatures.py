@@ -1,0 +1,216 @@
+"""Methods of a model with named arguments: their signatures, their requests, their results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from google.protobuf import json_format
+
+from clarigrpc import errors, v2
+from clarigrpc.predict.values import Field, MediaReader, decode, encode, type_name
+
+METHOD_NAME = "_method_name"
+"""Key of an input's metadata that names the method to call."""
+
+GET_SIGNATURES = "_GET_SIGNATURES"
+"""The method that tells the others: JSON of ``{name: MethodSignature}``."""
+
+RETURN = "return"
+"""Id of the part that is the result."""
+
+Method = v2.MethodSignature
+
+_STREAMED_IN = (
+    v2.RunnerMethodType.STREAMING_UNARY,
+    v2.RunnerMethodType.STREAMING_STREAMING,
+)
+_STREAMED_OUT = (
+    v2.RunnerMethodType.UNARY_STREAMING,
+    v2.RunnerMethodType.STREAMING_STREAMING,
+)
+
+
+def asks_for_signatures() -> v2.Input:
+    """The input that asks a model for the signatures of its methods."""
+    asking = v2.Input()
+    asking.data.metadata.update({METHOD_NAME: GET_SIGNATURES})
+    return asking
+
+
+def read_signatures(output: v2.Output, model_id: str) -> dict[str, Method]:
+    """The signatures in a model's answer, by method.
+
+    Raises:
+        UnimplementedError: The model answered with something else: it has no named methods.
+    """
+    text = output.data.text.raw or output.data.string_value
+    try:
+        told = json.loads(text)
+        return {
+            name: json_format.ParseDict(one, Method(name=name), ignore_unknown_fields=True)
+            for name, one in told.items()
+        }
+    except (ValueError, AttributeError, json_format.ParseError) as error:
+        raise errors.UnimplementedError(
+            f"model {model_id!r} does not tell signatures: it has no methods with named arguments; "
+            "use predict(), generate() or stream()",
+            method=GET_SIGNATURES,
+        ) from error
+
+
+def signature_text(signature: Method) -> str:
+    """A signature as one writes it in Python: ``shout(text: str, times: int = 1) -> str``."""
+    arguments = []
+    for field in signature.input_fields:
+        text = f"{field.name}: {type_name(field)}"
+        if not field.required:
+            default = field.default
+            text += f" = {default!r}" if field.type == Field.STR else f" = {default or None}"
+        arguments.append(text)
+    results = signature.output_fields
+    if len(results) == 1:
+        result = type_name(results[0])
+    else:
+        result = f"{{{', '.join(f'{r.name}: {type_name(r)}' for r in results)}}}"
+    return f"{signature.name}({', '.join(arguments)}) -> {result}"
+
+
+def find(signatures: Mapping[str, Method], name: str, model_id: str) -> Method:
+    """The signature of a method.
+
+    Raises:
+        InvalidArgumentError: There is no such method.
+    """
+    signature = signatures.get(name)
+    if signature is None:
+        raise errors.InvalidArgumentError(
+            f"model {model_id!r} has no method {name!r}; it has {', '.join(sorted(signatures))}"
+        )
+    return signature
+
+
+class MethodCall:
+    """One call of a method: checks its arguments, makes its requests, reads its results.
+
+    Args:
+        signature: Of the method.
+        arguments: By name. None leaves an argument that has a default to the server.
+        request: Makes the serialized request of an input.
+
+    Attributes:
+        values: What the streamed argument was given; None for a method without one.
+        streams: Whether results come one by one.
+
+    Raises:
+        TypeError: An argument is unknown, missing or of a wrong type.
+        InvalidArgumentError: A value is of the right type and cannot be sent.
+    """
+
+    def __init__(
+        self,
+        signature: Method,
+        arguments: Mapping[str, Any],
+        request: Callable[[v2.Input], bytes],
+    ) -> None:
+        self._signature = signature
+        self._request = request
+        self.streams = signature.method_type in _STREAMED_OUT
+        self.values: Any = None
+        fields = {field.name: field for field in signature.input_fields}
+        for name in arguments:
+            if name not in fields:
+                raise self._type_error(f"there is no argument {name!r}")
+        streamed = [field for field in signature.input_fields if field.iterator]
+        if signature.method_type in _STREAMED_IN and len(streamed) != 1:
+            raise errors.InvalidArgumentError(
+                f"{signature_text(signature)} takes {len(streamed)} streams; one can be sent"
+            )
+        self._streamed = streamed[0] if streamed else None
+        self._data = v2.Data()
+        self._data.metadata.update({METHOD_NAME: signature.name})
+        for name, field in fields.items():
+            value = arguments.get(name)
+            if value is None and (field.required or field is self._streamed):
+                raise self._type_error(f"argument {name!r} is missing")
+            if value is None:
+                continue
+            if field is self._streamed:
+                self.values = self._checked_stream(value)
+            else:
+                self._add(self._data, field, value)
+        self._first = True
+
+    def _checked_stream(self, value: Any) -> Any:
+        assert self._streamed is not None
+        plain = isinstance(value, (str, bytes, bytearray, Mapping))
+        if plain or not isinstance(value, (Iterable, AsyncIterable)):
+            raise self._type_error(
+                f"argument {self._streamed.name!r}: expected an iterable, not "
+                f"{type(value).__name__}"
+            )
+        return value
+
+    def _add(self, data: v2.Data, field: v2.ModelTypeField, value: Any) -> None:
+        try:
+            encode(value, field, data.parts.add(id=field.name).data)
+        except TypeError as error:
+            raise self._type_error(f"argument {field.name!r}: {error}") from None
+        except ValueError as error:
+            raise errors.InvalidArgumentError(
+                f"{self._signature.name}(): argument {field.name!r}: {error}"
+            ) from error
+
+    def _type_error(self, what: str) -> TypeError:
+        signature = self._signature
+        return TypeError(f"{signature.name}(): {what}; it is {signature_text(signature)}")
+
+    def request(self) -> bytes:
+        """The request with all arguments but the streamed one."""
+        return self._request(v2.Input(data=self._data))
+
+    def encode(self, value: Any) -> bytes:
+        """The request for a value of the stream; the first has the other arguments, too."""
+        assert self._streamed is not None
+        item = v2.Input()
+        if self._first:
+            item.data.CopyFrom(self._data)
+        self._add(item.data, self._streamed, value)
+        self._first = False
+        return self._request(item)
+
+    def nothing(self) -> bytes:
+        """The request for a stream without values."""
+        return self.request()
+
+    def result(self, output: v2.Output) -> Any:
+        """The result in an output.
+
+        One result is its value, several are a dict by name, and what the signature does not
+        describe is the ``v2.Data`` as it is.
+
+        Raises:
+            InternalError: It is not what the signature says.
+        """
+        fields = self._signature.output_fields
+        parts = {part.id: part.data for part in output.data.parts}
+        reader = MediaReader()
+        try:
+            if len(fields) > 1:
+                return {f.name: decode(parts[f.name], f, reader) for f in fields if f.name in parts}
+            field = fields[0] if fields else Field()
+            if RETURN in parts:
+                return decode(parts[RETURN], field, reader)
+            if field.name in parts:
+                return decode(parts[field.name], field, reader)
+            return decode(output.data, field, reader) if field.type else output.data
+        except ValueError as error:
+            raise errors.InternalError(
+                f"{signature_text(self._signature)} answered something else: {error}",
+                method=self._signature.name,
+            ) from error
+
+    def results(self, outputs: Iterator[v2.Output]) -> Iterator[Any]:
+        """The result in each output."""
+        return map(self.result, outputs)

@@ -1,0 +1,268 @@
+"""Predictions that flow: outputs while a model generates them, and while inputs are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from clarigrpc import errors
+from clarigrpc.predict.feed import Feed, Next
+from clarigrpc.streams import Session
+
+GENERATE = "GenerateModelOutputs"
+STREAM = "StreamModelOutputs"
+
+T = TypeVar("T")
+Unpack = Callable[[Any], Iterator[T]]
+"""Makes the items of a response, the last of which may raise."""
+
+logger = logging.getLogger("clarigrpc")
+
+
+class Encoder(Protocol):
+    """Makes requests of values."""
+
+    def encode(self, value: Any) -> bytes:
+        """The request for a value."""
+
+    def nothing(self) -> bytes | None:
+        """The request for no value at all; None: there is none."""
+
+
+class GenerateSession(Session[T]):
+    """One request, responses as the model makes them. The channel repeats what was refused."""
+
+    def __init__(self, request: bytes, unpack: Unpack[T]) -> None:
+        self._request = request
+        self._unpack = unpack
+
+    def request(self) -> bytes:
+        return self._request
+
+    def accept(self, response: Any) -> Iterator[T]:
+        return self._unpack(response)
+
+
+class _DuplexSession(Session[T]):
+    """Requests out of a source of values, responses meanwhile.
+
+    Args:
+        feed: The state.
+        encoder: Makes requests of the values.
+        unpack: Makes items of the responses.
+        finish: After a failure of the source, whether what was sent is answered before the
+            failure is raised (values that stand for themselves); otherwise the call is cancelled
+            (values that are one whole).
+    """
+
+    def __init__(self, feed: Feed, encoder: Encoder, unpack: Unpack[T], *, finish: bool) -> None:
+        self._feed = feed
+        self._encoder = encoder
+        self._unpack = unpack
+        self._finish = finish
+        self._empty = True
+        self._warned = False
+
+    def may_resume(self, error: errors.ApiError) -> bool:
+        if self._feed.error is not None:
+            raise self._feed.error from error
+        return self._feed.resumable
+
+    def check(self) -> None:
+        if self._feed.error is not None:
+            raise self._feed.error
+
+    def _take(self, value: Any) -> None:
+        try:
+            request = self._encoder.encode(value)
+        except Exception as error:  # noqa: BLE001 - raised to the consumer
+            self._feed.failed(error)
+        else:
+            self._feed.pulled(request)
+            self._empty = False
+
+    def _exhausted(self) -> None:
+        if self._empty and (request := self._encoder.nothing()) is not None:
+            self._feed.pulled(request)
+        self._feed.exhausted()
+
+    def _poll(self, attempt: int) -> bytes | float | Next:
+        step = self._feed.poll(attempt, time.monotonic())
+        if self._feed.error is not None and not self._finish:
+            raise self._feed.error
+        if self._feed.stalled and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: no answer while the window was full; sending the rest. Give drain_first=True "
+                "for a server that reads everything before it answers, a larger patience= for a "
+                "slow one",
+                STREAM,
+            )
+        return step
+
+
+class DuplexSession(_DuplexSession[T]):
+    """The blocking one. gRPC's thread reads ``values``; it ends when the call does."""
+
+    def __init__(
+        self,
+        values: Iterable[Any],
+        feed: Feed,
+        encoder: Encoder,
+        unpack: Unpack[T],
+        *,
+        finish: bool,
+    ) -> None:
+        super().__init__(feed, encoder, unpack, finish=finish)
+        self._values = iter(values)
+        self._changed = threading.Condition()
+        self._attempt = 0
+
+    def request(self) -> Iterator[bytes]:
+        with self._changed:
+            self._attempt = self._feed.begin()
+            self._changed.notify_all()
+        return self._requests(self._attempt)
+
+    def opened(self, call: Any) -> None:
+        attempt = self._attempt
+
+        def over() -> None:
+            with self._changed:
+                self._feed.over(attempt)
+                self._changed.notify_all()
+
+        if not call.add_callback(over):
+            over()
+
+    def accept(self, response: Any) -> Iterator[T]:
+        with self._changed:
+            self._feed.answered()
+            self._changed.notify_all()
+        return self._unpack(response)
+
+    def close(self) -> None:
+        with self._changed:
+            self._feed.close()
+            self._changed.notify_all()
+
+    def _requests(self, attempt: int) -> Iterator[bytes]:
+        while True:
+            with self._changed:
+                step = self._poll(attempt)
+                if isinstance(step, float):
+                    self._changed.wait(None if step == math.inf else step)
+                    continue
+            if isinstance(step, bytes):
+                yield step
+            elif step is Next.PULL:
+                self._pull()
+            else:
+                return
+
+    def _pull(self) -> None:
+        error: Exception | None = None
+        ended = False
+        value = None
+        try:
+            value = next(self._values)  # not under the lock: it may take as long as it likes
+        except StopIteration:
+            ended = True
+        except Exception as failure:  # noqa: BLE001 - raised to the consumer
+            error = failure
+        with self._changed:
+            if error is not None:
+                self._feed.failed(error)
+            elif ended:
+                self._exhausted()
+            else:
+                self._take(value)
+            self._changed.notify_all()
+
+
+class AsyncDuplexSession(_DuplexSession[T]):
+    """The awaiting one. An asynchronous source is read by a task, a plain one between sends."""
+
+    def __init__(
+        self,
+        values: AsyncIterable[Any] | Iterable[Any],
+        feed: Feed,
+        encoder: Encoder,
+        unpack: Unpack[T],
+        *,
+        finish: bool,
+    ) -> None:
+        super().__init__(feed, encoder, unpack, finish=finish)
+        self._source = aiter(values) if isinstance(values, AsyncIterable) else None
+        self._values = None if isinstance(values, AsyncIterable) else iter(values)
+        self._changed = asyncio.Event()
+        self._attempt = 0
+        # Not a part of gRPC's task, which is cancelled with its attempt: the value that is being
+        # waited for belongs to the next one.
+        self._pulling: asyncio.Task[None] | None = None
+
+    def request(self) -> AsyncIterator[bytes]:
+        self._attempt = self._feed.begin()
+        self._changed.set()
+        return self._requests(self._attempt)
+
+    def accept(self, response: Any) -> Iterator[T]:
+        self._feed.answered()
+        self._changed.set()
+        return self._unpack(response)
+
+    def close(self) -> None:
+        self._feed.close()
+        self._changed.set()
+        if self._pulling is not None:
+            self._pulling.cancel()
+
+    async def _requests(self, attempt: int) -> AsyncIterator[bytes]:
+        while True:
+            self._changed.clear()
+            step = self._poll(attempt)
+            if isinstance(step, float):
+                await self._wait(step)
+            elif isinstance(step, bytes):
+                yield step
+            elif step is Next.END:
+                return
+            elif self._values is not None:
+                self._pull(self._values)
+            else:
+                self._pulling = asyncio.create_task(self._await_value())
+                await self._wait(math.inf)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _pull(self, values: Iterator[Any]) -> None:
+        try:
+            value = next(values)
+        except StopIteration:
+            self._exhausted()
+        except Exception as error:  # noqa: BLE001 - raised to the consumer
+            self._feed.failed(error)
+        else:
+            self._take(value)
+
+    async def _await_value(self) -> None:
+        assert self._source is not None
+        try:
+            value = await anext(self._source)
+        except StopAsyncIteration:
+            self._exhausted()
+        except Exception as error:  # noqa: BLE001 - raised to the consumer
+            self._feed.failed(error)
+        else:
+            self._take(value)
+        self._changed.set()

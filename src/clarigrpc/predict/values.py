@@ -1,0 +1,388 @@
+"""Python values of a model's methods as the data that crosses the wire, and back.
+
+======================  ==============  =====================================================
+Python                  data type       field of Data
+======================  ==============  =====================================================
+str                     STR             string_value
+bytes                   BYTES           bytes_value
+int, float, bool        INT, ...        int_value, float_value, bool_value
+numpy.ndarray           NDARRAY         ndarray
+PIL.Image.Image         IMAGE           image.base64, as PNG; any format is read
+dict, list, None ...    JSON_DATA       string_value, as JSON; struct_value is read, too
+list, tuple             LIST, TUPLE     parts, one an element, its index as id
+dict                    NAMED_FIELDS    parts, one an entry, its key as id
+v2.Text, v2.Image,      TEXT, IMAGE,    the field of that message
+v2.Audio, v2.Video      AUDIO, VIDEO
+v2.Concept, v2.Region,  CONCEPT, ...    the first of concepts, regions, frames; a list of
+v2.Frame                                them fills the field
+======================  ==============  =====================================================
+
+Beside these, a text may be given as str, an image as bytes of a file or as an array, audio and
+video as bytes, and each of the four as the input that ``image()``, ``text()`` ... make. Scalars
+of NumPy count as int, float and bool. Where a signature names no type (NOT_SET), the value, or
+the data, decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from clarigrpc import media, v2
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Field = v2.ModelTypeField
+DataType = v2.ModelTypeField.DataType
+
+SCALARS: Mapping[DataType.ValueType, str] = {
+    Field.STR: "string_value",
+    Field.BYTES: "bytes_value",
+    Field.INT: "int_value",
+    Field.FLOAT: "float_value",
+    Field.BOOL: "bool_value",
+}
+MEDIA: Mapping[DataType.ValueType, str] = {
+    Field.TEXT: "text",
+    Field.IMAGE: "image",
+    Field.AUDIO: "audio",
+    Field.VIDEO: "video",
+}
+REPEATED: Mapping[DataType.ValueType, str] = {
+    Field.CONCEPT: "concepts",
+    Field.REGION: "regions",
+    Field.FRAME: "frames",
+}
+_NAMES: Mapping[DataType.ValueType, str] = {
+    Field.STR: "str",
+    Field.BYTES: "bytes",
+    Field.INT: "int",
+    Field.FLOAT: "float",
+    Field.BOOL: "bool",
+    Field.NDARRAY: "numpy.ndarray",
+    Field.JSON_DATA: "JSON",
+    Field.TEXT: "Text",
+    Field.IMAGE: "Image",
+    Field.CONCEPT: "Concept",
+    Field.REGION: "Region",
+    Field.FRAME: "Frame",
+    Field.AUDIO: "Audio",
+    Field.VIDEO: "Video",
+}
+_MESSAGES: Mapping[type[Any], DataType.ValueType] = {
+    v2.Text: Field.TEXT,
+    v2.Image: Field.IMAGE,
+    v2.Audio: Field.AUDIO,
+    v2.Video: Field.VIDEO,
+    v2.Concept: Field.CONCEPT,
+    v2.Region: Field.REGION,
+    v2.Frame: Field.FRAME,
+}
+
+
+def type_name(field: v2.ModelTypeField) -> str:
+    """The type of a field as one writes it in Python."""
+    args = [type_name(arg) for arg in field.type_args]
+    if field.type == Field.LIST:
+        name = f"list[{', '.join(args)}]" if args else "list"
+    elif field.type == Field.TUPLE:
+        name = f"tuple[{', '.join(args)}]"
+    elif field.type == Field.NAMED_FIELDS:
+        members = (f"{a.name}: {name}" for a, name in zip(field.type_args, args, strict=True))
+        name = f"{{{', '.join(members)}}}"
+    else:
+        name = _NAMES.get(field.type, "Any")
+    return f"Iterator[{name}]" if field.iterator else name
+
+
+class MediaReader:
+    """How the content of images and texts in data becomes a value."""
+
+    def text(self, data: v2.Data) -> str:
+        """The text in ``data.text``."""
+        return data.text.raw
+
+    def image(self, data: v2.Data) -> Any:
+        """A PIL image; a ``v2.Image`` where it is a URL, or where Pillow is not installed."""
+        if not data.image.base64:
+            return data.image
+        try:
+            import PIL.Image
+        except ImportError:
+            return data.image
+        return PIL.Image.open(BytesIO(data.image.base64))
+
+
+def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
+    """Write a value of the field's type into ``data``.
+
+    Raises:
+        TypeError: It is of another type.
+        ValueError: It is of that type and cannot be sent: an integer beyond 64 bits, say.
+    """
+    kind = field.type
+    if isinstance(value, v2.Data):
+        data.CopyFrom(value)
+        return
+    if kind == Field.NOT_SET:
+        if value is None:
+            return
+        kind = type_of(value)
+    if kind in SCALARS:
+        setattr(data, SCALARS[kind], _scalar(value, kind))
+    elif kind == Field.JSON_DATA:
+        data.string_value = json.dumps(value)
+    elif kind == Field.NDARRAY:
+        _encode_array(value, data)
+    elif kind in MEDIA:
+        _encode_media(value, kind, data)
+    elif kind in REPEATED:
+        if _MESSAGES.get(type(value)) != kind:
+            raise _wrong(_NAMES[kind], value)
+        getattr(data, REPEATED[kind]).append(value)
+    elif kind == Field.NAMED_FIELDS:
+        _encode_members(value, field, data)
+    else:
+        _encode_elements(value, kind, field, data)
+
+
+def type_of(value: Any) -> DataType.ValueType:
+    """The data type for a value without a declared one; TypeError where there is none."""
+    if _is_bool(value):
+        return Field.BOOL
+    if isinstance(value, Integral):
+        return Field.INT
+    if isinstance(value, Real):
+        return Field.FLOAT
+    for plain, kind in ((str, Field.STR), (bytes, Field.BYTES), (dict, Field.JSON_DATA)):
+        if isinstance(value, plain):
+            return kind
+    if isinstance(value, (list, tuple)):
+        return Field.LIST
+    if type(value) in _MESSAGES:
+        return _MESSAGES[type(value)]
+    if _is_array(value):
+        return Field.NDARRAY
+    if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
+        return Field.IMAGE
+    raise TypeError(f"{type(value).__name__} is no type that data can hold")
+
+
+def _wrong(expected: str, value: Any) -> TypeError:
+    return TypeError(f"expected {expected}, not {type(value).__name__}")
+
+
+def _is_bool(value: Any) -> bool:
+    # NumPy 2 calls its own "bool", NumPy 1 "bool_"; NumPy is not imported for the question.
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
+
+
+def _is_array(value: Any) -> bool:
+    return (
+        hasattr(value, "__array_interface__")
+        and hasattr(value, "dtype")
+        and not _scalar_like(value)
+    )
+
+
+def _scalar_like(value: Any) -> bool:
+    return isinstance(value, (Integral, Real)) or _is_bool(value)
+
+
+def _scalar(value: Any, kind: DataType.ValueType) -> Any:
+    good: bool
+    if kind == Field.BOOL:
+        good = _is_bool(value)
+    elif kind == Field.INT:
+        good = isinstance(value, Integral) and not isinstance(value, bool)
+    elif kind == Field.FLOAT:
+        good = isinstance(value, Real) and not isinstance(value, bool)
+    elif kind == Field.STR:
+        good = isinstance(value, str)
+    else:
+        good = isinstance(value, (bytes, bytearray, memoryview))
+    if not good:
+        raise _wrong(_NAMES[kind], value)
+    if kind == Field.BOOL:
+        return bool(value)
+    if kind == Field.INT:
+        return int(value)
+    if kind == Field.FLOAT:
+        return float(value)
+    return value if kind == Field.STR else bytes(value)
+
+
+def _encode_array(value: Any, data: v2.Data) -> None:
+    if not _is_array(value):
+        raise _wrong("numpy.ndarray", value)
+    if value.dtype.kind not in "biufc":
+        raise TypeError(f"arrays of {value.dtype} cannot be sent")
+    data.ndarray.buffer = value.tobytes()
+    data.ndarray.shape.extend(value.shape)
+    data.ndarray.dtype = str(value.dtype)
+
+
+def _encode_media(value: Any, kind: DataType.ValueType, data: v2.Data) -> None:
+    name = MEDIA[kind]
+    if isinstance(value, v2.Input) and value.data.HasField(name):  # type: ignore[arg-type]
+        value = getattr(value.data, name)
+    if _MESSAGES.get(type(value)) == kind:
+        getattr(data, name).CopyFrom(value)
+    elif kind == Field.TEXT:
+        if not isinstance(value, str):
+            raise _wrong("Text or str", value)
+        data.text.raw = value
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        getattr(data, name).base64 = bytes(value)
+    elif kind == Field.IMAGE and (_is_array(value) or callable(getattr(value, "save", None))):
+        data.image.base64 = media.image(value).data.image.base64
+    elif isinstance(value, str):
+        raise TypeError(f"expected {_NAMES[kind]}, not str; say {name}(...) for a path or a URL")
+    else:
+        raise _wrong(_NAMES[kind], value)
+
+
+def _encode_members(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
+    if not isinstance(value, Mapping):
+        raise _wrong(type_name(field), value)
+    members = {member.name: member for member in field.type_args}
+    for key in value:
+        if key not in members:
+            raise TypeError(f"there is no member {key!r} in {type_name(field)}")
+    for name, member in members.items():
+        if name in value:
+            _encode_part(value[name], member, name, data)
+        elif member.required:
+            raise TypeError(f"member {name!r} of {type_name(field)} is missing")
+
+
+def _encode_elements(
+    value: Any, kind: DataType.ValueType, field: v2.ModelTypeField, data: v2.Data
+) -> None:
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(type_name(field), value)
+    args = field.type_args
+    if kind == Field.TUPLE and len(args) != len(value):
+        raise TypeError(f"expected {len(args)} elements, not {len(value)}")
+    if kind == Field.LIST and args and args[0].type in REPEATED:
+        for item in value:
+            if _MESSAGES.get(type(item)) != args[0].type:
+                raise _wrong(type_name(field), item)
+        getattr(data, REPEATED[args[0].type]).extend(value)
+        return
+    for index, item in enumerate(value):
+        _encode_part(item, _element(field, index), str(index), data)
+
+
+def _encode_part(value: Any, field: v2.ModelTypeField, part_id: str, data: v2.Data) -> None:
+    try:
+        encode(value, field, data.parts.add(id=part_id).data)
+    except TypeError as error:
+        raise TypeError(f"at {part_id}: {error}") from None
+
+
+def _element(field: v2.ModelTypeField, index: int) -> v2.ModelTypeField:
+    args = field.type_args
+    if not args:
+        return Field()
+    return args[index] if field.type == Field.TUPLE else args[0]
+
+
+def decode(data: v2.Data, field: v2.ModelTypeField, reader: MediaReader) -> Any:
+    """The value in the data.
+
+    Raises:
+        ValueError: The data cannot be a value of the field's type.
+    """
+    kind = field.type or shown_type(data)
+    if kind == Field.STR and data.HasField("text"):
+        return reader.text(data)
+    if kind == Field.FLOAT and data.int_value and not data.float_value:
+        return float(data.int_value)
+    if kind in SCALARS:
+        return getattr(data, SCALARS[kind])
+    if kind == Field.NDARRAY:
+        return _decode_array(data.ndarray)
+    if kind == Field.JSON_DATA:
+        return _decode_json(data)
+    if kind == Field.IMAGE:
+        if not data.HasField("image"):
+            raise ValueError("there is no image")
+        return reader.image(data)
+    if kind in MEDIA:
+        return getattr(data, MEDIA[kind])
+    if kind in REPEATED:
+        found = getattr(data, REPEATED[kind])
+        if not found:
+            raise ValueError(f"{REPEATED[kind]} is empty")
+        return found[0]
+    if kind == Field.NAMED_FIELDS:
+        parts = {part.id: part.data for part in data.parts}
+        return {
+            m.name: decode(parts[m.name], m, reader) for m in field.type_args if m.name in parts
+        }
+    if kind in (Field.LIST, Field.TUPLE):
+        return _decode_elements(data, kind, field, reader)
+    return None
+
+
+def _decode_elements(
+    data: v2.Data, kind: DataType.ValueType, field: v2.ModelTypeField, reader: MediaReader
+) -> Any:
+    args = field.type_args
+    if kind == Field.LIST and args and args[0].type in REPEATED:
+        return list(getattr(data, REPEATED[args[0].type]))
+    if kind == Field.TUPLE and len(args) != len(data.parts):
+        raise ValueError(f"{len(data.parts)} parts for a tuple of {len(args)}")
+    items = [
+        decode(part.data, _element(field, index), reader) for index, part in enumerate(data.parts)
+    ]
+    return tuple(items) if kind == Field.TUPLE else items
+
+
+def shown_type(data: v2.Data) -> DataType.ValueType:
+    """The data type that data without a declared one shows. Zero and "" look like nothing."""
+    if data.HasField("text"):
+        return Field.STR
+    if data.HasField("ndarray"):
+        return Field.NDARRAY
+    if data.HasField("struct_value"):
+        return Field.JSON_DATA
+    if data.parts:
+        return Field.LIST
+    names = {field.name for field, _ in data.ListFields()}
+    tables: Iterable[Mapping[DataType.ValueType, str]] = (MEDIA, SCALARS, REPEATED)
+    for table in tables:
+        for kind, name in table.items():
+            if name in names:
+                return kind
+    return Field.NOT_SET
+
+
+def _decode_json(data: v2.Data) -> Any:
+    if data.HasField("struct_value"):
+        return json_format.MessageToDict(data.struct_value)
+    try:
+        return json.loads(data.string_value) if data.string_value else None
+    except ValueError as error:
+        raise ValueError(f"string_value is no JSON: {error}") from error
+
+
+def _decode_array(array: v2.NDArray) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        dtype: np.dtype[Any] = np.dtype(array.dtype)
+        if dtype.kind not in "biufc":
+            raise ValueError(f"arrays of {array.dtype!r} are not taken")
+        return np.frombuffer(array.buffer, dtype).reshape(tuple(array.shape)).copy()
+    except TypeError as error:
+        raise ValueError(f"{array.dtype!r} is no dtype") from error

@@ -1,0 +1,235 @@
+"""Streams of responses as iterators that can be cancelled, taken up again, and dropped.
+
+A ``Session`` knows what to send and what the responses mean, without waiting for anything.
+``Stream`` drives one blocking, ``AsyncStream`` awaiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from grpc import aio
+
+from clarigrpc import errors
+
+T = TypeVar("T")
+
+
+class Session(ABC, Generic[T]):
+    """What a stream says and means."""
+
+    @abstractmethod
+    def request(self) -> Any:
+        """What an attempt sends: a serialized request, or an iterator of them."""
+
+    @abstractmethod
+    def accept(self, response: Any) -> Iterator[T]:
+        """The items of a response, which may end with the failure of one."""
+
+    def may_resume(self, error: errors.ApiError) -> bool:
+        """Whether another attempt would neither lose nor double anything."""
+        return False
+
+    def opened(self, call: Any) -> None:
+        """An attempt has begun."""
+
+    def check(self) -> None:
+        """The stream ended well; raises if that is not the whole truth."""
+
+    def close(self) -> None:
+        """No more attempts follow. Called from any thread, any number of times."""
+
+
+class _Driver(Generic[T]):
+    """What both colours of a stream have in common."""
+
+    _finished = True  # until there is something to finish
+
+    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+        _, self._deadline = multicallable.core.deadline(timeout, streaming=True)
+        self._multicallable = multicallable
+        self._session = session
+        self._items: Iterator[T] = iter(())
+        self._retries: Any = None
+        self._open()
+        self._finished = False
+
+    def _open(self) -> None:
+        self._call = self._multicallable(
+            self._session.request(), timeout=max(0.001, self._deadline - time.monotonic())
+        )
+        self._session.opened(self._call)
+
+    @property
+    def request_id(self) -> str:
+        """Id of the call, for the service's support and logs."""
+        return str(self._call.request_id)
+
+    def _delay(self, error: errors.ApiError) -> float:
+        """Seconds until the next attempt; raises the error when there is none."""
+        if not self._session.may_resume(error):
+            raise error
+        if self._retries is None:
+            self._retries = self._multicallable.retries(True, self._deadline)
+        return float(self._retries.send(error))
+
+    def _accept(self, response: Any) -> None:
+        self._items = self._session.accept(response)
+        self._retries = None  # there was progress: the next failure is a new one
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._session.close()
+        self._call.cancel()
+
+    def _was_cancelled(self) -> errors.CancelledError:
+        cancelled: errors.CancelledError = self._multicallable.cancelled(self.request_id)
+        return cancelled
+
+
+class Stream(_Driver[T], Iterator[T]):
+    """Items as they arrive. Dropping it, ``cancel`` or leaving its ``with`` block ends the call.
+
+    One thread reads; any thread may cancel.
+    """
+
+    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+        self._stopped = threading.Event()
+        super().__init__(multicallable, session, timeout)
+
+    def __next__(self) -> T:
+        while not self._finished:
+            try:
+                for item in self._items:
+                    return item
+                try:
+                    response = self._receive()
+                except StopIteration:
+                    self._finish()
+                    self._session.check()
+                else:
+                    self._accept(response)
+            except BaseException:
+                self._finish()
+                raise
+        raise StopIteration
+
+    def _receive(self) -> Any:
+        while True:
+            if self._stopped.is_set():
+                raise self._was_cancelled()
+            try:
+                return next(self._call)
+            except errors.PartialFailureError as error:
+                return error.response  # the status of each item is looked at
+            except errors.ApiError as error:
+                if self._stopped.is_set():
+                    raise
+                delay = self._delay(error)
+            self._call.cancel()
+            if not self._stopped.wait(delay):
+                self._open()
+
+    def cancel(self) -> None:
+        """End the call. A thread that waits for the next item gets ``CancelledError``."""
+        self._stopped.set()
+        self._session.close()
+        self._call.cancel()
+
+    close = cancel
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        if not self._finished:
+            self.cancel()
+
+
+class AsyncStream(_Driver[T], AsyncIterator[T]):
+    """Items as they arrive. Dropping it, ``cancel`` or leaving its ``async with`` ends the call."""
+
+    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.Future[None] | None = None
+        self._cancelled = False
+        super().__init__(multicallable, session, timeout)
+
+    async def __anext__(self) -> T:
+        while not self._finished:
+            try:
+                for item in self._items:
+                    return item
+                response = await self._receive()
+                if response is aio.EOF:
+                    self._finish()
+                    self._session.check()
+                else:
+                    self._accept(response)
+            except asyncio.CancelledError:
+                self._finish()
+                task = asyncio.current_task()
+                if self._cancelled and task is not None and not task.cancelling():
+                    raise self._was_cancelled() from None
+                raise
+            except BaseException:
+                self._finish()
+                raise
+        raise StopAsyncIteration
+
+    async def _receive(self) -> Any:
+        while True:
+            if self._cancelled:
+                raise self._was_cancelled()
+            try:
+                return await self._call.read()
+            except errors.PartialFailureError as error:
+                return error.response  # the status of each item is looked at
+            except errors.ApiError as error:
+                if self._cancelled:
+                    raise
+                delay = self._delay(error)
+            self._call.cancel()
+            self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+            await self._pause
+            self._open()
+
+    def cancel(self) -> None:
+        """End the call. A task that waits for the next item gets ``CancelledError`` of errors."""
+        self._cancelled = True
+        if self._pause is not None:
+            self._pause.cancel()
+        self._session.close()
+        self._call.cancel()
+
+    async def aclose(self) -> None:
+        """As ``cancel``."""
+        self.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        if self._finished:
+            return
+        # The garbage collector may run anywhere; the loop may be over.
+        session, call = self._session, self._call
+
+        def end() -> None:
+            session.close()
+            call.cancel()
+
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(end)
