@@ -9,7 +9,8 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -38,11 +39,14 @@ class Sample:
     peak_mb: float = 0.0
 
     def value(self, quantity: str) -> float:
-        """``rate`` (calls a second), ``cpu`` or ``wall`` (seconds a call), ``p50`` (seconds)."""
+        """``rate`` (calls a second), ``cpu`` or ``wall`` (seconds a call), ``p50`` (seconds)
+        or ``memory`` (MB)."""
         if quantity == "rate":
             return self.calls / self.wall
         if quantity == "p50":
             return statistics.median(self.latencies)
+        if quantity == "memory":
+            return self.peak_mb
         return float(getattr(self, quantity)) / self.calls
 
 
@@ -261,6 +265,17 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep this process on one core while the block runs."""
+    before = os.sched_getaffinity(0)
+    pin(core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def timed(run: Callable[[], int]) -> Sample:
     """Run a slice in this process; it returns the number of its calls."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -293,7 +308,13 @@ def interleave(variants: dict[str, Callable[[], int]], rounds: int) -> dict[str,
     return rounds_of({name: slice_of(run) for name, run in variants.items()}, rounds)
 
 
-_SCALES = {"rate": (1.0, "/s"), "cpu": (1e6, "us"), "wall": (1e6, "us"), "p50": (1e6, "us")}
+_SCALES = {
+    "rate": (1.0, "/s"),
+    "cpu": (1e6, "us"),
+    "wall": (1e6, "us"),
+    "p50": (1e6, "us"),
+    "memory": (1.0, "MB"),
+}
 
 
 def compare(
@@ -310,8 +331,8 @@ def compare(
     Args:
         question: What is compared.
         variant, reference: Their slices, round by round.
-        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency), where less is better,
-            or ``rate``, where more is.
+        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency) or ``memory``, where less
+            is better, or ``rate``, where more is.
         goal: ``<= 1.05`` or ``>= 2``.
         noise: From ``noise_of`` the control of the run.
     """

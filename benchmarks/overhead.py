@@ -14,7 +14,8 @@ from typing import Any
 
 import grpc
 
-from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, interleave, pin, server
+from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, interleave, noise_of, pinned
+from benchmarks.servers import canned
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc.transport import channel_options
 
@@ -46,23 +47,24 @@ def _raw_call(stub: Any, request: v2.PostModelOutputsRequest) -> Callable[[], An
 
 def run(full: bool) -> Report:
     """Run the benchmark."""
-    pin(CLIENT_CORE)
     report = Report("overhead")
     rounds = 60 if full else 25
-    with server("canned") as address:
-        _add(report, "sync", _blocking(address, rounds, calls=400), "<= 1.05")
-        samples = _awaiting(address, rounds, calls=640)
+    with canned() as (plain, _), pinned(CLIENT_CORE):
+        _add(report, "sync", _blocking(plain.grpc, rounds, calls=400), "<= 1.05")
+        samples = _awaiting(plain.grpc, rounds, calls=640)
         _add(report, f"asyncio, {IN_FLIGHT} in flight", samples, "<= 1.10")
     return report
 
 
 def _add(report: Report, colour: str, samples: dict[str, list[Sample]], goal: str) -> None:
     raw = samples["raw stub"]
-    report.rows += [
-        compare(f"{colour}: client.v2", samples["client.v2"], raw, goal=goal),
-        compare(f"{colour}: model.predict", samples["model.predict"], raw),
-        compare(f"{colour}: control, raw stub again", samples["raw stub again"], raw),
-    ]
+    control = compare(f"{colour}: control, raw stub again", samples["raw stub again"], raw)
+    noise = noise_of(control)
+    report.rows.append(control)
+    for name, bound in (("client.v2", goal), ("model.predict", "")):
+        question = f"{colour}: {name} / raw stub, client CPU"
+        report.rows.append(compare(question, samples[name], raw, goal=bound, noise=noise))
+    report.add(colour, samples)
 
 
 def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:

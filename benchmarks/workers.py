@@ -67,7 +67,7 @@ def neutral_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("CLARIFAI_", "GRPC_", "PYTHON"))
+        if not name.startswith(("CLARIFAI_", "GRPC_", "PYTHONDONTWRITEBYTECODE"))
         and not name.lower().endswith(("_proxy", "_ca_bundle"))
     }
 

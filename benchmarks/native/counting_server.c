@@ -2,7 +2,8 @@
  *
  * One port, three protocols, told apart by the first bytes of a connection:
  *   "PRI "  HTTP/2: one gRPC upload stream at a time; counts the content of its parts, answers each
- *           with the bytes that are missing, and the last one with the final status
+ *           with the bytes that are missing, and the last one with the final status; a config
+ *           with a version id goes on counting where the stream before ended
  *   "PUT "  HTTP/1.1: counts the body, answers 200
  *   else    plain TCP: counts until the peer shuts down, answers with the count (8 bytes)
  *
@@ -37,6 +38,7 @@ struct connection {
     size_t start, end;
     uint32_t unacknowledged;
     struct stream stream;
+    uint64_t before; /* content that earlier streams of the version brought */
 };
 
 static int send_all(int fd, const void *data, size_t size) {
@@ -106,7 +108,7 @@ static size_t put_varint(uint8_t *to, uint64_t value) {
 }
 
 /* The fields that matter of PostModelVersionsUploadRequest: total_size, or the size of the data. */
-static void message(struct stream *s) {
+static void message(struct stream *s, uint64_t before) {
     const uint8_t *at = s->head, *end = s->head + s->head_have;
     uint64_t tag = varint(&at, end);
     varint(&at, end);
@@ -115,6 +117,7 @@ static void message(struct stream *s) {
         tag = varint(&at, end);
         uint64_t value = varint(&at, end);
         if (config && tag >> 3 == 4) s->total = value;
+        if (config && tag >> 3 == 3 && value && *at == 0x0a) s->received = before;
         if (!config && tag >> 3 == 3) {
             s->received += value;
             return;
@@ -123,10 +126,15 @@ static void message(struct stream *s) {
     }
 }
 
+static int trailers(struct connection *c) {
+    static const uint8_t ok[] = "\x00\x0bgrpc-status\x01" "0";
+    c->stream.done = 1;
+    return frame(c->fd, 1, 5, c->stream.id, ok, sizeof ok - 1);
+}
+
 static int answer(struct connection *c) {
     struct stream *s = &c->stream;
     static const uint8_t headers[] = "\x88\x0f\x10\x10" "application/grpc";
-    static const uint8_t trailers[] = "\x00\x0bgrpc-status\x01" "0";
     if (!s->headers_sent && frame(c->fd, 1, 4, s->id, headers, sizeof headers - 1)) return -1;
     s->headers_sent = 1;
     uint64_t missing = s->total > s->received ? s->total - s->received : 0;
@@ -147,9 +155,7 @@ static int answer(struct connection *c) {
     uint8_t out[69] = {0, 0, 0, 0, (uint8_t)size};
     memcpy(out + 5, body, size);
     if (frame(c->fd, 0, 0, s->id, out, (uint32_t)size + 5)) return -1;
-    if (missing) return 0;
-    s->done = 1;
-    return frame(c->fd, 1, 5, s->id, trailers, sizeof trailers - 1);
+    return missing ? 0 : trailers(c);
 }
 
 static int data(struct connection *c, uint32_t id, uint32_t size) {
@@ -188,7 +194,8 @@ static int data(struct connection *c, uint32_t id, uint32_t size) {
         size -= part;
         if (s->have == s->length) {
             s->prefix_have = 0;
-            message(s);
+            message(s, c->before);
+            c->before = s->received;
             if (answer(c)) return -1;
         }
     }
@@ -207,6 +214,7 @@ static void http2(struct connection *c) {
         uint32_t id = (uint32_t)(h[5] & 0x7f) << 24 | h[6] << 16 | h[7] << 8 | h[8];
         if (h[3] == 0) {
             if (data(c, id, size)) return;
+            if (h[4] & 1 && id == c->stream.id && !c->stream.done && trailers(c)) return;
             continue;
         }
         if (h[3] == 6 && !(h[4] & 1)) {

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +35,13 @@ else:
 
 Deserializer = Callable[[bytes], Any]
 Requests = AsyncIterable[Any] | Iterable[Any]
+
+_WRITE_FAILED = "Internal error from Core"
+"""What grpc.aio says when a write failed, whatever the server said."""
+
+_STATUS_SECONDS = 1.0
+_STATUS_TRIES = 100
+"""How long, and how often, the server's own status is looked for after a failed write."""
 
 
 class AioChannel(aio.Channel):
@@ -137,7 +151,7 @@ class AioChannel(aio.Channel):
 class _Multicallable(BoundMethod):
     """A method of the service, bound to the real channel when it is first called."""
 
-    __slots__ = ("_channel", "_kind", "_loop", "_owner", "_real")
+    __slots__ = ("_channel", "_kind", "_owner", "_real", "loop")
 
     def __init__(
         self,
@@ -151,7 +165,7 @@ class _Multicallable(BoundMethod):
         self._channel = channel
         self._kind = kind
         self._owner: aio.Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._real: Any = None
 
     def bound(self) -> Any:
@@ -160,11 +174,11 @@ class _Multicallable(BoundMethod):
         if (
             self._owner is None
             or self._owner is not self._channel.current
-            or self._loop is not loop
+            or self.loop is not loop
             or self.core.pid != getpid()
         ):
             self._owner = self._channel.real()
-            self._loop = loop
+            self.loop = loop
             self._real = getattr(self._owner, self._kind)(self.path)
         return self._real
 
@@ -489,12 +503,43 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
             await self._again(delay)
 
 
+class _Ending:
+    """How the server ended a call, caught before a failed write is put in its place."""
+
+    code: grpc.StatusCode | None = None
+    details = ""
+
+    def note(self, call: Any) -> None:
+        """For ``add_done_callback``: the status is there, so asking for it does not wait."""
+        details = _result_of(call.details())
+        if details != _WRITE_FAILED:
+            self.code, self.details = _result_of(call.code()), details
+
+
+def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    return None
+
+
 class _ReadableCall(_Call):
     """A call whose responses are read one by one, or with ``async for``."""
 
+    _ending: _Ending
     _requests: RequestStream | None = None
     _retrying: Any = None
     _may_restart = False
+    _call: Any = None
+
+    def __del__(self) -> None:
+        # gRPC's own tasks keep a call alive that nobody reads any more.
+        loop = self._method.loop if self._call is not None else None
+        if loop is not None and not loop.is_closed() and not self._call.done():
+            loop.call_soon_threadsafe(self._call.cancel)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -525,7 +570,7 @@ class _ReadableCall(_Call):
 
     async def _receive(self) -> Any:
         try:
-            encoded = await self._call.read()
+            encoded = await self._read()
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
         except asyncio.CancelledError:
@@ -533,6 +578,39 @@ class _ReadableCall(_Call):
                 raise self._requests.error from None
             raise
         return encoded if encoded is aio.EOF else await self._checked(encoded, ended=False)
+
+    async def _read(self) -> Any:
+        try:
+            return await self._call.read()
+        except aio.AioRpcError as error:
+            if error.details() != _WRITE_FAILED:
+                raise
+            return await self._read_despite(error)
+
+    async def _read_despite(self, error: aio.AioRpcError) -> Any:
+        """The next response after a failed write, or how the call really ended.
+
+        A server may end a stream while requests are on their way. grpc.aio then reports the write
+        that failed, and hides the responses that have arrived.
+        """
+        call = self._call
+        read = getattr(call, "_read", None)
+        if read is None:  # not this grpc.aio: its own report has to do
+            raise error
+        encoded = await read()
+        if encoded is not aio.EOF:
+            return encoded
+        for _ in range(_STATUS_TRIES):
+            if self._ending.code is not None:
+                break
+            await asyncio.sleep(_STATUS_SECONDS / _STATUS_TRIES)
+        if self._ending.code is grpc.StatusCode.OK:
+            return aio.EOF
+        if self._ending.code is None:
+            raise error
+        trailing = await call.trailing_metadata()
+        initial = await call.initial_metadata()
+        raise aio.AioRpcError(self._ending.code, initial, trailing, self._ending.details) from error
 
     async def __aenter__(self) -> _ReadableCall:
         return self
@@ -586,5 +664,10 @@ class StreamStreamCall(_WritableCall, _ReadableCall, aio.StreamStreamCall[Any, A
     """A stream of requests and a stream of responses."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._ending = _Ending()
         super().__init__(*args, **options)
         self._requests = self._request[0]
+
+    def _attempt(self, timeout: float) -> None:
+        super()._attempt(timeout)
+        self._call.add_done_callback(self._ending.note)

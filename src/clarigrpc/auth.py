@@ -163,7 +163,9 @@ class _Called:
         for key, value in pairs:
             if not isinstance(value, str):
                 raise ConfigurationError(f"auth returned no string for {key!r}")
-        return tuple((key.lower(), Secret(value)) for key, value in pairs)
+        pairs = tuple((key.lower(), Secret(value)) for key, value in pairs)
+        check_metadata(pairs)
+        return pairs
 
 
 class _OAuth:

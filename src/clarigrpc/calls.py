@@ -38,6 +38,7 @@ class CallCore:
         self.budget = RetryBudget()
         self.pid = os.getpid()
         self._prefix = secrets.token_hex(6)
+        self._prefix_of = self.pid
         self._count = itertools.count(1)
 
     def check_process(self) -> bool:
@@ -54,11 +55,12 @@ class CallCore:
                 "GRPC_ENABLE_FORK_SUPPORT=0 is set; unset it, or use the client only after the fork"
             )
         self.pid = os.getpid()
-        self._prefix = secrets.token_hex(6)
         return False
 
     def metadata(self, credentials: Metadata, extra: Metadata | None) -> tuple[str, Metadata]:
         """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
+        if self._prefix_of != os.getpid():  # a fork's child must not repeat its parent's ids
+            self._prefix, self._prefix_of = secrets.token_hex(6), os.getpid()
         request_id = f"{self._prefix}-{next(self._count):x}"
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))

@@ -599,27 +599,33 @@ class ResponseFuture(_CallInfo, _FutureBase):
             ApiError: The call failed.
             grpc.FutureTimeoutError: It has not ended within ``timeout`` seconds.
         """
-        failure = self.exception(timeout)
+        response, failure = self._outcome(timeout)
         if failure is not None:
             raise failure
-        return self._method.deserialize(self._call.result())
+        return response
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """What ``result`` would raise, or None."""
+        return self._outcome(timeout)[1]
+
+    def _outcome(self, timeout: float | None) -> tuple[Any, Exception | None]:
+        """The response, or None and the failure."""
+        method = self._method
         try:
             encoded = self._call.result(timeout)
         except grpc.FutureCancelledError:
             if self._requests is not None and self._requests.error is not None:
-                return self._requests.error
-            return self._method.cancelled(self.request_id)
+                return None, self._requests.error
+            return None, method.cancelled(self.request_id)
         except grpc.RpcError as error:
-            return self._method.rpc_error(error, self.request_id)
-        if not self._method.checked:
-            return None
-        response = self._method.deserialize(encoded)
-        return self._method.response_error(
+            return None, method.rpc_error(error, self.request_id)
+        response = method.deserialize(encoded)
+        if not method.checked or response.status.code == SUCCESS:
+            return response, None
+        failure = method.response_error(
             response, self.request_id, self._call.trailing_metadata(), None
         )
+        return response, failure
 
     def traceback(self, timeout: float | None = None) -> Any:
         """The traceback of ``exception``, or None."""

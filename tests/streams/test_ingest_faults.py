@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clarigrpc import AsyncClient, Client, text, v2
+from clarigrpc import AsyncClient, Client, errors, text, v2
 from clarigrpc.ingest import UploadReport
 from clarigrpc.local import LocalServer
 from clarigrpc.policy import RetryPolicy
@@ -40,11 +42,11 @@ def _upload(
     colour: str,
     base: str,
     pat: str,
-    source: Iterator[v2.Input],
+    source: Any,
     report: UploadReport,
-    **how: object,
+    **how: Any,
 ) -> UploadReport:
-    settings = {
+    settings: dict[str, Any] = {
         "base": base,
         "pat": pat,
         "user_id": "local-user",
@@ -53,12 +55,12 @@ def _upload(
         "timeout": 5.0,
     }
     if colour == "sync":
-        with Client(**settings) as client:  # type: ignore[arg-type]
-            return client.inputs.upload(source, report=report, **how)  # type: ignore[arg-type]
+        with Client(**settings) as client:
+            return client.inputs.upload(source, report=report, **how)
 
     async def main() -> UploadReport:
-        async with AsyncClient(**settings) as client:  # type: ignore[arg-type]
-            return await client.inputs.upload(source, report=report, **how)  # type: ignore[arg-type]
+        async with AsyncClient(**settings) as client:
+            return await client.inputs.upload(source, report=report, **how)
 
     return asyncio.run(main())
 
@@ -66,6 +68,13 @@ def _upload(
 def _stored(base: str, pat: str) -> collections.Counter[str]:
     with Client(base=base, pat=pat, user_id="local-user", app_id="local-app") as client:
         return collections.Counter(one.data.text.raw for one in client.inputs.stream(per_page=1000))
+
+
+def _finish(arguments: Sequence[str]) -> dict[str, Any]:
+    finished = subprocess.run(
+        [sys.executable, str(_UPLOADER), *arguments], capture_output=True, check=True, timeout=60
+    )
+    return json.loads(finished.stdout)  # type: ignore[no-any-return]
 
 
 def _when(
@@ -114,7 +123,7 @@ def test_each_of_20000_inputs_is_there_once(colour: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_lost_answers_are_recognised_and_true_duplicates_are_not(
-    colour: str, tmp_path: Path
+    colour: str,
 ) -> None:
     with LocalServer() as server:
         with server.client() as client:
@@ -165,13 +174,7 @@ def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
             process.wait(10)
-        finished = subprocess.run(
-            [sys.executable, str(_UPLOADER), *arguments],
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-        outcome = json.loads(finished.stdout)
+        outcome = _finish(arguments)
         assert outcome["failed"] == []
         assert outcome["added"] + outcome["resumed"] == count
         assert outcome["resumed"] >= 2_000
@@ -179,10 +182,8 @@ def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -
         stored = _stored(server.base, server.pat)
         assert stored == collections.Counter(f"text {number}" for number in range(count))
         # Once it is complete there is nothing left to send.
-        report = _upload(
-            colour, server.base, server.pat, _texts(10), UploadReport(), journal=tmp_path / "other"
-        )
-        assert len(report.failed_inputs) == 10
+        outcome = _finish(arguments)
+        assert (outcome["added"], outcome["resumed"], outcome["failed"]) == (0, count, [])
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -190,7 +191,7 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
     report = UploadReport()
     with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
         proxy.cut_before_response(skip=2, times=None)
-        with pytest.raises(Exception, match="upload of inputs|connection"):  # noqa: PT011
+        with pytest.raises(errors.UnavailableError) as raised:
             _upload(
                 colour,
                 proxy.base,
@@ -201,16 +202,54 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
                 timeout=0.7,
             )
         assert not report.complete
+        assert f"{report.added} inputs added" in raised.value.__notes__[0]
         assert report.taken == report.settled < 1_000
         assert any(one.maybe_added for one in report.failed_inputs)
         again = _upload(
             colour,
             server.base,
             server.pat,
-            iter(report.failed_inputs),
-            UploadReport(),  # type: ignore[arg-type]
+            report.failed_inputs,
+            UploadReport(),
         )
         assert again.succeeded
         assert again.recognised > 0
         assert again.added + report.added == report.taken
         assert sum(_stored(server.base, server.pat).values()) == report.taken
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_interrupted_upload_ends_at_once(colour: str) -> None:
+    report = UploadReport()
+    ended: list[float] = []
+    with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
+        proxy.blackhole()
+        settings = {"base": proxy.base, "pat": server.pat, "timeout": 30.0}
+        if colour == "sync":
+            begin = time.monotonic() + 0.5
+            interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+            interrupt.start()
+            with Client(**settings) as client:  # type: ignore[arg-type]
+                with pytest.raises(KeyboardInterrupt):
+                    client.inputs.upload(_texts(5_000), report=report)
+                ended.append(time.monotonic())
+            interrupt.join()
+        else:
+
+            async def main() -> float:
+                async with AsyncClient(**settings) as client:  # type: ignore[arg-type]
+                    upload = client.inputs.upload(_texts(5_000), report=report)
+                    task = asyncio.ensure_future(upload)
+                    await asyncio.sleep(0.5)
+                    task.cancel()
+                    begin = time.monotonic()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                    ended.append(time.monotonic())
+                    assert asyncio.all_tasks() == {asyncio.current_task()}
+                    return begin
+
+            begin = asyncio.run(main())
+    assert ended[0] - begin < 1
+    assert report.taken == report.settled == len(report.failed_inputs) == 512
+    assert all(one.maybe_added for one in report.failed_inputs)

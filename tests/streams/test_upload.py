@@ -350,7 +350,7 @@ def fake(script: Callable[[int, Any, Iterator[Any]], Iterator[Any]]) -> Iterator
     server.stop(0).wait()
 
 
-def answer(code: int, remaining: int = 0, details: str = "") -> Any:
+def answer(code: v2.StatusCode.ValueType, remaining: int = 0, details: str = "") -> Any:
     return v2.PostModelVersionsUploadResponse(
         status=v2.Status(code=code, details=details),
         bytes_remaining=remaining,
@@ -403,7 +403,7 @@ async def test_a_stream_that_ends_early_is_no_success(connect: Connect) -> None:
 
     with fake(script) as (base, handler):
         both = connect(base)
-        with pytest.raises(errors.UnavailableError, match="before it had the whole content"):
+        with pytest.raises(errors.UnavailableError):
             await upload(both, CONTENT)
         await both.close()
     assert len(handler.configs) == 5, "tried again, and given up"
@@ -416,7 +416,7 @@ async def test_success_before_all_was_sent_is_no_success(connect: Connect) -> No
     content = bytes(64 << 20)  # more than fits in what nobody reads
     with fake(script) as (base, _):
         both = connect(base)
-        with pytest.raises(errors.UnavailableError):
+        with pytest.raises(errors.InternalError, match="before it was sent the whole content"):
             await upload(both, content, part_size=4 << 20)
         await both.close()
 

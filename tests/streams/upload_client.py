@@ -50,7 +50,7 @@ def report(progress: UploadProgress) -> None:
 def main() -> None:
     base, pat, colour, source, text = sys.argv[1:]
     options = {"progress": report, **json.loads(text)}
-    ids = {"user_id": "local-user", "app_id": "local-app"}
+    ids: dict[str, Any] = {"user_id": "local-user", "app_id": "local-app"}
     value: Any = Unseekable(source.partition(":")[2]) if source.startswith("stream:") else source
     warm_up = options.pop("warm_up", False)
 

@@ -3,12 +3,19 @@
 import asyncio
 import json
 import sys
+from typing import Any
 
 from clarigrpc import AsyncClient, Client, text
+from clarigrpc.ingest import UploadReport
 
 if __name__ == "__main__":
     colour, base, pat, journal, count = sys.argv[1:]
-    settings = {"base": base, "pat": pat, "user_id": "local-user", "app_id": "local-app"}
+    settings: dict[str, Any] = {
+        "base": base,
+        "pat": pat,
+        "user_id": "local-user",
+        "app_id": "local-app",
+    }
     source = (
         text(f"text {number}", id=f"given-{number}" if number % 2 else "")
         for number in range(int(count))
@@ -18,7 +25,7 @@ if __name__ == "__main__":
             report = client.inputs.upload(source, journal=journal, batch_size=64)
     else:
 
-        async def main():
+        async def main() -> UploadReport:
             async with AsyncClient(**settings) as client:
                 return await client.inputs.upload(source, journal=journal, batch_size=64)
 

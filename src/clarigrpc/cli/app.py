@@ -13,6 +13,7 @@ from clarigrpc.cli.call import call
 from clarigrpc.cli.options import extra_for
 from clarigrpc.cli.predict import predict
 from clarigrpc.cli.serve import serve
+from clarigrpc.cli.text import printable
 from clarigrpc.errors import ClarigrpcError
 
 INTERRUPTED = 130
@@ -62,5 +63,6 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _failed(text: str) -> int:
-    click.echo(f"clarigrpc: {' '.join(text.split())}", err=True)
+    # Parts of it are the server's words.
+    click.echo(f"clarigrpc: {printable(' '.join(text.split()))}", err=True)
     return 1

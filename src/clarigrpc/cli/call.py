@@ -107,8 +107,9 @@ def _row(name: str) -> Method:
 def _lines(request: str, stack: ExitStack) -> Iterable[str]:
     """The lines of the request, read as they are asked for."""
     if request == "-":
-        # Not sys.stdin: a thread that still waits for a line there would block the exit.
-        return _decoded(stack.enter_context(open(_STDIN, "rb", closefd=False)))
+        # Neither sys.stdin nor closed: while gRPC's thread waits for a line of an open terminal
+        # or pipe, closing it would wait as well, at the end of the call or of the process.
+        return _decoded(open(_STDIN, "rb", closefd=False))
     if request.startswith("@"):
         return _decoded(stack.enter_context(Path(request[1:]).open("rb")))
     return request.splitlines(keepends=True)

@@ -40,13 +40,13 @@ def predict(
     Example:
       clarigrpc predict cat.jpg --model clarifai/main/color-recognition
     """
+    from clarigrpc.cli.render import failure_of, outputs_table, terminal
+
     owner, app_id, model_id = _split(model)
     inputs = [image(source) for source in images]
     with open_client(**settings) as client:
         chosen = client.model(model_id, user_id=owner, app_id=app_id, version_id=version_id)
         outputs = chosen.predict(inputs, raise_on_partial=False)
-    from clarigrpc.cli.render import failure_of, outputs_table, terminal
-
     if as_json:
         for source, output in zip(images, outputs, strict=True):
             line = {"source": source, "output": json.loads(to_json(output))}

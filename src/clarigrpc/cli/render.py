@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import errors, v2
+from clarigrpc.cli.text import printable
 
 MOST_COLORS = 5
 MOST_CONCEPTS = 5
@@ -51,11 +52,12 @@ def failure_of(output: v2.Output) -> errors.ApiError | None:
 def _cells(output: v2.Output) -> tuple[Text, Text]:
     failure = failure_of(output)
     if failure is not None:
-        return Text(), Text(f"{failure.description}: {failure.details}".rstrip(": "), style="red")
+        text = f"{failure.description}: {failure.details}".rstrip(": ")
+        return Text(), Text(printable(text), style="red")
     data = output.data
     lines = [_concept(concept) for concept in data.concepts[:MOST_CONCEPTS]]
     if data.text.raw:
-        text = data.text.raw
+        text = printable(data.text.raw)
         lines.append(Text(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"))
     lines += [Text(f"embedding of {e.num_dimensions} dimensions") for e in data.embeddings]
     for what, items in (("regions", data.regions), ("frames", data.frames), ("parts", data.parts)):
@@ -70,8 +72,9 @@ def _cells(output: v2.Output) -> tuple[Text, Text]:
 def _color(color: v2.Color) -> Text:
     # The server's word is not trusted with the syntax of a style.
     swatch = Text("    ", style=f"on {color.raw_hex}" if _HEX.fullmatch(color.raw_hex) else "")
-    return Text.assemble(swatch, f" {color.value:6.1%}  {color.raw_hex}  {color.w3c.name}")
+    names = printable(f"{color.raw_hex}  {color.w3c.name}")
+    return Text.assemble(swatch, f" {color.value:6.1%}  {names}")
 
 
 def _concept(concept: v2.Concept) -> Text:
-    return Text.assemble(f"{concept.value:.3f}  ", concept.name or concept.id)
+    return Text(f"{concept.value:.3f}  {printable(concept.name or concept.id)}")

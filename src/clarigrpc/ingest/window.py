@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 
 from clarigrpc.ingest.batches import Batch
-
 
 _TRIES_PER_PROBE = 10
 _FASTER = 0.9

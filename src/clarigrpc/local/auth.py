@@ -1,12 +1,11 @@
-"""Credentials of the local server, who a caller is, and which app a request means."""
+"""The default user's credentials, and what the contract says about scopes and credentials."""
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from google.protobuf import message_factory
 
 from clarigrpc import v2
 from clarigrpc.descriptor_pool import POOL
-from clarigrpc.local.core import Scope, ServiceError
-from clarigrpc.v2 import auth_options_pb2, service_pb2
+from clarigrpc.local.core import Scope
+from clarigrpc.v2 import auth_options_pb2, auth_scopes_pb2, service_pb2
 
 PUBLIC = Scope("clarifai", "main")
 """The app with the models that everybody may use."""
@@ -24,10 +23,27 @@ PUBLIC = Scope("clarifai", "main")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. ``app_id`` is set for an API key, which belongs to one app."""
+    """Who calls.
+
+    Attributes:
+        user_id: The user.
+        app_id: Set for an API key, which belongs to one app.
+        scopes: What the key may do, with all that these scopes depend on; None for everything.
+        endpoints: Full names of methods that it may call besides.
+    """
 
     user_id: str
     app_id: str = ""
+    scopes: frozenset[str] | None = None
+    endpoints: frozenset[str] = frozenset()
+
+    def may(self, method: str) -> bool:
+        """Whether scopes or endpoints allow the method."""
+        return (
+            self.scopes is None
+            or f"/clarifai.api.V2/{method}" in self.endpoints
+            or depending_scopes(method) <= self.scopes
+        )
 
 
 class Credentials:
@@ -66,84 +82,66 @@ class Credentials:
                 {"pat": self.pat, "api_key": self.api_key, "session_token": self.session_token},
             )
 
-    def caller(self, method: str, metadata: Mapping[str, str]) -> Caller:
-        """Who calls ``method``; ServiceError 11008 or 11009 when that is not proven."""
-        kind = auth_type(method)
-        if kind == v2.AuthType.NoAuth:
-            return Caller(self.user_id)
-        token = metadata.get("x-clarifai-session-token", "")
-        if token:
-            if hmac.compare_digest(token.encode(), self.session_token.encode()):
-                return Caller(self.user_id)
-            raise ServiceError(v2.StatusCode.CONN_KEY_INVALID, "the session token is not valid")
-        scheme, _, secret = metadata.get("authorization", "").partition(" ")
-        secret = secret.strip()
-        if scheme.lower() not in ("key", "bearer") or not secret:
-            raise ServiceError(
-                v2.StatusCode.CONN_KEY_INVALID,
-                "send metadata 'authorization: Key <personal access token or API key>'",
+
+def _options(name: str, raw: bytes) -> Any:
+    # The options classes of the default pool do not know the extensions of our pool.
+    descriptor = POOL.FindMessageTypeByName(f"google.protobuf.{name}")
+    return message_factory.GetMessageClass(descriptor).FromString(raw)
+
+
+_S = auth_scopes_pb2.DESCRIPTOR.enum_types_by_name["S"]
+
+
+def _scope_table() -> dict[str, frozenset[str]]:
+    table = {}
+    for value in _S.values:
+        options = _options("EnumValueOptions", value.GetOptions().SerializeToString())
+        if options.Extensions[auth_scopes_pb2.clarfai_exposed]:
+            table[value.name] = frozenset(
+                _S.values_by_number[number].name
+                for number in options.Extensions[auth_scopes_pb2.clarifai_depending_scopes]
             )
-        if hmac.compare_digest(secret.encode(), self.pat.encode()):
-            return Caller(self.user_id)
-        if hmac.compare_digest(secret.encode(), self.api_key.encode()):
-            if kind != v2.AuthType.KeyAuth:
-                raise ServiceError(
-                    v2.StatusCode.CONN_INSUFFICIENT_SCOPES,
-                    f"{method} needs a personal access token, not the key of an app",
-                )
-            return Caller(self.user_id, self.app_id)
-        raise ServiceError(
-            v2.StatusCode.CONN_KEY_NOT_FOUND, "no such API key or personal access token"
-        )
-
-    def apps_of(self, user_id: str) -> list[str]:
-        """Ids of the apps that a user has here."""
-        return [scope.app_id for scope in self._scopes() if scope.user_id == user_id]
-
-    def _scopes(self) -> tuple[Scope, Scope]:
-        return (Scope(self.user_id, self.app_id), PUBLIC)
-
-    def scope(self, caller: Caller, ids: v2.UserAppIDSet, *, all_apps: bool = False) -> Scope:
-        """The user and app that ``ids`` means for ``caller``."""
-        user_id = ids.user_id if ids.user_id not in ("", "me") else caller.user_id
-        own = user_id == caller.user_id
-        app_id = ids.app_id
-        if not app_id and own and not (all_apps and ids.user_id and not caller.app_id):
-            app_id = caller.app_id or self.app_id
-        if caller.app_id and (user_id, app_id) != (caller.user_id, caller.app_id):
-            raise ServiceError(
-                v2.StatusCode.CONN_INSUFFICIENT_SCOPES,
-                f"the API key belongs to {caller.user_id}/{caller.app_id}; "
-                f"{user_id}/{app_id} needs a personal access token",
-            )
-        if all_apps and not app_id and self.apps_of(user_id):
-            return Scope(user_id, "")
-        scope = Scope(user_id, app_id)
-        if scope not in self._scopes():
-            raise ServiceError(
-                v2.StatusCode.CONN_DOES_NOT_EXIST, f"there is no app {user_id}/{app_id or '?'}"
-            )
-        return scope
+    return table
 
 
-def _auth_types() -> dict[str, v2.AuthType.ValueType]:
-    # The options class of the default pool does not know the extensions of our pool.
-    options_class = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("google.protobuf.MethodOptions")
+_METHODS = {
+    method.name: _options("MethodOptions", method.GetOptions().SerializeToString()).Extensions
+    for method in service_pb2.DESCRIPTOR.services_by_name["V2"].methods
+}
+_AUTH_TYPES = {name: found[auth_options_pb2.cl_auth_type] for name, found in _METHODS.items()}
+_METHOD_SCOPES = {
+    name: frozenset(
+        _S.values_by_number[number].name for number in found[auth_options_pb2.cl_depending_scopes]
     )
-    types = {}
-    for method in service_pb2.DESCRIPTOR.services_by_name["V2"].methods:
-        options: Any = options_class.FromString(method.GetOptions().SerializeToString())
-        types[method.name] = options.Extensions[auth_options_pb2.cl_auth_type]
-    return types
+    for name, found in _METHODS.items()
+}
 
-
-_AUTH_TYPES = _auth_types()
+SCOPES: Mapping[str, frozenset[str]] = _scope_table()
+"""Every scope that a key can have, with the scopes that it cannot work without."""
 
 
 def auth_type(method: str) -> v2.AuthType.ValueType:
     """The kind of credential that a method asks for."""
     return _AUTH_TYPES[method]
+
+
+def depending_scopes(method: str) -> frozenset[str]:
+    """Names of the scopes that a key needs for a method."""
+    return _METHOD_SCOPES[method]
+
+
+def expand(names: Iterable[str]) -> frozenset[str] | None:
+    """Scopes with all that they depend on; None where they allow everything."""
+    found: set[str] = set()
+    todo = [name.replace(":", "_") for name in names]
+    if "All" in todo:
+        return None
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += SCOPES.get(name, ())
+    return frozenset(found)
 
 
 def _read(path: Path | None) -> dict[str, str]:

@@ -14,7 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from clarigrpc import errors, v2
 
 if TYPE_CHECKING:
-    from clarigrpc.local.auth import Caller, Credentials
+    from clarigrpc.local.accounts import Accounts
+    from clarigrpc.local.auth import Caller
     from clarigrpc.local.catalog import Catalog
     from clarigrpc.local.contents import UploadStore
     from clarigrpc.local.faults import Faults
@@ -164,7 +165,7 @@ class State:
     """The parts of a running server that handlers work with."""
 
     store: Store
-    credentials: Credentials
+    accounts: Accounts
     catalog: Catalog
     worker: InputWorker
     uploads: UploadStore
@@ -188,14 +189,16 @@ class Context:
             ids: The request's ``user_app_id``.
             all_apps: A user id without an app id means all apps of that user.
         """
-        return self.state.credentials.scope(self.caller, ids, all_apps=all_apps)
+        return self.state.accounts.scope(self.caller, self.call.method, ids, all_apps=all_apps)
 
     def writable(self, ids: v2.UserAppIDSet) -> Scope:
         """Like ``scope``, and refuses an app that the caller may only read."""
-        scope = self.scope(ids)
-        if scope.user_id != self.caller.user_id:
-            raise ServiceError(
-                v2.StatusCode.CONN_INSUFFICIENT_SCOPES,
-                f"{self.caller.user_id} may not change {scope.user_id}/{scope.app_id}",
-            )
-        return scope
+        return self.state.accounts.scope(self.caller, self.call.method, ids, write=True)
+
+    def user(self, ids: v2.UserAppIDSet, *, write: bool = False) -> str:
+        """The user that a request for what belongs to a user means; the caller alone may."""
+        return self.state.accounts.user(self.caller, ids, write=write)
+
+    def apps_of(self, user_id: str) -> list[str]:
+        """Ids of a user's apps that the caller may see."""
+        return self.state.accounts.apps_of(self.caller, user_id)

@@ -152,7 +152,20 @@ KINDS = (
         status=_Code.DATASET_VERSION_PENDING,
         filters={"request_origins": lambda item, wanted: item.request_origin in set(wanted)},
     ),
-    # Models and workflows; models themselves have handlers of their own.
+    # Models and workflows
+    Kind(
+        name="model",
+        singular="Model",
+        invalid=_Code.MODEL_INVALID_ARGUMENT,
+        missing=_Code.MODEL_DOES_NOT_EXIST,
+    ),
+    Kind(
+        name="model_version",
+        singular="ModelVersion",
+        parents=("model",),
+        invalid=_Code.MODEL_INVALID_ARGUMENT,
+        missing=_Code.MODEL_DOES_NOT_EXIST,
+    ),
     Kind(
         name="model_reference",
         singular="ModelReference",

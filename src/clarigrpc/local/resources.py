@@ -86,7 +86,7 @@ class Resource:
     def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
         """Does what follows from a new resource; ``given`` is as the request had it."""
 
-    def changed(self, context: Context, place: Place, change: Any, item: Any) -> None:
+    def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
         """Checks a patched resource before it is kept, and does what follows."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
@@ -94,6 +94,10 @@ class Resource:
 
     def show(self, context: Context, place: Place, item: Any) -> None:
         """Completes a resource for a response."""
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        """What a list leaves out beside what the request's filters do."""
+        return []
 
     def key(self, item: Any) -> str | None:
         """A second name in the store."""
@@ -133,7 +137,7 @@ class Resource:
             getattr(request, "page", 0), getattr(request, "per_page", 0)
         )
         places = self._places(context, request)
-        tests = self._tests(request)
+        tests = [*self._tests(request), *self.only(context, request)]
         sort = self._sort(request)
         if len(places) == 1 and not tests and sort is None:
             rows = context.state.store.page(self.where(places[0]), offset, limit)
@@ -290,7 +294,7 @@ class Resource:
         patching.patch(item, change, action, self._fixed)
         if self.kind.own_status and change.HasField("status"):
             item.status.CopyFrom(make_status(change.status.code, change.status.details))
-        self.changed(context, place, change, item)
+        self.changed(context, place, change, action, item)
         self.save(context, place, item)
         return self.find(context, place, change.id)
 

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local.accounts import Accounts
 from clarigrpc.local.auth import Credentials
 from clarigrpc.local.catalog import Catalog, Entry
 from clarigrpc.local.contents import UploadStore
@@ -30,6 +31,7 @@ from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.handlers import (
     artifacts,
+    general,
     inputs,
     models,
     pipeline_steps,
@@ -45,6 +47,8 @@ from clarigrpc.v2._index import METHODS
 __all__ = ["Call", "CallAborted", "Service", "ServiceError"]
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
+    **general.UNARY,
+    # These come after the general mechanism, of which they replace parts.
     **artifacts.UNARY,
     **inputs.UNARY,
     **models.UNARY,
@@ -99,7 +103,7 @@ class Service:
         faults = faults or Faults()
         self.state = State(
             store=store,
-            credentials=credentials,
+            accounts=Accounts(store, credentials),
             catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
             worker=InputWorker(store, fetcher, faults),
             uploads=UploadStore(folder / "uploads"),
@@ -173,7 +177,7 @@ class Service:
 
     def _context(self, call: Call, request: Message | None) -> Context:
         self.state.faults.before(call, request)
-        caller = self.state.credentials.caller(call.method, call.metadata)
+        caller = self.state.accounts.caller(call.method, call.metadata)
         return Context(self.state, call, caller)
 
     def _failure(self, call: Call, error: Exception) -> Message:

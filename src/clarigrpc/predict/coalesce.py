@@ -1,8 +1,9 @@
 """Concurrent single predicts of one handle share requests.
 
-``Gathering`` is the machine: which callers go out together, and when. It does no I/O and knows no
-time. A caller on an idle handle is sent at once; while requests are in flight, callers gather
-until the request is full or the first of them has waited ``max_delay``.
+``Gathering`` is the machine: which callers go out together, and when. It does no I/O and has no
+clock. A caller on an idle handle is sent at once; while requests are in flight, callers gather
+until the request is full, the first of them has waited ``max_delay``, or nothing is in flight any
+more.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import getpid
+from typing import Any, Protocol
 
 from clarigrpc import errors, v2
 from clarigrpc.channel import Cancellation
+from clarigrpc.policy import deadline_after
 from clarigrpc.predict.limits import MAX_BATCH
-from clarigrpc.predict.pipeline import MAY_BE_ONE_INPUT, METHOD
+from clarigrpc.predict.pipeline import METHOD, may_be_one_input, mismatch
 from clarigrpc.wire import PredictEncoder
-
-FutureT = TypeVar("FutureT", "Future[Any]", "asyncio.Future[Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,96 +61,144 @@ def limits_of(
     return CoalesceLimits(**wanted) if coalesce or wanted else None
 
 
-@dataclass(slots=True, eq=False)
-class Caller(Generic[FutureT]):
-    """One caller: its encoded input, where its answer goes, and by when it wants it."""
+class Slot(Protocol):
+    """Where the answer of a caller goes."""
 
-    pieces: tuple[bytes, ...]
-    future: FutureT
-    deadline: float
-    size: int = field(init=False)
+    def done(self) -> bool:
+        """Whether there is an answer, or the caller has gone."""
 
-    def __post_init__(self) -> None:
-        self.size = sum(map(len, self.pieces))
+    def set_result(self, result: Any, /) -> None:
+        """Answer with an output."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Answer with an error."""
 
 
-class Gathering(Generic[FutureT]):
-    """Who goes out together."""
+class Caller:
+    """One caller: its encoded input, where its answer goes, since when and until when it waits."""
+
+    __slots__ = ("deadline", "pieces", "since", "size", "slot")
+
+    def __init__(
+        self, pieces: tuple[bytes, ...], slot: Slot, since: float, deadline: float
+    ) -> None:
+        self.pieces = pieces
+        self.size = sum(map(len, pieces))
+        self.slot = slot
+        self.since = since
+        self.deadline = deadline
+
+
+Batch = Sequence[Caller]
+
+
+class Gathering:
+    """Who goes out together. Each method returns the batches to send now."""
 
     def __init__(self, limits: CoalesceLimits) -> None:
         self._limits = limits
-        self._waiting: list[Caller[FutureT]] = []
+        self._waiting: deque[Caller] = deque()
         self._bytes = 0
         self._in_flight = 0
 
-    def add(self, caller: Caller[FutureT]) -> list[list[Caller[FutureT]]]:
-        """A caller has come; the batches to send now."""
-        batches = []
-        if self._waiting and self._bytes + caller.size > self._limits.max_bytes:
-            batches.append(self._take())
+    def add(self, caller: Caller) -> list[Batch]:
+        """A caller has come."""
         self._waiting.append(caller)
         self._bytes += caller.size
-        full = len(self._waiting) >= self._limits.max_batch or self._bytes >= self._limits.max_bytes
-        if full or (not self._in_flight and not batches):
+        return self.due(caller.since)
+
+    def due(self, now: float) -> list[Batch]:
+        """Time has passed."""
+        batches = []
+        while self._waiting and self._in_flight < self._limits.max_in_flight:
+            full = (
+                len(self._waiting) >= self._limits.max_batch
+                or self._bytes >= self._limits.max_bytes
+            )
+            if self._in_flight and not full and now < self._waiting[0].since + self._limits.max_delay:
+                break
             batches.append(self._take())
         return batches
 
-    def due(self, caller: Caller[FutureT]) -> list[Caller[FutureT]]:
-        """A caller has waited for as long as it may; the batch to send now, if it still waits."""
-        return self._take() if caller in self._waiting else []
+    def due_at(self) -> float | None:
+        """When ``due`` has to be called next; None: the end of a request comes first."""
+        if not self._waiting or self._in_flight >= self._limits.max_in_flight:
+            return None
+        return self._waiting[0].since + self._limits.max_delay
 
-    def leave(self, caller: Caller[FutureT]) -> None:
+    def leave(self, caller: Caller) -> None:
         """A caller has given up; nothing is sent for it if it still waits."""
         if caller in self._waiting:
             self._waiting.remove(caller)
             self._bytes -= caller.size
 
-    def ended(self) -> None:
-        """A request has ended."""
-        self._in_flight -= 1
+    def clear(self) -> Batch:
+        """Forget the callers that were not sent, and return them."""
+        waiting, self._waiting, self._bytes = list(self._waiting), deque(), 0
+        return waiting
 
-    def _take(self) -> list[Caller[FutureT]]:
-        batch, self._waiting, self._bytes = self._waiting, [], 0
+    def ended(self, now: float, instead: int = 0) -> list[Batch]:
+        """A request has ended; so many others were sent in its place."""
+        self._in_flight += instead - 1
+        return self.due(now)
+
+    def _take(self) -> Batch:
+        batch = [self._waiting.popleft()]
+        size = batch[0].size
+        while self._waiting and len(batch) < self._limits.max_batch:
+            size += self._waiting[0].size
+            if size > self._limits.max_bytes:
+                break
+            batch.append(self._waiting.popleft())
+        self._bytes -= sum(caller.size for caller in batch)
         self._in_flight += 1
         return batch
 
 
-def answer(callers: Sequence[Caller[Any]], response: v2.MultiOutputResponse) -> None:
+def answer(callers: Batch, response: v2.MultiOutputResponse) -> None:
     """Give each caller its output or its error."""
     outputs = response.outputs
     if len(outputs) != len(callers):
-        text = f"{len(callers)} inputs were sent and {len(outputs)} outputs came back"
-        fail(callers, errors.InternalError(text, method=METHOD))
+        fail(callers, mismatch(len(callers), response))
         return
     request_id = response.status.req_id
+    success = v2.StatusCode.SUCCESS
     for caller, output in zip(callers, outputs, strict=True):
-        if caller.future.done():
+        if caller.slot.done():
             continue
-        failure = errors.from_item(output.status, method=METHOD, request_id=request_id)
+        failure = None
+        if output.status.code != success:
+            failure = errors.from_item(output.status, method=METHOD, request_id=request_id)
         if failure is None:
-            caller.future.set_result(output)
+            caller.slot.set_result(output)
         else:
-            caller.future.set_exception(failure)
+            caller.slot.set_exception(failure)
 
 
-def fail(callers: Sequence[Caller[Any]], error: Exception) -> None:
+def fail(callers: Iterable[Caller], error: Exception) -> None:
     """Give each caller the error, a copy each: they raise it on stacks of their own."""
     for caller in callers:
-        if not caller.future.done():
-            caller.future.set_exception(copy.copy(error))
+        if not caller.slot.done():
+            caller.slot.set_exception(copy.copy(error))
 
 
-def halves(callers: Sequence[Caller[FutureT]], error: Exception) -> list[Sequence[Caller[FutureT]]]:
+def halves(callers: Batch, error: Exception) -> list[Batch]:
     """How to try a failed request again: in halves, where one input may be the cause."""
-    if len(callers) < 2 or not isinstance(error, MAY_BE_ONE_INPUT):
+    waiting = [caller for caller in callers if not caller.slot.done()]
+    if len(callers) < 2 or not waiting or not may_be_one_input(error):
         return []
-    middle = len(callers) // 2
-    return [callers[:middle], callers[middle:]]
+    middle = (len(waiting) + 1) // 2
+    return [part for part in (waiting[:middle], waiting[middle:]) if part]
 
 
-def payload(encoder: PredictEncoder, callers: Sequence[Caller[Any]]) -> bytes:
+def payload(encoder: PredictEncoder, callers: Batch) -> bytes:
     """The serialized request of these callers."""
     return encoder.request(caller.pieces for caller in callers)
+
+
+def remaining(callers: Batch) -> float:
+    """Seconds until the last of them has given up."""
+    return max(caller.deadline for caller in callers) - time.monotonic()
 
 
 def expired(timeout: float) -> errors.DeadlineExceededError:
@@ -156,8 +206,51 @@ def expired(timeout: float) -> errors.DeadlineExceededError:
     return errors.DeadlineExceededError(f"no answer within {timeout:g} s", method=METHOD)
 
 
+def closed() -> errors.CancelledError:
+    """The error of those who wait when the client is closed."""
+    return errors.CancelledError("the client was closed", method=METHOD)
+
+
+class _ThreadSlot:
+    """The slot of a thread: a ``concurrent.futures.Future`` would cost several times as much."""
+
+    __slots__ = ("_error", "_lock", "_result", "_set")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._set = False
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    def done(self) -> bool:
+        return self._set
+
+    def set_result(self, result: Any, /) -> None:
+        self._result = result
+        self._end()
+
+    def set_exception(self, exception: Exception, /) -> None:
+        self._error = exception
+        self._end()
+
+    def _end(self) -> None:
+        if not self._set:
+            self._set = True
+            self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is an answer within so many seconds."""
+        return self._set or self._lock.acquire(timeout=max(0.0, seconds))
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 class Coalescer:
-    """Shares requests between threads. The caller on an idle handle sends its own request."""
+    """Shares requests between threads. A caller on an idle handle sends its own request."""
 
     def __init__(
         self, encoder: PredictEncoder, limits: CoalesceLimits, send: Callable[..., Any]
@@ -165,11 +258,17 @@ class Coalescer:
         self._encoder = encoder
         self._limits = limits
         self._send = send
-        self._gathering: Gathering[Future[Any]] = Gathering(limits)
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = getpid()
+        self._gathering = Gathering(self._limits)
+        self._callers: set[Caller] = set()
         self._lock = threading.Lock()
         self._cancellation = Cancellation()
         self._workers = ThreadPoolExecutor(
-            limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
+            self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
         )
 
     def predict(self, pieces: tuple[bytes, ...], timeout: float) -> Any:
@@ -178,62 +277,75 @@ class Coalescer:
         Raises:
             ApiError: Of this input alone.
         """
-        caller: Caller[Future[Any]] = Caller(pieces, Future(), time.monotonic() + timeout)
+        now = time.monotonic()
+        slot = _ThreadSlot()
+        caller = Caller(pieces, slot, now, deadline_after(timeout, now))
+        if self._pid != getpid():
+            self._begin()  # the threads, and who waits for them, stayed behind at the fork
         with self._lock:
+            if self._closed:
+                raise errors.ClosedError
+            self._callers.add(caller)
             batches = self._gathering.add(caller)
-        for batch in batches:
-            if batch == [caller]:
-                self._run(batch)
+        try:
+            if len(batches) == 1 and len(batches[0]) == 1 and batches[0][0] is caller:
+                self._run(batches[0])
             else:
-                self._workers.submit(self._run, batch)
-        try:
-            return self._result(caller, timeout)
-        except BaseException:
-            with self._lock:
-                self._gathering.leave(caller)
-            raise
-
-    def _result(self, caller: Caller[Future[Any]], timeout: float) -> Any:
-        try:
-            return caller.future.result(min(timeout, self._limits.max_delay))
-        except TimeoutError:
-            with self._lock:
-                batch = self._gathering.due(caller)
-            if batch:
-                self._workers.submit(self._run, batch)
-        try:
-            return caller.future.result(max(0.0, caller.deadline - time.monotonic()))
-        except TimeoutError:
-            raise expired(timeout) from None
-
-    def _run(self, batch: Sequence[Caller[Future[Any]]]) -> None:
-        try:
-            self._attempt(batch)
+                self._start(batches)
+            if not slot.wait(min(timeout, self._limits.max_delay)):
+                with self._lock:
+                    batches = self._gathering.due(time.monotonic())
+                self._start(batches)
+                if not slot.wait(caller.deadline - time.monotonic()):
+                    raise expired(timeout)
+            return slot.result()
         finally:
             with self._lock:
-                self._gathering.ended()
+                self._callers.discard(caller)
+                self._gathering.leave(caller)
 
-    def _attempt(self, batch: Sequence[Caller[Future[Any]]]) -> None:
-        remaining = max(caller.deadline for caller in batch) - time.monotonic()
-        if remaining <= 0:
-            return  # all of them have given up
+    def _start(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            try:
+                self._workers.submit(self._run, batch)
+            except RuntimeError:  # closed meanwhile
+                fail(batch, closed())
+
+    def _run(self, batch: Batch) -> None:
+        parts: Sequence[Batch] = ()
+        try:
+            parts = self._attempt(batch)
+        finally:
+            with self._lock:
+                batches = self._gathering.ended(time.monotonic(), instead=len(parts))
+            self._start([*parts, *batches])
+
+    def _attempt(self, batch: Batch) -> Sequence[Batch]:
+        """Send a request and give out its answers; what to send instead if it failed."""
+        seconds = remaining(batch)
+        if seconds <= 0:
+            return ()  # all of them have given up
         try:
             response = self._send(
-                payload(self._encoder, batch), remaining, cancellation=self._cancellation
+                payload(self._encoder, batch), seconds, cancellation=self._cancellation
             )
         except Exception as error:  # noqa: BLE001 - raised to the callers
             parts = halves(batch, error)
             if not parts:
                 fail(batch, error)
-            for part in parts:
-                self._attempt(part)
-        else:
-            answer(batch, response)
+            return parts
+        answer(batch, response)
+        return ()
 
     def close(self) -> None:
-        """End what is in flight and the threads."""
+        """End what is in flight and the threads; who waits gets ``CancelledError``."""
+        with self._lock:
+            self._closed = True
+            callers = list(self._callers)
         self._cancellation.cancel()
-        self._workers.shutdown(cancel_futures=True)
+        fail(callers, closed())
+        if self._pid == getpid():
+            self._workers.shutdown(cancel_futures=True)
 
 
 class AsyncCoalescer:
@@ -246,11 +358,11 @@ class AsyncCoalescer:
         send: Callable[..., Awaitable[Any]],
     ) -> None:
         self._encoder = encoder
-        self._limits = limits
         self._send = send
-        self._gathering: Gathering[asyncio.Future[Any]] = Gathering(limits)
-        self._room = asyncio.Semaphore(limits.max_in_flight)
-        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._gathering = Gathering(limits)
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: dict[asyncio.Task[Sequence[Batch]], Batch] = {}
 
     async def predict(self, pieces: tuple[bytes, ...], timeout: float) -> Any:
         """The output of one input.
@@ -258,66 +370,73 @@ class AsyncCoalescer:
         Raises:
             ApiError: Of this input alone.
         """
+        if self._closed:
+            raise errors.ClosedError
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        caller = Caller(pieces, future, time.monotonic() + timeout)
-        for batch in self._gathering.add(caller):
-            self._start(batch)
-        due = loop.call_later(self._limits.max_delay, self._due, caller)
+        now = time.monotonic()
+        caller = Caller(pieces, future, now, deadline_after(timeout, now))
         expiry = loop.call_later(timeout, _expire, future, timeout)
+        self._start(self._gathering.add(caller))
         try:
             return await future
-        finally:
-            due.cancel()
-            expiry.cancel()
+        except BaseException:
             self._gathering.leave(caller)
+            self._spare()
+            raise
+        finally:
+            expiry.cancel()
 
-    def _due(self, caller: Caller[asyncio.Future[Any]]) -> None:
-        if batch := self._gathering.due(caller):
-            self._start(batch)
+    def _start(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            task = asyncio.ensure_future(self._attempt(batch))
+            self._running[task] = batch
+            task.add_done_callback(self._ended)
+        if self._timer is None and (at := self._gathering.due_at()) is not None:
+            delay = at - time.monotonic()
+            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
-    def _start(self, batch: Sequence[Caller[asyncio.Future[Any]]]) -> None:
-        task = asyncio.ensure_future(self._run(batch))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        pending = len(batch)
+    def _due(self) -> None:
+        self._timer = None
+        self._start(self._gathering.due(time.monotonic()))
 
-        def gone(_: object) -> None:
-            # A request whose callers have all gone is of no use to anybody.
-            nonlocal pending
-            pending -= 1
-            if not pending:
+    def _ended(self, task: asyncio.Task[Sequence[Batch]]) -> None:
+        # A callback, because a task that is cancelled before it began runs nothing of its own.
+        batch = self._running.pop(task)
+        if task.cancelled():
+            parts: Sequence[Batch] = ()
+            fail(batch, closed())
+        else:
+            parts = task.result()
+        self._start([*parts, *self._gathering.ended(time.monotonic(), instead=len(parts))])
+
+    def _spare(self) -> None:
+        """Cancel the requests that nobody waits for any more."""
+        for task, batch in self._running.items():
+            if all(caller.slot.done() for caller in batch):
                 task.cancel()
 
-        for caller in batch:
-            caller.future.add_done_callback(gone)
-
-    async def _run(self, batch: Sequence[Caller[asyncio.Future[Any]]]) -> None:
+    async def _attempt(self, batch: Batch) -> Sequence[Batch]:
+        """Send a request and give out its answers; what to send instead if it failed."""
+        seconds = remaining(batch)
+        if seconds <= 0:
+            return ()  # all of them have given up
         try:
-            async with self._room:
-                await self._attempt(batch)
-        except asyncio.CancelledError:
-            fail(batch, errors.CancelledError("the client was closed", method=METHOD))
-        finally:
-            self._gathering.ended()
-
-    async def _attempt(self, batch: Sequence[Caller[asyncio.Future[Any]]]) -> None:
-        remaining = max(caller.deadline for caller in batch) - time.monotonic()
-        if remaining <= 0:
-            return  # all of them have given up
-        try:
-            response = await self._send(payload(self._encoder, batch), remaining)
+            response = await self._send(payload(self._encoder, batch), seconds)
         except Exception as error:  # noqa: BLE001 - raised to the callers
             parts = halves(batch, error)
             if not parts:
                 fail(batch, error)
-            for part in parts:
-                await self._attempt(part)
-        else:
-            answer(batch, response)
+            return parts
+        answer(batch, response)
+        return ()
 
     async def close(self) -> None:
-        """End what is in flight."""
+        """End what is in flight; who waits gets ``CancelledError``."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        fail(self._gathering.clear(), closed())
         running = list(self._running)
         for task in running:
             task.cancel()

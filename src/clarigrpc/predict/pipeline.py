@@ -1,38 +1,85 @@
 """``predict_many``: any number of inputs, in batches, with a bounded window in flight.
 
 ``Pipeline`` is the machine: what to send next, what to do with an answer, what to hand out. It
-does no I/O. Two small drivers run it.
+does no I/O and has no clock. Two small drivers run it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import queue
+import random
+import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW, BatchSize, Window
+from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
+from clarigrpc.predict.limits import MAX_BATCH, BatchSize, Window
+from clarigrpc.progress import Bar
 from clarigrpc.wire import PredictEncoder
 
 METHOD = "PostModelOutputs"
 
-# Failures that one input of a batch can cause for all of it. The others (a wrong key, no such
-# model, a server that is away) hold for every input: splitting the batch would tell nothing.
-MAY_BE_ONE_INPUT = (
-    errors.InvalidArgumentError,
-    errors.InternalError,
-    errors.DeadlineExceededError,
-    errors.PartialFailureError,
-)
-_OVERLOADED = (errors.RateLimitError, errors.NotReadyError, errors.UnavailableError)
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+"""Inputs are gathered into requests of this size at most; a larger one goes alone."""
+MAX_PENDING_BYTES = 128 * 1024 * 1024
+"""Bytes of inputs that are held at a time, unless one alone has more."""
+LINGER = 0.1
+"""Seconds that an input waits for its batch to fill while the window has room."""
+
+_PASSING = (errors.RateLimitError, errors.NotReadyError, errors.UnavailableError)
+_OVERLOADED = (*_PASSING, errors.DeadlineExceededError)
+_DIVISIBLE = (errors.InvalidArgumentError, errors.InternalError, errors.PartialFailureError)
+# A silent service would be asked about every input alone, each for the whole timeout; so a batch
+# is divided that often for silence, and further only while the service answers others.
+_DIVIDED_FOR_SILENCE = 2
 
 
-@dataclass(frozen=True, slots=True)
+def may_be_one_input(error: Exception) -> bool:
+    """Whether one input of a batch can have caused a failure of all of it.
+
+    The other failures (a wrong key, no such model, a server that is away) hold for every input:
+    dividing the batch would tell nothing.
+    """
+    return (
+        isinstance(error, (*_DIVISIBLE, errors.DeadlineExceededError))
+        or type(error) is errors.ApiError
+        or getattr(error, "code", None) == v2.StatusCode.INPUT_DOES_NOT_EXIST
+    )
+
+
+def is_too_large(error: Exception) -> bool:
+    """Whether the request was refused for its size."""
+    return isinstance(error, errors.InvalidArgumentError) and (
+        error.code == v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
+        or (error.grpc_code is not None and error.grpc_code.name == "RESOURCE_EXHAUSTED")
+    )
+
+
+def mismatch(inputs: int, response: v2.MultiOutputResponse) -> errors.InternalError:
+    """The error for a response that does not have one output for each input."""
+    return errors.InternalError(
+        f"{inputs} inputs were sent and {len(response.outputs)} outputs came back",
+        method=METHOD,
+        request_id=response.status.req_id,
+    )
+
+
+@dataclass(slots=True)
 class PredictResult:
     """What became of one input.
 
@@ -47,19 +94,49 @@ class PredictResult:
     error: Exception | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
-    """Inputs of one request: their places and their encoded pieces."""
+    """Inputs of one request: their places and their encoded pieces.
 
-    indexes: list[int]
-    pieces: list[tuple[bytes, ...]]
+    Attributes:
+        size: Bytes of the inputs.
+        full: Whether there was no room for a further input.
+        sent_at: When it was sent last.
+        answers: How many requests had been answered by then.
+        divided: How many divisions it comes from.
+        failing_since: When it failed first, or was told last to come later.
+        retries: The retry loop, once a try of it has failed.
+    """
+
+    indexes: list[int] = field(default_factory=list)
+    pieces: list[tuple[bytes, ...]] = field(default_factory=list)
+    size: int = 0
+    full: bool = False
+    sent_at: float = 0.0
+    answers: int = 0
+    divided: int = 0
+    failing_since: float = math.inf
+    retries: Generator[float, errors.ApiError, None] | None = None
 
     def __len__(self) -> int:
         return len(self.indexes)
 
+    def put(self, index: int, pieces: tuple[bytes, ...]) -> None:
+        """Take an input in."""
+        self.indexes.append(index)
+        self.pieces.append(pieces)
+        self.size += sum(map(len, pieces))
+
+    def part(self, places: Iterable[int], divided: int) -> Batch:
+        """A batch of the inputs at these places of this one."""
+        batch = Batch(divided=divided)
+        for place in places:
+            batch.put(self.indexes[place], self.pieces[place])
+        return batch
+
 
 class Pipeline:
-    """Batches, window, order and partial failures of one run.
+    """Batches, window, retries, order and partial failures of one run. Times in seconds.
 
     Args:
         encoder: Of the model's requests.
@@ -67,6 +144,9 @@ class Pipeline:
         in_flight: Requests in flight; None: adapts.
         ordered: Whether results come in the order of the values.
         max_bytes: Largest request.
+        timeout: For a request; and for how long an outage is waited for.
+        policy: Limits of retries. Their number is bounded by ``timeout`` alone.
+        random: Draws from [0, 1).
     """
 
     def __init__(
@@ -77,22 +157,43 @@ class Pipeline:
         in_flight: int | None,
         ordered: bool,
         max_bytes: int,
+        timeout: float,
+        policy: RetryPolicy,
+        random: Callable[[], float] = random.random,
     ) -> None:
         if batch_size is not None and not 1 <= batch_size <= MAX_BATCH:
             raise errors.InvalidArgumentError(f"batch_size is 1 to {MAX_BATCH}, not {batch_size}")
         if in_flight is not None and in_flight < 1:
             raise errors.InvalidArgumentError(f"in_flight is 1 or more, not {in_flight}")
-        self._encoder = encoder
-        self._batch_size = BatchSize(batch_size)
+        self.timeout = timeout
         self.window = Window(in_flight)
+        self.batch_size = BatchSize(batch_size)
+        self._encoder = encoder
         self._ordered = ordered
         self._max_bytes = max_bytes - len(encoder.constant)
-        self._count = 0
-        self._open = Batch([], [])
-        self._open_bytes = 0
-        self._ready: deque[Batch] = deque()
-        self._in_flight = 0
+        self._batch_bytes = min(MAX_BATCH_BYTES, self._max_bytes)
+        self._policy = policy
+        self._patient = (
+            replace(policy, max_attempts=sys.maxsize) if policy.max_attempts > 1 else policy
+        )
+        self._random = random
         self._exhausted = False
+        # Inputs: taken from the source, handed out, failed, bytes of those that have no answer.
+        self._taken = 0
+        self.handed = 0
+        self.failures = 0
+        self._pending_bytes = 0
+        # Batches: being filled, to be sent, sent, to be sent again at a time.
+        self._open = Batch()
+        self._opened_at = 0.0
+        self._ready: deque[Batch] = deque()
+        self._sent = 0
+        self._delayed: list[tuple[float, Batch]] = []
+        # What the service said: answers so far, failing since, not to be asked before.
+        self._answers = 0
+        self._failing_since = math.inf
+        self._now = 0.0
+        self._not_before = -math.inf
         # Results that wait for an earlier one (``ordered``) or for the consumer.
         self._held: dict[int, PredictResult] = {}
         self._next = 0
@@ -100,36 +201,34 @@ class Pipeline:
 
     @property
     def wants_value(self) -> bool:
-        """Whether a value of the source can be taken: there is room in the window."""
-        return not self._exhausted and not self._ready and self._has_room()
+        """Whether a value of the source can be taken.
+
+        One batch is filled ahead of the window. What an ordered run holds back is bounded too.
+        """
+        return not (self._exhausted or self._ready or self._results) and self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        pending = self._taken - self.handed
+        return (
+            pending <= 2 * self.window.limit * self.batch_size.size
+            and self._pending_bytes <= MAX_PENDING_BYTES
+        )
 
     @property
     def finished(self) -> bool:
         """Whether everything given was answered and handed out."""
-        return (
-            self._exhausted
-            and not self._open.indexes
-            and not self._ready
-            and not self._in_flight
-            and not self._results
-        )
+        return self._exhausted and self._taken == self.handed
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in flight, so that waiting to fill a batch helps nobody."""
-        return not self._in_flight and not self._ready
+        """Whether nothing is on its way, so that waiting to fill a batch helps nobody."""
+        return not (self._sent or self._delayed or self._ready)
 
-    def _has_room(self) -> bool:
-        # What an ordered run holds back counts as in flight: it bounds the memory.
-        held = -(-len(self._held) // self._batch_size.size)
-        return self._in_flight + held < self.window.limit or (
-            not self._in_flight and not self._ready
-        )
-
-    def add(self, value: Any) -> None:
+    def add(self, value: Any, now: float) -> None:
         """Take a value of the source. One that cannot be encoded becomes a failed result."""
-        index = self._count
-        self._count += 1
+        index = self._taken
+        self._taken += 1
         try:
             pieces = self._encoder.pieces(value)
             size = sum(map(len, pieces))
@@ -138,84 +237,187 @@ class Pipeline:
                     f"the input takes {size} bytes, more than max_message_bytes of the client"
                 )
         except (TypeError, ValueError, OSError, errors.ClarigrpcError) as error:
-            self._finish(PredictResult(index, None, error))
+            self._finish(index, None, error)
             return
-        if self._open.indexes and self._open_bytes + size > self._max_bytes:
-            self._close_batch()
-        self._open.indexes.append(index)
-        self._open.pieces.append(pieces)
-        self._open_bytes += size
-        if len(self._open) >= self._batch_size.size:
-            self._close_batch()
+        if self._open and self._open.size + size > self._batch_bytes:
+            self._open.full = True
+            self.flush()
+        if not self._open:
+            self._opened_at = now
+        self._open.put(index, pieces)
+        self._pending_bytes += size
+        if len(self._open) >= self.batch_size.size:
+            self._open.full = True
+            self.flush()
 
     def flush(self) -> None:
-        """Send what there is, although the batch is not full."""
-        if self._open.indexes:
-            self._close_batch()
+        """Have what there is sent, although the batch is not full."""
+        if self._open:
+            self._ready.append(self._open)
+            self._open = Batch()
 
     def end(self) -> None:
         """The source has no more values."""
         self._exhausted = True
         self.flush()
 
-    def _close_batch(self) -> None:
-        self._ready.append(self._open)
-        self._open = Batch([], [])
-        self._open_bytes = 0
-
-    def take(self) -> Batch | None:
+    def take(self, now: float) -> Batch | None:
         """The next batch to send, or None while there is none or no room."""
-        if not self._ready or not self._has_room():
+        if self._sent >= self.window.limit or now < self._not_before:
             return None
-        self._in_flight += 1
-        return self._ready.popleft()
+        batch = self._due(now)
+        if batch is None:
+            # Those that wait for their next try keep their places in the window.
+            if self._sent + len(self._delayed) >= self.window.limit:
+                return None
+            if self._open and not self._ready and self._is_overdue(now):
+                self.flush()
+            if not self._ready:
+                return None
+            batch = self._ready.popleft()
+        self._sent += 1
+        batch.sent_at = now
+        batch.answers = self._answers
+        return batch
+
+    def _is_overdue(self, now: float) -> bool:
+        """Whether the open batch is to be sent as it is."""
+        stuck = not (self._sent or self._delayed or self._has_room)
+        return stuck or now >= self._opened_at + LINGER
+
+    def _due(self, now: float) -> Batch | None:
+        """The batch whose next try has waited longest, if it has waited long enough."""
+        if not self._delayed:
+            return None
+        place = min(range(len(self._delayed)), key=lambda place: self._delayed[place][0])
+        return self._delayed.pop(place)[1] if self._delayed[place][0] <= now else None
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until something can be sent without a further answer or value; None: never."""
+        if self._sent >= self.window.limit:
+            return None
+        moments = [moment for moment, _ in self._delayed]
+        if self._sent + len(self._delayed) < self.window.limit:
+            if self._ready or (self._open and self._is_overdue(now)):
+                moments.append(now)
+            elif self._open:
+                moments.append(self._opened_at + LINGER)
+        return max(0.0, max(self._not_before, min(moments)) - now) if moments else None
 
     def encode(self, batch: Batch) -> bytes:
         """The serialized request of a batch."""
         return self._encoder.request(batch.pieces)
 
-    def answered(self, batch: Batch, response: v2.MultiOutputResponse, seconds: float) -> None:
-        """The service answered a batch after so many seconds."""
+    def answered(self, batch: Batch, response: v2.MultiOutputResponse, now: float) -> None:
+        """The service answered a batch, perhaps with failures at some inputs."""
         outputs = response.outputs
         if len(outputs) != len(batch):
-            error = errors.InternalError(
-                f"{len(batch)} inputs were sent and {len(outputs)} outputs came back",
-                method=METHOD,
-                request_id=response.status.req_id,
-            )
-            self.failed(batch, error)
+            self.failed(batch, mismatch(len(batch), response), now)
             return
-        self.window.succeeded(seconds, len(batch), self._in_flight)
-        self._batch_size.succeeded(seconds, len(batch))
-        self._in_flight -= 1
+        self._learn(batch, now)
+        self._answers += 1
+        self._sent -= 1
+        self._pending_bytes -= batch.size
         success = v2.StatusCode.SUCCESS
         request_id = response.status.req_id
-        for index, output in zip(batch.indexes, outputs, strict=True):
+        again: list[int] = []
+        passing: errors.ApiError | None = None
+        for place, output in enumerate(outputs):
             failure = None
             if output.status.code != success:
                 failure = errors.from_item(output.status, method=METHOD, request_id=request_id)
-            self._finish(PredictResult(index, None if failure else output, failure))
+            if failure is not None and failure.retryable:
+                again.append(place)
+                passing = failure
+            else:
+                self._finish(batch.indexes[place], None if failure else output, failure)
+        if len(again) < len(batch):
+            self._failing_since = math.inf
+        if passing is not None:
+            rest = batch.part(again, batch.divided)
+            rest.retries, rest.failing_since = batch.retries, batch.failing_since
+            self._pending_bytes += rest.size
+            # The service is there, so that these inputs have a number of tries.
+            self._again(rest, passing, self._policy, now)
 
-    def failed(self, batch: Batch, error: Exception) -> None:
-        """A batch failed as a whole: its inputs fail, or are sent again in halves."""
-        self._in_flight -= 1
-        if isinstance(error, _OVERLOADED):
-            self.window.overloaded()
-        if "max_message_bytes" in str(error):
-            self._batch_size.too_large(len(batch))
-        if len(batch) > 1 and isinstance(error, MAY_BE_ONE_INPUT):
-            middle = len(batch) // 2
-            self._ready.appendleft(Batch(batch.indexes[middle:], batch.pieces[middle:]))
-            self._ready.appendleft(Batch(batch.indexes[:middle], batch.pieces[:middle]))
+    def _learn(self, batch: Batch, now: float) -> None:
+        """Adapt to how long a batch took. Others than full ones would mislead."""
+        if not batch.full or batch.retries is not None:
             return
-        for index in batch.indexes:
-            self._finish(PredictResult(index, None, error))
+        seconds = now - batch.sent_at
+        if self.batch_size.succeeded(seconds, len(batch), self._sent):
+            self.window.resized()
+        else:
+            self.window.succeeded(seconds, self._sent)
 
-    def _finish(self, result: PredictResult) -> None:
+    def failed(self, batch: Batch, error: Exception, now: float) -> None:
+        """A try of a batch failed as a whole: it is tried again, divided, or its inputs fail."""
+        if isinstance(error, _OVERLOADED):
+            self.window.overloaded(self._sent)
+        self._sent -= 1
+        if isinstance(error, _PASSING):
+            self._again(batch, error, self._patient, now)
+            return
+        if is_too_large(error):
+            self._batch_bytes = min(self._batch_bytes, max(1, batch.size // 2))
+        if len(batch) > 1 and self._is_worth_dividing(batch, error):
+            middle = len(batch) // 2
+            for places in (range(middle, len(batch)), range(middle)):
+                self._ready.appendleft(batch.part(places, batch.divided + 1))
+            return
+        self._fail(batch, error)
+
+    def _is_worth_dividing(self, batch: Batch, error: Exception) -> bool:
+        if isinstance(error, errors.DeadlineExceededError):
+            answered = self._answers > batch.answers
+            return answered or batch.divided < _DIVIDED_FOR_SILENCE
+        return may_be_one_input(error)
+
+    def _again(
+        self, batch: Batch, error: errors.ApiError, policy: RetryPolicy, now: float
+    ) -> None:
+        """Have a batch sent once more after a while, or give up."""
+        self._now = now
+        self._failing_since = min(self._failing_since, now)
+        told = error.retry_after
+        if told is not None:
+            # To wait as told is no try.
+            batch.failing_since, batch.retries = now, None
+        batch.failing_since = min(batch.failing_since, now)
+        if batch.retries is None:
+            if isinstance(error, errors.NotReadyError) and not policy.wait_until_ready:
+                policy = self._policy
+            batch.retries = retry_delays(
+                policy,
+                # The window, which has shrunk, spares the service instead.
+                RetryBudget(reserve=math.inf),
+                idempotent=True,
+                deadline=self.timeout,
+                clock=lambda: self._now - min(batch.failing_since, self._failing_since),
+                random=self._random,
+            )
+            next(batch.retries)
+        try:
+            delay = batch.retries.send(error)
+        except errors.ApiError:
+            self._fail(batch, error)
+            return
+        if told is not None:
+            self._not_before = max(self._not_before, now + told)
+        self._delayed.append((now + delay, batch))
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        self._pending_bytes -= batch.size
+        for index in batch.indexes:
+            self._finish(index, None, error)
+
+    def _finish(self, index: int, output: v2.Output | None, error: Exception | None) -> None:
+        result = PredictResult(index, output, error)
+        self.failures += error is not None
         if not self._ordered:
             self._results.append(result)
             return
-        self._held[result.index] = result
+        self._held[index] = result
         while (ready := self._held.pop(self._next, None)) is not None:
             self._results.append(ready)
             self._next += 1
@@ -223,111 +425,186 @@ class Pipeline:
     def results(self) -> Iterator[PredictResult]:
         """The results that can be handed out now."""
         while self._results:
+            self.handed += 1
             yield self._results.popleft()
 
 
 Send = Callable[[bytes], Any]
+"""Starts one attempt of a serialized request."""
+
+
+class _Run:
+    """What the drivers share: the calls on their way, and the progress bar."""
+
+    def __init__(self, pipeline: Pipeline, send: Send, bar: Bar | None) -> None:
+        self.running: dict[Any, Batch] = {}
+        # An error of the source. It is raised once what the source gave has been answered.
+        self.broken: Exception | None = None
+        self._pipeline = pipeline
+        self._send = send
+        self._bar = bar
+
+    def start(self, watch: Callable[[Any], None]) -> None:
+        """Send what can be sent; ``watch`` is given each call."""
+        pipeline = self._pipeline
+        while (batch := pipeline.take(time.monotonic())) is not None:
+            try:
+                call = self._send(pipeline.encode(batch))
+            except errors.ApiError as error:  # no token for the credentials, say
+                pipeline.failed(batch, error, time.monotonic())
+                continue
+            self.running[call] = batch
+            watch(call)
+
+    def settle(self, call: Any) -> None:
+        """Tell the pipeline how a call has ended."""
+        batch = self.running.pop(call)
+        try:
+            response = call.result()
+        except errors.PartialFailureError as error:
+            response = error.response
+        except errors.ApiError as error:
+            self._pipeline.failed(batch, error, time.monotonic())
+            return
+        self._pipeline.answered(batch, response, time.monotonic())
+
+    def read(self, source: Iterator[Any], until: Callable[[], bool]) -> None:
+        """Take values, for a while, as long as they are wanted and not ``until``."""
+        pipeline = self._pipeline
+        now = began = time.monotonic()
+        while pipeline.wants_value and now - began < LINGER and not until():
+            try:
+                value = next(source)
+            except StopIteration:
+                pipeline.end()
+            except Exception as error:  # noqa: BLE001 - raised at the end
+                self.broken = error
+                pipeline.end()
+            else:
+                now = time.monotonic()
+                pipeline.add(value, now)
+
+    def results(self) -> Iterator[PredictResult]:
+        """The results that can be handed out now."""
+        yield from self._pipeline.results()
+        if self._bar is not None:
+            self._bar.update(self._pipeline.handed, self._pipeline.failures)
+
+    def check(self) -> None:
+        """Raise the error of the source."""
+        if self.broken is not None:
+            raise self.broken
+
+    def close(self) -> None:
+        """Cancel what is on its way."""
+        for call in self.running:
+            call.cancel()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def run(
-    pipeline: Pipeline, values: Iterable[Any], send: Send, cancel: Callable[[], None]
-) -> Iterator[PredictResult]:
+    pipeline: Pipeline, values: Iterable[Any], send: Send, bar: Bar | None
+) -> Generator[PredictResult, None, None]:
     """The blocking driver. ``values`` is read on the caller's thread, between results.
 
-    ``cancel`` ends the calls in flight: the consumer may stop at any time.
+    ``send`` returns futures of gRPC, so that no thread is needed.
     """
     source = iter(values)
-    answers: queue.SimpleQueue[tuple[Batch, Any, float]] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    calls = _Run(pipeline, send, bar)
 
-    def work(batch: Batch, payload: bytes) -> None:
-        started = time.monotonic()
-        try:
-            answer = send(payload)
-        except Exception as error:  # noqa: BLE001 - becomes the result of the inputs
-            answer = error
-        answers.put((batch, answer, time.monotonic() - started))
+    def watch(call: Any) -> None:
+        call.add_done_callback(ended.put)
 
-    workers = ThreadPoolExecutor(MAX_WINDOW, thread_name_prefix="clarigrpc-predict")
+    def answered() -> bool:
+        return not ended.empty()
+
     try:
-        while not pipeline.finished:
-            while pipeline.wants_value:
-                try:
-                    pipeline.add(next(source))
-                except StopIteration:
-                    pipeline.end()
-            while (batch := pipeline.take()) is not None:
-                workers.submit(work, batch, pipeline.encode(batch))
-            yield from pipeline.results()
-            if not pipeline.idle:
-                _absorb(pipeline, *answers.get())
-                while not answers.empty():
-                    _absorb(pipeline, *answers.get())
+        while True:
+            while answered():
+                calls.settle(ended.get())
+            calls.start(watch)
+            yield from calls.results()
+            if pipeline.finished:
+                break
+            if pipeline.wants_value:
+                calls.read(source, answered)
+                continue
+            with contextlib.suppress(queue.Empty):
+                calls.settle(ended.get(timeout=pipeline.wait(time.monotonic())))
+        calls.check()
     finally:
-        cancel()
-        workers.shutdown(cancel_futures=True)
-
-
-def _absorb(pipeline: Pipeline, batch: Batch, answer: Any, seconds: float) -> None:
-    if isinstance(answer, Exception):
-        pipeline.failed(batch, answer)
-    else:
-        pipeline.answered(batch, answer, seconds)
+        calls.close()
 
 
 async def arun(
-    pipeline: Pipeline, values: Iterable[Any] | AsyncIterable[Any], send: Send
-) -> AsyncIterator[PredictResult]:
+    pipeline: Pipeline,
+    values: Iterable[Any] | AsyncIterable[Any],
+    send: Callable[[bytes], Awaitable[Any]],
+    bar: Bar | None,
+) -> AsyncGenerator[PredictResult, None]:
     """The awaiting driver. A slow asynchronous source does not hold back results."""
-    source = aiter(values) if isinstance(values, AsyncIterable) else None
-    plain = None if isinstance(values, AsyncIterable) else iter(values)
-    running: set[asyncio.Task[tuple[Batch, Any, float]]] = set()
-    pull: asyncio.Task[Any] | None = None
+    wake, room = asyncio.Event(), asyncio.Event()
+    ended: deque[asyncio.Task[Any]] = deque()
+    reader: asyncio.Task[None] | None = None
 
-    async def work(batch: Batch, payload: bytes) -> tuple[Batch, Any, float]:
-        started = time.monotonic()
+    def note(call: asyncio.Task[Any]) -> None:
+        ended.append(call)
+        wake.set()
+
+    def watch(call: asyncio.Task[Any]) -> None:
+        call.add_done_callback(note)
+
+    async def attempt(payload: bytes) -> Any:
+        return await send(payload)
+
+    async def read(source: AsyncIterable[Any]) -> None:
         try:
-            answer = await send(payload)
-        except Exception as error:  # noqa: BLE001 - becomes the result of the inputs
-            answer = error
-        return batch, answer, time.monotonic() - started
+            async for value in source:
+                pipeline.add(value, time.monotonic())
+                wake.set()
+                while not pipeline.wants_value:
+                    room.clear()
+                    await room.wait()
+        except Exception as error:  # noqa: BLE001 - raised at the end
+            calls.broken = error
+        pipeline.end()
+        wake.set()
 
-    async def next_value() -> Any:
-        assert source is not None
-        return await anext(source)
+    def attempt_soon(payload: bytes) -> asyncio.Task[Any]:
+        return asyncio.ensure_future(attempt(payload))
 
+    calls = _Run(pipeline, attempt_soon, bar)
+    source = iter(()) if isinstance(values, AsyncIterable) else iter(values)
+    if isinstance(values, AsyncIterable):
+        reader = asyncio.ensure_future(read(values))
     try:
-        while not pipeline.finished:
-            while plain is not None and pipeline.wants_value:
-                try:
-                    pipeline.add(next(plain))
-                except StopIteration:
-                    pipeline.end()
-            if source is not None and pull is None and pipeline.wants_value:
-                pull = asyncio.create_task(next_value())
-            if pull is not None and not pull.done() and pipeline.idle:
-                await asyncio.sleep(0)
-                if not pull.done():
-                    pipeline.flush()
-            while (batch := pipeline.take()) is not None:
-                running.add(asyncio.create_task(work(batch, pipeline.encode(batch))))
-            for result in pipeline.results():
+        while True:
+            wake.clear()
+            while ended:
+                calls.settle(ended.popleft())
+            if reader is not None and pipeline.idle:
+                # The source has nothing at this moment: a fuller batch is not worth waiting for.
+                pipeline.flush()
+            calls.start(watch)
+            for result in calls.results():
                 yield result
-            waiting: set[asyncio.Task[Any]] = {*running, pull} if pull else {*running}
-            if not waiting:
-                continue
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if pull in done and pull is not None:
-                try:
-                    pipeline.add(pull.result())
-                except StopAsyncIteration:
-                    pipeline.end()
-                pull = None
-            for task in done & running:
-                running.discard(task)
-                _absorb(pipeline, *task.result())
+            if pipeline.finished:
+                break
+            if pipeline.wants_value:
+                room.set()
+                if reader is None:
+                    calls.read(source, lambda: False)
+                    await asyncio.sleep(0)
+                    continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pipeline.wait(time.monotonic())):
+                    await wake.wait()
+        calls.check()
     finally:
-        pending = [*running, *([pull] if pull else [])]
-        for task in pending:
+        calls.close()
+        tasks = [*calls.running, *([reader] if reader is not None else [])]
+        for task in tasks:
             task.cancel()
-        if pending:
-            await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

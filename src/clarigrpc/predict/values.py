@@ -117,7 +117,10 @@ class MediaReader:
             import PIL.Image
         except ImportError:
             return data.image
-        return PIL.Image.open(BytesIO(data.image.base64))
+        try:
+            return PIL.Image.open(BytesIO(data.image.base64))
+        except OSError as error:
+            raise ValueError(f"the image cannot be read: {error}") from error
 
 
 def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
@@ -273,9 +276,9 @@ def _encode_elements(
     if kind == Field.TUPLE and len(args) != len(value):
         raise TypeError(f"expected {len(args)} elements, not {len(value)}")
     if kind == Field.LIST and args and args[0].type in REPEATED:
-        for item in value:
+        for index, item in enumerate(value):
             if _MESSAGES.get(type(item)) != args[0].type:
-                raise _wrong(type_name(field), item)
+                raise TypeError(f"at {index}: {_wrong(_NAMES[args[0].type], item)}")
         getattr(data, REPEATED[args[0].type]).extend(value)
         return
     for index, item in enumerate(value):

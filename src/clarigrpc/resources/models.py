@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
 from typing import Any, overload
 
 from clarigrpc import errors, v2
 from clarigrpc.calls import SUCCESS
 from clarigrpc.channel import Cancellation
 from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
+from clarigrpc.policy import deadline_after
 from clarigrpc.predict import pipeline
 from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
 from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
+from clarigrpc.progress import Bar, open_bar
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
 from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
 from clarigrpc.wire import PredictEncoder
@@ -101,15 +103,29 @@ class ModelOperations(StreamOperations):
         return list(merged.outputs)
 
     def _pipeline(
-        self, batch_size: int | None, in_flight: int | None, ordered: bool
+        self,
+        batch_size: int | None,
+        in_flight: int | None,
+        ordered: bool,
+        timeout: float | None,
     ) -> pipeline.Pipeline:
+        settings = self._client.settings
+        timeout = settings.timeout if timeout is None else timeout
+        deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
         return pipeline.Pipeline(
             self.encoder,
             batch_size=batch_size,
             in_flight=in_flight,
             ordered=ordered,
-            max_bytes=self._client.settings.max_message_bytes,
+            max_bytes=settings.max_message_bytes,
+            timeout=timeout,
+            policy=settings.retry,
         )
+
+    def _bar(self, wanted: bool, values: Any) -> Bar | None:
+        if not wanted:
+            return None
+        return open_bar(self.model_id, len(values) if isinstance(values, Sized) else None)
 
     def _get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
         """The model, with its latest version or the one of this handle.
@@ -200,7 +216,8 @@ class Model(ModelUploads, ModelStreams, ModelOperations):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
         if self._coalescer is not None:
             return self._coalescer.predict(
-                self.encoder.pieces(value), timeout or self._client.settings.timeout
+                self.encoder.pieces(value),
+                self._client.settings.timeout if timeout is None else timeout,
             )
         payload = self.encoder.encode((value,))
         return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
@@ -213,31 +230,34 @@ class Model(ModelUploads, ModelStreams, ModelOperations):
         in_flight: int | None = None,
         ordered: bool = True,
         timeout: float | None = None,
-    ) -> Iterator[pipeline.PredictResult]:
+        progress: bool = False,
+    ) -> Generator[pipeline.PredictResult, None, None]:
         """Predict any number of inputs, in batches, with several requests in flight.
 
-        An input that fails does not fail the others: a batch that fails because of one is split
-        until that one stands alone. Memory is bounded, whatever the source; stop at any time by
-        leaving the loop.
+        An input that fails does not fail the others: a batch that fails because of one is divided
+        until that one stands alone. A service that is away, throttles or is not ready is waited
+        for. Memory is bounded, whatever the source; stop at any time by leaving the loop.
 
         Args:
-            values: What ``predict`` takes, from any iterable. It is read as far as the
-                window allows.
-            batch_size: Inputs a request, 1 to 128. None: adapts to what the server answers.
-            in_flight: Requests in flight. None: adapts likewise.
+            values: What ``predict`` takes, from any iterable. It is read as far as the window
+                allows. An error of its own is raised after the results of what it gave.
+            batch_size: Most inputs a request, 1 to 128; inputs of more than 16 MiB together are
+                not gathered. None: adapts to what the server answers.
+            in_flight: Most requests in flight. None: adapts likewise, up to 64.
             ordered: Whether results come in the order of the values, or as they are ready.
-            timeout: Seconds for each request; None: the client's.
+            timeout: Seconds for each request, and for how long a service that answers nothing is
+                waited for; None: the client's.
+            progress: Whether to show a bar, if stderr is a terminal (extra ``cli``).
 
         Yields:
             ``PredictResult`` with ``index`` and either ``output`` or ``error``.
         """
-        machine = self._pipeline(batch_size, in_flight, ordered)
-        cancellation = Cancellation()
+        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
-            return self._send(payload, timeout, cancellation)
+            return self._post.future(payload, timeout=machine.timeout)
 
-        return pipeline.run(machine, values, send, cancellation.cancel)
+        return pipeline.run(machine, values, send, self._bar(progress, values))
 
 
 class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
@@ -281,7 +301,8 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
             )
         if self._coalescer is not None:
             return await self._coalescer.predict(
-                self.encoder.pieces(value), timeout or self._client.settings.timeout
+                self.encoder.pieces(value),
+                self._client.settings.timeout if timeout is None else timeout,
             )
         payload = self.encoder.encode((value,))
         return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
@@ -294,13 +315,15 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
         in_flight: int | None = None,
         ordered: bool = True,
         timeout: float | None = None,
-    ) -> AsyncIterator[pipeline.PredictResult]:
+        progress: bool = False,
+    ) -> AsyncGenerator[pipeline.PredictResult, None]:
         """As ``Model.predict_many``; ``values`` may be asynchronous."""
+        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
-            return self._send(payload, timeout)
+            return self._post(payload, timeout=machine.timeout, retry=False)
 
-        return pipeline.arun(self._pipeline(batch_size, in_flight, ordered), values, send)
+        return pipeline.arun(machine, values, send, self._bar(progress, values))
 
 
 class ModelsOperations(Operations):

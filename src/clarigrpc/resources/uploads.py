@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any, Unpack
 
@@ -138,10 +139,21 @@ class UploadOperations(Operations):
         return upload
 
     def _begin(self, source: Source, name: str) -> Plan[v2.Upload]:
-        wanted = v2.Upload(content_name=name, content_length=source.size)
+        # With an id of ours the call may be repeated: a conflict with it is its first try.
+        wanted = v2.Upload(id=uuid.uuid4().hex, content_name=name, content_length=source.size)
         request = v2.PostUploadsRequest(user_app_id=self.user_app_id, uploads=[wanted])
-        response: v2.MultiUploadResponse = yield from call("PostUploads", request)
-        return response.uploads[0]
+        response: v2.MultiUploadResponse = yield from call(
+            "PostUploads", request, idempotent=True, raise_on_partial=False
+        )
+        upload = response.uploads[0]
+        failure = errors.from_item(
+            upload.status, method="PostUploads", request_id=response.status.req_id
+        )
+        if isinstance(failure, errors.AlreadyExistsError):
+            return (yield from self._get(wanted.id))
+        if failure is not None:
+            raise failure
+        return upload
 
     def _unfinished(self, upload_id: str) -> Plan[v2.Upload | None]:
         """The upload of an earlier process, if there is something to go on with."""

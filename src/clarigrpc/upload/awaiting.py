@@ -15,9 +15,6 @@ from clarigrpc.upload.session import ANSWER_SECONDS, UploadResult, UploadSession
 
 T = TypeVar("T")
 
-_CORE_ERROR = "Internal error from Core"
-"""What ``grpc.aio`` says instead of the status when the call ended during a write."""
-
 
 async def run(session: UploadSession, channel: Any) -> UploadResult:
     """Upload, over as many streams as it takes.
@@ -72,11 +69,9 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
                 await worker.do(session.save)
             if session.machine.finished:
                 return
-    except (asyncio.CancelledError, errors.ApiError) as error:
+    except (asyncio.CancelledError, errors.ApiError):
         if writer.done() and not writer.cancelled() and (failure := writer.exception()):
             raise failure from None
-        if isinstance(error, errors.InternalError) and _CORE_ERROR in error.description:
-            raise _broke(error) from error
         raise
     finally:
         session.source.stop()
@@ -86,18 +81,6 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
         if not writer.cancelled():
             writer.exception()  # raised above, or of a stream that is over
     session.ended()
-
-
-def _broke(error: errors.ApiError) -> errors.UnavailableError:
-    """The error for a call whose end gRPC noticed by a write that failed: its status is lost."""
-    return errors.UnavailableError(
-        "the stream ended while a part was being sent",
-        grpc_code=error.grpc_code,
-        details=error.details,
-        request_id=error.request_id,
-        method=error.method,
-        retryable=True,
-    )
 
 
 async def _write(

@@ -82,6 +82,7 @@ class ChunkedUpload:
         """Answers on this stream."""
         self._stream_bytes = stream_bytes
         self._most = acknowledged
+        self._reached = total if version_id else 0
         self._verified = total if verified is None else verified
         self._open = False
         self._config_sent = self._told = self._waits = self._wary = False
@@ -100,6 +101,11 @@ class ChunkedUpload:
         self._position = None
         self._sent = 0
         self.progressed = False
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether any stream so far, those of an earlier attempt included, can have ended it."""
+        return self._reached == self.total
 
     @property
     def all_sent(self) -> bool:
@@ -128,6 +134,7 @@ class ChunkedUpload:
         ):
             return EndStream()
         self._position = start + size
+        self._reached = max(self._reached, self._position)
         self._verified = max(self._verified, self._position)
         self._sent += size
         return SendPart(start // self.part_size + 1, start, size)

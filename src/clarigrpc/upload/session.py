@@ -210,7 +210,7 @@ class UploadSession:
         """Take in an answer; whether ``save`` is due."""
         machine, status = self.machine, response.status
         first = not machine.answers
-        final = status.code in self.target.done and self._may_be_final(status.code)
+        final = self._is_final(status.code, response.bytes_remaining)
         remaining = response.bytes_remaining
         machine.answered(
             getattr(response, self.target.id_field),
@@ -218,6 +218,7 @@ class UploadSession:
             remaining if remaining and remaining <= machine.total else None,
             final=final,
         )
+        self._budget.earn()  # a part that arrived is worth a call that went well
         if final:
             self._status = status
         elif first and self._resumed:
@@ -227,15 +228,26 @@ class UploadSession:
             self._meter.update(machine.acknowledged, force=final)
         return not final and self._resume.is_due(machine.version_id)
 
-    def _may_be_final(self, code: int) -> bool:
-        """Whether a good status can stand for the whole content.
+    def _is_final(self, code: int, remaining: int) -> bool:
+        """Whether an answer is the final one.
 
-        All of it was sent on this stream; or the service knows the version from before, and says
-        something that it does not say to any call that went well.
+        SUCCESS counts only after all was sent on this stream: a service may say that to every
+        message. The other codes mean the end, also of a version that an earlier stream completed.
+
+        Raises:
+            InternalError: The service reports the end of what it cannot have.
         """
-        if self.machine.all_sent:
+        if code not in self.target.done:
+            return False
+        if code == v2.StatusCode.SUCCESS:
+            return self.machine.all_sent and not remaining
+        if self.machine.may_be_done and not remaining:
             return True
-        return self._went_on and code != v2.StatusCode.SUCCESS
+        raise errors.InternalError(
+            f"the service reports {errors.code_name(code)} before it was sent the whole content",
+            code=code,
+            method=self.target.method,
+        )
 
     def save(self) -> None:
         """Keep the state on disk."""

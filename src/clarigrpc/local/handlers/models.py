@@ -53,10 +53,9 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
     )
     scope = context.scope(request.user_app_id, all_apps=True)
     offset, limit = page_bounds(request.page, request.per_page)
-    credentials = context.state.credentials
     entries = [
         entry
-        for entry in context.state.catalog.all(scope, credentials.apps_of(scope.user_id))
+        for entry in context.state.catalog.all(scope, context.apps_of(scope.user_id))
         if _matches(entry, request)
     ]
     key = _SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]

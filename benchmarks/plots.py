@@ -1,0 +1,56 @@
+"""``python -m benchmarks.plots``: draw the results, as PNG and SVG, into ``benchmarks/results``.
+
+Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from benchmarks.harness import RESULTS
+
+# Result -> file, title, label of the x axis.
+PLOTS = {
+    "images": ("throughput-by-size", "Images a second, by size", "bytes of an image"),
+    "concurrency": (
+        "throughput-by-concurrency",
+        "Small predictions a second, by requests in flight",
+        "requests in flight",
+    ),
+}
+
+
+def draw(results: Path = RESULTS) -> list[Path]:
+    """Draw every plot whose result is there; the files written."""
+    # A constant salt, no date: the same results give the same file.
+    mpl.rcParams.update({"svg.hashsalt": "clarigrpc", "svg.fonttype": "none"})
+    written = []
+    for name, (file, title, label) in PLOTS.items():
+        source = results / f"{name}.json"
+        if not source.exists():
+            continue
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+        for (line, points), marker in zip(
+            json.loads(source.read_text())["series"].items(), "osD^v", strict=False
+        ):
+            dashed = "--" if line.startswith("REST") else "-"
+            axes.loglog(*zip(*points, strict=True), dashed, marker=marker, label=line)
+        axes.set(title=title, xlabel=label, ylabel="inputs a second (one client process)")
+        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.legend()
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            path = results / f"{file}.{suffix}"
+            figure.savefig(path, dpi=150, metadata=metadata)
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+if __name__ == "__main__":
+    for made in draw(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS):
+        print(made)

@@ -1,0 +1,195 @@
+"""How fast a file goes up, against a server that only counts bytes.
+
+One file, one connection at a time, the client on one core and the server on another. The figures
+are ratios to what else could carry the file in the same run: a plain TCP socket (``read`` and
+``sendall``), ``requests`` with PUT, and a gRPC stream with parts of 127 MB made by nested
+constructors, as the incumbent's builder sends them. The counting server is written in C and built
+with the machine's compiler. The local server, which keeps and hashes the content, stands beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from benchmarks.harness import (
+    CLIENT_CORE,
+    SERVER_CORE,
+    Report,
+    Sample,
+    compare,
+    interleave,
+    pin,
+)
+from clarigrpc import AsyncClient, Client, v2
+
+PAT = "benchmark-token-0000"
+MIB = 1 << 20
+BLOCK = MIB
+LARGE_PART = 127_000_000
+IDENTITY: dict[str, Any] = {"pat": PAT, "user_id": "user", "app_id": "app"}
+
+
+def run(full: bool) -> Report:
+    """Run the benchmark."""
+    pin(CLIENT_CORE)
+    report = Report("upload")
+    size = int(os.environ.get("UPLOAD_MIB", 512)) * MIB
+    rounds = 9 if full else 5
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "content"
+        _write(path, size)
+        with _counting_server(Path(folder)) as port:
+            samples = interleave(_variants(path, port), rounds)
+        _compare(report, samples)
+        report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; us/call is us per MiB")
+        report.notes.append(_local(path))
+    return report
+
+
+def _write(path: Path, size: int) -> None:
+    block = os.urandom(8 * MIB)
+    with path.open("wb") as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+
+
+@contextmanager
+def _counting_server(folder: Path) -> Iterator[int]:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise RuntimeError("the benchmark of uploads needs a C compiler (cc) for its server")
+    program = folder / "counting_server"
+    source = Path(__file__).with_name("native") / "counting_server.c"
+    command = [compiler, "-O2", "-D_GNU_SOURCE", "-pthread", "-o", str(program), str(source)]
+    subprocess.run(command, check=True)
+    with _process([str(program)]) as line:
+        yield int(line)
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[str]:
+    """A server on its core; the first line that it prints."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(SERVER_CORE)
+    )
+    assert process.stdout is not None
+    try:
+        with process.stdout:
+            yield process.stdout.readline()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _variants(path: Path, port: int) -> dict[str, Callable[[], int]]:
+    import requests
+
+    size, base = path.stat().st_size, f"http://127.0.0.1:{port}"
+
+    def tcp() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as sock, path.open("rb", 0) as file:
+            while block := file.read(BLOCK):
+                sock.sendall(block)
+            sock.shutdown(socket.SHUT_WR)
+            assert int.from_bytes(sock.recv(8), "little") == size
+
+    def put() -> None:
+        with path.open("rb") as file:
+            requests.put(base, data=file, timeout=600).raise_for_status()
+
+    def blocking() -> None:
+        with Client(base=base, **IDENTITY) as client:
+            client.model("model").upload_version(path)
+
+    async def awaiting() -> None:
+        async with AsyncClient(base=base, **IDENTITY) as client:
+            await client.model("model").upload_version(path)
+
+    def counted(send: Callable[[], object]) -> Callable[[], int]:
+        def once() -> int:
+            send()
+            return size // MIB
+
+        return once
+
+    return {
+        "sync": counted(blocking),
+        "asyncio": counted(lambda: asyncio.run(awaiting())),
+        "tcp": counted(tcp),
+        "requests": counted(put),
+        "127 MB parts": counted(lambda: _large_parts(path, port)),
+    }
+
+
+def _large_parts(path: Path, port: int) -> None:
+    def messages() -> Iterator[v2.PostModelVersionsUploadRequest]:
+        yield v2.PostModelVersionsUploadRequest(
+            upload_config=v2.PostModelVersionsUploadConfig(
+                model_id="model", total_size=path.stat().st_size
+            )
+        )
+        with path.open("rb") as file:
+            number = start = 0
+            while data := file.read(LARGE_PART):
+                number += 1
+                yield v2.PostModelVersionsUploadRequest(
+                    content_part=v2.UploadContentPart(
+                        data=data, part_number=number, range_start=start
+                    )
+                )
+                start += len(data)
+
+    with grpc.insecure_channel(
+        f"127.0.0.1:{port}", [("grpc.max_send_message_length", -1)]
+    ) as channel:
+        for last in v2.V2Stub(channel).PostModelVersionsUpload(messages(), timeout=600):
+            answer = last
+    assert answer.status.code == v2.StatusCode.MODEL_BUILDING
+
+
+def _compare(report: Report, samples: dict[str, list[Sample]]) -> None:
+    goals = {"tcp": ">= 0.55", "requests": ">= 1.3", "127 MB parts": ">= 8"}
+    for variant in ("sync", "asyncio"):
+        for reference, goal in goals.items():
+            report.rows.append(
+                compare(
+                    f"{variant} over {reference}",
+                    samples[variant],
+                    samples[reference],
+                    quantity="rate",
+                    goal=goal,
+                )
+            )
+
+
+def _local(path: Path) -> str:
+    """The figure of the local server, which keeps and hashes the content, on the server's core."""
+    best = 0.0
+    with _process([sys.executable, "-m", "benchmarks.servers", "local"]) as line:
+        place = json.loads(line)
+        with Client(
+            base=f"http://{place['grpc']}",
+            pat=place["pat"],
+            user_id="local-user",
+            app_id="local-app",
+        ) as client:
+            client.v2.PostModels(v2.PostModelsRequest(models=[v2.Model(id="model")]))
+            for _ in range(3):
+                start = time.perf_counter()
+                result = client.model("model").upload_version(path, verify=True)
+                best = max(best, result.size / MIB / (time.perf_counter() - start))
+    return f"to the local server (kept, hashed on both sides, compared): {best:.0f} MiB/s"

@@ -1,0 +1,496 @@
+"""What single kinds of resources do beside the general mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from clarigrpc import v2
+from clarigrpc.local import accounts, patching
+from clarigrpc.local.auth import SCOPES
+from clarigrpc.local.catalog import Entry
+from clarigrpc.local.core import Context, Scope, ServiceError, new_id
+from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
+from clarigrpc.local.store import Row
+
+_Code = v2.StatusCode
+
+
+class Models(Resource):
+    """Models; those inside the server can be read and not be changed."""
+
+    def exists(self, context: Context, place: Place, resource_id: str) -> bool:
+        # The catalog's failure is the right one.
+        context.state.catalog.find(place.scope, resource_id)
+        return True
+
+    def find(self, context: Context, place: Place, resource_id: str) -> v2.Model:
+        return _described(context.state.catalog.find(place.scope, resource_id))
+
+    def shown(self, context: Context, place: Place, row: Row) -> v2.Model:
+        return self.find(context, place, row.id)
+
+    def change(self, context: Context, place: Place, change: Any, action: str) -> Any:
+        _refuse_builtin(context, place, change.id)
+        return super().change(context, place, change, action)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.Model, action: str, item: Any
+    ) -> None:
+        if change.HasField("model_version") or change.HasField("output_info"):
+            raise ServiceError(
+                _Code.MODEL_INVALID_ARGUMENT,
+                "PatchModels changes the model only: patch its versions with PatchModelVersions",
+            )
+
+    def remove(self, context: Context, place: Place, resource_id: str) -> bool:
+        _refuse_builtin(context, place, resource_id)
+        return super().remove(context, place, resource_id)
+
+    def rename(self, context: Context, place: Place, old: str, new: str) -> Any:
+        _refuse_builtin(context, place, old)
+        _refuse_builtin(context, place, new)
+        return super().rename(context, place, old, new)
+
+
+class ModelVersions(Resource):
+    """Versions of models; the catalog knows when one has been built."""
+
+    def exists(self, context: Context, place: Place, resource_id: str) -> bool:
+        entry = context.state.catalog.find(place.scope, place.parents[0])
+        return entry.version(resource_id) is not None
+
+    def shown(self, context: Context, place: Place, row: Row) -> v2.ModelVersion:
+        entry = context.state.catalog.find(place.scope, place.parents[0])
+        version = entry.version(row.id)
+        assert version is not None
+        return version
+
+    def change(self, context: Context, place: Place, change: Any, action: str) -> Any:
+        _refuse_builtin(context, place, place.parents[0])
+        return super().change(context, place, change, action)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.ModelVersion, action: str, item: Any
+    ) -> None:
+        if change.output_info.data.concepts:
+            raise ServiceError(
+                _Code.MODEL_INVALID_ARGUMENT, "the concepts of a version cannot be patched"
+            )
+
+    def remove(self, context: Context, place: Place, resource_id: str) -> bool:
+        _refuse_builtin(context, place, place.parents[0])
+        return super().remove(context, place, resource_id)
+
+
+def _described(entry: Entry) -> v2.Model:
+    return entry.described(entry.version(""))
+
+
+def _refuse_builtin(context: Context, place: Place, model_id: str) -> None:
+    if context.state.catalog.is_builtin(place.scope, model_id):
+        raise ServiceError(
+            _Code.MODEL_PERMISSION_DENIED,
+            f"model {model_id!r} is built into the server and cannot be changed",
+        )
+
+
+class Concepts(Resource):
+    """Concepts of an app. Its inputs name some that nobody has described."""
+
+    def check(self, context: Context, place: Place, item: v2.Concept) -> None:
+        item.name = item.name or item.id
+        item.language = item.language or "en"
+        item.ClearField("value")
+        item.user_id = place.scope.user_id
+
+
+class ConceptLanguages(Resource):
+    """Names of a concept, one a language; the language is the id."""
+
+    def check(self, context: Context, place: Place, item: v2.ConceptLanguage) -> None:
+        if not item.name:
+            raise ServiceError(self.kind.invalid, "a concept language needs a name")
+
+
+class ConceptRelations(Resource):
+    """Relations between concepts of an app."""
+
+    def check(self, context: Context, place: Place, item: v2.ConceptRelation) -> None:
+        if not (item.subject_concept.id and item.object_concept.id and item.predicate):
+            raise ServiceError(self.kind.invalid, "a relation needs two concepts and a predicate")
+        for concept in (item.subject_concept, item.object_concept):
+            if not RESOURCES["concept"].exists(context, place, concept.id):
+                raise RESOURCES["concept"].no(concept.id)
+
+
+class Workflows(Resource):
+    """Graphs of models. The nodes are those of the newest version; a change makes a new one."""
+
+    def check(self, context: Context, place: Place, item: v2.Workflow) -> None:
+        check_graph(context, item.nodes)
+        del item.nodes[:]
+
+    def added(self, context: Context, place: Place, given: v2.Workflow, item: Any) -> None:
+        self._add_version(context, place, item, given.nodes)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.Workflow, action: str, item: Any
+    ) -> None:
+        del item.nodes[:]
+        if not change.nodes:
+            return
+        newest = RESOURCES["workflow_version"].newest(context, place_below(place, item.id))
+        graph = v2.Workflow(nodes=newest.nodes if newest is not None else [])
+        patching.patch(graph, v2.Workflow(nodes=change.nodes), action)
+        check_graph(context, graph.nodes)
+        self._add_version(context, place, item, graph.nodes)
+
+    def show(self, context: Context, place: Place, item: v2.Workflow) -> None:
+        item.nodes.extend(item.version.nodes)
+
+    def _add_version(self, context: Context, place: Place, item: Any, nodes: Any) -> None:
+        version = v2.WorkflowVersion(nodes=nodes, visibility=item.visibility)
+        RESOURCES["workflow_version"].add(context, place_below(place, item.id), version)
+
+
+def check_graph(context: Context, nodes: Any) -> None:
+    """Refuses a graph with unknown models or nodes, or with a cycle."""
+    if not nodes:
+        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "the workflow has no nodes")
+    ids = [node.id for node in nodes]
+    if "" in ids or len(set(ids)) != len(ids):
+        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "every node needs an id of its own")
+    before: dict[str, set[str]] = {}
+    for node in nodes:
+        before[node.id] = {source.node_id for source in node.node_inputs}
+        unknown = before[node.id] - set(ids)
+        if unknown:
+            raise ServiceError(
+                _Code.WORKFLOW_INVALID_GRAPH, f"node {node.id!r} takes from {sorted(unknown)}"
+            )
+        scope = context.scope(
+            v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id)
+        )
+        entry = context.state.catalog.find(scope, node.model.id)
+        entry.version(node.model.model_version.id)
+        node.model.user_id, node.model.app_id = scope.user_id, scope.app_id
+    while before:
+        ready = [name for name, sources in before.items() if not sources & before.keys()]
+        if not ready:
+            raise ServiceError(
+                _Code.WORKFLOW_INVALID_GRAPH, f"nodes {sorted(before)} wait for each other"
+            )
+        for name in ready:
+            del before[name]
+
+
+class Apps(Resource):
+    """Apps of users. Deleting one deletes everything in it."""
+
+    def get(self, context: Context, request: v2.GetAppRequest) -> v2.SingleAppResponse:
+        scope = context.scope(request.user_app_id)
+        app = self.find(context, Place(Scope(scope.user_id, "")), scope.app_id)
+        return self.answer(context, [app])  # type: ignore[no-any-return]
+
+    def place(self, context: Context, request: Any, *, write: bool = False) -> Place:
+        if write:
+            return super().place(context, request, write=True)
+        # Others' apps can be listed as far as they are open to the caller.
+        user_id = request.user_app_id.user_id
+        return Place(Scope(context.caller.user_id if user_id in ("", "me") else user_id, ""))
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        user_id = self.place(context, request).scope.user_id
+        if user_id == context.caller.user_id:
+            return []
+        visible = set(context.apps_of(user_id))
+        return [lambda app: app.id in visible]
+
+    def _id(self, request: Any) -> str:
+        # An app is what user_app_id names.
+        app_id: str = request.user_app_id.app_id
+        if not app_id:
+            raise ServiceError(self.kind.invalid, "user_app_id.app_id is empty")
+        return app_id
+
+    def check(self, context: Context, place: Place, item: v2.App) -> None:
+        item.name = item.name or item.id
+        item.user_id = place.scope.user_id
+
+    def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
+        context.state.accounts.forget()
+
+    def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
+        context.state.accounts.forget()
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        store = context.state.store
+        for inside in store.collections(user_id=place.scope.user_id, app_id=resource_id):
+            store.clear(inside)
+        for row in store.walk(accounts.keys_of(place.scope.user_id)):
+            if resource_id in {app.id for app in v2.Key.FromString(row.body).apps}:
+                store.delete(accounts.keys_of(place.scope.user_id), row.id)
+        context.state.accounts.forget()
+
+    def rename(self, context: Context, place: Place, old: str, new: str) -> Any:
+        store = context.state.store
+        self._refuse_fixed(context, place, old)
+        with store.transaction():
+            item = super().rename(context, place, old, new)
+            for inside in store.collections(user_id=place.scope.user_id, app_id=old):
+                store.move(inside, inside._replace(app_id=new))
+            keys = accounts.keys_of(place.scope.user_id)
+            for row in store.walk(keys):
+                key = v2.Key.FromString(row.body)
+                for app in key.apps:
+                    app.id = new if app.id == old else app.id
+                store.update(row.seq, key.SerializeToString(), 0)
+        context.state.accounts.forget()
+        return item
+
+    def remove(self, context: Context, place: Place, resource_id: str) -> bool:
+        self._refuse_fixed(context, place, resource_id)
+        return super().remove(context, place, resource_id)
+
+    def _refuse_fixed(self, context: Context, place: Place, app_id: str) -> None:
+        if Scope(place.scope.user_id, app_id) in context.state.accounts.fixed_apps:
+            raise ServiceError(self.kind.invalid, f"the server needs its default app {app_id!r}")
+
+
+class Keys(Resource):
+    """Keys; the id is the secret, which the server makes."""
+
+    def check(self, context: Context, place: Place, item: v2.Key) -> None:
+        item.id = accounts.new_secret()
+        item.type = item.type or accounts.API_KEY
+        self._check(context, place, item)
+
+    def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
+        self._check(context, place, item)
+        context.state.accounts.forget()
+
+    def _check(self, context: Context, place: Place, item: v2.Key) -> None:
+        if item.type not in (accounts.API_KEY, accounts.PAT):
+            raise ServiceError(
+                self.kind.invalid,
+                f"type is {item.type!r}; it must be {accounts.API_KEY} or {accounts.PAT}",
+            )
+        wanted = 1 if item.type == accounts.API_KEY else 0
+        if len(item.apps) != wanted:
+            raise ServiceError(self.kind.invalid, f"a key of type {item.type} has {wanted} app(s)")
+        for app in item.apps:
+            if not RESOURCES["app"].exists(context, place, app.id):
+                raise RESOURCES["app"].no(app.id)
+            app.user_id = place.scope.user_id
+        check_scopes(item.scopes, item.endpoints)
+
+    def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
+        context.state.accounts.forget()
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        context.state.accounts.forget()
+
+
+def check_scopes(scopes: Any, endpoints: Any) -> None:
+    """Puts scopes into the contract's spelling, and refuses unknown ones and gaps."""
+    names = [name.replace(":", "_") for name in scopes]
+    scopes[:] = names
+    if not names and not endpoints:
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "give scopes or endpoints")
+    for name in names:
+        if name not in SCOPES:
+            raise ServiceError(_Code.CONN_INVALID_REQUEST, f"there is no scope {name!r}")
+        lacking = SCOPES[name] - set(names)
+        if lacking and "All" not in names:
+            raise ServiceError(
+                _Code.CONN_INVALID_REQUEST, f"{name} needs {', '.join(sorted(lacking))}, too"
+            )
+
+
+class Secrets(Resource):
+    """Secrets of a user. The value goes in and never comes out."""
+
+    def check(self, context: Context, place: Place, item: v2.Secret) -> None:
+        item.version = 1
+
+    def changed(
+        self, context: Context, place: Place, change: v2.Secret, action: str, item: Any
+    ) -> None:
+        before = self._stored(context, place, item.id)
+        item.version = before.version + (item.value != before.value)
+
+    def show(self, context: Context, place: Place, item: v2.Secret) -> None:
+        item.ClearField("value")
+
+
+class Collaborators(Resource):
+    """Users who share an app."""
+
+    def check(self, context: Context, place: Place, item: v2.Collaborator) -> None:
+        user = find_user(context, item.user)
+        for other in self.walk(context, place):
+            if other.user.id == user.id:
+                raise ServiceError(self.kind.duplicate, f"{user.id} shares the app already")
+        if user.id == place.scope.user_id:
+            raise ServiceError(self.kind.invalid, "the owner of an app is no collaborator")
+        check_scopes(item.scopes, item.endpoints)
+        item.user.Clear()
+        item.user.id, item.user.primary_email = user.id, user.primary_email
+        item.ClearField("deleted_at")
+        context.state.accounts.forget()
+
+    def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
+        check_scopes(item.scopes, item.endpoints)
+        context.state.accounts.forget()
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        context.state.accounts.forget()
+
+    def show(self, context: Context, place: Place, item: v2.Collaborator) -> None:
+        item.app.id, item.app.user_id = place.scope.app_id, place.scope.user_id
+
+
+def find_user(context: Context, wanted: v2.User) -> v2.User:
+    """The user with that id or one of those email addresses."""
+    emails = {wanted.primary_email, *(entry.email for entry in wanted.email_addresses)} - {""}
+    for row in context.state.store.walk(accounts.USERS):
+        user = v2.User.FromString(row.body)
+        theirs = {user.primary_email, *(entry.email for entry in user.email_addresses)}
+        if (wanted.id and user.id == wanted.id) or (not wanted.id and emails & theirs):
+            return user
+    name = wanted.id or ", ".join(sorted(emails))
+    raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {name!r}")
+
+
+class Nodepools(Resource):
+    """Nodepools of a compute cluster."""
+
+    def show(self, context: Context, place: Place, item: v2.Nodepool) -> None:
+        above = Place(place.scope)
+        cluster = RESOURCES["compute_cluster"].find(context, above, place.parents[0])
+        item.compute_cluster.CopyFrom(cluster)
+
+
+class Deployments(Resource):
+    """Deployments of models on nodepools; the local server records them and deploys nothing."""
+
+    def check(self, context: Context, place: Place, item: v2.Deployment) -> None:
+        for pool in item.nodepools:
+            above = place_below(place, pool.compute_cluster.id)
+            if not RESOURCES["nodepool"].exists(context, above, pool.id):
+                raise RESOURCES["nodepool"].no(pool.id)
+
+
+class Pipelines(Resource):
+    """Pipelines; one that comes with a version's content gets that version."""
+
+    def added(self, context: Context, place: Place, given: v2.Pipeline, item: Any) -> None:
+        if given.HasField("pipeline_version"):
+            RESOURCES["pipeline_version"].add(
+                context, place_below(place, item.id), given.pipeline_version
+            )
+
+    def changed(
+        self, context: Context, place: Place, change: v2.Pipeline, action: str, item: Any
+    ) -> None:
+        if change.HasField("pipeline_version"):
+            version = RESOURCES["pipeline_version"]
+            below = place_below(place, item.id)
+            if change.pipeline_version.id and version.exists(
+                context, below, change.pipeline_version.id
+            ):
+                version.change(context, below, change.pipeline_version, action)
+            else:
+                version.add(context, below, change.pipeline_version)
+
+
+class PipelineVersionRuns(Resource):
+    """Runs of a pipeline; whoever executes them reports their status, which is logged."""
+
+    def check(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
+        item.pipeline_version.id = place.parents[1]
+        if not item.orchestration_status.status.code:
+            item.orchestration_status.status.code = _Code.JOB_QUEUED
+
+    def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
+        self._log(context, place, item)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.PipelineVersionRun, action: str, item: Any
+    ) -> None:
+        if change.HasField("orchestration_status"):
+            self._log(context, place, item)
+
+    def _log(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
+        entry = v2.PipelineVersionRunStatusLog(
+            id=new_id(),
+            pipeline_version_run_id=item.id,
+            status=item.orchestration_status.status,
+            triggered_by_user_id=context.caller.user_id,
+        )
+        RESOURCES["pipeline_version_run_status_log"].add(
+            context, place_below(place, item.id), entry
+        )
+
+
+class Modules(Resource):
+    """Modules; one that comes with a version's content gets that version."""
+
+    def added(self, context: Context, place: Place, given: v2.Module, item: Any) -> None:
+        if given.HasField("module_version"):
+            RESOURCES["module_version"].add(
+                context, place_below(place, item.id), given.module_version
+            )
+
+
+class InstalledModuleVersions(Resource):
+    """Modules that an app uses; the module may be another app's."""
+
+    def check(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
+        wanted = item.module_version
+        scope = context.scope(v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id))
+        above = Place(scope, (wanted.module_id,))
+        found = RESOURCES["module_version"].find(context, above, wanted.id)
+        item.module_version.CopyFrom(found)
+
+
+class Tasks(Resource):
+    """Labelling tasks; lists leave out those of label orders unless asked."""
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        if request.including_label_order_tasks or request.label_order_ids:
+            return []
+        return [lambda task: not task.label_order_id]
+
+
+SPECIAL: dict[str, type[Resource]] = {
+    "app": Apps,
+    "collaborator": Collaborators,
+    "concept": Concepts,
+    "concept_language": ConceptLanguages,
+    "concept_relation": ConceptRelations,
+    "deployment": Deployments,
+    "installed_module_version": InstalledModuleVersions,
+    "key": Keys,
+    "model": Models,
+    "model_version": ModelVersions,
+    "module": Modules,
+    "nodepool": Nodepools,
+    "pipeline": Pipelines,
+    "pipeline_version_run": PipelineVersionRuns,
+    "secret": Secrets,
+    "task": Tasks,
+    "workflow": Workflows,
+}
+RESOURCES = build(SPECIAL)
+
+
+def _handlers() -> dict[str, Handler]:
+    found: dict[str, Handler] = {}
+    for resource in RESOURCES.values():
+        found |= resource.handlers()
+    return found
+
+
+UNARY = _handlers()

@@ -1,0 +1,60 @@
+"""Progress bars on a terminal, drawn by rich."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clarigrpc.errors import ConfigurationError
+
+
+class Bar:
+    """A bar on stderr."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def update(self, done: int, failed: int = 0) -> None:
+        """Show how far it is; ``failed`` of those that are done."""
+        text = f"{failed} failed" if failed else ""
+        self._bar.update(self._bar.task_ids[0], completed=done, failed=text)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+
+def open_bar(name: str, total: int | None, *, in_bytes: bool = False) -> Bar | None:
+    """A bar, or None where stderr is no terminal.
+
+    Args:
+        name: What stands before it.
+        total: When it is full; None where nobody knows.
+        in_bytes: Whether bytes are counted, which have a rate, or items.
+
+    Raises:
+        ConfigurationError: rich is not installed.
+    """
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError as error:
+        raise ConfigurationError(
+            "progress=True needs rich: pip install 'clarigrpc[cli]', or give a callback"
+        ) from error
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+    counts: tuple[progress.ProgressColumn, ...] = (progress.MofNCompleteColumn(),)
+    if in_bytes:
+        counts = (progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn())
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *counts,
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("[red]{task.fields[failed]}"),
+        console=console,
+    )
+    bar.add_task(name, total=total, failed="")
+    bar.start()
+    return Bar(bar)

@@ -1,0 +1,312 @@
+"""Uploads through everything that can go wrong on the way, and processes that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clarigrpc import errors, v2
+from clarigrpc.local import LocalServer
+from clarigrpc.policy import RetryPolicy
+from clarigrpc.upload.progress import UploadProgress
+from tests.both import Both
+from tests.conftest import Connect
+from tests.faults.processes import ServerProcess
+from tests.faults.proxy import Direction, FaultProxy
+from tests.streams.test_upload import Unseekable, identity, prepare, states, stored
+
+PART = 128 << 10
+CONTENT = random.Random(2).randbytes(40 * PART + 5)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+HERE = Path(__file__).parent
+QUICK = RetryPolicy(max_attempts=8, initial_backoff=0.05, max_backoff=0.5)
+PATIENT = RetryPolicy(max_attempts=10, initial_backoff=1.5, max_backoff=3)
+"""For the seconds that a server takes to start."""
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def server(data_dir: Path) -> Iterator[LocalServer]:
+    with LocalServer(data_dir=data_dir) as running:
+        prepare(running)
+        yield running
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def both(server: LocalServer, proxy: FaultProxy, connect: Connect) -> Both:
+    return connect(proxy.base, retry=QUICK, **identity(server))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.bin"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def send(both: Both, source: Any, kind: str = "model", **options: Any) -> Any:
+    options = {"part_size": PART, "verify": True, "timeout": 30, **options}
+    client = both.client
+    if kind == "model":
+        return await both.run(client.model("m").upload_version, source, **options)
+    if kind == "artifact":
+        return await both.run(client.artifacts.upload, source, "a", **options)
+    if kind == "step":
+        return await both.run(client.pipeline_steps.upload, source, "p", **options)
+    return await both.run(client.uploads.upload, source, **options)
+
+
+@pytest.mark.parametrize("kind", ["model", "artifact", "step", "unary"])
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+async def test_cut_in_the_middle_of_messages(
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path, kind: str, reset: bool
+) -> None:
+    proxy.cut_after(bytes=len(CONTENT) // 4, reset=reset, times=3)
+    await send(both, file, kind)
+    assert proxy.counters.connections >= 4
+    assert stored(data_dir) == {SHA256}
+    assert states(file.parent) == []
+
+
+@pytest.mark.parametrize("kind", ["model", "unary"])
+@pytest.mark.parametrize("skip", [0, 1, 20, 40])
+async def test_answers_that_are_lost(
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path, kind: str, skip: int
+) -> None:
+    """The last one included: the version is complete, and no second one is made."""
+    proxy.cut_before_response(half_closed=kind == "unary", skip=skip)
+    await send(both, file, kind)
+    assert stored(data_dir) >= {SHA256}
+    if kind == "model" and skip:
+        request = v2.ListModelVersionsRequest(model_id="m")
+        versions = (await both.call("ListModelVersions", request)).model_versions
+        assert len(versions) == 1
+
+
+async def test_goaway(both: Both, proxy: FaultProxy, file: Path, data_dir: Path) -> None:
+    def on_progress(progress: UploadProgress) -> None:
+        if progress.percent < 90:
+            proxy.goaway()
+
+    await send(both, file, stream_bytes=4 * PART, progress=on_progress)
+    assert stored(data_dir) == {SHA256}
+
+
+async def test_refused_for_a_while(both: Both, proxy: FaultProxy, file: Path) -> None:
+    proxy.cut_after(bytes=len(CONTENT) // 2)
+    cut = threading.Event()
+
+    def on_progress(progress: UploadProgress) -> None:
+        if not cut.is_set():
+            cut.set()
+            proxy.refuse()
+            threading.Timer(0.4, proxy.restore).start()
+
+    await send(both, file, progress=on_progress)
+    assert cut.is_set()
+
+
+async def test_slow_and_late(both: Both, proxy: FaultProxy, file: Path, data_dir: Path) -> None:
+    proxy.delay(0.05)
+    proxy.throttle(16 << 20)
+    await send(both, file)
+    assert stored(data_dir) == {SHA256}
+
+
+async def test_a_blackhole_ends_at_the_deadline_and_the_next_call_goes_on(
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path
+) -> None:
+    proxy.throttle(4 << 20, Direction.TO_SERVER)
+
+    def on_progress(progress: UploadProgress) -> None:
+        if progress.bytes_done > len(CONTENT) // 3:
+            proxy.blackhole()
+
+    start = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError):
+        await send(both, file, timeout=2, progress=on_progress)
+    assert time.monotonic() - start < 3
+    proxy.restore()
+    proxy.throttle(None)
+    result = await send(both, file)
+    assert result.resumed_from > len(CONTENT) // 4
+    assert stored(data_dir) == {SHA256}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_chaos(both: Both, proxy: FaultProxy, file: Path, data_dir: Path, seed: int) -> None:
+    proxy.chaos(seed, every_bytes=len(CONTENT) / 8, lasting=0.1, limit=12)
+    await send(both, file, stream_bytes=10 * PART)
+    # A version whose id was lost on the way stays behind with a part of the content.
+    assert SHA256 in stored(data_dir)
+
+
+async def test_a_stream_that_cannot_seek_survives_cuts(
+    both: Both, proxy: FaultProxy, data_dir: Path
+) -> None:
+    proxy.cut_after(bytes=len(CONTENT) // 4, times=3)
+    await send(both, Unseekable(CONTENT), size=len(CONTENT))
+    assert stored(data_dir) == {SHA256}
+
+
+async def test_a_stale_state_is_not_used(
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path
+) -> None:
+    """The file changes after the first call broke off: its parts are not mixed."""
+    proxy.throttle(4 << 20, Direction.TO_SERVER)
+    with pytest.raises(errors.DeadlineExceededError):
+        await send(both, file, timeout=0.5)
+    assert len(states(file.parent)) == 1
+    proxy.throttle(None)
+    file.write_bytes(CONTENT[::-1])
+    result = await send(both, file)
+    assert result.resumed_from == 0
+    assert result.sha256 == hashlib.sha256(CONTENT[::-1]).hexdigest()
+
+
+async def test_other_bytes_at_the_service_begin_anew(
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path
+) -> None:
+    """A state that looks right for a version with other bytes: the service tells, all is new."""
+    proxy.throttle(4 << 20, Direction.TO_SERVER)
+    with pytest.raises(errors.DeadlineExceededError):
+        await send(both, file, timeout=0.7)
+    proxy.throttle(None)
+    (state,) = states(file.parent)
+    fields = json.loads(state.read_text())
+    fields["version_id"] = "gone"
+    state.write_text(json.dumps(fields))
+    result = await send(both, file)
+    assert result.resumed_from == 0
+    assert result.version_id != "gone"
+    assert SHA256 in stored(data_dir)
+
+
+def _command(port: int, data_dir: Path) -> Sequence[str]:
+    return [sys.executable, str(HERE / "local_server.py"), str(port), str(data_dir)]
+
+
+@pytest.fixture
+def process(data_dir: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(data_dir, command=_command) as running:
+        yield running
+
+
+async def _connected(process: ServerProcess, base: str, connect: Connect) -> Both:
+    assert process.pat is not None
+    both = connect(base, pat=process.pat, user_id="local-user", app_id="local-app", retry=PATIENT)
+    await both.call("PostModels", v2.PostModelsRequest(models=[v2.Model(id="m")]))
+    return both
+
+
+async def test_the_server_is_killed_and_restarted(
+    process: ServerProcess, connect: Connect, file: Path, data_dir: Path
+) -> None:
+    with FaultProxy("127.0.0.1", process.port) as proxy:
+        both = await _connected(process, proxy.base, connect)
+        proxy.throttle(4 << 20, Direction.TO_SERVER)
+        marks = [0.2, 0.6]
+        due = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_progress(progress: UploadProgress) -> None:
+            if marks and progress.bytes_done > marks[0] * len(CONTENT):
+                marks.pop(0)
+                loop.call_soon_threadsafe(due.set)
+
+        task = asyncio.create_task(send(both, file, progress=on_progress, timeout=60))
+        for _ in range(2):
+            await due.wait()
+            due.clear()
+            await asyncio.to_thread(process.restart)
+        await task
+        await both.close()
+    assert stored(data_dir) == {SHA256}
+
+
+@pytest.mark.parametrize("kind", ["path", "stream"])
+async def test_the_client_is_killed_and_the_next_goes_on(
+    process: ServerProcess, connect: Connect, colour: str, file: Path, data_dir: Path, kind: str
+) -> None:
+    options = {"part_size": PART, "verify": True}
+    source = str(file)
+    if kind == "stream":
+        source = f"stream:{file}"
+        options |= {"size": len(CONTENT), "state_dir": str(file.parent)}
+    with FaultProxy("127.0.0.1", process.port) as proxy:
+        both = await _connected(process, proxy.base, connect)
+        await both.close()
+        script = str(HERE / "upload_client.py")
+        assert process.pat is not None
+        command = [sys.executable, script, proxy.base, process.pat, colour, source]
+        command.append(json.dumps(options))
+        proxy.throttle(2 << 20, Direction.TO_SERVER)
+        client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert client.stdout is not None
+        with client.stdout:
+            while json.loads(client.stdout.readline())["done"] < len(CONTENT) // 2:
+                pass
+            client.kill()
+            client.wait(10)
+        assert len(states(file.parent)) == 1
+        proxy.throttle(None)
+        again = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=True
+        )
+    result = json.loads(again.stdout.splitlines()[-1])
+    assert result["sha256"] == SHA256
+    assert result["resumed_from"] >= len(CONTENT) // 4
+    assert stored(data_dir) == {SHA256}
+    assert states(file.parent) == []
+
+
+@pytest.mark.parametrize("kind", ["path", "stream"])
+async def test_memory_stays_flat(
+    process: ServerProcess, connect: Connect, colour: str, tmp_path: Path, kind: str
+) -> None:
+    """Peak of anonymous memory over what a small upload before has left."""
+    path = tmp_path / "large"
+    with path.open("wb") as large:
+        large.truncate(192 << 20)
+    both = await _connected(process, process.base, connect)
+    await both.close()
+    size = {"size": path.stat().st_size, "state_dir": str(tmp_path)} if kind == "stream" else {}
+    assert process.pat is not None
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, str(HERE / "upload_client.py"), process.base, process.pat, colour),
+            str(path) if kind == "path" else f"stream:{path}",
+            json.dumps({"warm_up": True, **size}),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    memory = [
+        line["memory"] for line in map(json.loads, run.stdout.splitlines()[:-1]) if "memory" in line
+    ]
+    assert len(memory) > 5
+    assert max(memory) - memory[0] <= 8 << 20

@@ -1,0 +1,193 @@
+"""Clients and forks. Each case runs in a process of its own, with a time limit: never a hang."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.scripted import ScriptedServer, reply
+
+PREAMBLE = """
+import asyncio, faulthandler, multiprocessing, os, sys, threading
+from clarigrpc import AsyncClient, Client, errors, v2
+
+faulthandler.dump_traceback_later(15, exit=True)
+base = sys.argv[1]
+GET = v2.GetModelRequest(model_id="m")
+
+def client(kind=Client):
+    return kind(pat="p-0123456789abcdef", base=base, timeout=5)
+
+def in_child(work):
+    # What `work` returns, or the error it raises, as text.
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            text = str(work())
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(writer, text.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        text = answer.read()
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+    return text
+"""
+
+
+def run(server: ScriptedServer, script: str, **environment: str) -> list[str]:
+    """The lines that a script prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(script), server.base],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def server(scripted: ScriptedServer) -> ScriptedServer:
+    scripted.always("GetModel", reply("GetModel"))
+    scripted.always("GenerateModelOutputs", [reply("GenerateModelOutputs")] * 2)
+    return scripted
+
+
+def test_a_child_uses_its_parent_s_client(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        c.v2.GetModel(GET)
+        def work():
+            stream = c.v2.GenerateModelOutputs(v2.PostModelOutputsRequest())
+            return c.v2.GetModel(GET).status.code + len(list(stream))
+        print(in_child(work))
+        print(in_child(work))
+        print(c.v2.GetModel(GET).status.code)
+        print(in_child(lambda: in_child(work)))
+        c.close()
+        """,
+    )
+    assert lines == ["10002", "10002", "10000", "10002"]
+    ids = [seen.metadata["x-clarifai-request-id-prefix"] for seen in server.seen]
+    assert len(set(ids)) == len(ids)  # children do not repeat their parent's ids
+
+
+def test_a_child_uses_a_client_that_its_parent_did_not(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        print(in_child(lambda: c.v2.GetModel(GET).status.code))
+        print(c.v2.GetModel(GET).status.code)
+        """,
+    )
+    assert lines == ["10000", "10000"]
+
+
+def test_a_child_closes_its_parent_s_client(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        c.v2.GetModel(GET)
+        print(in_child(c.close))
+        def work():
+            with c:
+                return c.v2.GetModel(GET).status.code
+        print(in_child(work))
+        print(c.v2.GetModel(GET).status.code)
+        """,
+    )
+    assert lines == ["None", "10000", "10000"]
+
+
+def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        stop = threading.Event()
+        def call():
+            while not stop.is_set():
+                c.v2.GetModel(GET)
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads: thread.start()
+        answers = [in_child(lambda: c.v2.GetModel(GET).status.code) for _ in range(4)]
+        stop.set()
+        for thread in threads: thread.join()
+        print(*answers)
+        """,
+    )
+    assert lines == ["10000 10000 10000 10000"]
+
+
+def test_workers_of_multiprocessing(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        c.v2.GetModel(GET)
+        def work(_):
+            return c.v2.GetModel(GET).status.code
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(*pool.map(work, range(8)))
+        print(c.v2.GetModel(GET).status.code)
+        """,
+    )
+    assert lines == ["10000 " * 7 + "10000", "10000"]
+
+
+@pytest.mark.parametrize("value", ["0", "false"])
+def test_without_fork_support_there_is_a_clear_error(server: ScriptedServer, value: str) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        c.v2.GetModel(GET)
+        print(in_child(lambda: c.v2.GetModel(GET)))
+        print(in_child(lambda: list(c.v2.GenerateModelOutputs(v2.PostModelOutputsRequest()))))
+        print(c.v2.GetModel(GET).status.code)
+        """,
+        GRPC_ENABLE_FORK_SUPPORT=value,
+    )
+    for line in lines[:2]:
+        assert line.startswith("ConfigurationError: ")
+        assert "GRPC_ENABLE_FORK_SUPPORT" in line
+    assert lines[2:] == ["10000"]
+
+
+def test_an_asyncio_client_does_not_cross_a_fork(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client(AsyncClient)
+        async def call(some):
+            return (await some.v2.GetModel(GET)).status.code
+        async def new():
+            async with client(AsyncClient) as fresh:
+                return await call(fresh)
+        async def main():
+            await call(c)
+            print(in_child(lambda: asyncio.new_event_loop().run_until_complete(call(c))))
+            print(await call(c))
+            await c.close()
+        asyncio.run(main())
+        print(in_child(lambda: asyncio.run(new())))
+        print(asyncio.run(new()))
+        """,
+    )
+    assert lines[0].startswith("ConfigurationError: ")
+    assert "make a new AsyncClient in the child" in lines[0]
+    assert lines[1:] == ["10000"] * 3
