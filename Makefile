@@ -1,7 +1,9 @@
 # make demo    predictions on photographs by a local server; IMAGE=path for a picture of yours
 # make test    all tests; ARGS="-k inputs -x" goes to pytest
+# make bench   all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
+# make bench-full  long, on a machine that does nothing else; keeps results, plots, docs figures
 #
-# Both make .venv first, with the packages that they need. PYTHON=python3.13 chooses an
+# All make .venv first, with the packages that they need. PYTHON=python3.13 chooses an
 # interpreter, VENV=path another place.
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test
+.PHONY: bench bench-full demo test
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -25,6 +27,13 @@ endif
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --full $(ARGS)
+	$(BIN)/python -m benchmarks.docs
+
 $(VENV)/.demo: $(BUILD) | $(BIN)/pip
 	@echo "Installing clarigrpc and what the demo needs into $(VENV) ..."
 	@$(INSTALL) --editable '.[cli,local,rest]'
@@ -35,6 +44,11 @@ $(VENV)/.test: $(BUILD) | $(BIN)/pip
 	@echo "Installing clarigrpc and what the tests need into $(VENV) ..."
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.bench: $(BUILD) | $(BIN)/pip
+	@echo "Installing clarigrpc and what the benchmarks need into $(VENV) ..."
+	@$(INSTALL) --editable '.[bench]'
+	@touch $@
 
 $(VENV)/.photos: demo/photos.py | $(BIN)/pip
 	@echo "Fetching two photographs ..."

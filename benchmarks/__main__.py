@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME ...] [--full]``: run benchmarks and keep their results as JSON.
 
-A short run only prints; ``--full`` writes ``benchmarks/results/``, which the documentation is made
-from, and the plots.
+``--full`` writes to ``benchmarks/results/``, which the documentation is made from; a short run to
+the folder for temporary files. A missed goal is told, and is no failure of the run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
     print(f"{len(missed)} goals missed" if missed else "all goals reached")
     for line in missed:
         print(f"MISSED: {line}")
-    return 1 if missed else 0
+    return 0
 
 
 if __name__ == "__main__":

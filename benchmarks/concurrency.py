@@ -43,7 +43,5 @@ def run(full: bool) -> Report:
                 samples = running.measure(7 if full else 3, 0.15, in_flight)
                 for line, variant in lines.items():
                     rates = [sample.value("rate") for sample in samples[variant.name]]
-                    report.series.setdefault(line, []).append(
-                        (in_flight, statistics.median(rates))
-                    )
+                    report.series.setdefault(line, []).append((in_flight, statistics.median(rates)))
     return report

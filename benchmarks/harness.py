@@ -331,8 +331,8 @@ def compare(
     Args:
         question: What is compared.
         variant, reference: Their slices, round by round.
-        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency) or ``memory``, where less
-            is better, or ``rate``, where more is.
+        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency) or ``memory``, where
+            less is better, or ``rate``, where more is.
         goal: ``<= 1.05`` or ``>= 2``.
         noise: From ``noise_of`` the control of the run.
     """

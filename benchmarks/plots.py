@@ -1,18 +1,12 @@
-"""``python -m benchmarks.plots``: draw the results, as PNG and SVG, into ``benchmarks/results``.
-
-Needs matplotlib.
-"""
+"""The plots of the documentation, as PNG and SVG. Needs matplotlib."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
-
-from benchmarks.harness import RESULTS
 
 # Result -> file, title, label of the x axis.
 PLOTS = {
@@ -25,11 +19,10 @@ PLOTS = {
 }
 
 
-def draw(results: Path = RESULTS) -> list[Path]:
-    """Draw every plot whose result is there; the files written."""
+def draw(results: Path, folder: Path) -> None:
+    """Draw every plot whose result is there into ``folder``."""
     # A constant salt, no date: the same results give the same file.
     mpl.rcParams.update({"svg.hashsalt": "clarigrpc", "svg.fonttype": "none"})
-    written = []
     for name, (file, title, label) in PLOTS.items():
         source = results / f"{name}.json"
         if not source.exists():
@@ -44,13 +37,5 @@ def draw(results: Path = RESULTS) -> list[Path]:
         axes.grid(visible=True, which="both", alpha=0.25)
         axes.legend()
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            path = results / f"{file}.{suffix}"
-            figure.savefig(path, dpi=150, metadata=metadata)
-            written.append(path)
+            figure.savefig(folder / f"{file}.{suffix}", dpi=150, metadata=metadata)
         plt.close(figure)
-    return written
-
-
-if __name__ == "__main__":
-    for made in draw(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS):
-        print(made)

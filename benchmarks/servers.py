@@ -196,7 +196,7 @@ class _PythonCanned(grpc.GenericRpcHandler):
         async def get_model(request: bytes, context: Any) -> bytes:
             return model
 
-        self._handlers = {
+        self._handlers: dict[str, Any] = {
             "PostModelOutputs": grpc.unary_unary_rpc_method_handler(unary),
             "GenerateModelOutputs": grpc.unary_stream_rpc_method_handler(generate),
             "StreamModelOutputs": grpc.stream_stream_rpc_method_handler(duplex),

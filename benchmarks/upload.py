@@ -33,11 +33,20 @@ from benchmarks.harness import (
     compare,
     interleave,
     pin,
+    pinned,
 )
 from clarigrpc import AsyncClient, Client, v2
 
 PAT = "benchmark-token-0000"
 MIB = 1 << 20
+_LOCAL_SERVER = """
+import signal
+from clarigrpc.local import LocalServer
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+with LocalServer() as server:
+    print(server.base, server.pat, flush=True)
+    signal.sigwait({signal.SIGTERM})
+"""
 BLOCK = MIB
 LARGE_PART = 127_000_000
 IDENTITY: dict[str, Any] = {"pat": PAT, "user_id": "user", "app_id": "app"}
@@ -45,14 +54,13 @@ IDENTITY: dict[str, Any] = {"pat": PAT, "user_id": "user", "app_id": "app"}
 
 def run(full: bool) -> Report:
     """Run the benchmark."""
-    pin(CLIENT_CORE)
     report = Report("upload")
     size = int(os.environ.get("UPLOAD_MIB", 512)) * MIB
     rounds = 9 if full else 5
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "content"
         _write(path, size)
-        with _counting_server(Path(folder)) as port:
+        with _counting_server(Path(folder)) as port, pinned(CLIENT_CORE):
             samples = interleave(_variants(path, port), rounds)
         _compare(report, samples)
         report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; us/call is us per MiB")
@@ -179,14 +187,12 @@ def _compare(report: Report, samples: dict[str, list[Sample]]) -> None:
 def _local(path: Path) -> str:
     """The figure of the local server, which keeps and hashes the content, on the server's core."""
     best = 0.0
-    with _process([sys.executable, "-m", "benchmarks.servers", "local"]) as line:
-        place = json.loads(line)
-        with Client(
-            base=f"http://{place['grpc']}",
-            pat=place["pat"],
-            user_id="local-user",
-            app_id="local-app",
-        ) as client:
+    with (
+        _process([sys.executable, "-c", _LOCAL_SERVER]) as line,
+        pinned(CLIENT_CORE),
+    ):
+        base, pat = line.split()
+        with Client(base=base, pat=pat, user_id="local-user", app_id="local-app") as client:
             client.v2.PostModels(v2.PostModelsRequest(models=[v2.Model(id="model")]))
             for _ in range(3):
                 start = time.perf_counter()

@@ -143,9 +143,7 @@ class Worker:
 class Workers(dict[str, Worker]):
     """Variants that run against one server, by name."""
 
-    def measure(
-        self, rounds: int, seconds: float, in_flight: int = 0
-    ) -> dict[str, list[Sample]]:
+    def measure(self, rounds: int, seconds: float, in_flight: int = 0) -> dict[str, list[Sample]]:
         """Interleaved slices of all of them, of about ``seconds`` each."""
 
         def slice_of(worker: Worker) -> Callable[[], Sample]:

@@ -17,7 +17,7 @@ import pytest
 
 from clarigrpc import Client, ClientCredentials, errors, v2
 from tests.conftest import Connect
-from tests.scripted import ScriptedServer, reply
+from tests.scripted import Answer, ScriptedServer, reply
 
 GET = v2.GetModelRequest(model_id="m")
 SECRET = "the-client-secret-0123456789"
@@ -289,3 +289,34 @@ async def test_streams_get_a_token(
     scripted.on(method, [reply(method)])
     assert await both.collect(both.open(method, v2.PostModelOutputsRequest()))
     assert scripted.seen[0].metadata["authorization"] == "Bearer token-1"
+
+
+async def test_what_a_callable_takes_counts_towards_the_deadline(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    def auth() -> list[tuple[str, str]]:
+        time.sleep(1)
+        return [("authorization", "x")]
+
+    scripted.on("GetModel", Answer([reply("GetModel")], delay=5))
+    both = connect(scripted.base, auth=auth)
+    began = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError):
+        await both.call("GetModel", GET, timeout=1.3)
+    assert time.monotonic() - began < 2.1
+
+
+async def test_who_waits_for_another_s_token_waits_within_the_deadline(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+) -> None:
+    tokens.delay = 1.5
+    both = connect(scripted.base, oauth=tokens.credentials())
+    patient = asyncio.ensure_future(both.call("GetModel", GET))
+    while not tokens.requests:
+        await asyncio.sleep(0.01)
+    began = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError, match="no access token from"):
+        await both.call("GetModel", GET, timeout=0.2)
+    assert time.monotonic() - began < 1
+    await patient
+    assert bearers() == ["Bearer token-1"]

@@ -339,17 +339,16 @@ async def test_asyncio_streams_that_are_dropped_leave_nothing(
             await stub.GenerateModelOutputs(PREDICT).read()
             await stub.StreamModelOutputs(iter([PREDICT])).read()
 
-    await drop(5)
-    files = 0
-    for rounds in (0, 500):
-        await drop(rounds)
-        gc.collect()
-        count = 10 + 2 * rounds
-        assert await asyncio.to_thread(settles, lambda count=count: len(ended) == count, 20.0)
+    async def all_gone(count: int) -> bool:
+        gone = await asyncio.to_thread(settles, lambda: len(ended) == count, 20.0)
         await asyncio.sleep(0.05)
-        assert len(asyncio.all_tasks()) == 1
-        if rounds == 0:
-            files = descriptors()
+        return gone and len(asyncio.all_tasks()) == 1
+
+    await drop(5)
+    assert await all_gone(10)
+    files = descriptors()
+    await drop(500)  # 1,000 streams
+    assert await all_gone(1010)
     assert descriptors() <= files + 2
 
 
@@ -524,6 +523,15 @@ async def test_two_clients_of_both_colours_side_by_side(scripted: ScriptedServer
             calls = [asyncio.to_thread(blocking.v2.GetModel, GET) for _ in range(10)]
             calls += [awaiting.v2.GetModel(GET) for _ in range(10)]  # type: ignore[misc]
             assert len(await asyncio.gather(*calls)) == 20
+
+
+async def test_a_proxy_is_not_asked_for_this_machine(
+    connect: Connect, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    scripted.on("GetModel", reply("GetModel"))
+    await connect(scripted.base, timeout=5).call("GetModel", GET)
 
 
 async def test_connectivity(both: Both, scripted: ScriptedServer) -> None:

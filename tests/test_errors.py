@@ -7,6 +7,7 @@ import copy
 import logging
 import pickle
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -14,13 +15,14 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from clarigrpc import errors, methods, v2
+from clarigrpc import RetryPolicy, errors, methods, v2
 from clarigrpc.errors import Kind
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
 
 Code = v2.StatusCode
+ONCE = RetryPolicy(max_attempts=1)
 
 # Kind -> the class that DESIGN.md names for it.
 CLASSES = {
@@ -43,7 +45,7 @@ CLASSES = {
 RETRYABLE = {Kind.RATE_LIMIT, Kind.NOT_READY, Kind.UNAVAILABLE}
 
 
-def unclassified(codes: dict[str, int]) -> list[str]:
+def unclassified(codes: Mapping[str, int]) -> list[str]:
     return [name for name, number in codes.items() if number not in errors.STATUS_KINDS]
 
 
@@ -169,7 +171,7 @@ async def test_the_service_s_own_request_id_wins(both: Both, scripted: ScriptedS
 async def test_every_grpc_code_as_users_see_it(
     connect: Connect, scripted: ScriptedServer, code: grpc.StatusCode
 ) -> None:
-    both = connect(scripted.base, retry=v2_no_retry())
+    both = connect(scripted.base, retry=ONCE)
     scripted.on("GetModel", Fail(code, "the reason"))
     with pytest.raises(errors.ApiError) as caught:
         await both.call("GetModel", v2.GetModelRequest())
@@ -182,12 +184,6 @@ async def test_every_grpc_code_as_users_see_it(
     assert error.retryable is (kind in RETRYABLE)
     assert "the reason" in str(error)
     assert isinstance(error.__cause__, grpc.RpcError)
-
-
-def v2_no_retry() -> Any:
-    from clarigrpc import RetryPolicy
-
-    return RetryPolicy(max_attempts=1)
 
 
 def every_error() -> list[errors.ApiError]:
@@ -217,11 +213,12 @@ def every_error() -> list[errors.ApiError]:
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("duplicate", ["pickle", "copy", "deepcopy"])
 def test_errors_survive_pickling(error: errors.ApiError, duplicate: str) -> None:
-    again = {
+    ways: dict[str, Callable[[], Any]] = {
         "pickle": lambda: pickle.loads(pickle.dumps(error)),
         "copy": lambda: copy.copy(error),
         "deepcopy": lambda: copy.deepcopy(error),
-    }[duplicate]()
+    }
+    again = ways[duplicate]()
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert again.__dict__ == error.__dict__
@@ -234,9 +231,7 @@ def test_configuration_and_closed_errors_survive_pickling() -> None:
         assert str(again) == str(error)
 
 
-async def test_an_error_from_a_call_survives_pickling(
-    both: Both, scripted: ScriptedServer
-) -> None:
+async def test_an_error_from_a_call_survives_pickling(both: Both, scripted: ScriptedServer) -> None:
     scripted.on("GetModel", Fail(grpc.StatusCode.NOT_FOUND, "gone"))
     with pytest.raises(errors.NotFoundError) as caught:
         await both.call("GetModel", v2.GetModelRequest())
@@ -359,7 +354,7 @@ async def test_rich_details(both: Both, scripted: ScriptedServer) -> None:
 
 
 async def test_retry_info_in_rich_details(connect: Connect, scripted: ScriptedServer) -> None:
-    both = connect(scripted.base, retry=v2_no_retry())
+    both = connect(scripted.base, retry=ONCE)
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(2500)
     trailing = rich(code_pb2.RESOURCE_EXHAUSTED, info)
@@ -411,7 +406,7 @@ def test_retry_after(pairs: Any, seconds: float | None) -> None:
 
 
 async def test_retry_after_beside_a_v2_status(connect: Connect, scripted: ScriptedServer) -> None:
-    both = connect(scripted.base, retry=v2_no_retry())
+    both = connect(scripted.base, retry=ONCE)
     throttled = refuse("GetModel", Code.CONN_THROTTLED)
     scripted.on("GetModel", Answer([throttled], trailing=(("retry-after", "7"),)))
     with pytest.raises(errors.RateLimitError) as caught:

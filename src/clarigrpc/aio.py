@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -36,9 +37,6 @@ else:
 Deserializer = Callable[[bytes], Any]
 Requests = AsyncIterable[Any] | Iterable[Any]
 
-_WRITE_FAILED = "Internal error from Core"
-"""What grpc.aio says when a write failed, whatever the server said."""
-
 _STATUS_SECONDS = 1.0
 _STATUS_TRIES = 100
 """How long, and how often, the server's own status is looked for after a failed write."""
@@ -47,12 +45,14 @@ _STATUS_TRIES = 100
 class AioChannel(aio.Channel):
     """A ``grpc.aio.Channel`` over the real one, which is opened at the first call.
 
-    It belongs to the event loop of that call.
+    It belongs to the event loop of that call. Close it before the process forks: gRPC's asyncio
+    side crashes or hangs in the child of a process that has one open.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.core = CallCore(settings)
         self.current: aio.Channel | None = None
+        self.bound: weakref.WeakSet[_Multicallable] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -138,6 +138,8 @@ class AioChannel(aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
         real, self.current, self._closed = self.current, None, True
+        for multicallable in self.bound:
+            multicallable.unbind()  # gRPC's thread lives as long as somebody holds the channel
         if real is not None and self.core.pid == getpid():
             await real.close(grace)
 
@@ -168,6 +170,10 @@ class _Multicallable(BoundMethod):
         self.loop: asyncio.AbstractEventLoop | None = None
         self._real: Any = None
 
+    def unbind(self) -> None:
+        """Let go of the real channel."""
+        self._owner = self._real = None
+
     def bound(self) -> Any:
         """The real multicallable."""
         loop = asyncio.get_running_loop()
@@ -178,6 +184,7 @@ class _Multicallable(BoundMethod):
             or self.core.pid != getpid()
         ):
             self._owner = self._channel.real()
+            self._channel.bound.add(self)
             self.loop = loop
             self._real = getattr(self._owner, self._kind)(self.path)
         return self._real
@@ -510,9 +517,9 @@ class _Ending:
     details = ""
 
     def note(self, call: Any) -> None:
-        """For ``add_done_callback``: the status is there, so asking for it does not wait."""
+        """The call has a status, so that asking for it does not wait."""
         details = _result_of(call.details())
-        if details != _WRITE_FAILED:
+        if self.code is None and details != errors.WRITE_FAILED:
             self.code, self.details = _result_of(call.code()), details
 
 
@@ -583,7 +590,7 @@ class _ReadableCall(_Call):
         try:
             return await self._call.read()
         except aio.AioRpcError as error:
-            if error.details() != _WRITE_FAILED:
+            if error.details() != errors.WRITE_FAILED:
                 raise
             return await self._read_despite(error)
 
@@ -601,6 +608,7 @@ class _ReadableCall(_Call):
         if encoded is not aio.EOF:
             return encoded
         for _ in range(_STATUS_TRIES):
+            self._ending.note(call)
             if self._ending.code is not None:
                 break
             await asyncio.sleep(_STATUS_SECONDS / _STATUS_TRIES)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import getpid
@@ -447,14 +446,13 @@ class RequestStream(Iterator[bytes]):
     def __init__(self, requests: Iterable[Any], serialize: Serializer) -> None:
         self._requests = iter(requests)
         self._serialize = serialize
-        # Weak: gRPC's thread holds this object, and would keep a call alive that was dropped.
-        self._call: weakref.ref[Any]
+        self._call: Any = None
         self._attached = threading.Event()
         self.error: Exception | None = None
 
     def attach(self, call: Any) -> None:
         """Tell which call consumes this."""
-        self._call = weakref.ref(call)
+        self._call = call
         self._attached.set()
 
     def __next__(self) -> bytes:
@@ -465,9 +463,7 @@ class RequestStream(Iterator[bytes]):
         except Exception as error:  # noqa: BLE001 - raised to the caller from its own call
             self.error = error
             self._attached.wait()
-            call = self._call()
-            if call is not None:
-                call.cancel()
+            self._call.cancel()
             raise StopIteration from None
 
 
@@ -532,11 +528,33 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         self._idempotent = idempotent
         self._retries: Any = None
         self._stopped = threading.Event()
+        self._reading = threading.Lock()
 
     def cancel(self) -> bool:
         """Cancel the call; what waits for it, or for its repetition, gets ``CancelledError``."""
         self._stopped.set()
-        return super().cancel()
+        cancelled = super().cancel()
+        self._free()
+        return cancelled
+
+    def __del__(self) -> None:
+        self.cancel()
+
+    def _free(self) -> None:
+        """Take the last events of a call that is over.
+
+        gRPC frees a call that is read on the caller's thread (``SingleThreadedUnaryStream``) with
+        its last event, which nobody takes of a call that was cancelled or dropped. Other kinds
+        of call need nothing. A thread that is reading does it itself afterwards.
+        """
+        consume = getattr(self._call, "_consume_next_event", None)
+        if consume is None or not self._reading.acquire(blocking=False):
+            return
+        try:
+            while self._call._state.due:
+                consume()
+        finally:
+            self._reading.release()
 
     def __next__(self) -> Any:
         while True:
@@ -549,6 +567,7 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
                     self._retries = self._method.retries(self._idempotent, self._deadline)
                 delay = self._retries.send(error)
                 self._call.cancel()
+                self._free()
                 if self._stopped.wait(delay):
                     raise self._method.cancelled(self.request_id) from None
                 self._call = self._restart(self._deadline - time.monotonic())
@@ -557,8 +576,13 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
 
     def _receive(self) -> Any:
         try:
-            encoded = next(self._call)
+            with self._reading:
+                encoded = next(self._call)
+        except StopIteration:
+            self._free()
+            raise
         except grpc.RpcError as error:
+            self._free()
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
             raise self._method.rpc_error(error, self.request_id) from error

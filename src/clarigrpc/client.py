@@ -279,7 +279,12 @@ class Client(_BaseClient[Channel]):
 
 
 class AsyncClient(_BaseClient[AioChannel]):
-    __doc__ = f"An asyncio client, for one event loop.\n\n{_BaseClient.__doc__}"
+    __doc__ = (
+        "An asyncio client, for one event loop.\n\n"
+        "    Close it before the process forks: gRPC's asyncio side crashes or hangs in the child\n"
+        "    of a process that has one open. A ``Client`` can be used in a child at any time.\n\n"
+        f"{_BaseClient.__doc__}"
+    )
     _channel_class = AioChannel
 
     if TYPE_CHECKING:

@@ -477,8 +477,8 @@ _NOT_SENT = (
     "empty address list",
 )
 
-# What grpc.aio says when it writes to a connection that has just broken.
-_WRITE_FAILED = "Internal error from Core"
+WRITE_FAILED = "Internal error from Core"
+"""What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
 
 _THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -576,7 +576,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     text: str = error.details() or ""
     trailing = error.trailing_metadata()
     kind = _GRPC_KINDS[code]
-    if code is grpc.StatusCode.INTERNAL and text == _WRITE_FAILED:
+    if code is grpc.StatusCode.INTERNAL and text == WRITE_FAILED:
         code, kind = grpc.StatusCode.UNAVAILABLE, Kind.UNAVAILABLE
     rich = _rich_details(error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:

@@ -287,7 +287,7 @@ def test_bytes_in_flight_are_bounded() -> None:
 
 def test_a_large_input_goes_alone_and_one_too_large_is_its_own_failure() -> None:
     pipeline = make(max_bytes=1000)
-    run = Run(pipeline, [GOOD, bytes(900), GOOD, bytes(2000), GOOD])
+    run = Run(pipeline, [GOOD, bytes(990), GOOD, bytes(2000), GOOD])
     while len(run.in_flight) < 3:
         run.feed()
         run.send()
@@ -351,15 +351,23 @@ def test_what_holds_for_every_input_is_not_divided(error: errors.ApiError) -> No
 
 def test_a_service_that_never_answers_is_not_asked_about_each_input() -> None:
     run = Run(make(batch_size=128, in_flight=1), [GOOD] * 128)
-    assert drain(run, lambda batch, now: errors.DeadlineExceededError("silence")) == 1 + 2 + 4
+
+    def answer(batch: Batch, now: float) -> Any:
+        run.now += run.pipeline.timeout
+        return errors.DeadlineExceededError("silence")
+
+    assert drain(run, answer) == 1 + 2 + 4
     assert all(isinstance(result.error, errors.DeadlineExceededError) for result in run.found)
 
 
-def test_an_input_that_hangs_is_found_while_others_are_answered() -> None:
-    run = Run(make(batch_size=16, in_flight=2), [GOOD] * 5 + [POISON] + [GOOD] * 90)
+@pytest.mark.parametrize(("in_flight", "rest"), [(1, 0), (1, 10), (2, 90)])
+def test_an_input_that_hangs_is_found_while_others_are_answered(in_flight: int, rest: int) -> None:
+    values = [GOOD] * 5 + [POISON] + [GOOD] * rest
+    run = Run(make(batch_size=16, in_flight=in_flight), values)
 
     def answer(batch: Batch, now: float) -> Any:
         if is_poisoned(batch):
+            run.now += run.pipeline.timeout
             return errors.DeadlineExceededError("silence")
         return outputs([SUCCESS] * len(batch))
 

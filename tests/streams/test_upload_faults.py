@@ -249,7 +249,7 @@ async def test_the_server_is_killed_and_restarted(
 async def test_the_client_is_killed_and_the_next_goes_on(
     process: ServerProcess, connect: Connect, colour: str, file: Path, data_dir: Path, kind: str
 ) -> None:
-    options = {"part_size": PART, "verify": True}
+    options: dict[str, Any] = {"part_size": PART, "verify": True}
     source = str(file)
     if kind == "stream":
         source = f"stream:{file}"

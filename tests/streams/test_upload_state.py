@@ -146,6 +146,8 @@ def test_a_stream_that_ends_early_is_no_success() -> None:
     machine = ChunkedUpload(10, 4)
     machine.open()
     assert machine.next() == SendConfig("")
+    assert machine.next() == AwaitAnswer()
+    machine.unanswered()
     assert machine.next() == SendPart(1, 0, 4)
     machine.answered("v", 6, final=False)
     machine.ended()

@@ -14,6 +14,7 @@ from clarigrpc.cli.options import extra_for
 from clarigrpc.cli.predict import predict
 from clarigrpc.cli.serve import serve
 from clarigrpc.cli.text import printable
+from clarigrpc.cli.upload import upload
 from clarigrpc.errors import ClarigrpcError
 
 INTERRUPTED = 130
@@ -32,6 +33,7 @@ def app() -> None:
 app.add_command(serve)
 app.add_command(predict)
 app.add_command(call)
+app.add_command(upload)
 
 
 def run(arguments: Sequence[str] | None) -> int:

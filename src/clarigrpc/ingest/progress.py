@@ -15,7 +15,7 @@ class Progress:
     """Tells a callback, or shows a bar on a terminal.
 
     Args:
-        wanted: A callback that is given the report after every answer; True for a bar on the
+        wanted: A callback that is given the report as answers come; True for a bar on the
             terminal of stderr (nothing is shown where that is none); False for nothing.
         total: Inputs of the source; None where it does not say.
 

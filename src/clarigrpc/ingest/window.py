@@ -18,9 +18,9 @@ class Pace:
 
     What a refusal names is when the next request will be taken; seen from the last one that was
     taken, that is the gap between two. Requests leave at that gap, and after every ten that were
-    taken it is tried a tenth shorter: about one request in eleven is refused, and hardly one is
-    held back that would have been taken. All is reckoned from when requests left, so that the way
-    to the service and back does not count.
+    taken it is tried a tenth shorter: few requests are refused, and hardly one is held back that
+    would have been taken. All is reckoned from when requests left, so that the way to the service
+    and back does not count.
     """
 
     def __init__(self) -> None:

@@ -16,8 +16,10 @@ from clarigrpc import errors, v2
 if TYPE_CHECKING:
     from clarigrpc.local.accounts import Accounts
     from clarigrpc.local.auth import Caller
+    from clarigrpc.local.background import Background
     from clarigrpc.local.catalog import Catalog
     from clarigrpc.local.contents import UploadStore
+    from clarigrpc.local.downloads import Downloads
     from clarigrpc.local.faults import Faults
     from clarigrpc.local.fetch import Fetcher
     from clarigrpc.local.jobs import InputWorker
@@ -168,7 +170,9 @@ class State:
     accounts: Accounts
     catalog: Catalog
     worker: InputWorker
+    background: Background
     uploads: UploadStore
+    downloads: Downloads
     fetcher: Fetcher
     faults: Faults
     build_seconds: float

@@ -1,11 +1,12 @@
 """What the patch actions do to a stored message: merge, overwrite, remove.
 
 * ``merge`` sets the fields that the change has. Items of a list that have ids are added or, where
-  the id is there already, replaced; other lists get the values that they lack; keys are put into
-  maps and objects.
+  the id is there already, merged likewise (a concept is replaced); other lists get the values that
+  they lack; keys are put into maps and objects.
 * ``overwrite`` replaces the fields that the change has, lists and objects as a whole.
-* ``remove`` takes from lists the items that the change names by id or value, from maps and objects
-  the keys, and clears other fields.
+* ``remove`` takes from lists the items that the change names by value or by id alone (an item with
+  more than its id loses what is named inside it), from maps and objects the keys, and clears other
+  fields.
 
 A field that the change leaves out stays as it is.
 """
@@ -124,13 +125,31 @@ def _patch_list(target: Any, field: FieldDescriptor, change: Any, action: str) -
         else:
             items.extend(item for item in list(change) if item not in items)
         return
-    named = {item.id: item for item in change}
+    named = {item.id: item for item in change if item.id}
     if action == "remove":
-        kept = [item for item in items if item.id not in named]
+        kept = [item for item in items if not _goes(item, named.get(item.id))]
         del items[:]
         items.extend(kept)
         return
-    for index, item in enumerate(items):
-        if item.id in named:
-            items[index].CopyFrom(named.pop(item.id))
-    items.extend(item for item in change if item.id in named or not item.id)
+    for item in items:
+        new = named.pop(item.id, None)
+        if new is not None and _is_whole(new):
+            item.CopyFrom(new)
+        elif new is not None:
+            patch(item, new, action)
+    items.extend(item for item in change if not item.id or item.id in named)
+
+
+def _is_whole(item: Message) -> bool:
+    # A concept's value of 0 says something, and a merge field by field would not see it.
+    return item.DESCRIPTOR.full_name == "clarifai.api.Concept"
+
+
+def _goes(item: Any, change: Any) -> bool:
+    """Whether an item of a list is removed; a change that names parts of it takes only those."""
+    if change is None:
+        return False
+    if _is_whole(change) or {field.name for field, _ in change.ListFields()} == {"id"}:
+        return True
+    patch(item, change, "remove", keep=("id",))
+    return False

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.accounts import Accounts
 from clarigrpc.local.auth import Credentials
+from clarigrpc.local.background import Background, Waiting, Work
 from clarigrpc.local.catalog import Catalog, Entry
 from clarigrpc.local.contents import UploadStore
 from clarigrpc.local.core import (
@@ -27,17 +28,25 @@ from clarigrpc.local.core import (
     make_status,
     new_id,
 )
+from clarigrpc.local.downloads import Downloads
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.handlers import (
+    access,
+    annotations,
     artifacts,
+    concepts,
+    datasets,
     general,
     inputs,
+    model_details,
     models,
     pipeline_steps,
     predictions,
+    searches,
     status_codes,
     uploads,
+    workflow_results,
 )
 from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.models import public_models
@@ -48,18 +57,26 @@ __all__ = ["Call", "CallAborted", "Service", "ServiceError"]
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **general.UNARY,
-    # These come after the general mechanism, of which they replace parts.
+    # What follows replaces parts of the general mechanism.
+    **access.UNARY,
+    **annotations.UNARY,
     **artifacts.UNARY,
+    **concepts.UNARY,
+    **datasets.UNARY,
     **inputs.UNARY,
+    **model_details.UNARY,
     **models.UNARY,
     **pipeline_steps.UNARY,
     **predictions.UNARY,
+    **searches.UNARY,
     **status_codes.UNARY,
     **uploads.UNARY,
+    **workflow_results.UNARY,
 }
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
 }
+_BACKGROUND: Mapping[Waiting, Work] = {**datasets.BACKGROUND}
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
     **uploads.DUPLEX,
@@ -106,16 +123,20 @@ class Service:
             accounts=Accounts(store, credentials),
             catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
             worker=InputWorker(store, fetcher, faults),
+            background=Background(_BACKGROUND),
             uploads=UploadStore(folder / "uploads"),
+            downloads=Downloads(folder / "downloads"),
             fetcher=fetcher,
             faults=faults,
             build_seconds=build_seconds,
         )
         self.state.worker.start()
+        self.state.background.start(self.state)
 
     def close(self) -> None:
         """Ends background work and closes the store. Calls in work must have ended."""
         self.state.worker.close()
+        self.state.background.close()
         self.state.uploads.close()
         self.state.fetcher.close()
         self.state.store.close()

@@ -360,6 +360,17 @@ class Store:
                 (status, kind, limit),
             ).fetchall()
 
+    def waiting(self, kind: str, status: int, limit: int) -> list[tuple[Collection, Row]]:
+        """Like ``with_status``, with the collections; the oldest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT c.kind, c.user_id, c.app_id, c.parent, r.seq, r.id, r.status, r.body"
+                " FROM resources r JOIN collections c ON c.number = r.collection"
+                " WHERE r.status = ? AND c.kind = ? ORDER BY r.seq LIMIT ?",
+                (status, kind, limit),
+            ).fetchall()
+        return [(Collection(*row[:4]), Row(*row[4:])) for row in rows]
+
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""
         with self._lock:

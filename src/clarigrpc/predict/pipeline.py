@@ -102,7 +102,6 @@ class Batch:
         size: Bytes of the inputs.
         full: Whether there was no room for a further input.
         sent_at: When it was sent last.
-        answers: How many requests had been answered by then.
         divided: How many divisions it comes from.
         failing_since: When it failed first, or was told last to come later.
         retries: The retry loop, once a try of it has failed.
@@ -113,7 +112,6 @@ class Batch:
     size: int = 0
     full: bool = False
     sent_at: float = 0.0
-    answers: int = 0
     divided: int = 0
     failing_since: float = math.inf
     retries: Generator[float, errors.ApiError, None] | None = None
@@ -189,8 +187,8 @@ class Pipeline:
         self._ready: deque[Batch] = deque()
         self._sent = 0
         self._delayed: list[tuple[float, Batch]] = []
-        # What the service said: answers so far, failing since, not to be asked before.
-        self._answers = 0
+        # When the service answered last, failed since, and wants to be asked again.
+        self._answered_at = -math.inf
         self._failing_since = math.inf
         self._now = 0.0
         self._not_before = -math.inf
@@ -277,7 +275,6 @@ class Pipeline:
             batch = self._ready.popleft()
         self._sent += 1
         batch.sent_at = now
-        batch.answers = self._answers
         return batch
 
     def _is_overdue(self, now: float) -> bool:
@@ -315,7 +312,7 @@ class Pipeline:
             self.failed(batch, mismatch(len(batch), response), now)
             return
         self._learn(batch, now)
-        self._answers += 1
+        self._answered_at = now
         self._sent -= 1
         self._pending_bytes -= batch.size
         success = v2.StatusCode.SUCCESS
@@ -362,15 +359,15 @@ class Pipeline:
             self._batch_bytes = min(self._batch_bytes, max(1, batch.size // 2))
         if len(batch) > 1 and self._is_worth_dividing(batch, error):
             middle = len(batch) // 2
-            for places in (range(middle, len(batch)), range(middle)):
-                self._ready.appendleft(batch.part(places, batch.divided + 1))
+            for places in (range(middle), range(middle, len(batch))):
+                self._ready.append(batch.part(places, batch.divided + 1))
             return
         self._fail(batch, error)
 
     def _is_worth_dividing(self, batch: Batch, error: Exception) -> bool:
         if isinstance(error, errors.DeadlineExceededError):
-            answered = self._answers > batch.answers
-            return answered or batch.divided < _DIVIDED_FOR_SILENCE
+            answering = self._answered_at >= batch.sent_at - self.timeout
+            return answering or batch.divided < _DIVIDED_FOR_SILENCE
         return may_be_one_input(error)
 
     def _again(

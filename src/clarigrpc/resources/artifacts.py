@@ -30,8 +30,10 @@ class ArtifactOperations(Operations):
         request = v2.PostArtifactsRequest(
             user_app_id=self.user_app_id, artifacts=[v2.Artifact(id=artifact_id)]
         )
-        made: v2.Artifact = (yield from call("PostArtifacts", request, timeout=timeout)).artifacts[0]
-        return made
+        response: v2.MultiArtifactResponse = yield from call(
+            "PostArtifacts", request, timeout=timeout
+        )
+        return response.artifacts[0]
 
     def _get(self, artifact_id: str, *, timeout: float | None = None) -> Plan[v2.Artifact]:
         """An artifact by its id, with its newest version.

@@ -390,7 +390,7 @@ class InputOperations(Operations):
             timeout: Seconds for all tries of a request together.
             journal: A file that makes the upload restartable: after a crash, call again with the
                 same source and journal, and only the rest is sent. It belongs to one app.
-            progress: A function that is given the report after every answer, or True for a bar
+            progress: A function that is given the report as answers come, or True for a bar
                 on the terminal.
             report: A report to fill in, to be read when the upload is interrupted.
 

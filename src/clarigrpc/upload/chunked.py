@@ -85,7 +85,7 @@ class ChunkedUpload:
         self._reached = total if version_id else 0
         self._verified = total if verified is None else verified
         self._open = False
-        self._config_sent = self._told = self._waits = self._wary = False
+        self._config_sent = self._told = self._waits = False
         self._position: int | None = None
         self._sent = 0
 
@@ -95,9 +95,9 @@ class ChunkedUpload:
         self._config_sent = False
         self.answers = 0
         self._told = False
-        # Content of a version that exists already goes on where the service says. After a stream
-        # that broke without an answer, what the service says to the config alone comes first.
-        self._waits = bool(self.version_id) or self._wary
+        # The id first: without it, what is sent could not be gone on with. And content of a
+        # version that exists already goes on where the service says.
+        self._waits = True
         self._position = None
         self._sent = 0
         self.progressed = False
@@ -182,4 +182,3 @@ class ChunkedUpload:
     def broken(self) -> None:
         """The stream broke: what was sent and not acknowledged may be lost."""
         self._open = False
-        self._wary = not self.answers

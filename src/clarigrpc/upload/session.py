@@ -29,7 +29,7 @@ STREAM_BYTES = 90_000_000
 """Longer streams failed for published clients of the service."""
 
 ANSWER_SECONDS = 2.0
-"""How long to wait for what the service says to the config of an upload that goes on."""
+"""How long to wait for what the service says to the config of a stream."""
 
 _OVERHEAD = 1 << 10
 _SHA256 = re.compile(r"\bsha256 ([0-9a-f]{64})\b")

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local import accounts, patching
+from clarigrpc.local import accounts, matching, patching
 from clarigrpc.local.auth import SCOPES
 from clarigrpc.local.catalog import Entry
 from clarigrpc.local.core import Context, Scope, ServiceError, new_id
+from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
-from clarigrpc.local.store import Row
+from clarigrpc.local.store import Collection, Row
 
 _Code = v2.StatusCode
 
@@ -122,6 +123,42 @@ class ConceptRelations(Resource):
         for concept in (item.subject_concept, item.object_concept):
             if not RESOURCES["concept"].exists(context, place, concept.id):
                 raise RESOURCES["concept"].no(concept.id)
+
+
+class Annotations(Resource):
+    """What people or models say of inputs."""
+
+    def key(self, item: Any) -> str | None:
+        return str(item.input_id)
+
+    def check(self, context: Context, place: Place, item: Any) -> None:
+        inputs = Collection(INPUT_KIND, place.scope.user_id, place.scope.app_id)
+        if context.state.store.get(inputs, item.input_id) is None:
+            raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {item.input_id!r}")
+        self._name(item, place)
+
+    def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
+        if change.input_id and change.input_id != item.input_id:
+            raise ServiceError(self.kind.invalid, "an annotation cannot go to another input")
+        self._name(item, place)
+
+    def _name(self, item: Any, place: Place) -> None:
+        """Completes the concepts, which may be given by id alone."""
+        for concept in matching.concepts_of(item.data):
+            if not concept.id and not concept.name:
+                raise ServiceError(self.kind.invalid, "a concept needs an id or a name")
+            concept.id = concept.id or concept.name
+            concept.name = concept.name or concept.id
+            concept.app_id = place.scope.app_id
+        for region in item.data.regions:
+            region.id = region.id or new_id()
+
+
+class AnnotationTracks(Annotations):
+    """Objects that annotations follow through a video."""
+
+    def _name(self, item: Any, place: Place) -> None:
+        return
 
 
 class Workflows(Resource):
@@ -465,6 +502,8 @@ class Tasks(Resource):
 
 
 SPECIAL: dict[str, type[Resource]] = {
+    "annotation": Annotations,
+    "annotation_track": AnnotationTracks,
     "app": Apps,
     "collaborator": Collaborators,
     "concept": Concepts,

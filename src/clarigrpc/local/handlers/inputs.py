@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import media
+from clarigrpc.local import media, membership
 from clarigrpc.local.core import (
     MAX_ITEMS,
     MAX_PER_PAGE,
@@ -38,23 +38,28 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
     # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
     with context.state.store.transaction():
         for given in request.inputs:
-            _add(context, _inputs(scope), given, request.input_id_conflict_resolution, response)
+            add_input(
+                context.state.store,
+                _inputs(scope),
+                given,
+                request.input_id_conflict_resolution,
+                response.inputs.add(),
+            )
     response.status.CopyFrom(overall(item.status for item in response.inputs))
     context.state.worker.wake()
     return response
 
 
-def _add(
-    context: Context,
+def add_input(
+    store: Store,
     where: Collection,
     given: v2.Input,
     on_conflict: v2.InputIDConflictResolution.ValueType,
-    response: v2.MultiInputResponse,
+    item: v2.Input,
 ) -> None:
-    store = context.state.store
+    """Keeps a new input, which ``item`` becomes; its status says why where it cannot be kept."""
     # Without the bytes, which can be large: the item is stored and echoed, they are kept apart.
     content = media.inline(given.data)
-    item = response.inputs.add()
     _copy_without_bytes(given, item)
     item.id = given.id or new_id()
     try:
@@ -68,6 +73,7 @@ def _add(
             existing = None
         url = media.url_of(item.data)
         _check_new(store, where, item, existing, kind)
+        _check_datasets(store, where, item.dataset_ids)
     except ServiceError as error:
         item.status.CopyFrom(error.status())
         return
@@ -85,6 +91,17 @@ def _add(
         key=url or None,
         content=None if url or kind == "text" else content,
     )
+    membership.update(store, _scope(where), item.id, (), item.dataset_ids)
+
+
+def _scope(where: Collection) -> Scope:
+    return Scope(where.user_id, where.app_id)
+
+
+def _check_datasets(store: Store, where: Collection, dataset_ids: Iterable[str]) -> None:
+    unknown = membership.unknown(store, _scope(where), dataset_ids)
+    if unknown:
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}")
 
 
 def _check_new(
@@ -196,7 +213,17 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
                 failures.append(status)
                 continue
             item = _input(row)
+            before = list(item.dataset_ids)
             _patch(item, change, request.action)
+            unknown = membership.unknown(store, scope, item.dataset_ids)
+            if unknown:
+                error = ServiceError(
+                    _Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}"
+                )
+                response.inputs.add(id=change.id).status.CopyFrom(error.status())
+                failures.append(error.status())
+                continue
+            membership.update(store, scope, item.id, before, item.dataset_ids)
             for concept in item.data.concepts:
                 concept.name = concept.name or concept.id
                 concept.app_id = scope.app_id
@@ -269,7 +296,10 @@ def _remove_struct(target: Message, change: Message) -> None:
 
 def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseResponse:
     scope = context.writable(request.user_app_id)
-    if not context.state.store.doom(_inputs(scope), [request.input_id]):
+    with context.state.store.transaction():
+        membership.forget_input(context.state.store, scope, request.input_id)
+        found = context.state.store.doom(_inputs(scope), [request.input_id])
+    if not found:
         raise _no_input(request.input_id)
     context.state.worker.wake()
     return v2.BaseResponse(status=make_status(_Code.SUCCESS))
@@ -282,7 +312,10 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
             _Code.INPUT_INVALID_REQUEST,
             f"{len(request.ids)} ids; one request deletes 1 to {MAX_ITEMS} inputs",
         )
-    found = set(context.state.store.doom(_inputs(scope), request.ids))
+    with context.state.store.transaction():
+        for input_id in request.ids:
+            membership.forget_input(context.state.store, scope, input_id)
+        found = set(context.state.store.doom(_inputs(scope), request.ids))
     missing = [i for i in request.ids if i not in found]
     if not found:
         raise _no_input(missing[0])

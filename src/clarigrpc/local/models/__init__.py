@@ -10,6 +10,7 @@ from clarigrpc.local.auth import PUBLIC
 from clarigrpc.local.catalog import Entry, builtin
 from clarigrpc.local.core import Scope
 from clarigrpc.local.models.colors import W3C_NAMES, ColorRecognition
+from clarigrpc.local.models.embedder import ImageEmbedding
 from clarigrpc.local.models.python import PythonModel
 from clarigrpc.local.models.text import TextStream
 
@@ -35,7 +36,18 @@ def public_models() -> list[Entry]:
         "generate text. It is no language model and has learned nothing.",
     )
     text.visibility.gettable = v2.Visibility.PUBLIC
-    return [builtin(PUBLIC, color, ColorRecognition()), builtin(PUBLIC, text, TextStream())]
+    embedding = v2.Model(
+        id="image-embedding",
+        model_type_id="visual-embedder",
+        description="Describes where an image has which colours and edges by a vector, so that "
+        "images can be compared. Classical features; nothing is learned.",
+    )
+    embedding.visibility.gettable = v2.Visibility.PUBLIC
+    return [
+        builtin(PUBLIC, color, ColorRecognition()),
+        builtin(PUBLIC, embedding, ImageEmbedding()),
+        builtin(PUBLIC, text, TextStream()),
+    ]
 
 
 def user_models(scope: Scope, sources: Mapping[str, Any]) -> list[Entry]:

@@ -42,7 +42,7 @@ W3C_NAMES = tuple(_NAMES.split())
 _Floats = NDArray[np.float64]
 
 
-def _lab(rgb: _Floats) -> _Floats:
+def to_lab(rgb: _Floats) -> _Floats:
     """sRGB rows of 0 to 255 as CIELAB, in which distance is what the eye sees."""
     linear = rgb / 255.0
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
@@ -57,7 +57,7 @@ def _lab(rgb: _Floats) -> _Floats:
 
 
 _W3C_RGB = np.array([PIL.ImageColor.getrgb(name.lower())[:3] for name in W3C_NAMES], float)
-_W3C_LAB = _lab(_W3C_RGB)
+_W3C_LAB = to_lab(_W3C_RGB)
 
 
 def _hex(rgb: _Floats) -> str:
@@ -84,7 +84,7 @@ def dominant_colors(image: PIL.Image.Image) -> list[v2.Color]:
     sums = np.stack([np.bincount(boxes, seen[:, c], 4096) for c in range(3)], axis=1)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     counts, sums = counts[order], sums[order]
-    lab = _lab(sums / counts[:, np.newaxis])
+    lab = to_lab(sums / counts[:, np.newaxis])
     centers = [0]
     for index in range(1, len(lab)):
         if len(centers) == _MOST_COLORS:
@@ -97,7 +97,7 @@ def dominant_colors(image: PIL.Image.Image) -> list[v2.Color]:
     weights = np.bincount(group, counts)[:, np.newaxis]
     means: _Floats = np.stack([np.bincount(group, sums[:, c]) for c in range(3)], axis=1) / weights
     nearest = np.argmin(
-        np.linalg.norm(_lab(means)[:, np.newaxis] - _W3C_LAB[np.newaxis], axis=2), axis=1
+        np.linalg.norm(to_lab(means)[:, np.newaxis] - _W3C_LAB[np.newaxis], axis=2), axis=1
     )
     colors = []
     for index in np.argsort(-shares, kind="stable"):

@@ -1,0 +1,247 @@
+"""``python -m benchmarks.docs``: bring the figures of ``docs/performance.md`` up to the results.
+
+Everything between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is made from the JSON in
+``benchmarks/results``; the plots go to ``docs/plots`` (that needs matplotlib). ``--check`` only
+says whether the page fits the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "plots"
+
+SECONDS_A_DAY = 86_400
+PRICE = 0.04
+"""US dollars for a core and hour, an assumption."""
+
+# How a page calls a way to predict -> (result, scene, variant).
+WAYS = {
+    "`predict`, one after the other": ("unary", "canned", "clarigrpc predict"),
+    "`await predict`, 32 in flight": (
+        "concurrency",
+        "asyncio, 32 in flight",
+        "clarigrpc apredict",
+    ),
+    "the same, 128 callers, `coalesce=True`": ("concurrency", "128 callers", "clarigrpc coalesced"),
+    "`predict`, lists of 128": ("batch", "small inputs", "predict, lists of 128"),
+    "`predict_many`": ("batch", "small inputs", "predict_many"),
+    "`stream`, window of 32": ("streams", "stream, window of 32", "clarigrpc stream"),
+    "`generate` (a token)": ("streams", "generate", "clarigrpc generate"),
+    "REST, requests": ("unary", "canned", "REST, requests"),
+    "REST, aiohttp, 32 in flight": ("concurrency", "asyncio, 32 in flight", "REST, aiohttp"),
+    "REST, requests, lists of 128": ("batch", "small inputs", "REST, requests"),
+}
+MODELLED = (
+    "`predict`, one after the other",
+    "`await predict`, 32 in flight",
+    "`predict_many`",
+    "REST, requests",
+)
+
+Results = dict[str, dict[str, Any]]
+
+
+def read(folder: Path) -> Results:
+    """All results by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def _measured(results: Results, way: str) -> dict[str, Any] | None:
+    name, scene, variant = WAYS[way]
+    for one in results.get(name, {}).get("measured", ()):
+        if (one["scene"], one["variant"]) == (scene, variant):
+            found: dict[str, Any] = one
+            return found
+    return None
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None:
+        return ""
+    if value >= 1000:
+        step = 10 ** max(0, len(str(int(value))) - digits)
+        return f"{round(value / step) * step:,}"
+    return f"{value:.{digits}g}"
+
+
+def environment(results: Results) -> str:
+    """What the results were measured with."""
+    lines = []
+    for name, result in results.items():
+        here = result["environment"]
+        packages = ", ".join(f"{key} {value}" for key, value in here["packages"].items())
+        text = (
+            f"{here['processor']}, {here['cores']} cores, Linux {here['kernel']}, "
+            f"Python {here['python']}; {packages}; {here['date']}"
+        )
+        lines.append((text, name))
+    texts = sorted({text for text, _ in lines})
+    peers = {
+        f"{package} {version}"
+        for result in results.values()
+        for peer, packages in result.get("packages", {}).items()
+        if peer != "clarigrpc"
+        for package, version in packages.items()
+        if package not in ("grpcio", "protobuf")
+    }
+    return "\n\n".join([*texts, "Compared with: " + ", ".join(sorted(peers)) + "."])
+
+
+def ways(results: Results) -> str:
+    """One line a way to predict."""
+    rows = []
+    for way in WAYS:
+        one = _measured(results, way)
+        if one is not None:
+            busy = one["rate"] * one["cpu_us"] / 1e4
+            rows.append(
+                (
+                    way,
+                    _number(one["rate"]),
+                    _number(one["cpu_us"]),
+                    f"{busy:.0f} %",
+                    *(_number(one[key]) for key in ("p50_us", "p95_us", "p99_us", "peak_mb")),
+                )
+            )
+    head = ("", "a second", "client CPU, µs", "of a core", "p50 µs", "p95 µs", "p99 µs", "MB")
+    return _table(head, rows)
+
+
+def goals(results: Results) -> str:
+    """Every row of every result."""
+    parts = []
+    for name, result in results.items():
+        rows = []
+        for row in result["rows"]:
+            if "control" in row["question"]:
+                continue
+            met = _is_met(row)
+            verdict = "" if met is None else ("reached" if met else "**MISSED**")
+            rows.append(
+                (
+                    row["question"],
+                    f"{row['ratio']:.2f} ({row['low']:.2f}-{row['high']:.2f})",
+                    row["goal"].replace("<=", "≤").replace(">=", "≥"),
+                    "same" if _is_same(row) and not row["goal"] else verdict,
+                )
+            )
+        parts.append(f"### {name}\n\n" + _table(("", "ratio (95 %)", "goal", ""), rows))
+    return "\n\n".join(parts)
+
+
+def _is_met(row: dict[str, Any]) -> bool | None:
+    if not row["goal"]:
+        return None
+    relation, bound = row["goal"].split()
+    ratio: float = row["ratio"]
+    return ratio <= float(bound) if relation == "<=" else ratio >= float(bound)
+
+
+def _is_same(row: dict[str, Any]) -> bool:
+    return bool(row["low"] <= 1 <= row["high"])
+
+
+def growth(results: Results) -> str:
+    """What a million predictions cost, and how many a day 1, 10 and 100 processes do."""
+    rows = []
+    for way in MODELLED:
+        one = _measured(results, way)
+        if one is None:
+            continue
+        core_hours = one["cpu_us"] / 3600
+        daily = one["rate"] * SECONDS_A_DAY
+        rows.append(
+            (
+                way,
+                _number(one["cpu_us"]),
+                f"${core_hours * PRICE:.4f}",
+                *(f"{_number(1e6 / one['rate'] / count)} s" for count in (1, 10, 100)),
+                *(f"{_number(daily * count / 1e6)} M" for count in (1, 10, 100)),
+                _number(1e9 / SECONDS_A_DAY * one["cpu_us"] / 1e6),
+            )
+        )
+    head = (
+        "",
+        "CPU-seconds a million",
+        f"at ${PRICE} a core-hour",
+        "a million takes, 1 process",
+        "10",
+        "100",
+        "a day, 1 process",
+        "10",
+        "100",
+        "cores for a billion a day",
+    )
+    return _table(head, rows)
+
+
+def in_flight(results: Results) -> str:
+    """Requests in flight that it takes to keep one client process busy."""
+    rows = []
+    for way, batch in (("`await predict`, 32 in flight", 1), ("`predict_many`", 128)):
+        one = _measured(results, way)
+        if one is not None:
+            needed = (one["rate"] * latency / batch for latency in (0.001, 0.01, 0.1, 1.0))
+            rows.append((way, *(f"{max(1, round(count)):,}" for count in needed)))
+    return _table(("the service takes", "1 ms", "10 ms", "100 ms", "1 s"), rows)
+
+
+FIGURES: dict[str, Callable[[Results], str]] = {
+    "environment": environment,
+    "ways": ways,
+    "growth": growth,
+    "in-flight": in_flight,
+    "goals": goals,
+}
+
+
+def render(page: str, results: Results) -> str:
+    """The page with its figures made anew."""
+
+    def figures(match: re.Match[str]) -> str:
+        name = match[1]
+        content = FIGURES[name](results) if results else "No results yet: `make bench-full`."
+        return f"<!-- figures: {name} -->\n\n{content}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- figures: ([\w-]+) -->.*?<!-- end -->", figures, page, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Write the page and the plots."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.docs", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    arguments = parser.parse_args()
+    results = read(arguments.results)
+    page = PAGE.read_text()
+    rendered = render(page, results)
+    if arguments.check:
+        if rendered != page:
+            print(f"{PAGE} does not fit the results: run python -m benchmarks.docs")
+        return int(rendered != page)
+    PAGE.write_text(rendered)
+    from benchmarks.plots import draw
+
+    PLOTS.mkdir(exist_ok=True)
+    draw(arguments.results, PLOTS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

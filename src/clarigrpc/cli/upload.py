@@ -1,0 +1,81 @@
+"""``clarigrpc upload``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from clarigrpc import v2
+from clarigrpc.cli.options import client_options, open_client
+
+
+@click.command(short_help="Upload a file or folder.")
+@click.argument("file", metavar="FILE")
+@click.option("--model", metavar="ID", help="As a new version of this model.")
+@click.option("--artifact", metavar="ID", help="As a new version of this artifact.")
+@click.option("--pipeline-step", metavar="ID", help="As a new version of this pipeline step.")
+@click.option("--description", metavar="TEXT", help="Of the new version.")
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Where the state of an unfinished upload is kept.  [default: beside FILE]",
+)
+@click.option("--no-resume", is_flag=True, help="Begin anew, and keep no state.")
+@click.option("--part-size", metavar="BYTES", type=int, help="Of a part.  [default: 1 MiB]")
+@client_options
+def upload(
+    file: str,
+    model: str | None,
+    artifact: str | None,
+    pipeline_step: str | None,
+    description: str | None,
+    state_dir: str | None,
+    no_resume: bool,
+    part_size: int | None,
+    **settings: Any,
+) -> None:
+    """Upload a file, a folder (as a tar archive), or - for standard input.
+
+    Without --model, --artifact or --pipeline-step the file is kept by itself, for a while. An
+    upload that was interrupted goes on when the same command is given again. Prints the id of the
+    new version or upload.
+
+    \b
+    Example:
+      clarigrpc upload model.tar --model my-model
+    """
+    if sum(one is not None for one in (model, artifact, pipeline_step)) > 1:
+        raise click.UsageError("give one of --model, --artifact and --pipeline-step")
+    source: Any = sys.stdin.buffer if file == "-" else file
+    options: dict[str, Any] = {
+        "progress": True,
+        "resume": not no_resume,
+        "state_dir": state_dir,
+        "timeout": settings["timeout"],
+    }
+    if part_size is not None:
+        options["part_size"] = part_size
+    text = description or ""
+    with open_client(**settings) as client:
+        if model is not None:
+            model_version = v2.ModelVersion(description=text)
+            result = client.model(model).upload_version(source, version=model_version, **options)
+        elif artifact is not None:
+            artifact_version = v2.ArtifactVersion(description=text)
+            result = client.artifacts.upload(source, artifact, version=artifact_version, **options)
+        elif pipeline_step is not None:
+            step_version = v2.PipelineStepVersion(description=text)
+            result = client.pipeline_steps.upload(
+                source, pipeline_step, version=step_version, **options
+            )
+        else:
+            if text:
+                raise click.UsageError("--description needs something to have a version of")
+            click.echo(client.uploads.upload(source, **options).id)
+            return
+    click.echo(result.version_id)
+    if result.sha256:
+        click.echo(f"sha256 {result.sha256}, the same here and there", err=True)

@@ -1,0 +1,85 @@
+"""Work that goes on after its call was answered.
+
+What is to be done stands in the store, as resources with the status that waits for it, so a
+restart goes on where the last process stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from clarigrpc.local.core import Code, State
+from clarigrpc.local.store import Collection, Row
+
+Work = Callable[[State, Collection, Row], None]
+"""Takes a resource on; afterwards its status is another one."""
+
+_BATCH = 16
+_log = logging.getLogger(__name__)
+
+
+class Waiting(NamedTuple):
+    """What waits for work: resources of a kind with a status."""
+
+    kind: str
+    status: Code
+
+
+class Background:
+    """One thread that does the work.
+
+    Args:
+        work: What to do for what.
+    """
+
+    def __init__(self, work: Mapping[Waiting, Work]) -> None:
+        self._work = work
+        self._news = threading.Event()
+        self._news.set()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, state: State) -> None:
+        """Starts the thread."""
+        self._thread = threading.Thread(
+            target=self._run, args=(state,), name="clarigrpc-local-background", daemon=True
+        )
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that there is something to do."""
+        self._news.set()
+
+    def close(self) -> None:
+        """Stops after what is in work."""
+        self._closing = True
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, state: State) -> None:
+        failed: set[Any] = set()
+        while not self._closing:
+            self._news.wait()
+            self._news.clear()
+            while not self._closing and self._round(state, failed):
+                pass
+
+    def _round(self, state: State, failed: set[Any]) -> bool:
+        """Does what waits; False where nothing did."""
+        done = False
+        for waiting, work in self._work.items():
+            for where, row in state.store.waiting(waiting.kind, waiting.status, _BATCH):
+                if self._closing or row.seq in failed:
+                    continue
+                try:
+                    work(state, where, row)
+                except Exception:  # noqa: BLE001
+                    # The thread must outlive one bad resource, which is left as it is.
+                    _log.exception("background work on %s %r failed", where.kind, row.id)
+                    failed.add(row.seq)
+                done = True
+        return done

@@ -1,0 +1,261 @@
+"""Users, scopes, collaborations, and the methods on apps and keys beside the general ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local import accounts, patching
+from clarigrpc.local.auth import SCOPES, depending_scopes
+from clarigrpc.local.core import Context, Scope, ServiceError, make_status, page_bounds
+from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.resources import Place, relevance
+from clarigrpc.local.store import Collection
+from clarigrpc.v2._index import METHODS
+
+_Code = v2.StatusCode
+
+LEAST_PASSWORD, MOST_PASSWORD = 8, 128
+"""Lengths that a password may have."""
+
+
+def get_user(context: Context, request: v2.GetUserRequest) -> v2.SingleUserResponse:
+    user_id = request.user_app_id.user_id
+    if user_id in ("", "me"):
+        user_id = context.caller.user_id
+    row = context.state.store.get(accounts.USERS, user_id)
+    if row is None:
+        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {user_id!r}")
+    user = v2.User.FromString(row.body)
+    if user_id != context.caller.user_id:
+        # To others a user is a name.
+        user = v2.User(
+            id=user.id, first_name=user.first_name, last_name=user.last_name, image=user.image
+        )
+    return v2.SingleUserResponse(status=make_status(_Code.SUCCESS), user=user)
+
+
+def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
+    caller = context.caller
+    response = v2.MultiScopeResponse(
+        status=make_status(_Code.SUCCESS),
+        scopes=["All"] if caller.scopes is None else sorted(caller.scopes),
+        endpoints=sorted(caller.endpoints),
+    )
+    if caller.app_id:
+        response.app.CopyFrom(
+            RESOURCES["app"].find(context, Place(Scope(caller.user_id, "")), caller.app_id)
+        )
+    return response
+
+
+def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScopeDepsResponse:
+    if request.key_type not in ("", accounts.API_KEY, accounts.PAT):
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, f"there are no {request.key_type!r} keys")
+    response = v2.MultiScopeDepsResponse(status=make_status(_Code.SUCCESS))
+    for name, needed in SCOPES.items():
+        response.scope_deps.add(scope=name, depending_scopes=sorted(needed))
+    for method in METHODS:
+        response.endpoint_deps.add(
+            endpoint=f"/clarifai.api.V2/{method}", depending_scopes=sorted(depending_scopes(method))
+        )
+    return response
+
+
+def list_app_keys(context: Context, request: v2.ListAppKeysRequest) -> v2.MultiKeyResponse:
+    scope = context.writable(request.user_app_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    keys = [
+        key
+        for key in RESOURCES["key"].walk(context, Place(Scope(scope.user_id, "")))
+        if scope.app_id in {app.id for app in key.apps}
+    ]
+    return v2.MultiKeyResponse(
+        status=make_status(_Code.SUCCESS), keys=keys[offset : offset + limit]
+    )
+
+
+def patch_app(context: Context, request: v2.PatchAppRequest) -> v2.SingleAppResponse:
+    context.user(request.user_app_id, write=True)
+    app = v2.App()
+    app.CopyFrom(request.app)
+    app.id = app.id or request.user_app_id.app_id
+    place = RESOURCES["app"].place(context, request, write=True)
+    changed = _patch_app(context, place, app, request)
+    return v2.SingleAppResponse(status=make_status(_Code.SUCCESS), app=changed)
+
+
+def patch_apps(context: Context, request: Any) -> v2.MultiAppResponse:
+    place = RESOURCES["app"].place(context, request, write=True)
+    response = v2.MultiAppResponse(status=make_status(_Code.SUCCESS))
+    if not request.apps:
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no apps")
+    with context.state.store.transaction():
+        for app in request.apps:
+            response.apps.append(_patch_app(context, place, app, request))
+    return response
+
+
+def _patch_app(context: Context, place: Place, app: v2.App, request: Any) -> v2.App:
+    patching.check_action(request.action)
+    own = getattr(request, "metadata_action", None)
+    if own is None or not own.op or not app.HasField("metadata"):
+        return RESOURCES["app"].change(context, place, app, request.action)  # type: ignore[no-any-return]
+    # The metadata has an action of its own.
+    op = own.op.lower()
+    patching.check_action(op)
+    rest = v2.App()
+    rest.CopyFrom(app)
+    rest.ClearField("metadata")
+    RESOURCES["app"].change(context, place, rest, request.action)
+    return RESOURCES["app"].change(  # type: ignore[no-any-return]
+        context, place, v2.App(id=app.id, metadata=app.metadata), op
+    )
+
+
+def _patch_ids(name: str) -> Callable[[Context, Any], Message]:
+    def patch_ids(context: Context, request: Any) -> Message:
+        resource = RESOURCES[name]
+        place = resource.place(context, request, write=True)
+        if request.action != "overwrite":
+            raise ServiceError(
+                resource.kind.invalid, f"action is {request.action!r}; ids can only be overwritten"
+            )
+        if not request.ids:
+            raise ServiceError(resource.kind.invalid, "the request has no ids")
+        with context.state.store.transaction():
+            done = [resource.rename(context, place, pair.id, pair.new_id) for pair in request.ids]
+        return resource.answer(context, done)  # type: ignore[no-any-return]
+
+    return patch_ids
+
+
+def search_apps(context: Context, request: v2.PostAppsSearchesRequest) -> v2.MultiAppResponse:
+    offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
+    resource = RESOURCES["app"]
+    place = resource.place(context, request)
+    visible = resource.only(context, request)
+    found = [
+        app
+        for app in resource.walk(context, place)
+        if all(test(app) for test in visible)
+        and (not request.app_query.name or relevance(app, request.app_query.name))
+    ]
+    return v2.MultiAppResponse(
+        status=make_status(_Code.SUCCESS), apps=found[offset : offset + limit]
+    )
+
+
+def delete_collaborators(
+    context: Context, request: v2.DeleteCollaboratorsRequest
+) -> v2.BaseResponse:
+    scope = context.writable(request.user_app_id)
+    resource = RESOURCES["collaborator"]
+    place = Place(scope)
+    ids = list(request.collaborator_ids)
+    emails = set(request.user_emails)
+    ids += [c.id for c in resource.walk(context, place) if c.user.primary_email in emails]
+    if not ids:
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "no collaborators are named")
+    gone = [i for i in ids if resource.remove(context, place, i)]
+    if not gone:
+        raise resource.no(ids[0])
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+def list_collaborations(
+    context: Context, request: v2.ListCollaborationsRequest
+) -> v2.MultiCollaborationsResponse:
+    me = context.user(request.user_app_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    found = []
+    for where in context.state.store.collections("collaborator"):
+        for row in context.state.store.walk(where):
+            entry = v2.Collaborator.FromString(row.body)
+            app = context.state.store.get(accounts.apps_of(where.user_id), where.app_id)
+            if entry.user.id != me or app is None:
+                continue
+            shared = v2.App.FromString(app.body)
+            if request.template_only and not shared.is_template.value:
+                continue
+            found.append(
+                v2.Collaboration(
+                    app=shared,
+                    app_owner=v2.User(id=where.user_id),
+                    scopes=entry.scopes,
+                    endpoints=entry.endpoints,
+                    created_at=entry.created_at,
+                )
+            )
+    return v2.MultiCollaborationsResponse(
+        status=make_status(_Code.SUCCESS), collaborations=found[offset : offset + limit]
+    )
+
+
+def validate_password(
+    context: Context, request: v2.PostValidatePasswordRequest
+) -> v2.SinglePasswordValidationResponse:
+    """Checks against the rules of this server: length, kinds of characters, no name or email."""
+    text = request.password.plaintext
+    row = context.state.store.get(accounts.USERS, context.caller.user_id)
+    user = v2.User.FromString(row.body) if row is not None else v2.User()
+    names = [name.lower() for name in (user.first_name, user.last_name, user.id) if name]
+    broken = v2.PasswordViolations(
+        minimum_length=len(text) < LEAST_PASSWORD,
+        maximum_length=len(text) > MOST_PASSWORD,
+        upper_case_needed=not any(c.isupper() for c in text),
+        lower_case_needed=not any(c.islower() for c in text),
+        numeric_needed=not any(c.isdigit() for c in text),
+        non_alphanumeric_needed=text.isalnum() or not text,
+        exclude_names=any(name in text.lower() for name in names),
+        exclude_email=bool(user.primary_email) and user.primary_email.lower() in text.lower(),
+    )
+    response = v2.SinglePasswordValidationResponse(status=make_status(_Code.SUCCESS))
+    if broken.ListFields():
+        response.status.CopyFrom(
+            make_status(_Code.PASSWORD_VALIDATION_FAILED, "the password breaks the rules")
+        )
+        response.password_violations.CopyFrom(broken)
+    return response
+
+
+def get_resource_counts(
+    context: Context, request: v2.GetResourceCountsRequest
+) -> v2.GetResourceCountsResponse:
+    scope = context.scope(request.user_app_id)
+
+    def count(kind: str) -> int:
+        return context.state.store.count(Collection(kind, scope.user_id, scope.app_id))
+
+    return v2.GetResourceCountsResponse(
+        status=make_status(_Code.SUCCESS),
+        datasets=count("dataset"),
+        models=len(context.state.catalog.all(scope, ())),
+        workflows=count("workflow"),
+        inputs=count("input"),
+        pipelines=count("pipeline"),
+    )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "GetUser": get_user,
+    "MyScopes": my_scopes,
+    "MyScopesUser": my_scopes,
+    "MyScopesRoot": my_scopes,
+    "ListScopes": list_scopes,
+    "ListAppKeys": list_app_keys,
+    "PatchApp": patch_app,
+    "PatchApps": patch_apps,
+    "PatchAppsDetails": patch_apps,
+    "PatchAppsIds": _patch_ids("app"),
+    "PatchModelIds": _patch_ids("model"),
+    "PatchWorkflowIds": _patch_ids("workflow"),
+    "PostAppsSearches": search_apps,
+    "DeleteCollaborators": delete_collaborators,
+    "ListCollaborations": list_collaborations,
+    "PostValidatePassword": validate_password,
+    "GetResourceCounts": get_resource_counts,
+}

@@ -1,0 +1,245 @@
+"""Annotations: the methods beside the general ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local import patching
+from clarigrpc.local.core import (
+    MAX_ITEMS,
+    Context,
+    ServiceError,
+    make_status,
+    overall,
+    page_bounds,
+)
+from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.resources import Place
+
+_Code = v2.StatusCode
+
+
+def get_annotation(
+    context: Context, request: v2.GetAnnotationRequest
+) -> v2.SingleAnnotationResponse:
+    found = RESOURCES["annotation"].find(
+        context, Place(context.scope(request.user_app_id)), request.annotation_id
+    )
+    if request.input_id and found.input_id != request.input_id:
+        raise RESOURCES["annotation"].no(request.annotation_id)
+    return v2.SingleAnnotationResponse(status=make_status(_Code.SUCCESS), annotation=found)
+
+
+def list_annotations(
+    context: Context, request: v2.ListAnnotationsRequest
+) -> v2.MultiAnnotationResponse:
+    scope = context.scope(request.user_app_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    resource = RESOURCES["annotation"]
+    place = Place(scope)
+    if request.input_ids:
+        # By the index on the input, not by a walk over all.
+        rows: Iterator[Any] = iter(
+            context.state.store.page(resource.where(place), 0, -1, keys=request.input_ids)
+        )
+    else:
+        rows = context.state.store.walk(resource.where(place))
+    found = [
+        annotation
+        for annotation in (resource.shown(context, place, row) for row in rows)
+        if _listed(annotation, request)
+    ]
+    return v2.MultiAnnotationResponse(
+        status=make_status(_Code.SUCCESS), annotations=found[offset : offset + limit]
+    )
+
+
+def _listed(item: v2.Annotation, request: v2.ListAnnotationsRequest) -> bool:
+    by_model = bool(item.model_version_id or item.workflow_version_id)
+    workers = (
+        (request.user_ids, "" if by_model else item.user_id),
+        (request.model_version_ids, item.model_version_id),
+        (request.workflow_version_ids, item.workflow_version_id),
+    )
+    asked = any(wanted for wanted, _ in workers)
+    if asked and not any(value and value in wanted for wanted, value in workers):
+        return False
+    if by_model and not asked and not (request.list_all_annotations or request.return_model_output):
+        return False
+    if request.ids and item.id not in request.ids:
+        return False
+    codes = {status.code for status in request.statuses}
+    if codes and item.status.code not in codes:
+        return False
+    return not request.task_id or item.task_id == request.task_id
+
+
+def patch_annotations(
+    context: Context, request: v2.PatchAnnotationsRequest
+) -> v2.MultiAnnotationResponse:
+    resource = RESOURCES["annotation"]
+    response: Any = resource.patch(context, request)
+    if request.delete_if_empty_data:
+        place = Place(context.writable(request.user_app_id))
+        for annotation in response.annotations:
+            if annotation.status.code in _FINE and not annotation.data.ListFields():
+                resource.remove(context, place, annotation.id)
+    return response  # type: ignore[no-any-return]
+
+
+_FINE = frozenset(
+    (
+        _Code.ANNOTATION_SUCCESS,
+        _Code.ANNOTATION_PENDING,
+        _Code.ANNOTATION_AWAITING_REVIEW,
+        _Code.ANNOTATION_AWAITING_CONSENSUS_REVIEW,
+    )
+)
+
+
+def patch_annotations_status(
+    context: Context, request: v2.PatchAnnotationsStatusRequest
+) -> v2.PatchAnnotationsStatusResponse:
+    patching.check_action(request.action or "overwrite", _Code.ANNOTATION_INVALID_ARGUMENT)
+    if not request.task_id or not request.status_code:
+        raise ServiceError(_Code.ANNOTATION_INVALID_ARGUMENT, "give task_id and status_code")
+    resource = RESOURCES["annotation"]
+    place = Place(context.writable(request.user_app_id))
+    response = v2.PatchAnnotationsStatusResponse(status=make_status(_Code.SUCCESS))
+    with context.state.store.transaction():
+        for item in list(resource.walk(context, place)):
+            if item.task_id != request.task_id:
+                continue
+            if request.user_ids and item.user_id not in request.user_ids:
+                continue
+            if request.status_codes and item.status.code not in request.status_codes:
+                continue
+            item.status.CopyFrom(make_status(request.status_code))
+            resource.save(context, place, item)
+            response.updated_count += 1
+            if item.user_id not in response.user_ids:
+                response.user_ids.append(item.user_id)
+    return response
+
+
+def delete_annotation(
+    context: Context, request: v2.DeleteAnnotationRequest
+) -> v2.BaseResponse:
+    place = Place(context.writable(request.user_app_id))
+    resource = RESOURCES["annotation"]
+    found = resource.find(context, place, request.annotation_id)
+    if request.input_id and found.input_id != request.input_id:
+        raise resource.no(request.annotation_id)
+    resource.remove(context, place, request.annotation_id)
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+def delete_annotations(
+    context: Context, request: v2.DeleteAnnotationsRequest
+) -> v2.BaseResponse:
+    """By ids, which may each come with its input; by inputs alone, all of theirs."""
+    place = Place(context.writable(request.user_app_id))
+    resource = RESOURCES["annotation"]
+    store = context.state.store
+    count = len(request.ids) or len(request.input_ids)
+    if not 1 <= count <= MAX_ITEMS or len(request.input_ids) > MAX_ITEMS:
+        raise ServiceError(
+            _Code.ANNOTATION_INVALID_ARGUMENT, f"one request takes 1 to {MAX_ITEMS} ids"
+        )
+    with store.transaction():
+        if request.ids:
+            paired = len(request.input_ids) == len(request.ids)
+            statuses = []
+            for index, annotation_id in enumerate(request.ids):
+                try:
+                    found = resource.find(context, place, annotation_id)
+                    if paired and found.input_id != request.input_ids[index]:
+                        raise resource.no(annotation_id)
+                    resource.remove(context, place, annotation_id)
+                    statuses.append(make_status(_Code.SUCCESS))
+                except ServiceError as error:
+                    statuses.append(error.status())
+            if len(statuses) == 1:
+                return v2.BaseResponse(status=statuses[0])
+            return v2.BaseResponse(status=overall(statuses))
+        rows = store.page(resource.where(place), 0, -1, keys=request.input_ids)
+        for row in rows:
+            resource.remove(context, place, row.id)
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+def list_annotation_workers(
+    context: Context, request: v2.ListAnnotationWorkersRequest
+) -> v2.MultiWorkerResponse:
+    offset, limit = page_bounds(request.page, request.per_page)
+    place = Place(context.scope(request.user_app_id))
+    workers: dict[bytes, v2.Worker] = {}
+    for item in RESOURCES["annotation"].walk(context, place):
+        if request.trusted_only and not item.trusted:
+            continue
+        worker = v2.Worker()
+        if item.model_version_id:
+            worker.model.model_version.id = item.model_version_id
+        elif item.workflow_version_id:
+            worker.workflow.version.id = item.workflow_version_id
+        else:
+            worker.user.id = item.user_id
+        workers[worker.SerializeToString(deterministic=True)] = worker
+    return v2.MultiWorkerResponse(
+        status=make_status(_Code.SUCCESS),
+        workers=list(workers.values())[offset : offset + limit],
+    )
+
+
+def _task_count(of_inputs: bool) -> Callable[[Context, Any], v2.SingleTaskCountResponse]:
+    fields = {
+        _Code.ANNOTATION_PENDING: "pending",
+        _Code.ANNOTATION_AWAITING_REVIEW: "awaiting_review",
+        _Code.ANNOTATION_SUCCESS: "success",
+        _Code.ANNOTATION_REVIEW_DENIED: "review_denied",
+        _Code.ANNOTATION_AWAITING_CONSENSUS_REVIEW: "awaiting_consensus_review",
+    }
+
+    def count(context: Context, request: v2.GetTaskCountRequest) -> v2.SingleTaskCountResponse:
+        scope = context.scope(request.user_app_id)
+        place = Place(scope)
+        RESOURCES["task"].find(context, place, request.task_id)
+        response = v2.SingleTaskCountResponse(
+            status=make_status(_Code.SUCCESS), app_id=scope.app_id, task_id=request.task_id
+        )
+        seen: set[tuple[str, str, str]] = set()
+        by_user: dict[str, v2.TaskStatusCountPerUser] = {}
+        for item in RESOURCES["annotation"].walk(context, place):
+            name = fields.get(item.status.code)
+            if item.task_id != request.task_id or name is None:
+                continue
+            if request.user_ids and item.user_id not in request.user_ids:
+                continue
+            what = (item.user_id, name, item.input_id if of_inputs else item.id)
+            if what in seen:
+                continue
+            seen.add(what)
+            if item.user_id not in by_user:
+                by_user[item.user_id] = response.counts.add(user_id=item.user_id)
+            entry = by_user[item.user_id]
+            setattr(entry, name, getattr(entry, name) + 1)
+        return response
+
+    return count
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "GetAnnotation": get_annotation,
+    "ListAnnotations": list_annotations,
+    "PatchAnnotations": patch_annotations,
+    "PatchAnnotationsStatus": patch_annotations_status,
+    "DeleteAnnotation": delete_annotation,
+    "DeleteAnnotations": delete_annotations,
+    "ListAnnotationWorkers": list_annotation_workers,
+    "GetTaskAnnotationCount": _task_count(of_inputs=False),
+    "GetTaskInputCount": _task_count(of_inputs=True),
+}

@@ -1,0 +1,225 @@
+"""Workflows at work: every node's model runs on what the nodes before it gave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.core import (
+    MAX_ITEMS,
+    Context,
+    ServiceError,
+    make_status,
+    new_id,
+    overall,
+)
+from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.models.embedder import similarity
+from clarigrpc.local.resources import Place
+from clarigrpc.local.runtime import Options, Runtime
+
+_Code = v2.StatusCode
+_log = logging.getLogger(__name__)
+
+
+class _Node(NamedTuple):
+    """A node ready to run. ``sources`` are the nodes whose outputs it takes."""
+
+    id: str
+    sources: tuple[str, ...]
+    suppressed: bool
+    model: v2.Model
+    runtime: Runtime
+    options: Options
+
+
+def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any, list[_Node]]:
+    """The workflow that a request names, and its nodes in an order in which they can run."""
+    place = Place(context.scope(request.user_app_id))
+    workflow = RESOURCES["workflow"].find(context, place, request.workflow_id)
+    if request.version_id:
+        below = Place(place.scope, (workflow.id,))
+        version = RESOURCES["workflow_version"].find(context, below, request.version_id)
+    else:
+        version = workflow.version
+    waiting = {node.id: node for node in version.nodes}
+    ordered: list[_Node] = []
+    while waiting:
+        ready = [
+            node
+            for node in waiting.values()
+            if not any(source.node_id in waiting for source in node.node_inputs)
+        ]
+        if not ready:
+            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "nodes wait for each other")
+        for node in ready:
+            ordered.append(_node(context, node, config))
+            del waiting[node.id]
+    named = v2.Workflow(
+        id=workflow.id,
+        user_id=workflow.user_id,
+        app_id=workflow.app_id,
+        version=v2.WorkflowVersion(id=version.id),
+    )
+    return named, ordered
+
+
+def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _Node:
+    scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
+    entry = context.state.catalog.find(scope, node.model.id)
+    version = entry.version(node.model.model_version.id)
+    if version is None or version.status.code != _Code.MODEL_TRAINED:
+        raise ServiceError(
+            _Code.WORKFLOW_REQUIRE_TRAINED_MODEL, f"model {entry.model.id!r} is not ready"
+        )
+    if entry.runtime is None:
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED,
+            f"the local server keeps the uploaded model {entry.model.id!r}, it does not run it",
+        )
+    context.state.faults.deploying(version.id)
+    options = v2.OutputConfig()
+    options.CopyFrom(node.output_info_override.output_config)
+    # What the call asks for holds for every node.
+    options.MergeFrom(config)
+    model = v2.Model(
+        id=entry.model.id,
+        user_id=scope.user_id,
+        app_id=scope.app_id,
+        model_version=v2.ModelVersion(id=version.id),
+    )
+    return _Node(
+        node.id,
+        tuple(source.node_id for source in node.node_inputs),
+        node.suppress_output,
+        model,
+        entry.runtime,
+        Options(context.state.fetcher, options),
+    )
+
+
+def _run(context: Context, nodes: Sequence[_Node], item: v2.Input, result: v2.WorkflowResult) -> None:
+    """Runs all nodes on one input; the first failure is the result's."""
+    made: dict[str, v2.Data] = {}
+    for node in nodes:
+        data = v2.Data()
+        data.CopyFrom(item.data)
+        for source in node.sources:
+            data.MergeFrom(made[source])
+        output = v2.Output(id=new_id(), model=node.model, status=make_status(_Code.SUCCESS))
+        output.created_at.GetCurrentTime()
+        try:
+            context.state.faults.fail_input(item.id, _Code.MODEL_PREDICTION_FAILED)
+            made[node.id] = node.runtime.predict(data, node.options)
+            output.data.CopyFrom(made[node.id])
+        except ServiceError as error:
+            output.status.CopyFrom(error.status())
+        except Exception as error:  # noqa: BLE001
+            # A model may be anybody's function: what it raises is its input's failure.
+            _log.exception("model %s failed", node.model.id)
+            details = f"{type(error).__name__}: {error}"
+            output.status.CopyFrom(make_status(_Code.MODEL_PREDICTION_FAILED, details))
+        if not node.suppressed or output.status.code != _Code.SUCCESS:
+            result.outputs.append(output)
+        if output.status.code != _Code.SUCCESS:
+            result.status.CopyFrom(output.status)
+            return
+    result.suppress_output = bool(nodes) and all(node.suppressed for node in nodes)
+    result.status.CopyFrom(make_status(_Code.SUCCESS))
+
+
+def _results(
+    context: Context, nodes: Sequence[_Node], inputs: Sequence[v2.Input]
+) -> list[v2.WorkflowResult]:
+    results = []
+    for item in inputs:
+        item.id = item.id or new_id()
+        result = v2.WorkflowResult(id=new_id())
+        result.created_at.GetCurrentTime()
+        result.input.id = item.id
+        for kind in ("image", "video", "audio", "text"):
+            url = getattr(item.data, kind).url
+            if url:
+                getattr(result.input.data, kind).url = url
+        _run(context, nodes, item, result)
+        results.append(result)
+    return results
+
+
+def _check_count(count: int, what: str) -> None:
+    if count == 0:
+        raise ServiceError(_Code.PREDICT_INVALID_REQUEST, f"the request has no {what}")
+    if count > MAX_ITEMS:
+        raise ServiceError(
+            _Code.INPUT_INVALID_ARGUMENT, f"{count} {what}; one request takes at most {MAX_ITEMS}"
+        )
+
+
+def post_workflow_results(
+    context: Context, request: v2.PostWorkflowResultsRequest
+) -> v2.PostWorkflowResultsResponse:
+    if request.HasField("workflow_state"):
+        raise ServiceError(_Code.NOT_IMPLEMENTED, "workflows keep no state between calls here")
+    workflow, nodes = _plan(context, request, request.output_config)
+    _check_count(len(request.inputs), "inputs")
+    results = _results(context, nodes, request.inputs)
+    return v2.PostWorkflowResultsResponse(
+        status=overall(result.status for result in results), workflow=workflow, results=results
+    )
+
+
+def post_similarity(
+    context: Context, request: v2.PostWorkflowResultsSimilarityRequest
+) -> v2.PostWorkflowResultsSimilarityResponse:
+    """How much probes look like the inputs of a pool, by the workflow's embedding model."""
+    _, nodes = _plan(context, request, v2.OutputConfig())
+    _check_count(len(request.probe_inputs), "probe inputs")
+    _check_count(len(request.pool_inputs), "pool inputs")
+    probes, pool = (
+        _vectors(context, nodes, inputs, request.model_version_id)
+        for inputs in (request.probe_inputs, request.pool_inputs)
+    )
+    response = v2.PostWorkflowResultsSimilarityResponse(status=make_status(_Code.SUCCESS))
+    for probe, vector in zip(request.probe_inputs, probes, strict=True):
+        entry = response.results.add()
+        entry.probe_input.id = probe.id
+        hits = [
+            v2.Hit(score=similarity(vector, other, euclidean=False), input=v2.Input(id=item.id))
+            for item, other in zip(request.pool_inputs, pool, strict=True)
+        ]
+        entry.pool_results.extend(sorted(hits, key=lambda hit: -hit.score))
+    return response
+
+
+def _vectors(
+    context: Context, nodes: Sequence[_Node], inputs: Sequence[v2.Input], version_id: str
+) -> list[Any]:
+    vectors = []
+    for result in _results(context, nodes, inputs):
+        if result.status.code != _Code.SUCCESS:
+            raise ServiceError(
+                result.status.code, f"input {result.input.id!r}: {result.status.details}"
+            )
+        found = [
+            output.data.embeddings[0].vector
+            for output in result.outputs
+            if output.data.embeddings
+            and version_id in ("", output.model.model_version.id)
+        ]
+        if not found:
+            raise ServiceError(
+                _Code.WORKFLOW_INVALID_REQUEST, "the workflow has no such embedding model"
+            )
+        vectors.append(np.asarray(found[0], np.float32))
+    return vectors
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostWorkflowResults": post_workflow_results,
+    "PostWorkflowResultsSimilarity": post_similarity,
+}

@@ -1,0 +1,250 @@
+"""What a version of a dataset holds: its inputs and annotations as they were, counted, exported."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.protobuf import json_format
+
+from clarigrpc import v2
+from clarigrpc.local import matching, media
+from clarigrpc.local.core import Scope
+from clarigrpc.local.handlers.searches import annotations_of
+from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.membership import members_of
+from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Store
+
+KINDS = ("snapshot_input", "snapshot_annotation")
+"""Kinds of the store that hold the frozen content, below dataset and version."""
+
+_Format = v2.DatasetVersionExportFormat
+_Group = v2.DatasetVersionMetricsGroupType
+
+
+class Entry(NamedTuple):
+    """One input of a version with its annotations."""
+
+    input: v2.Input
+    annotations: list[v2.Annotation]
+
+
+def _where(kind: str, scope: Scope, dataset_id: str, version_id: str) -> Collection:
+    parent = PARENT_SEPARATOR.join((dataset_id, version_id))
+    return Collection(kind, scope.user_id, scope.app_id, parent)
+
+
+def take(
+    store: Store,
+    scope: Scope,
+    dataset_id: str,
+    version: v2.DatasetVersion,
+    query: v2.Query,
+) -> None:
+    """Freezes what the dataset holds now and the query lets through."""
+    inputs, annotations = (_where(kind, scope, dataset_id, version.id) for kind in KINDS)
+    store.clear(inputs)
+    store.clear(annotations)
+    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    for member in store.walk(members_of(scope, dataset_id), newest_first=False):
+        row = store.get(live, member.id)
+        if row is None:
+            continue
+        item = v2.Input.FromString(row.body)
+        own = matching.as_annotation(item)
+        every = [*([own] if own.data.ListFields() else []), *annotations_of(store, scope, item.id)]
+        kept = [found for found in every if matching.annotation_matches(item, found, query)]
+        # A query without conditions takes inputs without annotations as well.
+        if not kept and (query.filters or version.annotation_filter_config.ignore_empty_inputs):
+            continue
+        store.insert(inputs, item.id, item.SerializeToString())
+        for found in kept:
+            store.insert(
+                annotations, f"{found.input_id}/{found.id}", found.SerializeToString(), key=item.id
+            )
+
+
+def entries(store: Store, scope: Scope, dataset_id: str, version_id: str) -> Iterator[Entry]:
+    """The inputs of a version in the order in which they came to the dataset."""
+    inputs, annotations = (_where(kind, scope, dataset_id, version_id) for kind in KINDS)
+    for row in store.walk(inputs, newest_first=False):
+        found = store.page(annotations, 0, -1, newest_first=False, keys=(row.id,))
+        yield Entry(
+            v2.Input.FromString(row.body), [v2.Annotation.FromString(one.body) for one in found]
+        )
+
+
+def count(content: Iterable[Entry]) -> v2.DatasetVersionMetrics:
+    """The numbers about some inputs."""
+    totals: dict[str, int] = {}
+
+    def add(name: str, number: int) -> None:
+        totals[name] = totals.get(name, 0) + number
+
+    for item, annotations in content:
+        data = [annotation.data for annotation in annotations]
+        regions = [region for one in data for region in one.regions]
+        frames = [frame for one in data for frame in one.frames]
+        in_frames = [region for frame in frames for region in frame.data.regions]
+        tags = {c.id for one in data for c in one.concepts if c.value >= 0.5}
+        labelled = any(True for one in data for _ in matching.concepts_of(one))
+        add("inputs_count", 1)
+        add("unlabeled_inputs_count", not labelled)
+        add("inputs_with_metadata_count", item.data.HasField("metadata"))
+        add("inputs_with_geo_count", item.data.HasField("geo"))
+        add("regions_count", len(regions) + len(in_frames))
+        for region in [*regions, *in_frames]:
+            info = region.region_info
+            add("bounding_boxes_count", info.HasField("bounding_box"))
+            add("polygons_count", info.HasField("polygon"))
+            add("points_count", info.HasField("point"))
+            add("masks_count", info.HasField("mask"))
+        add("region_inputs_count", bool(regions))
+        add("region_frames_count", sum(bool(frame.data.regions) for frame in frames))
+        add("frames_count", len(frames))
+        add("frame_inputs_count", bool(frames))
+        add("embeddings_count", sum(len(one.embeddings) for one in data))
+        add("positive_input_tags_count", len(tags))
+        add("positive_region_tags_count", _positive(regions))
+        add("positive_frame_tags_count", _positive(frames))
+    metrics = v2.DatasetVersionMetrics()
+    for name in (
+        field.name
+        for field in v2.DatasetVersionMetrics.DESCRIPTOR.fields
+        if field.name != "region_location_matrix"
+    ):
+        getattr(metrics, name).value = totals.get(name, 0)
+    return metrics
+
+
+def _positive(parts: Iterable[Any]) -> int:
+    return sum(1 for part in parts for concept in part.data.concepts if concept.value >= 0.5)
+
+
+def _regions(entry: Entry, kind: str) -> int:
+    return sum(
+        region.region_info.HasField(kind)
+        for annotation in entry.annotations
+        for region in annotation.data.regions
+    )
+
+
+def _concepts(entry: Entry) -> set[str]:
+    return {
+        concept.id
+        for annotation in entry.annotations
+        for concept in matching.concepts_of(annotation.data)
+        if concept.value >= 0.5
+    }
+
+
+def _pixels(entry: Entry) -> list[object]:
+    info = entry.input.data.image.image_info
+    return [info.width * info.height] if info.width and info.height else []
+
+
+def _ratio(entry: Entry) -> list[object]:
+    info = entry.input.data.image.image_info
+    return [round(info.width / info.height, 2)] if info.width and info.height else []
+
+
+_GROUPS: dict[Any, Callable[[Entry], Iterable[object]]] = {
+    _Group.INPUT_TYPE: lambda entry: [media.kind_of(entry.input.data)],
+    _Group.CONCEPT_ID: _concepts,
+    _Group.CONCEPTS_COUNT: lambda entry: [len(_concepts(entry))],
+    _Group.BOUNDING_BOXES_COUNT: lambda entry: [_regions(entry, "bounding_box")],
+    _Group.POLYGONS_COUNT: lambda entry: [_regions(entry, "polygon")],
+    _Group.POINTS_COUNT: lambda entry: [_regions(entry, "point")],
+    _Group.MASKS_COUNT: lambda entry: [_regions(entry, "mask")],
+    _Group.PIXELS_COUNT: _pixels,
+    _Group.ASPECT_RATIO: _ratio,
+}
+
+
+def groups(content: list[Entry]) -> list[v2.DatasetVersionMetricsGroup]:
+    """The numbers about parts of a version: by kind of input, by concept and so on."""
+    found = []
+    for kind, values_of in _GROUPS.items():
+        parts: dict[Any, list[Entry]] = {}
+        for entry in content:
+            for value in values_of(entry):
+                parts.setdefault(value, []).append(entry)
+        for value in sorted(parts):
+            group = v2.DatasetVersionMetricsGroup(
+                parent_path="/", type=kind, metrics=count(parts[value])
+            )
+            if isinstance(value, str):
+                group.value.string_value = value
+            else:
+                group.value.number_value = value
+            found.append(group)
+    return found
+
+
+def export(path: Path, form: _Format.ValueType, content: list[Entry]) -> None:
+    """Writes an archive of a version.
+
+    The protobuf form has ``inputs.pb`` and ``annotations.pb``, a MultiInputResponse and a
+    MultiAnnotationResponse; the JSON form the same as ``inputs.json`` and ``annotations.json``;
+    the COCO form one ``annotations.json`` in that layout.
+    """
+    inputs = v2.MultiInputResponse(inputs=[entry.input for entry in content])
+    annotations = v2.MultiAnnotationResponse(
+        annotations=[found for entry in content for found in entry.annotations]
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if form == _Format.CLARIFAI_DATA_PROTOBUF:
+            archive.writestr("inputs.pb", inputs.SerializeToString())
+            archive.writestr("annotations.pb", annotations.SerializeToString())
+        elif form == _Format.CLARIFAI_DATA_JSON:
+            for name, message in (("inputs", inputs), ("annotations", annotations)):
+                text = json_format.MessageToJson(message, preserving_proto_field_name=True)
+                archive.writestr(f"{name}.json", text)
+        else:
+            archive.writestr("annotations.json", json.dumps(coco(content), indent=1))
+
+
+def coco(content: Iterable[Entry]) -> dict[str, Any]:
+    """A version in the layout of COCO: images, categories, and boxes in pixels."""
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    categories: dict[str, int] = {}
+    for number, (item, annotations) in enumerate(content, 1):
+        info = item.data.image.image_info
+        images.append(
+            {
+                "id": number,
+                "file_name": item.id,
+                "coco_url": item.data.image.url,
+                "width": info.width,
+                "height": info.height,
+            }
+        )
+        for region in (region for found in annotations for region in found.data.regions):
+            if not region.region_info.HasField("bounding_box"):
+                continue
+            box = region.region_info.bounding_box
+            width = (box.right_col - box.left_col) * info.width
+            height = (box.bottom_row - box.top_row) * info.height
+            for concept in region.data.concepts:
+                boxes.append(
+                    {
+                        "id": len(boxes) + 1,
+                        "image_id": number,
+                        "category_id": categories.setdefault(
+                            concept.name or concept.id, len(categories) + 1
+                        ),
+                        "bbox": [box.left_col * info.width, box.top_row * info.height]
+                        + [width, height],
+                        "area": width * height,
+                        "iscrowd": 0,
+                    }
+                )
+    return {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+    }
