@@ -10,7 +10,6 @@ with the machine's compiler. The local server, which keeps and hashes the conten
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import socket
@@ -63,7 +62,7 @@ def run(full: bool) -> Report:
         with _counting_server(Path(folder)) as port, pinned(CLIENT_CORE):
             samples = interleave(_variants(path, port), rounds)
         _compare(report, samples)
-        report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; us/call is us per MiB")
+        report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; a call is a MiB")
         report.notes.append(_local(path))
     return report
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -67,8 +68,6 @@ def by_requests(config: Config) -> Variant:
 
 def by_httpx(config: Config) -> Variant:
     """httpx, blocking."""
-    import ssl
-
     import httpx
 
     verify: Any = True
@@ -89,12 +88,15 @@ def by_aiohttp(config: Config) -> Variant:
     """aiohttp, as many connections as calls in flight."""
     import aiohttp
 
+    verify: Any = True
+    if config.tls:
+        verify = ssl.create_default_context(cafile=config.server["certificate"])
     runner = asyncio.Runner()
     url = config.rest_base + config.path
 
     async def open_session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            headers=_headers(config), connector=aiohttp.TCPConnector(limit=0)
+            headers=_headers(config), connector=aiohttp.TCPConnector(limit=0, ssl=verify)
         )
 
     session = runner.run(open_session())

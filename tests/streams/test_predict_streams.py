@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import queue
@@ -236,6 +237,35 @@ async def test_the_server_ends_early(both: Both, scripted: ScriptedServer) -> No
     stream = await open_stream(both, both.client.model("m"), endless, window=4)
     assert said(await both.collect(stream)) == ["w0"]
     assert next(endless).data.text.raw in {f"w{number}" for number in range(1, 10)}
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (None, None),
+        (refuse("StreamModelOutputs", Code.MODEL_DOES_NOT_EXIST), errors.NotFoundError),
+        (Fail(grpc.StatusCode.INTERNAL), errors.InternalError),
+    ],
+)
+async def test_requests_on_their_way_do_not_hide_how_it_ended(
+    both: Both, scripted: ScriptedServer, end: Any, error: type[Exception] | None
+) -> None:
+    """A write that fails because the server has ended is not what the caller hears of."""
+
+    def serve(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        for _ in range(20):
+            yield answer(next(requests))
+        if end is not None:
+            yield end
+
+    scripted.always("StreamModelOutputs", serve)
+    for _ in range(15):
+        found: list[Any] = []
+        endless = (text("a") for _ in range(10**9))
+        stream = await open_stream(both, both.client.model("m"), endless, window=64)
+        with contextlib.nullcontext() if error is None else pytest.raises(error):
+            await both.collect(stream, found)
+        assert len(found) == 20
 
 
 async def test_the_deadline_holds_while_the_source_waits(local: Both) -> None:

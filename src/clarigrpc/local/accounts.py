@@ -302,4 +302,3 @@ class Accounts:
                 key.SerializeToString(),
                 key="default" if default else None,
             )
-

@@ -122,7 +122,7 @@ SCOPES: Mapping[str, frozenset[str]] = _scope_table()
 
 def auth_type(method: str) -> v2.AuthType.ValueType:
     """The kind of credential that a method asks for."""
-    return _AUTH_TYPES[method]
+    return _AUTH_TYPES[method]  # type: ignore[no-any-return]
 
 
 def depending_scopes(method: str) -> frozenset[str]:

@@ -86,9 +86,7 @@ def _worker_workflow(item: Any, wanted: Any) -> bool:
 def _not_expired(key: v2.Key, wanted: bool) -> bool:
     now = v2.Key().expires_at
     now.GetCurrentTime()
-    expired = (
-        key.HasField("expires_at") and key.expires_at.ToNanoseconds() <= now.ToNanoseconds()
-    )
+    expired = key.HasField("expires_at") and key.expires_at.ToNanoseconds() <= now.ToNanoseconds()
     return not expired
 
 

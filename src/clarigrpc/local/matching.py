@@ -72,9 +72,7 @@ def _input_passes(item: v2.Input, condition: v2.Filter, annotations: Annotations
     return any(_fits_annotation(found, wanted) for found in _all(item, annotations))
 
 
-def _annotation_passes(
-    item: v2.Input, annotation: v2.Annotation, condition: v2.Filter
-) -> bool:
+def _annotation_passes(item: v2.Input, annotation: v2.Annotation, condition: v2.Filter) -> bool:
     if not _within(annotation.modified_at, condition):
         return False
     if condition.HasField("input") and not _fits_input(item, condition.input):

@@ -68,13 +68,14 @@ def _patch_field(target: Any, field: FieldDescriptor, value: Any, action: str) -
 
 
 def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _is_open(field: FieldDescriptor) -> bool:
     """Whether a message is patched inside, field by field, rather than replaced."""
     # A value, a time or a wrapper is one thing; so is what stands for a resource elsewhere.
     kind = field.message_type
+    assert kind is not None
     if kind.full_name == "google.protobuf.Struct":
         return True
     if kind.full_name.startswith("google.protobuf."):
@@ -108,7 +109,7 @@ def _put(target: Any, change: Any, key: Any, action: str) -> None:
 
 
 def _both_objects(old: Any, new: Any) -> bool:
-    return (
+    return bool(
         new.DESCRIPTOR.full_name == "google.protobuf.Value"
         and new.HasField("struct_value")
         and old.HasField("struct_value")

@@ -74,8 +74,7 @@ class Resource:
         self.cls: Any = getattr(v2, kind.message or kind.singular)
         self._fields = self.cls.DESCRIPTOR.fields_by_name
         self._has_status = (
-            "status" in self._fields
-            and self._fields["status"].message_type is v2.Status.DESCRIPTOR
+            "status" in self._fields and self._fields["status"].message_type is v2.Status.DESCRIPTOR
         )
 
     # What a kind may do besides.
@@ -110,7 +109,7 @@ class Resource:
         kind = self.kind
         found: dict[str, Handler] = {
             f"Get{kind.singular}": self.get,
-            f"List{self.plural}": self.list,
+            f"List{self.plural}": self.page,
             f"Post{self.plural}": self.post,
             f"Patch{self.plural}": self.patch,
             f"Delete{self.plural}": self.delete,
@@ -129,13 +128,11 @@ class Resource:
         item = self.find(context, place, self._id(request))
         response = _response(context)
         getattr(response, _field_of(response.DESCRIPTOR, self.cls).name).CopyFrom(item)
-        return response
+        return response  # type: ignore[no-any-return]
 
-    def list(self, context: Context, request: Any) -> Message:
+    def page(self, context: Context, request: Any) -> Message:
         """A page of resources, filtered and sorted as the request says."""
-        offset, limit = page_bounds(
-            getattr(request, "page", 0), getattr(request, "per_page", 0)
-        )
+        offset, limit = page_bounds(getattr(request, "page", 0), getattr(request, "per_page", 0))
         places = self._places(context, request)
         tests = [*self._tests(request), *self.only(context, request)]
         sort = self._sort(request)
@@ -155,14 +152,16 @@ class Resource:
                 key, ascending = sort
                 ordered = sorted(found, key=key, reverse=not ascending)
                 items = ordered[offset : offset + limit]
-        return self.answer(context, items)
+        return self.answer(context, items)  # type: ignore[no-any-return]
 
     def post(self, context: Context, request: Any) -> Message:
         """Keeps new resources; those that cannot be kept say why, where they have a status."""
         place = self.place(context, request, write=True)
         items = self._items(request)
         self._refuse(request, items_too=True)
-        return self._each(context, items, lambda given: self._create(context, place, request, given))
+        return self._each(
+            context, items, lambda given: self._create(context, place, request, given)
+        )
 
     def patch(self, context: Context, request: Any) -> Message:
         """Changes resources by their ids."""
@@ -178,7 +177,8 @@ class Resource:
         place = self.place(context, request, write=True)
         if getattr(request, "delete_all", False):
             raise ServiceError(
-                self.kind.invalid, f"delete_all is no longer supported; give at most {MAX_ITEMS} ids"
+                self.kind.invalid,
+                f"delete_all is no longer supported; give at most {MAX_ITEMS} ids",
             )
         ids = self._ids(request)
         missing = []
@@ -192,7 +192,7 @@ class Resource:
         if missing:
             # The response has no place for a status per id.
             response.status.details = f"not there: {', '.join(missing)}"
-        return response
+        return response  # type: ignore[no-any-return]
 
     # For handlers and other kinds.
 
@@ -453,16 +453,12 @@ class Resource:
         where = self.where(place)
         parent = PARENT_SEPARATOR.join((*place.parents, resource_id))
         below = [
-            name
-            for name, other in self._others.items()
-            if self.kind.name in other.kind.parents
+            name for name, other in self._others.items() if self.kind.name in other.kind.parents
         ]
         return [
             found
             for name in below
-            for found in context.state.store.collections(
-                name, where.user_id, where.app_id, parent
-            )
+            for found in context.state.store.collections(name, where.user_id, where.app_id, parent)
         ]
 
     def _create(self, context: Context, place: Place, request: Any, given: Any) -> Any:

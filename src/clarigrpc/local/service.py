@@ -33,8 +33,9 @@ from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.handlers import (
     access,
-    annotations,
+    annotating,
     artifacts,
+    bulk,
     concepts,
     datasets,
     general,
@@ -59,8 +60,9 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **general.UNARY,
     # What follows replaces parts of the general mechanism.
     **access.UNARY,
-    **annotations.UNARY,
+    **annotating.UNARY,
     **artifacts.UNARY,
+    **bulk.UNARY,
     **concepts.UNARY,
     **datasets.UNARY,
     **inputs.UNARY,
@@ -76,7 +78,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
 }
-_BACKGROUND: Mapping[Waiting, Work] = {**datasets.BACKGROUND}
+_BACKGROUND: Mapping[Waiting, Work] = {**bulk.BACKGROUND, **datasets.BACKGROUND}
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
     **uploads.DUPLEX,

@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from google.protobuf import json_format
 
@@ -84,8 +84,8 @@ def count(content: Iterable[Entry]) -> v2.DatasetVersionMetrics:
     def add(name: str, number: int) -> None:
         totals[name] = totals.get(name, 0) + number
 
-    for item, annotations in content:
-        data = [annotation.data for annotation in annotations]
+    for item, labels in content:
+        data = [label.data for label in labels]
         regions = [region for one in data for region in one.regions]
         frames = [frame for one in data for frame in one.frames]
         in_frames = [region for frame in frames for region in frame.data.regions]
@@ -124,7 +124,7 @@ def _positive(parts: Iterable[Any]) -> int:
     return sum(1 for part in parts for concept in part.data.concepts if concept.value >= 0.5)
 
 
-def _regions(entry: Entry, kind: str) -> int:
+def _regions(entry: Entry, kind: Literal["bounding_box", "polygon", "point", "mask"]) -> int:
     return sum(
         region.region_info.HasField(kind)
         for annotation in entry.annotations
@@ -212,7 +212,7 @@ def coco(content: Iterable[Entry]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
-    for number, (item, annotations) in enumerate(content, 1):
+    for number, (item, labels) in enumerate(content, 1):
         info = item.data.image.image_info
         images.append(
             {
@@ -223,7 +223,7 @@ def coco(content: Iterable[Entry]) -> dict[str, Any]:
                 "height": info.height,
             }
         )
-        for region in (region for found in annotations for region in found.data.regions):
+        for region in (region for found in labels for region in found.data.regions):
             if not region.region_info.HasField("bounding_box"):
                 continue
             box = region.region_info.bounding_box
@@ -237,8 +237,12 @@ def coco(content: Iterable[Entry]) -> dict[str, Any]:
                         "category_id": categories.setdefault(
                             concept.name or concept.id, len(categories) + 1
                         ),
-                        "bbox": [box.left_col * info.width, box.top_row * info.height]
-                        + [width, height],
+                        "bbox": [
+                            box.left_col * info.width,
+                            box.top_row * info.height,
+                            width,
+                            height,
+                        ],
                         "area": width * height,
                         "iscrowd": 0,
                     }

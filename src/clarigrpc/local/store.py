@@ -216,6 +216,12 @@ class Store:
         with self.transaction():
             self._db.execute("UPDATE resources SET key = ? WHERE seq = ?", (key, seq))
 
+    def key(self, seq: int) -> str | None:
+        """The second name of a resource."""
+        with self._lock:
+            row = self._db.execute("SELECT key FROM resources WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None
+
     def has_key(self, where: Collection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
         with self._lock:
@@ -431,9 +437,7 @@ class Store:
     def clear(self, where: Collection) -> None:
         """Deletes all resources of a collection."""
         with self.transaction():
-            self._db.execute(
-                "DELETE FROM resources WHERE collection = ?", (self._number(where),)
-            )
+            self._db.execute("DELETE FROM resources WHERE collection = ?", (self._number(where),))
 
     def move(self, where: Collection, to: Collection) -> None:
         """Gives a collection another place, which must be empty."""

@@ -115,7 +115,11 @@ class Gathering:
                 len(self._waiting) >= self._limits.max_batch
                 or self._bytes >= self._limits.max_bytes
             )
-            if self._in_flight and not full and now < self._waiting[0].since + self._limits.max_delay:
+            if (
+                self._in_flight
+                and not full
+                and now < self._waiting[0].since + self._limits.max_delay
+            ):
                 break
             batches.append(self._take())
         return batches

@@ -40,6 +40,8 @@ MAX_PENDING_BYTES = 128 * 1024 * 1024
 """Bytes of inputs that are held at a time, unless one alone has more."""
 LINGER = 0.1
 """Seconds that an input waits for its batch to fill while the window has room."""
+ASYNC_LINGER = 0.01
+"""The same for an asynchronous source, which is known to have nothing at the moment."""
 
 _PASSING = (errors.RateLimitError, errors.NotReadyError, errors.UnavailableError)
 _OVERLOADED = (*_PASSING, errors.DeadlineExceededError)
@@ -164,6 +166,7 @@ class Pipeline:
         if in_flight is not None and in_flight < 1:
             raise errors.InvalidArgumentError(f"in_flight is 1 or more, not {in_flight}")
         self.timeout = timeout
+        self.linger = LINGER
         self.window = Window(in_flight)
         self.batch_size = BatchSize(batch_size)
         self._encoder = encoder
@@ -207,11 +210,11 @@ class Pipeline:
 
     @property
     def _has_room(self) -> bool:
-        pending = self._taken - self.handed
-        return (
-            pending <= 2 * self.window.limit * self.batch_size.size
-            and self._pending_bytes <= MAX_PENDING_BYTES
-        )
+        size = self.batch_size.size
+        most = 2 * self.window.limit * size
+        if self._open:
+            most += size  # a batch that was begun can be filled
+        return self._taken - self.handed < most and self._pending_bytes <= MAX_PENDING_BYTES
 
     @property
     def finished(self) -> bool:
@@ -279,8 +282,9 @@ class Pipeline:
 
     def _is_overdue(self, now: float) -> bool:
         """Whether the open batch is to be sent as it is."""
-        stuck = not (self._sent or self._delayed or self._has_room)
-        return stuck or now >= self._opened_at + LINGER
+        if self._has_room:
+            return now >= self._opened_at + self.linger
+        return not (self._sent or self._delayed)
 
     def _due(self, now: float) -> Batch | None:
         """The batch whose next try has waited longest, if it has waited long enough."""
@@ -297,8 +301,8 @@ class Pipeline:
         if self._sent + len(self._delayed) < self.window.limit:
             if self._ready or (self._open and self._is_overdue(now)):
                 moments.append(now)
-            elif self._open:
-                moments.append(self._opened_at + LINGER)
+            elif self._open and self._has_room:
+                moments.append(self._opened_at + self.linger)
         return max(0.0, max(self._not_before, min(moments)) - now) if moments else None
 
     def encode(self, batch: Batch) -> bytes:
@@ -370,9 +374,7 @@ class Pipeline:
             return answering or batch.divided < _DIVIDED_FOR_SILENCE
         return may_be_one_input(error)
 
-    def _again(
-        self, batch: Batch, error: errors.ApiError, policy: RetryPolicy, now: float
-    ) -> None:
+    def _again(self, batch: Batch, error: errors.ApiError, policy: RetryPolicy, now: float) -> None:
         """Have a batch sent once more after a while, or give up."""
         self._now = now
         self._failing_since = min(self._failing_since, now)
@@ -575,6 +577,7 @@ async def arun(
     calls = _Run(pipeline, attempt_soon, bar)
     source = iter(()) if isinstance(values, AsyncIterable) else iter(values)
     if isinstance(values, AsyncIterable):
+        pipeline.linger = ASYNC_LINGER
         reader = asyncio.ensure_future(read(values))
     try:
         while True:

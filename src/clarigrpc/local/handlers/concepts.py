@@ -32,7 +32,9 @@ def search_concepts(
     query = request.concept_query
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     if query.workflow_id or query.HasField("workflow") or query.use_cases:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server searches no workflow's concepts")
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "the local server searches no workflow's concepts"
+        )
     place = Place(scope)
     found: list[v2.Concept] = []
     if not query.ignore_app_concepts:
@@ -98,9 +100,7 @@ def get_concept_counts(
     for row in context.state.store.walk(where):
         item = v2.Input.FromString(row.body)
         for concept in item.data.concepts:
-            entry = counts.setdefault(
-                concept.id, v2.ConceptCount(id=concept.id, name=concept.name)
-            )
+            entry = counts.setdefault(concept.id, v2.ConceptCount(id=concept.id, name=concept.name))
             side = "positive" if concept.value >= 0.5 else "negative"
             places: list[Any] = [entry.concept_type_count]
             if item.status.code in _STATES:

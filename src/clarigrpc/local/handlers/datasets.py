@@ -49,9 +49,7 @@ def list_dataset_inputs(
 ) -> v2.MultiDatasetInputResponse:
     scope = _dataset(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.page(
-        membership.members_of(scope, request.dataset_id), offset, limit
-    )
+    rows = context.state.store.page(membership.members_of(scope, request.dataset_id), offset, limit)
     return v2.MultiDatasetInputResponse(
         status=make_status(_Code.SUCCESS),
         dataset_inputs=[_pair(context, scope, row) for row in rows],
@@ -77,9 +75,7 @@ def get_dataset_input(
 
 def _pair(context: Context, scope: Scope, row: Row) -> v2.DatasetInput:
     pair = v2.DatasetInput.FromString(row.body)
-    found = context.state.store.get(
-        Collection(INPUT_KIND, scope.user_id, scope.app_id), row.id
-    )
+    found = context.state.store.get(Collection(INPUT_KIND, scope.user_id, scope.app_id), row.id)
     if found is None:
         pair.input.id = row.id
     else:
@@ -114,9 +110,7 @@ def post_dataset_inputs(
         for given in request.dataset_inputs:
             input_id = given.input.id
             if store.get(inputs, input_id) is None:
-                status = make_status(
-                    _Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}"
-                )
+                status = make_status(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
             elif membership.join(store, scope, request.dataset_id, input_id):
                 status = make_status(_Code.SUCCESS)
             else:
@@ -251,9 +245,7 @@ def list_metrics_groups(
     )
     scope, version = _ready(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
-    content = list(
-        snapshots.entries(context.state.store, scope, request.dataset_id, version.id)
-    )
+    content = list(snapshots.entries(context.state.store, scope, request.dataset_id, version.id))
     found = [
         group
         for group in snapshots.groups(content)

@@ -206,9 +206,7 @@ def check_graph(context: Context, nodes: Any) -> None:
             raise ServiceError(
                 _Code.WORKFLOW_INVALID_GRAPH, f"node {node.id!r} takes from {sorted(unknown)}"
             )
-        scope = context.scope(
-            v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id)
-        )
+        scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
         entry = context.state.catalog.find(scope, node.model.id)
         entry.version(node.model.model_version.id)
         node.model.user_id, node.model.app_id = scope.user_id, scope.app_id

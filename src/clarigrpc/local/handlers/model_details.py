@@ -65,9 +65,7 @@ _LICENSES = (
 )
 
 
-def get_model_output_info(
-    context: Context, request: v2.GetModelRequest
-) -> v2.SingleModelResponse:
+def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
     entry = context.state.catalog.find(context.scope(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
     model = entry.described(version)
@@ -77,9 +75,7 @@ def get_model_output_info(
     return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
 
 
-def search_models(
-    context: Context, request: v2.PostModelsSearchesRequest
-) -> v2.MultiModelResponse:
+def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2.MultiModelResponse:
     scope = context.scope(request.user_app_id)
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     query = request.model_query
@@ -130,9 +126,7 @@ def list_model_types(
     )
 
 
-def get_model_type(
-    context: Context, request: v2.GetModelTypeRequest
-) -> v2.SingleModelTypeResponse:
+def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.SingleModelTypeResponse:
     for kind in _TYPES:
         if kind.id == request.model_type_id:
             return v2.SingleModelTypeResponse(status=make_status(_Code.SUCCESS), model_type=kind)
@@ -145,9 +139,7 @@ def get_model_type(
 def list_licenses(
     context: Context, request: v2.ListOpenSourceLicensesRequest
 ) -> v2.ListOpenSourceLicensesResponse:
-    return v2.ListOpenSourceLicensesResponse(
-        status=make_status(_Code.SUCCESS), licenses=_LICENSES
-    )
+    return v2.ListOpenSourceLicensesResponse(status=make_status(_Code.SUCCESS), licenses=_LICENSES)
 
 
 def _publish(kind: str, gettable: v2.Visibility.Gettable.ValueType) -> Callable[..., Message]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,9 +53,7 @@ def annotations_of(store: Store, scope: Scope, input_id: str) -> Iterator[v2.Ann
         yield v2.Annotation.FromString(row.body)
 
 
-def inputs_found(
-    state: State, scope: Scope, search: v2.Search
-) -> Iterator[tuple[float, v2.Input]]:
+def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
     """Score and input of everything that a search finds, in no order of scores."""
     store = state.store
     ranking = _Ranking(state, scope, search)
@@ -69,7 +69,8 @@ def inputs_found(
         item = v2.Input.FromString(row.body)
         if not matching.input_matches(item, query, annotations):
             continue
-        score = ranking.score(item, lambda: [matching.as_annotation(item), *annotations(item.id)])
+        own = chain([matching.as_annotation(item)], annotations(item.id))
+        score = ranking.score(item, own)
         if score is not None and score >= search.min_value:
             yield score, item
 
@@ -88,7 +89,7 @@ def _annotations_found(
         item = v2.Input.FromString(above.body) if above else v2.Input(id=annotation.input_id)
         if not matching.annotation_matches(item, annotation, query):
             continue
-        score = ranking.score(item, lambda: [annotation])
+        score = ranking.score(item, [annotation])
         if score is not None and score >= search.min_value:
             yield score, item, annotation
 
@@ -147,23 +148,21 @@ class _Ranking:
             return None
         content = store.content(row.seq) or media.content_of(item.data, self._state.fetcher)
         vector = embed(content)
-        try:
+        with contextlib.suppress(DuplicateIdError):  # another search was first
             store.insert(where, item.id, vector.tobytes(), key=item.id)
-        except DuplicateIdError:
-            pass  # another search was first
         return vector
 
-    def score(
-        self, item: v2.Input, annotations: Callable[[], list[v2.Annotation]]
-    ) -> float | None:
+    def score(self, item: v2.Input, labels: Iterable[v2.Annotation]) -> float | None:
         """The mean of what the ranks say, 1 without ranks; None where one does not apply."""
         if not self._ranks:
             return 1.0
         scores = []
+        found: list[v2.Annotation] = []
         for rank, probe in self._ranks:
             if probe is None:
                 wanted = rank.annotation.data.concepts
-                score = max(matching.concept_score(one, wanted) for one in annotations())
+                found = found or list(labels)  # read only where a rank asks
+                score = max(matching.concept_score(one, wanted) for one in found)
             else:
                 vector = self._vector(item)
                 if vector is None or vector.shape != probe.shape:
@@ -188,9 +187,10 @@ def _keep(context: Context, scope: Scope, search: v2.Search) -> str:
     if not search.save:
         return search.id or new_id()
     saved = context.state.accounts.scope(
-        context.caller, context.call.method, v2.UserAppIDSet(
-            user_id=scope.user_id, app_id=scope.app_id
-        ), write=True
+        context.caller,
+        context.call.method,
+        v2.UserAppIDSet(user_id=scope.user_id, app_id=scope.app_id),
+        write=True,
     )
     made = RESOURCES["search"].add(context, Place(saved), search)
     return str(made.id)
@@ -250,9 +250,7 @@ def post_annotations_searches(
     scope = context.scope(request.user_app_id)
     search = _one(request)
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
-    found = sorted(
-        _annotations_found(context.state, scope, search), key=lambda hit: -hit[0]
-    )
+    found = sorted(_annotations_found(context.state, scope, search), key=lambda hit: -hit[0])
     response = v2.MultiSearchResponse(
         status=make_status(_Code.SUCCESS), id=_keep(context, scope, search), query=search.query
     )

@@ -103,7 +103,9 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
     )
 
 
-def _run(context: Context, nodes: Sequence[_Node], item: v2.Input, result: v2.WorkflowResult) -> None:
+def _run(
+    context: Context, nodes: Sequence[_Node], item: v2.Input, result: v2.WorkflowResult
+) -> None:
     """Runs all nodes on one input; the first failure is the result's."""
     made: dict[str, v2.Data] = {}
     for node in nodes:
@@ -208,8 +210,7 @@ def _vectors(
         found = [
             output.data.embeddings[0].vector
             for output in result.outputs
-            if output.data.embeddings
-            and version_id in ("", output.model.model_version.id)
+            if output.data.embeddings and version_id in ("", output.model.model_version.id)
         ]
         if not found:
             raise ServiceError(

@@ -35,7 +35,9 @@ def embed(content: bytes) -> NDArray[np.float32]:
     Colours are means in CIELAB, edges sums of gradients by direction; both are classical features,
     nothing is learned. Images that look alike in layout and colour come close.
     """
-    image = media.open_image(content).convert("RGB").resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
+    image = (
+        media.open_image(content).convert("RGB").resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
+    )
     pixels = np.asarray(image, float)
     lab = to_lab(pixels.reshape(-1, 3)).reshape(_SIDE, _SIDE, 3)
     size = _SIDE // _CELLS

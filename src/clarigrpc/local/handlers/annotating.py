@@ -126,9 +126,7 @@ def patch_annotations_status(
     return response
 
 
-def delete_annotation(
-    context: Context, request: v2.DeleteAnnotationRequest
-) -> v2.BaseResponse:
+def delete_annotation(context: Context, request: v2.DeleteAnnotationRequest) -> v2.BaseResponse:
     place = Place(context.writable(request.user_app_id))
     resource = RESOURCES["annotation"]
     found = resource.find(context, place, request.annotation_id)
@@ -138,9 +136,7 @@ def delete_annotation(
     return v2.BaseResponse(status=make_status(_Code.SUCCESS))
 
 
-def delete_annotations(
-    context: Context, request: v2.DeleteAnnotationsRequest
-) -> v2.BaseResponse:
+def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -> v2.BaseResponse:
     """By ids, which may each come with its input; by inputs alone, all of theirs."""
     place = Place(context.writable(request.user_app_id))
     resource = RESOURCES["annotation"]
