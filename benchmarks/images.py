@@ -49,7 +49,7 @@ def run(full: bool) -> Report:
             found.against(requests, "rate", rate)
             found.against(sdk, "cpu", cpu)
             found.against(limit, "cpu", "<= 1.2" if size == 1_000_000 else "")
-            found.against(by_hand, "rate")
+            found.against(by_hand, "cpu")
         size = 100_000
         awaited = ours("apredict", in_flight=IN_FLIGHT)
         aiohttp = rest("aiohttp", in_flight=IN_FLIGHT)

@@ -124,13 +124,19 @@ def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
                 c.v2.GetModel(GET)
         threads = [threading.Thread(target=call) for _ in range(4)]
         for thread in threads: thread.start()
-        answers = [in_child(lambda: c.v2.GetModel(GET).status.code) for _ in range(4)]
+        child = lambda: c.v2.GetModel(GET, timeout=2).status.code
+        answers = [in_child(child) for _ in range(4)]
         stop.set()
         for thread in threads: thread.join()
-        print(*answers)
+        print(*answers, sep="\\n")
+        print(c.v2.GetModel(GET).status.code)
         """,
     )
-    assert lines == ["10000 10000 10000 10000"]
+    # gRPC leaves out its fork handlers while other threads are inside of it, and now and then the
+    # child's gRPC does not work afterwards: a call there ends at its deadline, and never hangs.
+    assert len(lines) == 5
+    assert all(line == "10000" or line.startswith("DeadlineExceeded") for line in lines[:4])
+    assert lines[4] == "10000"
 
 
 def test_workers_of_multiprocessing(server: ScriptedServer) -> None:

@@ -69,7 +69,7 @@ class AioChannel(aio.Channel):
         if self.current is None:
             self.core.check_process()
             self._loop = loop
-            self.current = open_aio_channel(self.core.settings)
+            self.current = open_aio_channel(self.core.settings, self.core.budget)
         elif self.core.pid != getpid():
             raise errors.ConfigurationError(
                 "this AsyncClient was used before the process was forked, and an event loop does "

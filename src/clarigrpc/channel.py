@@ -63,7 +63,7 @@ class Channel(grpc.Channel):
                 # Not closed here: the sockets of the parent's channel belong to the parent.
                 self.current = None
             if self.current is None:
-                self.current = open_channel(self.core.settings)
+                self.current = open_channel(self.core.settings, self.core.budget)
             return self.current
 
     def subscribe(

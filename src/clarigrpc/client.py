@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,16 +16,17 @@ from clarigrpc.auth import AuthCallable, ClientCredentials
 from clarigrpc.channel import Channel
 from clarigrpc.methods import lookup, names
 from clarigrpc.policy import RetryPolicy
-from clarigrpc.predict.coalesce import limits_of
-from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
-from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
-from clarigrpc.resources.inputs import AsyncInputs, Inputs
-from clarigrpc.resources.logs import AsyncLogs, Logs
-from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
-from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
-from clarigrpc.resources.uploads import AsyncUploads, Uploads
+
+# Resources are imported when they are first asked for: a service that only predicts starts sooner.
 
 if TYPE_CHECKING:
+    from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
+    from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
+    from clarigrpc.resources.inputs import AsyncInputs, Inputs
+    from clarigrpc.resources.logs import AsyncLogs, Logs
+    from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
+    from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
+    from clarigrpc.resources.uploads import AsyncUploads, Uploads
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
 
@@ -69,7 +70,9 @@ class _BaseClient(Generic[ChannelT]):
         app_id: Which app is meant where a request does not say. Environment: CLARIFAI_APP_ID.
         base: Address of the service. ``http://host:port`` is plaintext, ``https://`` or a bare
             host TLS. Environment: CLARIFAI_GRPC_BASE, CLARIFAI_API_BASE. Default:
-            ``https://api.clarifai.com``.
+            ``https://api.clarifai.com``. Calls are spread over the healthy ones of several
+            addresses (IP addresses in a list, all with the certificate of the first), or of all
+            that a name has (``dns:///name:port``, or a list of one).
         timeout: Seconds that a call may take in all, unless it says otherwise. Default 60.
         stream_timeout: The same for streams. Default 3600.
         transport: ``"grpc"``, or ``"rest"`` for the same calls over HTTP/JSON (extra ``rest``).
@@ -82,6 +85,13 @@ class _BaseClient(Generic[ChannelT]):
         retry: How failed calls are repeated, see ``RetryPolicy``.
         raise_on_partial: Whether MIXED_STATUS raises ``PartialFailureError`` (default), or the
             response is returned with a status at each item.
+        connections: How many connections to use in turn. One carries some 100 calls at a time
+            with many servers. Default 1.
+        wait_for_ready: Whether calls wait, within their timeout, for a connection instead of
+            failing when there is none.
+        hedge: Send a single predict a second time when it takes longer than this share of the
+            latest ones did (0.95, say), and take the first answer. The retry budget caps it.
+            None: never.
         context: Name of a context in the CLI's config file. Default: its current context.
         config_file: Path of that file. Default: ``~/.config/clarifai/config``.
 
@@ -103,7 +113,7 @@ class _BaseClient(Generic[ChannelT]):
         auth: AuthCallable | None = None,
         user_id: str | None = None,
         app_id: str | None = None,
-        base: str | None = None,
+        base: str | Sequence[str] | None = None,
         timeout: float = config.DEFAULT_TIMEOUT,
         stream_timeout: float = config.DEFAULT_STREAM_TIMEOUT,
         transport: config.Transport = "grpc",
@@ -114,6 +124,9 @@ class _BaseClient(Generic[ChannelT]):
         client_certificate: str | os.PathLike[str] | bytes | None = None,
         retry: RetryPolicy | None = None,
         raise_on_partial: bool = True,
+        connections: int = 1,
+        wait_for_ready: bool = False,
+        hedge: float | None = None,
         context: str | None = None,
         config_file: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -136,6 +149,9 @@ class _BaseClient(Generic[ChannelT]):
             client_certificate=client_certificate,
             retry=retry,
             raise_on_partial=raise_on_partial,
+            connections=connections,
+            wait_for_ready=wait_for_ready,
+            hedge=hedge,
             context=context,
             config_file=config_file,
         )
@@ -220,6 +236,9 @@ class Client(_BaseClient[Channel]):
             max_batch: Inputs a shared request. Default 128.
             max_bytes: Bytes of inputs a shared request. Default 16 MiB.
         """
+        from clarigrpc.predict.coalesce import limits_of
+        from clarigrpc.resources.models import Model
+
         return Model(
             self,
             model_id,
@@ -233,36 +252,50 @@ class Client(_BaseClient[Channel]):
     @cached_property
     def inputs(self) -> Inputs:
         """The inputs of the client's app."""
+        from clarigrpc.resources.inputs import Inputs
+
         return Inputs(self)
 
     @cached_property
     def annotations(self) -> Annotations:
         """The annotations of the client's app."""
+        from clarigrpc.resources.annotations import Annotations
+
         return Annotations(self)
 
     @cached_property
     def logs(self) -> Logs:
         """The logs of models, runners and pipelines."""
+        from clarigrpc.resources.logs import Logs
+
         return Logs(self)
 
     @cached_property
     def models(self) -> Models:
         """The models of the client's app."""
+        from clarigrpc.resources.models import Models
+
         return Models(self)
 
     @cached_property
     def artifacts(self) -> Artifacts:
         """The artifacts of the client's app."""
+        from clarigrpc.resources.artifacts import Artifacts
+
         return Artifacts(self)
 
     @cached_property
     def pipeline_steps(self) -> PipelineSteps:
         """The pipeline steps of the client's app."""
+        from clarigrpc.resources.pipeline_steps import PipelineSteps
+
         return PipelineSteps(self)
 
     @cached_property
     def uploads(self) -> Uploads:
         """The uploads of the client's app, for files that belong to nothing else."""
+        from clarigrpc.resources.uploads import Uploads
+
         return Uploads(self)
 
     def close(self) -> None:
@@ -311,6 +344,9 @@ class AsyncClient(_BaseClient[AioChannel]):
         max_bytes: int | None = None,
     ) -> AsyncModel:
         """A model to predict with, as ``Client.model``."""
+        from clarigrpc.predict.coalesce import limits_of
+        from clarigrpc.resources.models import AsyncModel
+
         return AsyncModel(
             self,
             model_id,
@@ -324,36 +360,50 @@ class AsyncClient(_BaseClient[AioChannel]):
     @cached_property
     def inputs(self) -> AsyncInputs:
         """The inputs of the client's app."""
+        from clarigrpc.resources.inputs import AsyncInputs
+
         return AsyncInputs(self)
 
     @cached_property
     def annotations(self) -> AsyncAnnotations:
         """The annotations of the client's app."""
+        from clarigrpc.resources.annotations import AsyncAnnotations
+
         return AsyncAnnotations(self)
 
     @cached_property
     def logs(self) -> AsyncLogs:
         """The logs of models, runners and pipelines."""
+        from clarigrpc.resources.logs import AsyncLogs
+
         return AsyncLogs(self)
 
     @cached_property
     def models(self) -> AsyncModels:
         """The models of the client's app."""
+        from clarigrpc.resources.models import AsyncModels
+
         return AsyncModels(self)
 
     @cached_property
     def artifacts(self) -> AsyncArtifacts:
         """The artifacts of the client's app."""
+        from clarigrpc.resources.artifacts import AsyncArtifacts
+
         return AsyncArtifacts(self)
 
     @cached_property
     def pipeline_steps(self) -> AsyncPipelineSteps:
         """The pipeline steps of the client's app."""
+        from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps
+
         return AsyncPipelineSteps(self)
 
     @cached_property
     def uploads(self) -> AsyncUploads:
         """The uploads of the client's app, for files that belong to nothing else."""
+        from clarigrpc.resources.uploads import AsyncUploads
+
         return AsyncUploads(self)
 
     async def close(self) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ _SECRETS = {
     "session_token": "CLARIFAI_SESSION_TOKEN",
 }
 _NAMES = {variable: name for name, variable in _SECRETS.items()}
+_DNS = "dns:///"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
@@ -63,6 +64,14 @@ class Target:
     def url(self) -> str:
         """``http://host:port`` or ``https://host:port``."""
         return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def ip_version(self) -> int | None:
+        """4 or 6 for an IP address, None for a name."""
+        try:
+            return ipaddress.ip_address(self.host).version
+        except ValueError:
+            return None
 
     @property
     def is_loopback(self) -> bool:
@@ -113,6 +122,41 @@ def parse_base(base: str) -> Target:
     return Target(host=host, port=port or (443 if tls else 80), tls=tls)
 
 
+def parse_bases(base: str | Sequence[str]) -> tuple[tuple[Target, ...], bool]:
+    """The addresses of the service, and whether calls are spread over them.
+
+    ``dns:///name[:port]`` stands for all addresses of a name; it is TLS unless the name is this
+    machine's. A list of one does the same for an address that says which. A list of several has
+    IP addresses, all of one kind.
+
+    Raises:
+        ConfigurationError: The text is not of these forms.
+    """
+    if isinstance(base, str):
+        if not base.strip().startswith(_DNS):
+            return (parse_base(base),), False
+        target = parse_base(base.strip().removeprefix(_DNS))
+        if target.is_loopback:
+            target = replace(target, tls=False)
+        return (target,), True
+    targets = tuple(map(parse_base, base))
+    if not targets:
+        raise ConfigurationError("base is an empty list; give at least one address")
+    if len(targets) > 1:
+        targets = tuple(
+            replace(target, host="127.0.0.1") if target.host == "localhost" else target
+            for target in targets
+        )
+        if len({(target.tls, target.ip_version) for target in targets}) > 1:
+            raise ConfigurationError("the addresses of a list have to be of one kind")
+        if targets[0].ip_version is None:
+            raise ConfigurationError(
+                "a list of several addresses takes IP addresses; for a name that has several, "
+                "give base='dns:///NAME:PORT'"
+            )
+    return targets, True
+
+
 def _is_ipv6(host: str) -> bool:
     try:
         ipaddress.IPv6Address(host)
@@ -143,6 +187,11 @@ class Settings:
     client_certificate: bytes | None = field(repr=False)
     retry: RetryPolicy
     raise_on_partial: bool
+    others: tuple[Target, ...] = ()
+    balanced: bool = False
+    connections: int = 1
+    wait_for_ready: bool = False
+    hedge: float | None = None
 
     def __repr__(self) -> str:
         return (
@@ -165,7 +214,7 @@ def resolve(
     auth: AuthCallable | None,
     user_id: str | None,
     app_id: str | None,
-    base: str | None,
+    base: str | Sequence[str] | None,
     timeout: float,
     stream_timeout: float,
     transport: Transport,
@@ -176,6 +225,9 @@ def resolve(
     client_certificate: str | os.PathLike[str] | bytes | None,
     retry: RetryPolicy | None,
     raise_on_partial: bool,
+    connections: int,
+    wait_for_ready: bool,
+    hedge: float | None,
     context: str | None,
     config_file: str | os.PathLike[str] | None,
 ) -> Settings:
@@ -186,16 +238,18 @@ def resolve(
             to set.
     """
     sources = _Sources(context, config_file)
-    target = parse_base(
+    targets, balanced = parse_bases(
         base
-        or sources.variable("CLARIFAI_GRPC_BASE")
+        if base is not None and base != ""
+        else sources.variable("CLARIFAI_GRPC_BASE")
         or sources.variable("CLARIFAI_API_BASE")
         or DEFAULT_BASE
     )
     credentials = _credentials(
         {"pat": pat, "api_key": api_key, "session_token": session_token}, oauth, auth, sources
     )
-    destinations = [target]
+    target = targets[0]
+    destinations = list(targets)
     if oauth is not None:
         parts = urlsplit(oauth.token_url)
         destinations.append(parse_base(f"{parts.scheme}://{parts.netloc}"))
@@ -207,6 +261,14 @@ def resolve(
             )
     if transport not in ("grpc", "rest"):
         raise ConfigurationError(f"transport is 'grpc' or 'rest', not {transport!r}")
+    if transport == "rest" and (balanced or connections != 1 or wait_for_ready or hedge):
+        raise ConfigurationError(
+            "several addresses, connections, wait_for_ready and hedge need transport='grpc'"
+        )
+    if not 1 <= connections <= 100:
+        raise ConfigurationError("connections has to be between 1 and 100")
+    if hedge is not None and not 0.5 <= hedge < 1:
+        raise ConfigurationError("hedge is a share of the calls, at least 0.5 and below 1")
     for name, seconds in (("timeout", timeout), ("stream_timeout", stream_timeout)):
         if not 0 < seconds < float("inf"):
             raise ConfigurationError(f"{name} has to be a positive, finite number of seconds")
@@ -231,6 +293,11 @@ def resolve(
         client_certificate=_pem(client_certificate, "client_certificate"),
         retry=retry or RetryPolicy(),
         raise_on_partial=raise_on_partial,
+        others=targets[1:],
+        balanced=balanced,
+        connections=connections,
+        wait_for_ready=wait_for_ready,
+        hedge=hedge,
     )
 
 

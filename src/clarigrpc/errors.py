@@ -629,6 +629,12 @@ _EXPLANATIONS = (
         "no TLS with {}: root_certificates=, client_key= or client_certificate= is no valid PEM",
     ),
     (
+        # Older versions of gRPC say no more than this when they cannot read the PEM.
+        ("empty address list",),
+        "no usable address for {}; check base=, and that root_certificates=, client_key= and "
+        "client_certificate= are valid PEM",
+    ),
+    (
         ("wrong_version_number",),
         "{} does not speak TLS; if it is a plaintext server, give base='http://...'",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -9,6 +10,7 @@ from grpc.experimental import ChannelOptions
 
 if TYPE_CHECKING:
     from clarigrpc.config import Settings
+    from clarigrpc.policy import RetryBudget
 
 USER_AGENT = "clarigrpc/0.1.0"
 
@@ -40,6 +42,14 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
     ]
     if settings.target.is_loopback:
         options.append(("grpc.enable_http_proxy", 0))
+    if service_config := _service_config(settings):
+        options.append(("grpc.service_config", service_config))
+    if settings.others:
+        # gRPC would take the whole list for the name of the service.
+        options.append(("grpc.default_authority", settings.target.address))
+    if settings.connections > 1:
+        # Channels with the same target would share a connection.
+        options.append(("grpc.use_local_subchannel_pool", 1))
     return options
 
 
@@ -51,7 +61,29 @@ def _tls(settings: Settings) -> grpc.ChannelCredentials:
     )
 
 
-def open_channel(settings: Settings) -> grpc.Channel:
+def _service_config(settings: Settings) -> str:
+    """What gRPC is told about its connections; "" for nothing."""
+    config: dict[str, Any] = {}
+    if settings.balanced:
+        config["loadBalancingConfig"] = [{"round_robin": {}}]
+        config["healthCheckConfig"] = {"serviceName": ""}
+    if settings.wait_for_ready:
+        config["methodConfig"] = [{"name": [{}], "waitForReady": True}]
+    return json.dumps(config) if config else ""
+
+
+def _address(settings: Settings) -> str:
+    """The target as gRPC takes it."""
+    target = settings.target
+    if not settings.balanced:
+        return target.address
+    if target.ip_version is None:
+        return f"dns:///{target.address}"
+    every = ",".join(one.address for one in (target, *settings.others))
+    return f"ipv{target.ip_version}:{every}"
+
+
+def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
     """A blocking channel over gRPC, or over REST where the settings say so."""
     if settings.transport == "rest":
         from clarigrpc.rest import RestChannel
@@ -59,20 +91,38 @@ def open_channel(settings: Settings) -> grpc.Channel:
         return RestChannel.from_settings(settings)
     options = channel_options(settings)
     options.append((ChannelOptions.SingleThreadedUnaryStream, 1))
-    address = settings.target.address
-    if settings.target.tls:
-        return grpc.secure_channel(address, _tls(settings), options)
-    return grpc.insecure_channel(address, options)
+    address = _address(settings)
+
+    def open_one() -> grpc.Channel:
+        if settings.target.tls:
+            return grpc.secure_channel(address, _tls(settings), options)
+        return grpc.insecure_channel(address, options)
+
+    if settings.connections == 1 and settings.hedge is None:
+        return open_one()
+    from clarigrpc.multipath import Hedge, Multipath
+
+    hedge = None if settings.hedge is None else Hedge(settings.hedge, budget)
+    return Multipath([open_one() for _ in range(settings.connections)], hedge)
 
 
-def open_aio_channel(settings: Settings) -> grpc.aio.Channel:
+def open_aio_channel(settings: Settings, budget: RetryBudget) -> grpc.aio.Channel:
     """An asyncio channel on the running loop, over gRPC or REST."""
     if settings.transport == "rest":
         from clarigrpc.rest import AsyncRestChannel
 
         return AsyncRestChannel.from_settings(settings)
     options = channel_options(settings)
-    address = settings.target.address
-    if settings.target.tls:
-        return grpc.aio.secure_channel(address, _tls(settings), options)
-    return grpc.aio.insecure_channel(address, options)
+    address = _address(settings)
+
+    def open_one() -> grpc.aio.Channel:
+        if settings.target.tls:
+            return grpc.aio.secure_channel(address, _tls(settings), options)
+        return grpc.aio.insecure_channel(address, options)
+
+    if settings.connections == 1 and settings.hedge is None:
+        return open_one()
+    from clarigrpc.multipath import AioMultipath, Hedge
+
+    hedge = None if settings.hedge is None else Hedge(settings.hedge, budget)
+    return AioMultipath([open_one() for _ in range(settings.connections)], hedge)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW, BatchSize, Window
 
 
-def serve(window: Window, requests: int, latency: float, parallel: int, noise: float = 0.0) -> float:
+def serve(
+    window: Window, requests: int, latency: float, parallel: int, noise: float = 0.0
+) -> float:
     """Keep the window full before a service of so many workers; return the requests a second."""
     draw = random.Random(1).uniform
     now, sent = 0.0, 0

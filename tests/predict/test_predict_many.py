@@ -64,7 +64,7 @@ def check(results: list[Any], count: int, failed: list[int], *, ordered: bool = 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("options", [{}, {"batch_size": 7, "in_flight": 3}, {"batch_size": 128}])
 async def test_poisoned_inputs_fail_alone(
-    both: Both, scripted: ScriptedServer, options: dict[str, int], ordered: bool
+    both: Both, scripted: ScriptedServer, options: dict[str, Any], ordered: bool
 ) -> None:
     scripted.always(METHOD, script(poisoned("13")))
     values: list[Any] = texts(300)

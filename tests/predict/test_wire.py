@@ -14,7 +14,9 @@ from clarigrpc.wire import PredictEncoder, output_embeddings, tag, varint
 
 content = st.binary(min_size=1, max_size=300)
 ids = st.text(max_size=20)
-metadata = st.dictionaries(st.text(max_size=5), st.integers(-5, 5) | st.text(max_size=5), max_size=3)
+metadata = st.dictionaries(
+    st.text(max_size=5), st.integers(-5, 5) | st.text(max_size=5), max_size=3
+)
 made = st.one_of(
     st.builds(image, content, id=ids, metadata=metadata),
     st.builds(image, content, concepts=st.lists(st.text(min_size=1, max_size=5), max_size=3)),

@@ -33,7 +33,20 @@ import click
     metavar="TOKEN",
     help="Access token of the default user.  [default: the one kept in --data, or a new one]",
 )
-def serve(host: str, port: int, rest_port: int | None, data: Path | None, pat: str | None) -> None:
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="YAML or JSON with the users, apps, keys, models and workflows to begin with.",
+)
+def serve(
+    host: str,
+    port: int,
+    rest_port: int | None,
+    data: Path | None,
+    pat: str | None,
+    config: Path | None,
+) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
     When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, USER_ID and
@@ -42,7 +55,12 @@ def serve(host: str, port: int, rest_port: int | None, data: Path | None, pat: s
     """
     from clarigrpc.local import LocalServer
 
-    server = LocalServer(data_dir=data, host=host, port=port, rest_port=rest_port, pat=pat)
+    try:
+        server = LocalServer(
+            data_dir=data, host=host, port=port, rest_port=rest_port, pat=pat, config=config
+        )
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
     def ready() -> None:
         facts = {

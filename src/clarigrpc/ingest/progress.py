@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from clarigrpc.errors import ConfigurationError
 from clarigrpc.ingest.report import UploadReport
+from clarigrpc.progress import open_bar
 
 Callback = Callable[[UploadReport], None]
 
@@ -25,44 +24,16 @@ class Progress:
 
     def __init__(self, wanted: bool | Callback, total: int | None) -> None:
         self._callback = wanted if callable(wanted) else None
-        self._bar: Any = None
-        if wanted is True:
-            self._bar = _open_bar(total)
+        self._bar = open_bar("inputs", total) if wanted is True else None
 
     def tell(self, report: UploadReport) -> None:
         """Show where the upload is now."""
         if self._callback is not None:
             self._callback(report)
         if self._bar is not None:
-            failed = f"{len(report.failed_inputs)} failed" if report.failed_inputs else ""
-            self._bar.update(self._bar.task_ids[0], completed=report.settled, failed=failed)
+            self._bar.update(report.settled, len(report.failed_inputs))
 
     def close(self) -> None:
         """Leave the bar as it is."""
         if self._bar is not None:
-            self._bar.stop()
-
-
-def _open_bar(total: int | None) -> Any:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-    except ImportError as error:
-        raise ConfigurationError(
-            "progress=True needs rich: pip install 'clarigrpc[cli]', or give a callback"
-        ) from error
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return None
-    bar = Bar(
-        TextColumn("inputs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[red]{task.fields[failed]}"),
-        console=console,
-    )
-    bar.add_task("inputs", total=total, failed="")
-    bar.start()
-    return bar
+            self._bar.close()

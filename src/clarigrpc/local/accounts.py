@@ -57,7 +57,7 @@ class Accounts:
     """The users of a server, their apps and keys.
 
     Args:
-        store: Where they are kept; the default user, its app and its keys are put in.
+        store: Where they are kept; the public app is put in.
         credentials: The default user's.
     """
 
@@ -69,8 +69,10 @@ class Accounts:
         self._callers: dict[str, tuple[Caller, float]] = {}
         self._apps: dict[Scope, v2.App | None] = {}
         self._forgotten = 0
-        with store.transaction():
-            self._seed_defaults()
+        self.put_user(v2.User(id=PUBLIC.user_id))
+        public = v2.App(id=PUBLIC.app_id, description="The models that everybody may use")
+        public.visibility.gettable = v2.Visibility.PUBLIC
+        self.put_app(PUBLIC.user_id, public)
 
     @property
     def fixed_apps(self) -> tuple[Scope, Scope]:
@@ -256,12 +258,9 @@ class Accounts:
 
     # What is there from the start
 
-    def _seed_defaults(self) -> None:
+    def put_defaults(self) -> None:
+        """Keeps the default user, its app and its keys, where nobody has described them."""
         known = self._credentials
-        self.put_user(v2.User(id=PUBLIC.user_id))
-        public = v2.App(id=PUBLIC.app_id, description="The models that everybody may use")
-        public.visibility.gettable = v2.Visibility.PUBLIC
-        self.put_app(PUBLIC.user_id, public)
         self.put_user(v2.User(id=known.user_id))
         self.put_app(known.user_id, v2.App(id=known.app_id))
         # Secrets that were given for an earlier run are void.

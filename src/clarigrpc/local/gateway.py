@@ -24,12 +24,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import grpc
 import uvicorn
 from google.protobuf.message import Message
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from clarigrpc import errors, methods, transcoding, v2
@@ -44,6 +45,7 @@ WORKERS = 32
 _STREAM_WINDOW = 16
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
+_DOWNLOADS = "/downloads/"
 # Long queries come in the request line; httpx sends URLs of up to 64 KiB.
 _MAX_HEAD_BYTES = 256 * 1024
 # Longer than clients keep idle connections, so that it is they who close them.
@@ -184,6 +186,7 @@ class Gateway:
         executor: Bounds how many calls run at once. A stream takes a worker until it ends.
         max_body_bytes: Longest request body; a longer one is answered 413.
         is_closing: True once running calls should come to an end.
+        download: Finds the file behind the last part of ``/downloads/<name>``.
     """
 
     def __init__(
@@ -193,8 +196,10 @@ class Gateway:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         is_closing: Callable[[], bool] = lambda: False,
+        download: Callable[[str], Path | None] = lambda name: None,
     ) -> None:
         self._service = service
+        self._find_download = download
         self._executor = executor
         self._max_body_bytes = max_body_bytes
         self._is_closing = is_closing
@@ -202,6 +207,9 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = scope["raw_path"].decode("ascii")
+        if path.startswith(_DOWNLOADS):
+            await self._download(path.removeprefix(_DOWNLOADS), scope, receive, send)
+            return
         try:
             binding = _route(scope["method"], path)
             body = await self._read(receive)
@@ -222,6 +230,15 @@ class Gateway:
         finally:
             gone.set()
             watcher.cancel()
+
+    async def _download(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends a file that the service made. Its name is the permission to have it."""
+        file = self._find_download(name)
+        if file is None or scope["method"] not in ("GET", "HEAD"):
+            reply = _failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "there is no such file")
+            await _respond(reply, scope, receive, send)
+            return
+        await FileResponse(file, media_type="application/zip")(scope, receive, send)
 
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -385,6 +402,7 @@ class RestFront:
         *,
         workers: int = WORKERS,
         max_body_bytes: int = MAX_BODY_BYTES,
+        download: Callable[[str], Path | None] = lambda name: None,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
@@ -400,6 +418,7 @@ class RestFront:
             self._executor,
             max_body_bytes=max_body_bytes,
             is_closing=self._expired.is_set,
+            download=download,
         )
         config = uvicorn.Config(
             # Without a router before it: that of Starlette has no place for ids with a newline.

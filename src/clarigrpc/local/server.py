@@ -24,6 +24,7 @@ from clarigrpc.local.core import Call, CallAborted, Scope
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.models import user_models
+from clarigrpc.local.seed import Seed
 from clarigrpc.local.service import Service
 from clarigrpc.v2._index import METHODS
 
@@ -57,10 +58,14 @@ class LocalServer:
         faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
         workers: Threads that serve calls; a stream holds one while it is open.
         pat, api_key, session_token: Credentials; by default the kept ones or new random ones.
-        user_id, app_id: The default user and its app.
+        user_id, app_id: The default user and its app; the first ones of ``config`` where it has
+            some, otherwise ``local-user`` and ``local-app``.
         build_seconds: How long an uploaded version is being built before it is ready.
         allow_private_urls: Whether inputs may have URLs on private networks. This machine's
             own addresses may be fetched when the server itself listens on loopback only.
+        config: Users, apps, keys, concepts, models and workflows that the server is to have from
+            its start: a YAML or JSON file, or what it holds. What is there already stays as it
+            is. ``clarigrpc.local.seed`` describes it.
 
     Attributes:
         base: Address of the gRPC front, as ``http://127.0.0.1:1234``.
@@ -80,11 +85,17 @@ class LocalServer:
         pat: str | None = None,
         api_key: str | None = None,
         session_token: str | None = None,
-        user_id: str = "local-user",
-        app_id: str = "local-app",
+        user_id: str | None = None,
+        app_id: str | None = None,
         build_seconds: float = 0.2,
         allow_private_urls: bool = False,
+        config: str | Path | Mapping[str, Any] | None = None,
     ) -> None:
+        seed = Seed.load(config) if config is not None else None
+        first = seed.first() if seed is not None else None
+        user_id = user_id or (first.user_id if first else "local-user")
+        app_id = app_id or (first.app_id if first else "local-app")
+        self._seed = seed
         self.faults = faults or Faults()
         self.host = host
         self.base = ""
@@ -166,6 +177,7 @@ class LocalServer:
                 allow_private=self._allow_private_urls,
             ),
             build_seconds=self._build_seconds,
+            seed=self._seed,
         )
         try:
             self._start_fronts(self._service)
@@ -201,9 +213,10 @@ class LocalServer:
         if self._rest_port is not None:
             from clarigrpc.local.gateway import RestFront
 
-            self._rest = RestFront(service, self.host, self._rest_port)
+            self._rest = RestFront(service, self.host, self._rest_port, download=service.download)
             self._rest.start()
             self.rest_base = self._rest.base
+            service.state.downloads.base = self._rest.base
 
     def close(self, grace: float = 1.0) -> None:
         """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""

@@ -51,6 +51,7 @@ from clarigrpc.local.handlers import (
 )
 from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.models import public_models
+from clarigrpc.local.seed import Seed
 from clarigrpc.local.store import Store
 from clarigrpc.v2._index import METHODS
 
@@ -101,6 +102,10 @@ class Service:
         fetcher: Downloads URLs of inputs; the default refuses private addresses other than
             loopback.
         build_seconds: How long an uploaded version is being built.
+        seed: What the server is to have from its start.
+
+    Raises:
+        ValueError: The seed does not fit.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Service:
         faults: Faults | None = None,
         fetcher: Fetcher | None = None,
         build_seconds: float = 0.2,
+        seed: Seed | None = None,
     ) -> None:
         self._scratch = None if data_dir else Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
         folder = data_dir or self._scratch
@@ -132,6 +138,14 @@ class Service:
             faults=faults,
             build_seconds=build_seconds,
         )
+        try:
+            with store.transaction():
+                if seed is not None:
+                    seed.plant(self.state)
+                self.state.accounts.put_defaults()
+        except BaseException:
+            store.close()
+            raise
         self.state.worker.start()
         self.state.background.start(self.state)
 
@@ -149,6 +163,15 @@ class Service:
     def implements(method: str) -> bool:
         """Whether the server has this method of V2."""
         return method in _UNARY or method in _SERVER_STREAM or method in _DUPLEX
+
+    @staticmethod
+    def only_stores(method: str) -> bool:
+        """Whether the method keeps or shows resources without further consequences."""
+        return getattr(_UNARY.get(method), "__self__", None) in general.PLAIN
+
+    def download(self, name: str) -> Path | None:
+        """A file that the service made for its users, None where there is none."""
+        return self.state.downloads.find(name)
 
     def unary(self, method: str, request: Message, call: Call) -> Message:
         """The response to one request.

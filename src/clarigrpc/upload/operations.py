@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc.config import Settings
 from clarigrpc.resources.base import Owner
-from clarigrpc.upload import awaiting, blocking, targets
-from clarigrpc.upload.progress import ProgressCallback
-from clarigrpc.upload.session import UploadOptions, UploadResult, UploadSession
-from clarigrpc.upload.sources import Source, Uploadable, open_source
-from clarigrpc.upload.targets import Target
+
+if TYPE_CHECKING:  # imported when something is uploaded
+    from clarigrpc.upload.progress import ProgressCallback
+    from clarigrpc.upload.session import UploadOptions, UploadResult, UploadSession
+    from clarigrpc.upload.sources import Source, Uploadable
+    from clarigrpc.upload.targets import Target
 
 
 class UploadKeywords(TypedDict, total=False):
@@ -38,6 +39,8 @@ class Uploader(Owner, Protocol):
 
 def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> Source:
     """The source of an upload, once its options are found to be good."""
+    from clarigrpc.upload.sources import open_source
+
     options.check(settings.max_message_bytes)
     folder = Path(options.state_dir) if options.state_dir is not None else None
     if folder is not None:
@@ -48,6 +51,8 @@ def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> 
 def _session(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadSession:
+    from clarigrpc.upload.session import UploadOptions, UploadSession
+
     chosen = UploadOptions(**options)
     opened = open_for(source, chosen, client.settings)
     return UploadSession(client.settings, client.channel.core.budget, target, opened, chosen)
@@ -57,6 +62,8 @@ def upload(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadResult:
     """Upload with a ``Client``."""
+    from clarigrpc.upload import blocking
+
     return blocking.run(_session(client, target, source, options), client.channel)
 
 
@@ -64,6 +71,8 @@ async def aupload(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadResult:
     """Upload with an ``AsyncClient``."""
+    from clarigrpc.upload import awaiting
+
     return await awaiting.run(_session(client, target, source, options), client.channel)
 
 
@@ -80,6 +89,8 @@ class _Model(Protocol):
 def _model_target(
     model: _Model, version: v2.ModelVersion | None, is_v3: bool, storage_request_size: int
 ) -> Target:
+    from clarigrpc.upload import targets
+
     return targets.model_version(
         v2.PostModelVersionsUploadConfig(
             user_app_id=model.user_app_id or model._client.user_app_id,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clarigrpc.errors import ConfigurationError
+from clarigrpc.progress import open_bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +84,12 @@ def reporting(progress: bool | ProgressCallback, total: int, name: str) -> Itera
     """
     if callable(progress):
         yield Meter(total, progress)
-    elif progress and sys.stderr.isatty():
-        with _bar(total, name) as report:
-            yield Meter(total, report)
-    else:
+        return
+    bar = open_bar(name, total, in_bytes=True) if progress else None
+    if bar is None:
         yield None
-
-
-@contextlib.contextmanager
-def _bar(total: int, name: str) -> Iterator[ProgressCallback]:
+        return
     try:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-    except ImportError as error:
-        raise ConfigurationError(
-            "progress=True needs rich: pip install 'clarigrpc[cli]', or give a callback"
-        ) from error
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    # No refreshing thread: every report draws.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task(name, total=total)
-
-        def report(progress: UploadProgress) -> None:
-            bar.update(task, completed=progress.bytes_done, refresh=True)
-
-        yield report
+        yield Meter(total, lambda now: bar.update(now.bytes_done))
+    finally:
+        bar.close()

@@ -35,12 +35,11 @@ def post_bulk_operations(
     prepared = v2.PostBulkOperationsRequest()
     prepared.CopyFrom(request)
     for operation in prepared.bulk_operations:
-        kind = operation.operation.WhichOneof("operation")
-        if kind is None or kind == "delete_annotations" or operation.HasField("annotation_search"):
-            if operation.operation.HasField("delete_annotations"):
-                raise ServiceError(
-                    _Code.NOT_IMPLEMENTED, "bulk operations here work on inputs, not annotations"
-                )
+        if operation.operation.HasField("delete_annotations"):
+            raise ServiceError(
+                _Code.NOT_IMPLEMENTED, "bulk operations here work on inputs, not on annotations"
+            )
+        if operation.operation.WhichOneof("operation") is None:
             raise ServiceError(resource.kind.invalid, "the operation is not set")
         if operation.WhichOneof("input_source") is None:
             raise ServiceError(resource.kind.invalid, "name the inputs, a search or a dataset")
@@ -60,7 +59,7 @@ def _datasets(operation: v2.Operation) -> list[str]:
         for name in (
             operation.add_to_dataset.dataset_id,
             operation.delete_from_dataset.dataset_id,
-            *(split.dataset_id for split in operation.split_into_datasets.dataset_splits),
+            *(split.dataset.id for split in operation.split_into_datasets.dataset_splits),
         )
         if name
     ]
@@ -126,9 +125,9 @@ def _chooser(operation: v2.BulkOperation, seed: str) -> Callable[[], str]:
     """Draws the dataset of an input by the shares; the operation's id is the seed."""
     splits = operation.operation.split_into_datasets.dataset_splits
     # Not for secrets: shares.
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     return lambda: dice.choices(
-        [split.dataset_id for split in splits], [split.percentage for split in splits]
+        [split.dataset.id for split in splits], [split.percentage for split in splits]
     )[0]
 
 

@@ -20,6 +20,14 @@ _Code = v2.StatusCode
 class Models(Resource):
     """Models; those inside the server can be read and not be changed."""
 
+    def check(self, context: Context, place: Place, item: v2.Model) -> None:
+        _refuse_builtin(context, place, item.id)
+        if item.HasField("model_version") or item.HasField("output_info"):
+            raise ServiceError(
+                _Code.MODEL_INVALID_ARGUMENT,
+                "PostModels creates no version: give output_info and the like to PostModelVersions",
+            )
+
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
         # The catalog's failure is the right one.
         context.state.catalog.find(place.scope, resource_id)
@@ -521,6 +529,8 @@ SPECIAL: dict[str, type[Resource]] = {
     "workflow": Workflows,
 }
 RESOURCES = build(SPECIAL)
+PLAIN = [resource for resource in RESOURCES.values() if type(resource) is Resource]
+"""The kinds that are stored and nothing else."""
 
 
 def _handlers() -> dict[str, Handler]:

@@ -1,0 +1,169 @@
+"""What a server is to have from its start, from a file.
+
+YAML or JSON, in the JSON form of the contract's messages with some lists nested in them::
+
+    users:
+      - id: alice                     # fields of User
+        first_name: Alice
+        pat: alice-secret             # her personal access token
+        apps:
+          - id: shop                  # fields of App
+            keys:                     # fields of Key; the id is the secret
+              - id: shop-key
+                scopes: [Inputs_Get]
+            concepts: [{id: cat}]
+            datasets: [{id: train}]
+            models: [{id: m, model_type_id: any-to-any}]
+            workflows:
+              - id: colours
+                nodes:
+                  - id: first
+                    model: {id: color-recognition, user_id: clarifai, app_id: main}
+
+The first user and its first app are the server's default ones. What is there already, in a data
+folder from an earlier run, stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from google.protobuf import json_format
+
+from clarigrpc import v2
+from clarigrpc.local import accounts
+from clarigrpc.local.auth import Caller
+from clarigrpc.local.core import Call, Context, Scope, ServiceError, State
+from clarigrpc.local.handlers.general import RESOURCES, check_scopes
+from clarigrpc.local.resources import Place
+
+_KINDS = {
+    "concepts": "concept",
+    "datasets": "dataset",
+    "models": "model",
+    "workflows": "workflow",
+}
+
+
+class Seed:
+    """Users with their apps, keys, concepts, datasets, models and workflows.
+
+    Args:
+        content: What the file holds.
+
+    Raises:
+        ValueError: It is not in the form that the module describes.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        if not isinstance(content, Mapping) or set(content) - {"users"}:
+            raise ValueError("the configuration is an object with `users`")
+        self._users = _entries(content, "users", "users")
+        # All is read once before, so that a mistake shows where it is made.
+        for user in self._users:
+            _message(v2.User, user, ("pat", "apps"))
+            for app in _entries(user, "apps", f"user {user['id']}"):
+                _message(v2.App, app, ("keys", *_KINDS))
+                for kind, item in _items(app):
+                    _message(RESOURCES[kind].cls, item)
+                for key in _keys(app):
+                    check_scopes(_message(v2.Key, key).scopes, ("any",))
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any]) -> Self:
+        """From a file, or from what it would hold.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is neither JSON nor YAML, or not in the right form.
+        """
+        if isinstance(source, Mapping):
+            return cls(source)
+        text = Path(source).read_text()
+        if Path(source).suffix == ".json":
+            return cls(json.loads(text))
+        import yaml
+
+        try:
+            return cls(yaml.safe_load(text) or {})
+        except yaml.YAMLError as error:
+            raise ValueError(f"{source}: {error}") from error
+
+    def first(self) -> Scope | None:
+        """The first user and its first app; None without."""
+        for user in self._users:
+            for app in user.get("apps") or ():
+                return Scope(str(user["id"]), str(app["id"]))
+        return None
+
+    def plant(self, state: State) -> None:
+        """Puts into the store what is not there yet.
+
+        Raises:
+            ValueError: A resource is refused, such as a workflow of unknown models.
+        """
+        with state.store.transaction():
+            for user in self._users:
+                self._plant_user(state, user)
+        state.accounts.forget()
+
+    def _plant_user(self, state: State, user: Mapping[str, Any]) -> None:
+        message = _message(v2.User, user, ("pat", "apps"))
+        state.accounts.put_user(message)
+        if user.get("pat"):
+            state.accounts.put_key(message.id, v2.Key(id=str(user["pat"]), type=accounts.PAT))
+        apps = _entries(user, "apps", f"user {message.id}")
+        for app in apps:
+            state.accounts.put_app(message.id, _message(v2.App, app, ("keys", *_KINDS)))
+        # After all apps are there: workflows may use models of another one.
+        for app in apps:
+            for key in _keys(app):
+                made = _message(v2.Key, key)
+                made.type = accounts.API_KEY
+                made.apps.add(id=str(app["id"]), user_id=message.id)
+                state.accounts.put_key(message.id, made)
+            call = Call("PostApps", {}, lambda: True, lambda: None)
+            context = Context(state, call, Caller(message.id))
+            place = Place(Scope(message.id, str(app["id"])))
+            for kind, item in _items(app):
+                self._plant(context, place, kind, item)
+
+    def _plant(self, context: Context, place: Place, kind: str, item: Mapping[str, Any]) -> None:
+        resource = RESOURCES[kind]
+        if context.state.store.get(resource.where(place), str(item["id"])) is not None:
+            return
+        try:
+            resource.add(context, place, _message(resource.cls, item))
+        except ServiceError as error:
+            raise ValueError(f"configuration: {kind} {item['id']!r}: {error}") from error
+
+
+def _entries(above: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
+    """A list of objects with ids."""
+    entries = above.get(name) or []
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, Mapping) and entry.get("id") for entry in entries
+    ):
+        raise ValueError(f"configuration: {name} of {where} is a list of objects with ids")
+    return entries
+
+
+def _items(app: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, kind in _KINDS.items():
+        for entry in _entries(app, name, f"app {app['id']}"):
+            yield kind, entry
+
+
+def _keys(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return _entries(app, "keys", f"app {app['id']}")
+
+
+def _message(cls: Any, entry: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Any:
+    fields = {name: value for name, value in entry.items() if name not in besides}
+    try:
+        return json_format.ParseDict(fields, cls())
+    except json_format.ParseError as error:
+        raise ValueError(f"configuration: {entry.get('id')!r}: {error}") from error
