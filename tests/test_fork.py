@@ -118,6 +118,7 @@ def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
         server,
         """
         c = client()
+        c.v2.GetModel(GET)
         stop = threading.Event()
         def call():
             while not stop.is_set():
@@ -137,6 +138,21 @@ def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
     assert len(lines) == 5
     assert all(line == "10000" or line.startswith("DeadlineExceeded") for line in lines[:4])
     assert lines[4] == "10000"
+
+
+def test_a_fork_while_other_threads_hold_the_client_s_locks(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        with c.channel._lock.get(), c.channel.core.budget._lock.get():
+            def work():
+                return c.v2.GetModel(GET).status.code, c.channel.core.budget.spend()
+            print(in_child(work))
+        print(c.v2.GetModel(GET).status.code)
+        """,
+    )
+    assert lines == ["(10000, True)", "10000"]
 
 
 def test_workers_of_multiprocessing(server: ScriptedServer) -> None:

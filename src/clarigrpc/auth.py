@@ -22,6 +22,7 @@ from clarigrpc.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
 )
+from clarigrpc.forklock import ForkLock
 
 Pairs = tuple[tuple[str, str], ...]
 AuthCallable = Callable[[], Sequence[tuple[str, str]]]
@@ -174,7 +175,7 @@ class _OAuth:
     def __init__(self, application: ClientCredentials) -> None:
         self._application = application
         self._token: Any = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def cached(self) -> Pairs | None:
         token = self._token
@@ -184,7 +185,8 @@ class _OAuth:
 
     def fetch(self, timeout: float) -> Pairs:
         began = time.monotonic()
-        if not self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+        lock = self._lock.get()
+        if not lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             raise self._late()
         try:
             while (pairs := self.cached()) is None:
@@ -193,7 +195,7 @@ class _OAuth:
                     raise self._late()
                 self._token = self._request_token(min(remaining, self._application.timeout))
         finally:
-            self._lock.release()
+            lock.release()
         return pairs
 
     def _late(self) -> DeadlineExceededError:

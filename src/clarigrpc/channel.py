@@ -20,6 +20,7 @@ import grpc
 from clarigrpc import errors
 from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc.config import Settings
+from clarigrpc.forklock import ForkLock
 from clarigrpc.transport import open_channel
 
 if TYPE_CHECKING:  # generic in the type stubs only
@@ -47,8 +48,9 @@ class Channel(grpc.Channel):
     def __init__(self, settings: Settings) -> None:
         self.core = CallCore(settings)
         self.current: grpc.Channel | None = None
+        self._inherited: list[grpc.Channel | None] = []
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def real(self) -> grpc.Channel:
         """The channel below, opened if it is not yet.
@@ -56,11 +58,12 @@ class Channel(grpc.Channel):
         Raises:
             ClosedError: The client is closed.
         """
-        with self._lock:
+        with self._lock.get():
             if self._closed:
                 raise errors.ClosedError
             if not self.core.check_process():
-                # Not closed here: the sockets of the parent's channel belong to the parent.
+                # Neither closed nor let go here: its sockets belong to the parent.
+                self._inherited.append(self.current)
                 self.current = None
             if self.current is None:
                 self.current = open_channel(self.core.settings, self.core.budget)
@@ -122,7 +125,7 @@ class Channel(grpc.Channel):
 
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
-        with self._lock:
+        with self._lock.get():
             real, self.current, self._closed = self.current, None, True
         if real is not None and self.core.pid == getpid():
             real.close()

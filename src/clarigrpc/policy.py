@@ -7,11 +7,11 @@ those of the gRPC retry design (gRFC A6: token budget, pushback) with full jitte
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from clarigrpc import errors
+from clarigrpc.forklock import ForkLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class RetryBudget:
         self._ratio = ratio
         self._reserve = reserve
         self._tokens = reserve
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def earn(self) -> None:
         """Count a call. Not locked: a lost update makes the budget smaller, never larger."""
@@ -75,7 +75,7 @@ class RetryBudget:
 
     def spend(self) -> bool:
         """Take the token for a retry; False when there is none."""
-        with self._lock:
+        with self._lock.get():
             if self._tokens < 1:
                 return False
             self._tokens -= 1

@@ -37,6 +37,22 @@ def tag(message: type[Any], field: str) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED)
 
 
+_SMALL = 64 * 1024
+_MOST_KEPT = 32 * 1024 * 1024 - 64 * 1024  # glibc learns from blocks of less than 32 MiB
+
+
+def keep_freed(size: int) -> None:
+    """Have the C library keep freed memory for requests of up to ``size`` bytes.
+
+    A request and gRPC's copy of it are freed after each call. glibc gives freed memory beyond a
+    threshold back to the system, and then the next request pays a page fault for every 4 KiB: more
+    than half of the CPU of a large image. It raises that threshold to twice the size of a block
+    that is freed, so one is. It is never touched, so that it takes no memory and next to no time.
+    Other C libraries are not disturbed by this.
+    """
+    bytes(min(2 * size, _MOST_KEPT))
+
+
 class PredictEncoder:
     """``PostModelOutputsRequest``s that share everything but their inputs.
 
@@ -51,6 +67,7 @@ class PredictEncoder:
         self._data = tag(v2.Input, "data")
         self._image = tag(v2.Data, "image")
         self._base64 = tag(v2.Image, "base64")
+        self._kept = _SMALL
 
     def pieces(self, value: Any) -> tuple[bytes, ...]:
         """One input as an element of ``inputs``, in pieces to be joined.
@@ -75,7 +92,11 @@ class PredictEncoder:
 
     def request(self, inputs: Iterable[tuple[bytes, ...]]) -> bytes:
         """The serialized request with these inputs."""
-        return b"".join((self.constant, *(piece for pieces in inputs for piece in pieces)))
+        encoded = b"".join((self.constant, *(piece for pieces in inputs for piece in pieces)))
+        if len(encoded) > self._kept:
+            self._kept = 2 * len(encoded)
+            keep_freed(self._kept)
+        return encoded
 
     def encode(self, values: Iterable[Any]) -> bytes:
         """The serialized request with these values."""

@@ -18,6 +18,7 @@ from clarigrpc import v2
 from .conftest import PUBLIC, Raw, gone, png, settled
 
 Code = v2.StatusCode
+Format = v2.DatasetVersionExportFormat
 
 
 def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -263,7 +264,7 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     # What happens later does not concern a version.
     ok(raw("DeleteDatasetInputs", v2.DeleteDatasetInputsRequest(dataset_id="d", input_ids=["j"])))
     groups = v2.ListDatasetVersionMetricsGroupsRequest(
-        dataset_id="d", dataset_version_id="v", types=[v2.CONCEPT_ID]
+        dataset_id="d", dataset_version_id="v", types=[v2.DatasetVersionMetricsGroupType.CONCEPT_ID]
     )
     found = ok(raw("ListDatasetVersionMetricsGroups", groups)).dataset_version_metrics_groups
     assert [(g.value.string_value, g.metrics.inputs_count.value) for g in found] == [
@@ -271,7 +272,7 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
         ("dog", 1),
     ]
     exports = v2.PutDatasetVersionExportsRequest(dataset_id="d", dataset_version_id="v")
-    for form in (v2.COCO, v2.CLARIFAI_DATA_JSON, v2.CLARIFAI_DATA_PROTOBUF):
+    for form in (Format.COCO, Format.CLARIFAI_DATA_JSON, Format.CLARIFAI_DATA_PROTOBUF):
         exports.exports.add(format=form)
     ok(raw("PutDatasetVersionExports", exports))
 
