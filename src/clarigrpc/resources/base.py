@@ -84,4 +84,4 @@ def chunks(values: Sequence[T], size: int = MAX_ITEMS) -> Iterator[Sequence[T]]:
 
 def as_list(value: T | Iterable[T], single: type[Any]) -> list[T]:
     """A list of one or of many."""
-    return [value] if isinstance(value, single) else list(value)  # type: ignore[arg-type, list-item]
+    return [value] if isinstance(value, single) else list(value)  # type: ignore[arg-type]
