@@ -500,7 +500,7 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
                 try:
                     encoded = await self._call
                 except aio.AioRpcError as error:
-                    raise self._rpc_error(error) from error
+                    raise self._method.unary_error(error, self.request_id) from error
                 return await self._checked(encoded, ended=True)
             except errors.ApiError as error:
                 if not self.repeats:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+import grpc
+
 from clarigrpc import errors
 from clarigrpc.auth import check_metadata
 from clarigrpc.config import Settings, fork_support_disabled
@@ -21,6 +23,9 @@ from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
 SUCCESS = 10000
 """``StatusCode.SUCCESS``, for the comparison that every response passes."""
+
+# What gRPC says where the server reset the call without a status.
+_STOPPED = ("", "CANCELLED", "Received RST_STREAM with error code 8")
 
 logger = logging.getLogger("clarigrpc")
 
@@ -130,6 +135,14 @@ class BoundMethod:
         """The exception for a call that gRPC ended."""
         target = self.core.settings.target.url
         return errors.from_rpc(error, method=self.name, request_id=request_id, target=target)
+
+    def unary_error(self, error: Any, request_id: str) -> errors.ApiError:
+        """The exception for a call with one response that this side did not cancel."""
+        result = self.rpc_error(error, request_id)
+        # A server that stops cancels what it runs, without a word; another one may answer.
+        if result.grpc_code is grpc.StatusCode.CANCELLED and result.details in _STOPPED:
+            result.retryable = True
+        return result
 
     def cancelled(self, request_id: str) -> errors.CancelledError:
         """The exception for a call that was cancelled on this side."""

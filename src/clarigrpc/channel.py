@@ -301,9 +301,11 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                 with cancellation.of(call):
                     encoded = call.result()
         except grpc.FutureCancelledError:
-            raise self.cancelled(request_id) from None
+            if call.cancelled():
+                raise self.cancelled(request_id) from None
+            raise self.unary_error(call, request_id) from None
         except grpc.RpcError as error:
-            raise self.rpc_error(error, request_id) from error
+            raise self.unary_error(error, request_id) from error
         response = self.deserialize(encoded)
         if self.checked and response.status.code != SUCCESS:
             failure = self.response_error(
@@ -643,9 +645,11 @@ class ResponseFuture(_CallInfo, _FutureBase):
         except grpc.FutureCancelledError:
             if self._requests is not None and self._requests.error is not None:
                 return None, self._requests.error
-            return None, method.cancelled(self.request_id)
+            if self._call.cancelled():
+                return None, method.cancelled(self.request_id)
+            return None, method.unary_error(self._call, self.request_id)
         except grpc.RpcError as error:
-            return None, method.rpc_error(error, self.request_id)
+            return None, method.unary_error(error, self.request_id)
         response = method.deserialize(encoded)
         if not method.checked or response.status.code == SUCCESS:
             return response, None

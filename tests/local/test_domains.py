@@ -109,7 +109,10 @@ def test_keys_that_cannot_be(raw: Raw, fields: dict[str, Any]) -> None:
 
 
 def test_collaborators(serve: Callable[..., Raw]) -> None:
-    users = [{"id": "a", "apps": [{"id": "shared"}]}, {"id": "b", "primary_email": "b@c"}]
+    users: list[dict[str, Any]] = [
+        {"id": "a", "apps": [{"id": "shared"}]},
+        {"id": "b", "primary_email": "b@c"},
+    ]
     users[1]["pat"] = "b-pat"
     raw = serve(config={"users": users})
     other = Raw(raw.server, raw.stub, "b-pat")

@@ -214,8 +214,11 @@ async def test_a_value_that_is_no_input(both: Both, scripted: ScriptedServer) ->
         await both.run(both.client.model("m", coalesce=True).predict, "text or path?")
 
 
-async def test_shared_requests_are_retried(both: Both, scripted: ScriptedServer) -> None:
-    scripted.on(METHOD, Fail(grpc.StatusCode.UNAVAILABLE))
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_shared_requests_are_retried(
+    both: Both, scripted: ScriptedServer, code: grpc.StatusCode
+) -> None:
+    scripted.on(METHOD, Fail(code, details=code.name))
     scripted.always(METHOD, script(outputs))
     model = both.client.model("m", coalesce=True)
     found = await all_at_once(both, model.predict, [text("a")] * 5)

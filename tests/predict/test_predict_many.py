@@ -155,7 +155,7 @@ async def test_passing_failures_cost_nothing(both: Both, scripted: ScriptedServe
         refuse(METHOD, v2.StatusCode.CONN_THROTTLED),
         refuse(METHOD, v2.StatusCode.MODEL_DEPLOYING),
         Fail(grpc.StatusCode.RESOURCE_EXHAUSTED),
-        Fail(UNAVAILABLE),
+        Fail(grpc.StatusCode.CANCELLED, details="CANCELLED"),  # by a server that stops
     )
     scripted.always(METHOD, script(outputs))
     check(await predict(both, texts(100), batch_size=10), 100, [])

@@ -191,12 +191,19 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
     report = UploadReport()
     with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
         proxy.cut_before_response(skip=2, times=None)
+
+        def source() -> Iterator[v2.Input]:
+            for number, value in enumerate(_texts(1_000)):
+                if number == 600:
+                    proxy.refuse()  # the answers that are still lost are lost for good
+                yield value
+
         with pytest.raises(errors.UnavailableError) as raised:
             _upload(
                 colour,
                 proxy.base,
                 server.pat,
-                _texts(1_000),
+                source(),
                 report,
                 batch_size=50,
                 timeout=0.7,

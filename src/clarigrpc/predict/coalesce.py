@@ -343,13 +343,14 @@ class Coalescer:
 
     def close(self) -> None:
         """End what is in flight and the threads; who waits gets ``CancelledError``."""
+        if self._pid != getpid():
+            self._begin()
         with self._lock:
             self._closed = True
             callers = list(self._callers)
         self._cancellation.cancel()
         fail(callers, closed())
-        if self._pid == getpid():
-            self._workers.shutdown(cancel_futures=True)
+        self._workers.shutdown(cancel_futures=True)
 
 
 class AsyncCoalescer:

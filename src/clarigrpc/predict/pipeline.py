@@ -43,8 +43,12 @@ LINGER = 0.1
 ASYNC_LINGER = 0.01
 """The same for an asynchronous source, which is known to have nothing at the moment."""
 
-_PASSING = (errors.RateLimitError, errors.NotReadyError, errors.UnavailableError)
-_OVERLOADED = (*_PASSING, errors.DeadlineExceededError)
+_OVERLOADED = (
+    errors.RateLimitError,
+    errors.NotReadyError,
+    errors.UnavailableError,
+    errors.DeadlineExceededError,
+)
 _DIVISIBLE = (errors.InvalidArgumentError, errors.InternalError, errors.PartialFailureError)
 # A silent service would be asked about every input alone, each for the whole timeout; so a batch
 # is divided that often for silence, and further only while the service answers others.
@@ -356,7 +360,7 @@ class Pipeline:
         if isinstance(error, _OVERLOADED):
             self.window.overloaded(self._sent)
         self._sent -= 1
-        if isinstance(error, _PASSING):
+        if isinstance(error, errors.ApiError) and error.retryable:
             self._again(batch, error, self._patient, now)
             return
         if is_too_large(error):
