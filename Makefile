@@ -24,8 +24,10 @@ demo: $(VENV)/.demo $(VENV)/.photos
 	@$(BIN)/python demo/demo.py $(VENV)/photos/*.jpg
 endif
 
+# Many tests measure time or memory on a machine that may be busy: a failure has two more tries,
+# and every one of them is reported.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 2 --reruns-delay 1 $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)

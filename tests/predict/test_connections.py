@@ -179,7 +179,7 @@ async def test_a_slow_predict_is_sent_twice(connect: Connect) -> None:
         for _ in range(40):
             await both.run(model.predict, text("a"))
         before = len(server.seen)
-        assert before <= 44  # where the machine itself was slow
+        assert before <= 50  # the reserve of the budget, where the machine itself was slow
 
         def slow(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             (request,) = requests
