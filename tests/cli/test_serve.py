@@ -95,6 +95,30 @@ def test_rest_front() -> None:
             assert list(models) == []
 
 
+def test_the_key_of_the_default_app() -> None:
+    with serving() as server:
+        facts = server.facts
+        # A key says itself which user and which app are meant.
+        with Client(base=facts["GRPC_BASE"], api_key=facts["API_KEY"]) as client:
+            assert client.v2.GetApp(v2.GetAppRequest()).app.id == facts["APP_ID"]
+
+
+def test_folders_that_data_sources_may_name(tmp_path: Path, photo: Path) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    (root / "one.png").write_bytes(photo.read_bytes())
+    request = v2.PostInputsDataSourcesRequest()
+    request.data_sources.add().url.url = f"{root.as_uri()}/"
+    refused = pytest.raises(errors.InvalidArgumentError, match="no folder")
+    with serving() as server, server.client() as client, refused:
+        client.v2.PostInputsDataSources(request)
+    with serving("--input-root", str(root)) as server, server.client() as client:
+        client.v2.PostInputsDataSources(request)
+        deadline = time.monotonic() + 10
+        while not list(client.inputs.list()):
+            assert time.monotonic() < deadline
+
+
 def test_data_outlives_the_process(tmp_path: Path, photo: Path) -> None:
     folder = str(tmp_path / "data")
     with serving("--data", folder) as server:

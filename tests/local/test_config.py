@@ -16,6 +16,13 @@ from .conftest import Raw, png
 
 Code = v2.StatusCode
 
+
+@pytest.fixture(params=["grpc", "rest"])
+def front(request: pytest.FixtureRequest) -> str:
+    """Every test runs over both fronts."""
+    return str(request.param)
+
+
 YAML = """
 users:
   - id: alice
@@ -49,7 +56,7 @@ def test_a_file_seeds_the_server(serve: Callable[..., Raw], tmp_path: Path) -> N
     file.write_text(YAML)
     raw = serve(config=file)
     assert (raw.server.user_id, raw.server.app_id) == ("alice", "shop")
-    alice = Raw(raw.server, raw.stub, "alice-secret")
+    alice = raw.with_key("alice-secret")
     user = alice("GetUser", v2.GetUserRequest()).user
     assert (user.first_name, user.primary_email) == ("Alice", "alice@example.com")
     assert alice("GetConcept", v2.GetConceptRequest(concept_id="cat")).concept.name == "Cat"
@@ -58,19 +65,20 @@ def test_a_file_seeds_the_server(serve: Callable[..., Raw], tmp_path: Path) -> N
     request.inputs.add().data.image.base64 = png("red")
     result = alice("PostWorkflowResults", request).results[0]
     assert result.outputs[0].data.concepts[0].name == "Red"
-    key = Raw(raw.server, raw.stub, "shop-key")
+    key = raw.with_key("shop-key")
     assert key("ListInputs", v2.ListInputsRequest()).status.code == Code.SUCCESS
     refused = v2.PostConceptsRequest(concepts=[v2.Concept(id="x")])
     assert key("PostConcepts", refused).status.code == Code.CONN_INSUFFICIENT_SCOPES
-    bob = Raw(raw.server, raw.stub, "bob-secret")
-    assert bob("GetApp", v2.GetAppRequest()).app.id == "his"
+    bob = raw.with_key("bob-secret")
+    his = v2.UserAppIDSet(app_id="his")
+    assert bob("GetApp", v2.GetAppRequest(user_app_id=his)).app.id == "his"
 
 
 def test_users_see_what_is_theirs_or_open(serve: Callable[..., Raw], tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(YAML)
     raw = serve(config=file)
-    bob = Raw(raw.server, raw.stub, "bob-secret")
+    bob = raw.with_key("bob-secret")
     request = v2.ListAppsRequest(user_app_id=v2.UserAppIDSet(user_id="alice"))
     assert [app.id for app in bob("ListApps", request).apps] == ["open"]
     shop = v2.UserAppIDSet(user_id="alice", app_id="shop")

@@ -58,6 +58,10 @@ def test_every_method_over_both_fronts() -> None:
                 path = "/".join(
                     "x" if part.startswith("{") else part for part in binding.template.split("/")
                 )
+                found = transcoding.router().match(binding.verb, path)
+                assert found is not None
+                if found.method != name:  # two methods have this address; it leads to the other
+                    continue
                 answer = web.request(binding.verb, path, json={} if binding.has_body else None)
                 # A stream of requests has no form in HTTP/1.1.
                 assert (answer.status_code == 501) == (missing or many or _says(answer)), (

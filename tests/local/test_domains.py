@@ -18,6 +18,14 @@ from clarigrpc import v2
 from .conftest import PUBLIC, Raw, gone, png, settled
 
 Code = v2.StatusCode
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def front(request: pytest.FixtureRequest) -> str:
+    """Every test runs over both fronts."""
+    return str(request.param)
+
+
 Format = v2.DatasetVersionExportFormat
 
 
@@ -63,7 +71,7 @@ def test_keys_do_what_their_scopes_say(raw: Raw) -> None:
     scopes = ["Inputs:Get", "Annotations_Get", "Concepts_Get", "Apps_Get"]
     made = key(raw, scopes=scopes, apps=[app])
     assert made.scopes[0] == "Inputs_Get"
-    reader = Raw(raw.server, raw.stub, made.id)
+    reader = raw.with_key(made.id)
     ok(reader("ListInputs", v2.ListInputsRequest()))
     request = v2.PostInputsRequest()
     request.inputs.add().data.text.raw = "x"
@@ -81,12 +89,12 @@ def test_keys_do_what_their_scopes_say(raw: Raw) -> None:
 def test_endpoints_and_expiry_of_keys(raw: Raw) -> None:
     app = {"id": raw.server.app_id}
     one = key(raw, endpoints=["/clarifai.api.V2/GetInputCount"], apps=[app])
-    caller = Raw(raw.server, raw.stub, one.id)
+    caller = raw.with_key(one.id)
     ok(caller("GetInputCount", v2.GetInputCountRequest()))
     refused = caller("ListInputs", v2.ListInputsRequest())
     assert refused.status.code == Code.CONN_INSUFFICIENT_SCOPES
     past = key(raw, scopes=["All"], apps=[app], expires_at="2020-01-01T00:00:00Z")
-    expired = Raw(raw.server, raw.stub, past.id)
+    expired = raw.with_key(past.id)
     assert expired("ListInputs", v2.ListInputsRequest()).status.code == Code.CONN_KEY_INVALID
     listed = ok(raw("ListKeys", v2.ListKeysRequest(not_expired=True))).keys
     assert past.id not in {found.id for found in listed}
@@ -109,13 +117,12 @@ def test_keys_that_cannot_be(raw: Raw, fields: dict[str, Any]) -> None:
 
 
 def test_collaborators(serve: Callable[..., Raw]) -> None:
-    users: list[dict[str, Any]] = [
+    users = [
         {"id": "a", "apps": [{"id": "shared"}]},
-        {"id": "b", "primary_email": "b@c"},
+        {"id": "b", "primary_email": "b@c", "pat": "b-pat"},
     ]
-    users[1]["pat"] = "b-pat"
     raw = serve(config={"users": users})
-    other = Raw(raw.server, raw.stub, "b-pat")
+    other = raw.with_key("b-pat")
     there = v2.UserAppIDSet(user_id="a", app_id="shared")
     listing = v2.ListDatasetsRequest(user_app_id=there)
     assert other("ListDatasets", listing).status.code == Code.CONN_DOES_NOT_EXIST
@@ -295,6 +302,10 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     inputs = v2.MultiInputResponse.FromString(as_protobuf.read("inputs.pb"))
     assert {item.id for item in inputs.inputs} == {"i", "j"}
     ok(raw("DeleteDatasets", v2.DeleteDatasetsRequest(dataset_ids=["d"])))
+    assert not ok(raw("GetInput", v2.GetInputRequest(input_id="i"))).input.dataset_ids
+    ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
+    listing = v2.ListDatasetInputsRequest(dataset_id="d")
+    assert not ok(raw("ListDatasetInputs", listing)).dataset_inputs
     strange = httpx.get(f"{raw.server.rest_base}/downloads/../clarigrpc.sqlite")
     assert strange.status_code == 404
 
@@ -608,3 +619,67 @@ def test_passwords(raw: Raw) -> None:
     assert response.password_violations.minimum_length
     request.password.plaintext = "Long-enough-4-all"
     assert not ok(raw("PostValidatePassword", request)).HasField("password_violations")
+
+
+# Small ones
+
+
+def test_states_of_nodepools(raw: Raw) -> None:
+    clusters = v2.PostComputeClustersRequest(compute_clusters=[v2.ComputeCluster(id="c")])
+    ok(raw("PostComputeClusters", clusters))
+    pools = v2.PostNodepoolsRequest(compute_cluster_id="c", nodepools=[v2.Nodepool(id="n")])
+    ok(raw("PostNodepools", pools))
+    report = v2.PostNodepoolStatusRequest(
+        compute_cluster_id="c", nodepool_id="n", status_description="all is well"
+    )
+    ok(raw("PostNodepoolStatus", report))
+    get = v2.GetNodepoolRequest(compute_cluster_id="c", nodepool_id="n")
+    found = ok(raw("GetNodepool", get)).nodepool
+    assert (found.status_description, found.compute_cluster.id) == ("all is well", "c")
+
+
+def test_modules_and_their_users(raw: Raw) -> None:
+    module = message(v2.Module, id="m", module_version={"id": "1"})
+    ok(raw("PostModules", v2.PostModulesRequest(modules=[module])))
+    request = v2.PostInstalledModuleVersionsRequest()
+    request.installed_module_versions.append(
+        message(v2.InstalledModuleVersion, id="i", module_version={"id": "1", "module_id": "m"})
+    )
+    ok(raw("PostInstalledModuleVersions", request))
+    count = v2.GetModuleVersionUsageCountRequest(module_id="m", module_version_id="1")
+    assert ok(raw("GetModuleVersionUsageCount", count)).usage_count == 1
+    wanted = v2.PostInstalledModuleVersionsKeyRequest(installed_module_version_id="i")
+    keys = {ok(raw("PostInstalledModuleVersionsKey", wanted)).key.id for _ in range(2)}
+    assert len(keys) == 1
+    ok(raw.with_key(keys.pop())("ListInputs", v2.ListInputsRequest()))
+
+
+def test_log_entries(raw: Raw) -> None:
+    place = {"compute_cluster_id": "c", "nodepool_id": "n"}
+    request = v2.PostLogEntriesRequest()
+    for name in ("a", "b"):
+        meta = {**place, "runner_id": name}
+        request.log_entries.append(message(v2.LogEntry, message=name, log_type="runner", meta=meta))
+    ok(raw("PostLogEntries", request))
+    listing = message(v2.ListLogEntriesRequest, log_type="runner", runner_id="b", **place)
+    assert [e.message for e in ok(raw("ListLogEntries", listing)).log_entries] == ["b"]
+
+
+def test_counts_of_an_app(library: Raw) -> None:
+    counts = ok(library("GetResourceCounts", v2.GetResourceCountsRequest()))
+    assert (counts.inputs, counts.datasets, counts.workflows) == (3, 0, 0)
+
+
+def test_tasks_count_their_annotations(library: Raw) -> None:
+    ok(library("PostTasks", v2.PostTasksRequest(tasks=[v2.Task(id="t", name="label")])))
+    request = v2.PostAnnotationsRequest()
+    for name in ("one", "two"):
+        wanted = request.annotations.add(id=name, input_id="berlin", task_id="t")
+        wanted.status.code = Code.ANNOTATION_PENDING
+    ok(library("PostAnnotations", request))
+    count = v2.GetTaskCountRequest(task_id="t")
+    assert ok(library("GetTaskAnnotationCount", count)).counts[0].pending == 2
+    assert ok(library("GetTaskInputCount", count)).counts[0].pending == 1
+    status = v2.PatchAnnotationsStatusRequest(task_id="t", status_code=Code.ANNOTATION_SUCCESS)
+    assert ok(library("PatchAnnotationsStatus", status)).updated_count == 2
+    assert ok(library("GetTaskAnnotationCount", count)).counts[0].success == 2

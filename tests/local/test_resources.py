@@ -18,6 +18,13 @@ from .conftest import Raw
 
 Code = v2.StatusCode
 
+
+@pytest.fixture(params=["grpc", "rest"])
+def front(request: pytest.FixtureRequest) -> str:
+    """Every test runs over both fronts."""
+    return str(request.param)
+
+
 # What a new one needs besides an id, and the ids above it.
 GIVEN: dict[str, dict[str, Any]] = {
     "annotation_filter": {},
@@ -58,6 +65,7 @@ ABOVE: dict[str, dict[str, str]] = {
     "nodepool": {"compute_cluster_id": "compute_cluster"},
     "pipeline_version": {"pipeline_id": "pipeline"},
     "pipeline_version_run": {"pipeline_id": "pipeline", "pipeline_version_id": "pipeline_version"},
+    "runner": {"compute_cluster_id": "cluster", "nodepool_id": "pool"},
     "workflow_version_evaluation": {"workflow_id": "workflow", "workflow_version_id": "?"},
     "workflow_version_evaluation_data": {
         "workflow_id": "workflow",
@@ -159,7 +167,9 @@ def test_life_of_a_resource(raw: Raw, kind: str) -> None:
     again = kit.call("Post", kind, items=[item])
     assert again.status.code == resource.kind.duplicate
     assert kit.call("Post", kind).status.code == resource.kind.invalid
-    if has("Patch", kind) and "description" in fields:
+    # The contract gives PatchRunners the address of PostRunners, so over HTTP it has none.
+    patchable = kind != "runner" or kit.raw.web is None
+    if has("Patch", kind) and patchable and "description" in fields:
         change = resource.cls(id=kind, description="new")
         response = kit.call("Patch", kind, items=[change], action="overwrite")
         assert response.status.code == Code.SUCCESS, response.status
@@ -201,6 +211,8 @@ def test_every_kind_fits_its_methods() -> None:
                 assert any(n in fields for n in RESOURCES[name]._id_names), (method, name)
             if method.startswith(("Post", "Patch")):
                 items_of(request, kind.name)
+            if not method.startswith("Delete"):
+                items_of(getattr(v2, METHODS[method][1])(), kind.name)
 
 
 def test_pages_filters_and_order(raw: Raw) -> None:

@@ -39,6 +39,19 @@ import click
     metavar="FILE",
     help="YAML or JSON with the users, apps, keys, models and workflows to begin with.",
 )
+@click.option(
+    "--input-root",
+    "input_roots",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Folder that file: data sources of inputs may name; may be given again.  [default: none]",
+)
+@click.option(
+    "--allow-private-urls",
+    is_flag=True,
+    help="Let URLs of inputs name private addresses.  [default: loopback alone, if --host is one]",
+)
 def serve(
     host: str,
     port: int,
@@ -46,18 +59,27 @@ def serve(
     data: Path | None,
     pat: str | None,
     config: Path | None,
+    input_roots: tuple[Path, ...],
+    allow_private_urls: bool,
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
-    When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, USER_ID and
-    APP_ID, then the same as exports that this command and other gRPC clients of the service
+    When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, API_KEY, USER_ID
+    and APP_ID, then the same as exports that this command and other gRPC clients of the service
     understand. Methods that it does not have answer UNIMPLEMENTED.
     """
     from clarigrpc.local import LocalServer
 
     try:
         server = LocalServer(
-            data_dir=data, host=host, port=port, rest_port=rest_port, pat=pat, config=config
+            data_dir=data,
+            host=host,
+            port=port,
+            rest_port=rest_port,
+            pat=pat,
+            config=config,
+            input_roots=input_roots,
+            allow_private_urls=allow_private_urls,
         )
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -67,6 +89,7 @@ def serve(
             "GRPC_BASE": server.base,
             **({"REST_BASE": server.rest_base} if server.rest_base else {}),
             "PAT": server.pat,
+            "API_KEY": server.api_key,
             "USER_ID": server.user_id,
             "APP_ID": server.app_id,
         }

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from clarigrpc.local.faults import Faults
     from clarigrpc.local.fetch import Fetcher
     from clarigrpc.local.jobs import InputWorker
+    from clarigrpc.local.runners import RunnerQueues
     from clarigrpc.local.store import Store
 
 Code: TypeAlias = v2.StatusCode.ValueType
@@ -176,6 +178,8 @@ class State:
     fetcher: Fetcher
     faults: Faults
     build_seconds: float
+    input_roots: tuple[Path, ...]
+    runners: RunnerQueues
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Kind:
         links: Request field -> path of the field in the message that says the same. A list is
             filtered by it, a new resource gets it.
         filters: Request field -> test, for what the general rules do not cover.
+        without: Methods that are not the general mechanism's business.
         newest: Field that shows the newest of its versions -> the kind of those.
     """
 
@@ -57,6 +58,7 @@ class Kind:
     author: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, Test] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     newest: tuple[str, str] | None = None
 
 
@@ -160,6 +162,7 @@ KINDS = (
     Kind(
         name="model_version",
         singular="ModelVersion",
+        without=("PostModelVersions",),  # it trains
         parents=("model",),
         invalid=_Code.MODEL_INVALID_ARGUMENT,
         missing=_Code.MODEL_DOES_NOT_EXIST,

@@ -91,6 +91,9 @@ class Resource:
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         """Does what follows from a deletion, beside that of what lies below."""
 
+    def emptied(self, context: Context, where: Collection) -> None:
+        """Does what follows when all of a collection goes, before it is gone."""
+
     def show(self, context: Context, place: Place, item: Any) -> None:
         """Completes a resource for a response."""
 
@@ -115,7 +118,11 @@ class Resource:
             f"Delete{self.plural}": self.delete,
             f"Delete{kind.singular}": self.delete,
         }
-        return {name: handler for name, handler in found.items() if name in METHODS}
+        return {
+            name: handler
+            for name, handler in found.items()
+            if name in METHODS and name not in kind.without
+        }
 
     @property
     def plural(self) -> str:
@@ -319,6 +326,7 @@ class Resource:
             if not store.delete(where, resource_id):
                 return False
             for below in self._collections_below(context, place, resource_id):
+                self._others[below.kind].emptied(context, below)
                 store.clear(below)
             self.deleted(context, place, resource_id)
         return True

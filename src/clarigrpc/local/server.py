@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -66,6 +66,7 @@ class LocalServer:
         config: Users, apps, keys, concepts, models and workflows that the server is to have from
             its start: a YAML or JSON file, or what it holds. What is there already stays as it
             is. ``clarigrpc.local.seed`` describes it.
+        input_roots: Folders that ``file:`` data sources of inputs may name; none by default.
 
     Attributes:
         base: Address of the gRPC front, as ``http://127.0.0.1:1234``.
@@ -90,12 +91,14 @@ class LocalServer:
         build_seconds: float = 0.2,
         allow_private_urls: bool = False,
         config: str | Path | Mapping[str, Any] | None = None,
+        input_roots: Sequence[str | Path] = (),
     ) -> None:
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
         user_id = user_id or (first.user_id if first else "local-user")
         app_id = app_id or (first.app_id if first else "local-app")
         self._seed = seed
+        self._input_roots = tuple(Path(root) for root in input_roots)
         self.faults = faults or Faults()
         self.host = host
         self.base = ""
@@ -178,6 +181,7 @@ class LocalServer:
             ),
             build_seconds=self._build_seconds,
             seed=self._seed,
+            input_roots=self._input_roots,
         )
         try:
             self._start_fronts(self._service)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,16 @@ from clarigrpc.local.handlers import (
     bulk,
     concepts,
     datasets,
+    evaluations,
+    extras,
     general,
+    input_jobs,
     inputs,
     model_details,
     models,
     pipeline_steps,
     predictions,
+    runner_items,
     searches,
     status_codes,
     uploads,
@@ -51,6 +55,7 @@ from clarigrpc.local.handlers import (
 )
 from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.models import public_models
+from clarigrpc.local.runners import RunnerQueues
 from clarigrpc.local.seed import Seed
 from clarigrpc.local.store import Store
 from clarigrpc.v2._index import METHODS
@@ -66,6 +71,9 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **bulk.UNARY,
     **concepts.UNARY,
     **datasets.UNARY,
+    **evaluations.UNARY,
+    **extras.UNARY,
+    **runner_items.UNARY,
     **inputs.UNARY,
     **model_details.UNARY,
     **models.UNARY,
@@ -74,14 +82,21 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **searches.UNARY,
     **status_codes.UNARY,
     **uploads.UNARY,
+    **input_jobs.UNARY,
     **workflow_results.UNARY,
 }
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
 }
-_BACKGROUND: Mapping[Waiting, Work] = {**bulk.BACKGROUND, **datasets.BACKGROUND}
+_BACKGROUND: Mapping[Waiting, Work] = {
+    **bulk.BACKGROUND,
+    **datasets.BACKGROUND,
+    **evaluations.BACKGROUND,
+    **input_jobs.BACKGROUND,
+}
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
+    **runner_items.DUPLEX,
     **uploads.DUPLEX,
 }
 
@@ -103,6 +118,7 @@ class Service:
             loopback.
         build_seconds: How long an uploaded version is being built.
         seed: What the server is to have from its start.
+        input_roots: Folders that data sources of inputs may name.
 
     Raises:
         ValueError: The seed does not fit.
@@ -118,6 +134,7 @@ class Service:
         fetcher: Fetcher | None = None,
         build_seconds: float = 0.2,
         seed: Seed | None = None,
+        input_roots: Iterable[Path] = (),
     ) -> None:
         self._scratch = None if data_dir else Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
         folder = data_dir or self._scratch
@@ -137,6 +154,8 @@ class Service:
             fetcher=fetcher,
             faults=faults,
             build_seconds=build_seconds,
+            input_roots=tuple(root.resolve() for root in input_roots),
+            runners=RunnerQueues(),
         )
         try:
             with store.transaction():

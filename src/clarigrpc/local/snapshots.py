@@ -13,13 +13,11 @@ from google.protobuf import json_format
 from clarigrpc import v2
 from clarigrpc.local import matching, media
 from clarigrpc.local.core import Scope
+from clarigrpc.local.handlers.general import SNAPSHOT_KINDS
 from clarigrpc.local.handlers.searches import annotations_of
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.membership import members_of
 from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Store
-
-KINDS = ("snapshot_input", "snapshot_annotation")
-"""Kinds of the store that hold the frozen content, below dataset and version."""
 
 _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType
@@ -45,7 +43,7 @@ def take(
     query: v2.Query,
 ) -> None:
     """Freezes what the dataset holds now and the query lets through."""
-    inputs, annotations = (_where(kind, scope, dataset_id, version.id) for kind in KINDS)
+    inputs, annotations = (_where(kind, scope, dataset_id, version.id) for kind in SNAPSHOT_KINDS)
     store.clear(inputs)
     store.clear(annotations)
     live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
@@ -69,7 +67,7 @@ def take(
 
 def entries(store: Store, scope: Scope, dataset_id: str, version_id: str) -> Iterator[Entry]:
     """The inputs of a version in the order in which they came to the dataset."""
-    inputs, annotations = (_where(kind, scope, dataset_id, version_id) for kind in KINDS)
+    inputs, annotations = (_where(kind, scope, dataset_id, version_id) for kind in SNAPSHOT_KINDS)
     for row in store.walk(inputs, newest_first=False):
         found = store.page(annotations, 0, -1, newest_first=False, keys=(row.id,))
         yield Entry(

@@ -222,6 +222,15 @@ class Store:
             row = self._db.execute("SELECT key FROM resources WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
+    def keys(self, where: Collection) -> set[str]:
+        """The second names in a collection."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT DISTINCT key FROM resources WHERE collection = ? AND key IS NOT NULL",
+                (self._number(where),),
+            ).fetchall()
+        return {row[0] for row in rows}
+
     def has_key(self, where: Collection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
         with self._lock:

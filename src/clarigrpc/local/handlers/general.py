@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local import accounts, matching, patching
+from clarigrpc.local import accounts, matching, membership, patching
 from clarigrpc.local.auth import SCOPES
 from clarigrpc.local.catalog import Entry
 from clarigrpc.local.core import Context, Scope, ServiceError, new_id
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
-from clarigrpc.local.store import Collection, Row
+from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
+
+SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
+"""Kinds of the store with the frozen content of dataset versions, below dataset and version."""
 
 
 class Models(Resource):
@@ -62,7 +65,20 @@ class Models(Resource):
         return super().rename(context, place, old, new)
 
 
-class ModelVersions(Resource):
+class Uploaded(Resource):
+    """Versions whose content was uploaded; the file goes with them."""
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        uploads = context.state.uploads
+        uploads.delete(uploads.path(*self.where(place), resource_id))
+
+    def emptied(self, context: Context, where: Collection) -> None:
+        uploads = context.state.uploads
+        for row in context.state.store.walk(where):
+            uploads.delete(uploads.path(*where, row.id))
+
+
+class ModelVersions(Uploaded):
     """Versions of models; the catalog knows when one has been built."""
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
@@ -169,6 +185,28 @@ class AnnotationTracks(Annotations):
         return
 
 
+class Datasets(Resource):
+    """Sets of inputs. Deleting one leaves its inputs."""
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        store, scope = context.state.store, place.scope
+        for row in store.walk(membership.members_of(scope, resource_id)):
+            membership.leave(store, scope, resource_id, row.id)
+        for kind in (*SNAPSHOT_KINDS, "dataset_export"):
+            for below in store.collections(kind, scope.user_id, scope.app_id, resource_id):
+                store.clear(below)
+
+
+class DatasetVersions(Resource):
+    """What a dataset was at a time."""
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        store, scope = context.state.store, place.scope
+        parent = PARENT_SEPARATOR.join((*place.parents, resource_id))
+        for kind in SNAPSHOT_KINDS:
+            store.clear(Collection(kind, scope.user_id, scope.app_id, parent))
+
+
 class Workflows(Resource):
     """Graphs of models. The nodes are those of the newest version; a change makes a new one."""
 
@@ -270,6 +308,8 @@ class Apps(Resource):
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         store = context.state.store
         for inside in store.collections(user_id=place.scope.user_id, app_id=resource_id):
+            if inside.kind in RESOURCES:
+                RESOURCES[inside.kind].emptied(context, inside)
             store.clear(inside)
         for row in store.walk(accounts.keys_of(place.scope.user_id)):
             if resource_id in {app.id for app in v2.Key.FromString(row.body).apps}:
@@ -510,11 +550,14 @@ class Tasks(Resource):
 SPECIAL: dict[str, type[Resource]] = {
     "annotation": Annotations,
     "annotation_track": AnnotationTracks,
+    "artifact_version": Uploaded,
     "app": Apps,
     "collaborator": Collaborators,
     "concept": Concepts,
     "concept_language": ConceptLanguages,
     "concept_relation": ConceptRelations,
+    "dataset": Datasets,
+    "dataset_version": DatasetVersions,
     "deployment": Deployments,
     "installed_module_version": InstalledModuleVersions,
     "key": Keys,
@@ -523,6 +566,7 @@ SPECIAL: dict[str, type[Resource]] = {
     "module": Modules,
     "nodepool": Nodepools,
     "pipeline": Pipelines,
+    "pipeline_step_version": Uploaded,
     "pipeline_version_run": PipelineVersionRuns,
     "secret": Secrets,
     "task": Tasks,

@@ -32,8 +32,6 @@ _Code = v2.StatusCode
 def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
     scope = context.writable(request.user_app_id)
     _check_count(len(request.inputs))
-    if request.inputs_add_job_id:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server has no input jobs yet")
     response = v2.MultiInputResponse()
     # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
     with context.state.store.transaction():

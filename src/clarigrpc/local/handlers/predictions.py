@@ -14,13 +14,16 @@ from clarigrpc import v2
 from clarigrpc.local.core import (
     MAX_ITEMS,
     Context,
+    Scope,
     ServiceError,
     close_iterator,
     make_status,
     new_id,
     overall,
 )
+from clarigrpc.local.runners import RemoteRuntime
 from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.store import Collection
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
@@ -33,16 +36,12 @@ class _Target:
         scope = context.scope(request.user_app_id)
         entry = context.state.catalog.find(scope, request.model_id)
         version = entry.version(request.version_id)
-        if entry.runtime is None or version is None:
-            if version is None:
-                raise ServiceError(
-                    _Code.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
-                )
+        if version is None:
             raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "the local server keeps uploaded versions, it runs none"
+                _Code.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
             )
         context.state.faults.deploying(version.id)
-        self.runtime: Runtime = entry.runtime
+        self.runtime = entry.runtime or _remote(context, request, scope, version.id)
         self.options = Options(
             fetcher=context.state.fetcher,
             output_config=request.model.model_version.output_info.output_config,
@@ -54,6 +53,32 @@ class _Target:
             app_id=entry.model.app_id,
             model_version=v2.ModelVersion(id=version.id),
         )
+
+
+def _remote(
+    context: Context, request: v2.PostModelOutputsRequest, scope: Scope, version_id: str
+) -> Runtime:
+    """The runner that the owner of a model has for it."""
+    runners = Collection("runner", scope.user_id, "")
+    for row in context.state.store.walk(runners):
+        worker = v2.Runner.FromString(row.body).worker.model
+        if (
+            worker.id == request.model_id
+            and worker.app_id in ("", scope.app_id)
+            and worker.model_version.id in ("", version_id)
+        ):
+            call = context.call
+            return RemoteRuntime(
+                context.state.runners,
+                (scope.user_id, row.id),
+                request,
+                call.is_active,
+                call.remaining,
+            )
+    raise ServiceError(
+        _Code.NOT_IMPLEMENTED,
+        "the local server keeps uploaded versions, it runs none; a runner for it can",
+    )
 
 
 def post_model_outputs(

@@ -60,8 +60,11 @@ def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tupl
     query = ranking.query
     where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
 
+    # Most inputs have none; looking for each in vain would cost more than the rest.
+    annotated = store.keys(where._replace(kind="annotation"))
+
     def annotations(input_id: str) -> Iterator[v2.Annotation]:
-        return annotations_of(store, scope, input_id)
+        return annotations_of(store, scope, input_id) if input_id in annotated else iter(())
 
     wanted = [f.input.id for f in query.filters if f.input.id and not f.negate]
     rows = iter(store.page(where, 0, -1, ids=wanted[:1])) if wanted else store.walk(where)

@@ -361,7 +361,7 @@ def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUp
             upload.CopyFrom(given)
             upload.id = given.id or new_id()
             try:
-                _begin(context.state.store, scope, upload)
+                begin(context.state.store, scope, upload)
             except ServiceError as error:
                 upload.status.CopyFrom(error.status())
             statuses.append(upload.status)
@@ -369,7 +369,8 @@ def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUp
     return response
 
 
-def _begin(store: Store, scope: Scope, upload: v2.Upload) -> None:
+def begin(store: Store, scope: Scope, upload: v2.Upload) -> None:
+    """Keeps an upload, with an id already, whose parts will come."""
     if not upload.content_name or not upload.content_length:
         raise ServiceError(
             _Code.CONN_INVALID_REQUEST, "an upload needs content_name and content_length"
@@ -378,7 +379,7 @@ def _begin(store: Store, scope: Scope, upload: v2.Upload) -> None:
     upload.created_at.GetCurrentTime()
     upload.modified_at.CopyFrom(upload.created_at)
     try:
-        store.insert(_uploads(scope), upload.id, upload.SerializeToString())
+        store.insert(uploads_of(scope), upload.id, upload.SerializeToString())
     except DuplicateIdError:
         raise ServiceError(
             _Code.UPLOAD_CONFLICT, f"there is an upload {upload.id!r} already"
@@ -393,7 +394,7 @@ def put_upload_content_parts(
     store = context.state.store
     if not request.content_parts:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no content_parts")
-    path = context.state.uploads.path(*_uploads(scope), request.upload_id)
+    path = context.state.uploads.path(*uploads_of(scope), request.upload_id)
     with context.state.uploads.unary:
         row = _upload_row(store, scope, request.upload_id)
         upload = v2.Upload.FromString(row.body)
@@ -427,7 +428,7 @@ def get_upload(context: Context, request: v2.GetUploadRequest) -> v2.SingleUploa
 
 def list_uploads(context: Context, request: v2.ListUploadsRequest) -> v2.MultiUploadResponse:
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.page(_uploads(context.scope(request.user_app_id)), offset, limit)
+    rows = context.state.store.page(uploads_of(context.scope(request.user_app_id)), offset, limit)
     return v2.MultiUploadResponse(
         status=make_status(_Code.SUCCESS), uploads=[v2.Upload.FromString(r.body) for r in rows]
     )
@@ -442,15 +443,16 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
         for upload_id in request.ids:
             _upload_row(store, scope, upload_id)
         for upload_id in request.ids:
-            store.delete(_uploads(scope), upload_id)
+            store.delete(uploads_of(scope), upload_id)
             store.delete(_ranges(scope), upload_id)
     for upload_id in request.ids:
         uploads = context.state.uploads
-        uploads.delete(uploads.path(*_uploads(scope), upload_id))
+        uploads.delete(uploads.path(*uploads_of(scope), upload_id))
     return v2.BaseResponse(status=make_status(_Code.SUCCESS))
 
 
-def _uploads(scope: Scope) -> Collection:
+def uploads_of(scope: Scope) -> Collection:
+    """Where the uploads of an app are kept."""
     return Collection("upload", scope.user_id, scope.app_id)
 
 
@@ -459,7 +461,7 @@ def _ranges(scope: Scope) -> Collection:
 
 
 def _upload_row(store: Store, scope: Scope, upload_id: str) -> Row:
-    row = store.get(_uploads(scope), upload_id)
+    row = store.get(uploads_of(scope), upload_id)
     if row is None:
         raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no upload {upload_id!r}")
     return row

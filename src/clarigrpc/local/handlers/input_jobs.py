@@ -1,0 +1,429 @@
+"""Inputs in bulk: from folders and archives, and from uploaded files, by jobs in the background."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.background import Waiting, Work
+from clarigrpc.local.core import Context, Scope, ServiceError, State, make_status, new_id
+from clarigrpc.local.handlers import inputs, uploads
+from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.resources import Place
+from clarigrpc.local.store import Collection, Row, Store
+
+_Code = v2.StatusCode
+
+MAX_FILE_BYTES = 64 << 20
+"""Largest file that becomes an input."""
+
+_STRETCH = 32
+"""Inputs that one transaction of a job adds."""
+
+_KINDS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"), "image"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "video"),
+    **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".m4a"), "audio"),
+    **dict.fromkeys((".txt", ".md"), "text"),
+}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_OVER = (_Code.JOB_COMPLETED, _Code.JOB_FAILED, _Code.JOB_CANCELLED)
+
+
+def _tracked(scope: Scope, job_id: str) -> Collection:
+    """Where the ids of the inputs of an add job are kept."""
+    return Collection("job_input", scope.user_id, scope.app_id, job_id)
+
+
+def _below(kind: str, scope: Scope, job_id: str) -> Collection:
+    """Which extraction jobs or uploads an add job has."""
+    return Collection(f"job_{kind}", scope.user_id, scope.app_id, job_id)
+
+
+# Jobs
+
+
+def _job(context: Context, place: Place, job_id: str) -> str:
+    """The id of an add job, which is made where it is not there."""
+    resource = RESOURCES["inputs_add_job"]
+    if job_id and resource.exists(context, place, job_id):
+        return job_id
+    made = v2.InputsAddJob(id=job_id or new_id(), status=make_status(_Code.JOB_RUNNING))
+    return str(resource.add(context, place, made).id)
+
+
+def _shown(context: Context, scope: Scope, job_id: str) -> v2.InputsAddJob:
+    """A job with the state of what it has to do."""
+    store = context.state.store
+    place = Place(scope)
+    job: v2.InputsAddJob = RESOURCES["inputs_add_job"].find(context, place, job_id)
+    for row in store.walk(_below("extraction", scope, job_id), newest_first=False):
+        job.extraction_jobs.append(RESOURCES["inputs_extraction_job"].find(context, place, row.id))
+    waiting = False
+    for row in store.walk(_below("upload", scope, job_id), newest_first=False):
+        found = store.get(uploads.uploads_of(scope), row.id)
+        if found is not None:
+            job.uploads.add().ParseFromString(found.body)
+            waiting |= job.uploads[-1].status.code != _Code.UPLOAD_DONE
+    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    progress = job.progress
+    for row in store.walk(_tracked(scope, job_id)):
+        item = store.get(live, row.id)
+        if item is None or item.status == _Code.INPUT_FAILED:
+            progress.failed_count += 1
+        elif item.status == _Code.INPUT_SUCCESS:
+            progress.success_count += 1
+        elif item.status == _Code.INPUT_PENDING:
+            progress.pending_count += 1
+        else:
+            progress.in_progress_count += 1
+    if job.status.code == _Code.JOB_CANCELLED:
+        return job
+    running = waiting or any(e.status.code not in _OVER for e in job.extraction_jobs)
+    if running or progress.pending_count or progress.in_progress_count:
+        job.status.CopyFrom(make_status(_Code.JOB_RUNNING))
+    elif job.extraction_jobs and all(
+        e.status.code == _Code.JOB_FAILED for e in job.extraction_jobs
+    ):
+        job.status.CopyFrom(job.extraction_jobs[0].status)
+    else:
+        job.status.CopyFrom(make_status(_Code.JOB_COMPLETED))
+    return job
+
+
+def get_job(context: Context, request: v2.GetInputsAddJobRequest) -> v2.SingleInputsAddJobResponse:
+    scope = context.scope(request.user_app_id)
+    return v2.SingleInputsAddJobResponse(
+        status=make_status(_Code.SUCCESS), inputs_add_job=_shown(context, scope, request.id)
+    )
+
+
+def list_jobs(
+    context: Context, request: v2.ListInputsAddJobsRequest
+) -> v2.MultiInputsAddJobResponse:
+    scope = context.scope(request.user_app_id)
+    response: Any = RESOURCES["inputs_add_job"].page(context, request)
+    jobs = [_shown(context, scope, job.id) for job in response.inputs_add_jobs]
+    return v2.MultiInputsAddJobResponse(status=response.status, inputs_add_jobs=jobs)
+
+
+def cancel_job(
+    context: Context, request: v2.CancelInputsAddJobRequest
+) -> v2.SingleInputsAddJobResponse:
+    scope = context.writable(request.user_app_id)
+    place = Place(scope)
+    resource = RESOURCES["inputs_add_job"]
+    with context.state.store.transaction():
+        shown = _shown(context, scope, request.id)
+        if shown.status.code not in _OVER:
+            job = resource.find(context, place, request.id)
+            job.status.CopyFrom(make_status(_Code.JOB_CANCELLED))
+            resource.save(context, place, job)
+            for extraction in shown.extraction_jobs:
+                _cancel(context, place, extraction)
+        shown = _shown(context, scope, request.id)
+    return v2.SingleInputsAddJobResponse(status=make_status(_Code.SUCCESS), inputs_add_job=shown)
+
+
+def cancel_extractions(
+    context: Context, request: v2.CancelInputsExtractionJobsRequest
+) -> v2.MultiInputsExtractionJobResponse:
+    place = Place(context.writable(request.user_app_id))
+    resource = RESOURCES["inputs_extraction_job"]
+    if not request.ids:
+        raise ServiceError(resource.kind.invalid, "the request has no ids")
+    response = v2.MultiInputsExtractionJobResponse(status=make_status(_Code.SUCCESS))
+    with context.state.store.transaction():
+        for job_id in request.ids:
+            _cancel(context, place, resource.find(context, place, job_id))
+            response.inputs_extraction_jobs.append(resource.find(context, place, job_id))
+    return response
+
+
+def _cancel(context: Context, place: Place, job: v2.InputsExtractionJob) -> None:
+    if job.status.code not in _OVER:
+        job.status.CopyFrom(make_status(_Code.JOB_CANCELLED))
+        RESOURCES["inputs_extraction_job"].save(context, place, job)
+
+
+def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
+    """Adds inputs; a job that the request names counts them."""
+    job_id, request.inputs_add_job_id = request.inputs_add_job_id, ""
+    if not job_id:
+        return inputs.post_inputs(context, request)
+    scope = context.writable(request.user_app_id)
+    store = context.state.store
+    with store.transaction():
+        _job(context, Place(scope), job_id)
+        response = inputs.post_inputs(context, request)
+        for item in response.inputs:
+            if item.status.code == _Code.INPUT_PENDING:
+                store.insert(_tracked(scope, job_id), item.id, b"")
+    return response
+
+
+# Sources
+
+
+def post_data_sources(
+    context: Context, request: v2.PostInputsDataSourcesRequest
+) -> v2.MultiInputsAddJobResponse:
+    scope = context.writable(request.user_app_id)
+    place = Place(scope)
+    if not request.data_sources:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no data_sources")
+    if request.call_back_url:
+        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server calls nobody back")
+    jobs: list[str] = []
+    with context.state.store.transaction():
+        for source in request.data_sources:
+            _check_source(context.state, source.url.url)
+            job_id = _job(context, place, source.inputs_add_job_id)
+            _add_extraction(context.state.store, scope, job_id, source.url.url, source)
+            jobs.append(job_id)
+    context.state.background.wake()
+    return _all_shown(context, scope, jobs)
+
+
+def _all_shown(
+    context: Context, scope: Scope, job_ids: Iterable[str]
+) -> v2.MultiInputsAddJobResponse:
+    """The response about jobs; one that is named twice comes once."""
+    return v2.MultiInputsAddJobResponse(
+        status=make_status(_Code.SUCCESS),
+        inputs_add_jobs=[_shown(context, scope, job_id) for job_id in dict.fromkeys(job_ids)],
+    )
+
+
+def post_uploads(
+    context: Context, request: v2.PostInputsUploadsRequest
+) -> v2.MultiInputsAddJobResponse:
+    scope = context.writable(request.user_app_id)
+    place = Place(scope)
+    if not request.inputs_uploads:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs_uploads")
+    store = context.state.store
+    jobs: list[str] = []
+    with store.transaction():
+        for wanted in request.inputs_uploads:
+            if not _is_taken(wanted.upload.content_name):
+                raise ServiceError(
+                    _Code.INPUT_UNSUPPORTED_FORMAT,
+                    f"content_name {wanted.upload.content_name!r} is of no known kind",
+                )
+            job_id = _job(context, place, wanted.inputs_add_job_id)
+            upload = v2.Upload()
+            upload.CopyFrom(wanted.upload)
+            upload.id = upload.id or new_id()
+            uploads.begin(store, scope, upload)
+            store.insert(_below("upload", scope, job_id), upload.id, b"")
+            store.insert(
+                Collection("upload_job", scope.user_id, scope.app_id, job_id),
+                upload.id,
+                wanted.SerializeToString(),
+            )
+            jobs.append(job_id)
+    return _all_shown(context, scope, jobs)
+
+
+def put_parts(
+    context: Context, request: v2.PutUploadContentPartsRequest
+) -> v2.SingleUploadResponse:
+    """As for any upload; the end of one that a job waits for sets the job going."""
+    response = uploads.put_upload_content_parts(context, request)
+    if response.upload.status.code == _Code.UPLOAD_DONE:
+        scope = context.writable(request.user_app_id)
+        store = context.state.store
+        with store.transaction():
+            for where in store.collections("upload_job", scope.user_id, scope.app_id):
+                row = store.get(where, request.upload_id)
+                if row is None:
+                    continue
+                job = store.get(
+                    Collection("inputs_add_job", scope.user_id, scope.app_id), where.parent
+                )
+                if job is not None and job.status != _Code.JOB_CANCELLED:
+                    wanted = v2.InputsUpload.FromString(row.body)
+                    url = f"upload:{request.upload_id}/{response.upload.content_name}"
+                    _add_extraction(store, scope, where.parent, url, wanted)
+                store.delete(where, row.id)
+        context.state.background.wake()
+    return response
+
+
+def _add_extraction(
+    store: Store, scope: Scope, job_id: str, url: str, source: v2.InputsDataSource | v2.InputsUpload
+) -> None:
+    job = v2.InputsExtractionJob(
+        id=new_id(),
+        url=url,
+        status=make_status(_Code.JOB_QUEUED),
+        input_id_conflict_resolution=source.input_id_conflict_resolution,
+        input_template=source.input_template,
+    )
+    job.created_at.GetCurrentTime()
+    job.modified_at.CopyFrom(job.created_at)
+    where = Collection("inputs_extraction_job", scope.user_id, scope.app_id)
+    store.insert(where, job.id, job.SerializeToString(), status=job.status.code, key=job_id)
+    store.insert(_below("extraction", scope, job_id), job.id, b"")
+
+
+def _check_source(state: State, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        if not parts.path.lower().endswith(_ARCHIVES):
+            raise ServiceError(
+                _Code.INPUT_INVALID_URL, f"over HTTP a source is an archive: {', '.join(_ARCHIVES)}"
+            )
+        return
+    if parts.scheme != "file":
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, f"the local server reads file: and http(s): sources, not {url!r}"
+        )
+    _root(state, Path(unquote(parts.path)))
+
+
+def _root(state: State, path: Path) -> Path:
+    """The allowed folder that a path is in; ServiceError for any other path."""
+    real = path.resolve()
+    for root in state.input_roots:
+        if real.is_relative_to(root):
+            return root
+    raise ServiceError(
+        _Code.INPUT_INVALID_URL, f"{path} is in no folder that this server may read inputs from"
+    )
+
+
+# Extraction
+
+
+def _is_taken(name: str) -> bool:
+    return name.lower().endswith((*_ARCHIVES, *_KINDS))
+
+
+def _files(state: State, scope: Scope, url: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files of a source, archives unpacked."""
+    parts = urlsplit(url)
+    if parts.scheme == "upload":
+        upload_id, _, name = url.removeprefix("upload:").partition("/")
+        path = state.uploads.path(*uploads.uploads_of(scope), upload_id)
+        yield from _unpacked(name, path.read_bytes())
+    elif parts.scheme == "file":
+        yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
+    else:
+        yield from _unpacked(PurePosixPath(parts.path).name, state.fetcher.get(url))
+
+
+def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, bytes]]:
+    root = _root(state, path)
+    folder, prefix = (path, "") if is_folder or path.is_dir() else (path.parent, path.name)
+    for entry in sorted(folder.iterdir()):
+        if not entry.name.startswith(prefix):
+            continue
+        found = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        for file in found:
+            # A link must not lead out of what the operator allows.
+            if not file.is_file() or not file.resolve().is_relative_to(root):
+                continue
+            if _is_taken(file.name) and file.stat().st_size <= MAX_FILE_BYTES:
+                yield from _unpacked(file.relative_to(folder).as_posix(), file.read_bytes())
+
+
+def _unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """A file as it is, or the files of an archive."""
+    lower = name.lower()
+    if lower.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir() and entry.file_size <= MAX_FILE_BYTES:
+                    yield entry.filename, archive.read(entry)
+    elif lower.endswith(_ARCHIVES):
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None and member.size <= MAX_FILE_BYTES:
+                    yield member.name, file.read()
+    else:
+        yield name, content
+
+
+def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input] | None:
+    """The kind of a file and the input that it becomes; None for files of no known kind."""
+    path = PurePosixPath(name)
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        return None
+    item = v2.Input()
+    item.CopyFrom(template)
+    item.id = "-".join(path.with_suffix("").parts)
+    if kind == "text":
+        item.data.text.raw = content.decode(errors="replace")
+    else:
+        getattr(item.data, kind).base64 = content
+    return kind, item
+
+
+def _extract(state: State, where: Collection, row: Row) -> None:
+    """Carries out a queued extraction, some files at a time; stops when it is cancelled."""
+    scope = Scope(where.user_id, where.app_id)
+    job = v2.InputsExtractionJob.FromString(row.body)
+    # A restart begins anew: what was added then has an id and is there already.
+    job.ClearField("progress")
+    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    tracked = _tracked(scope, state.store.key(row.seq) or "")
+    files = _files(state, scope, job.url)
+    over = False
+    while not over:
+        stretch: list[tuple[str, v2.Input]] = []
+        try:
+            while len(stretch) < _STRETCH:
+                found = _input(*next(files), job.input_template)
+                if found is not None:
+                    stretch.append(found)
+        except StopIteration:
+            over = True
+            job.status.CopyFrom(make_status(_Code.JOB_COMPLETED))
+        except (OSError, ServiceError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+            over = True
+            job.status.CopyFrom(make_status(_Code.JOB_FAILED, str(error)))
+        else:
+            job.status.CopyFrom(make_status(_Code.JOB_RUNNING))
+        with state.store.transaction():
+            now = state.store.get(where, row.id)
+            if now is None or now.status == _Code.JOB_CANCELLED:
+                return
+            for kind, given in stretch:
+                item = v2.Input()
+                inputs.add_input(state.store, live, given, job.input_id_conflict_resolution, item)
+                if state.store.get(live, item.id) and not state.store.get(tracked, item.id):
+                    state.store.insert(tracked, item.id, b"")
+                counter = f"{kind}_inputs_count"
+                setattr(job.progress, counter, getattr(job.progress, counter) + 1)
+            job.modified_at.GetCurrentTime()
+            state.store.update(row.seq, job.SerializeToString(), job.status.code)
+        state.worker.wake()
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostInputs": post_inputs,
+    "GetInputsAddJob": get_job,
+    "ListInputsAddJobs": list_jobs,
+    "CancelInputsAddJob": cancel_job,
+    "CancelInputsExtractionJobs": cancel_extractions,
+    "PostInputsDataSources": post_data_sources,
+    "PostInputsUploads": post_uploads,
+    "PutUploadContentParts": put_parts,
+}
+BACKGROUND: dict[Waiting, Work] = {
+    Waiting("inputs_extraction_job", _Code.JOB_QUEUED): _extract,
+    Waiting("inputs_extraction_job", _Code.JOB_RUNNING): _extract,
+}

@@ -1,0 +1,77 @@
+"""The methods by which a runner fetches its work and hands back what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.core import Context, Scope, ServiceError, make_status
+from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.resources import Place
+
+_Code = v2.StatusCode
+
+_WAIT_SECONDS = 0.5
+"""How long one look for work waits, so that a runner that asks again and again need not spin."""
+
+
+def _runner(context: Context, request: Any) -> tuple[str, str]:
+    """Who the runner is; it must be the caller's."""
+    user_id = context.user(request.user_app_id)
+    RESOURCES["runner"].find(context, Place(Scope(user_id, "")), request.runner_id)
+    return user_id, request.runner_id
+
+
+def list_runner_items(
+    context: Context, request: v2.ListRunnerItemsRequest
+) -> v2.MultiRunnerItemResponse:
+    items = context.state.runners.take(_runner(context, request), _WAIT_SECONDS)
+    return v2.MultiRunnerItemResponse(status=make_status(_Code.SUCCESS), runner_items=items)
+
+
+def post_runner_item_outputs(
+    context: Context, request: v2.PostRunnerItemOutputsRequest
+) -> v2.MultiRunnerItemOutputResponse:
+    _take_answer(context, _runner(context, request), request)
+    return v2.MultiRunnerItemOutputResponse(
+        status=make_status(_Code.SUCCESS), runner_item_outputs=request.runner_item_outputs
+    )
+
+
+def _take_answer(
+    context: Context, runner: tuple[str, str], request: v2.PostRunnerItemOutputsRequest
+) -> None:
+    if not context.state.runners.answer(runner, request):
+        raise ServiceError(
+            _Code.RUNNER_ITEM_CANCELLED, f"nobody waits for item {request.runner_item_id!r}"
+        )
+
+
+def process_runner_items(
+    context: Context, requests: Iterator[v2.PostRunnerItemOutputsRequest]
+) -> Iterator[v2.MultiRunnerItemResponse]:
+    """The first message says which runner calls; every one is answered by the next work.
+
+    A message with outputs hands them in first. Where there is no work yet the answer has none,
+    and the runner sends another message to ask again.
+    """
+    runner: tuple[str, str] | None = None
+    for request in requests:
+        runner = runner or _runner(context, request)
+        if request.runner_item_id:
+            # That nobody waits any more is no failure of the runner's.
+            context.state.runners.answer(runner, request)
+        items = context.state.runners.take(runner, _WAIT_SECONDS)
+        yield v2.MultiRunnerItemResponse(status=make_status(_Code.SUCCESS), runner_items=items)
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "ListRunnerItems": list_runner_items,
+    "PostRunnerItemOutputs": post_runner_item_outputs,
+}
+DUPLEX: dict[str, Callable[[Context, Any], Iterator[Message]]] = {
+    "ProcessRunnerItems": process_runner_items
+}

@@ -1,0 +1,104 @@
+"""A model that runs in a process of its own, which fetches its work."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from clarigrpc import v2
+from clarigrpc.local.store import Collection
+
+from .conftest import Raw
+from .test_domains import ok
+
+Code = v2.StatusCode
+
+
+@pytest.fixture
+def runner(raw: Raw) -> Raw:
+    """A model with a version that the server cannot run, and a runner for it."""
+    ok(raw("PostModels", v2.PostModelsRequest(models=[v2.Model(id="m")])))
+    version = v2.ModelVersion(id="v", status=v2.Status(code=Code.MODEL_TRAINED))
+    service = raw.server._service
+    assert service is not None
+    where = Collection("model_version", raw.server.user_id, raw.server.app_id, "m")
+    service.state.store.insert(where, "v", version.SerializeToString())
+    request = v2.PostRunnersRequest()
+    request.runners.add(id="r").worker.model.id = "m"
+    ok(raw("PostRunners", request))
+    return raw
+
+
+def answer(item: v2.RunnerItem) -> v2.PostRunnerItemOutputsRequest:
+    """What a runner of a model that shouts hands back."""
+    result = v2.PostRunnerItemOutputsRequest(runner_id="r", runner_item_id=item.id)
+    response = result.runner_item_outputs.add().multi_output_response
+    for given in item.post_model_outputs_request.inputs:
+        output = response.outputs.add(status=v2.Status(code=Code.SUCCESS))
+        output.data.text.raw = given.data.text.raw.upper()
+    return result
+
+
+def predict(raw: Raw, text: str, **options: float) -> v2.MultiOutputResponse:
+    request = v2.PostModelOutputsRequest(model_id="m")
+    request.inputs.add().data.text.raw = text
+    response: v2.MultiOutputResponse = raw("PostModelOutputs", request, **options)
+    return response
+
+
+def test_unary_calls(runner: Raw) -> None:
+    def serve() -> None:
+        listing = v2.ListRunnerItemsRequest(runner_id="r")
+        while not (items := ok(runner("ListRunnerItems", listing)).runner_items):
+            pass
+        ok(runner("PostRunnerItemOutputs", answer(items[0])))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    response = predict(runner, "hello")
+    thread.join()
+    assert response.outputs[0].data.text.raw == "HELLO"
+    late = v2.PostRunnerItemOutputsRequest(runner_id="r", runner_item_id="none")
+    assert runner("PostRunnerItemOutputs", late).status.code == Code.RUNNER_ITEM_CANCELLED
+
+
+def test_a_stream(runner: Raw) -> None:
+    outgoing: queue.Queue[v2.PostRunnerItemOutputsRequest | None] = queue.Queue()
+
+    def requests() -> Iterator[v2.PostRunnerItemOutputsRequest]:
+        while (message := outgoing.get()) is not None:
+            yield message
+
+    def serve() -> None:
+        outgoing.put(v2.PostRunnerItemOutputsRequest(runner_id="r"))
+        stream = runner.stub.ProcessRunnerItems(requests(), metadata=runner.metadata, timeout=20)
+        done = 0
+        for response in stream:
+            for item in response.runner_items:
+                outgoing.put(answer(item))
+                done += 1
+            if not response.runner_items:
+                message = v2.PostRunnerItemOutputsRequest(runner_id="r") if done < 2 else None
+                outgoing.put(message)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert predict(runner, "a").outputs[0].data.text.raw == "A"
+    assert predict(runner, "b").outputs[0].data.text.raw == "B"
+    thread.join()
+
+
+def test_a_runner_that_does_not_come(runner: Raw) -> None:
+    try:
+        response = predict(runner, "x", timeout=0.5)
+    except grpc.RpcError as error:
+        code = error.code()
+    else:
+        # The server's own end of waiting came first.
+        assert response.outputs[0].status.code == Code.MODEL_BUSY_PLEASE_RETRY
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
