@@ -222,6 +222,17 @@ async def test_refused_client_credentials(
     await both.call("GetModel", GET)  # a failure is not remembered
 
 
+async def test_an_endpoint_that_repeats_the_secret(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens
+) -> None:
+    tokens.status = 401
+    tokens.answer = {"error": "invalid_client", "error_description": f"{SECRET} is wrong"}
+    both = connect(scripted.base, oauth=tokens.credentials())
+    with pytest.raises(errors.AuthenticationError, match="<secret> is wrong") as found:
+        await both.call("GetModel", GET)
+    assert SECRET not in str(found.value) + repr(found.value)
+
+
 @pytest.mark.parametrize(
     ("answer", "status"), [({"hello": 1}, 200), ({"access_token": "x"}, 200), ({"a": 1}, 500)]
 )

@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from clarigrpc.errors import (
     AuthenticationError,
@@ -95,6 +96,9 @@ class _Source(Protocol):
     def fetch(self, timeout: float) -> Pairs:
         """The metadata; may block, for ``timeout`` seconds."""
 
+    def rejected(self) -> None:
+        """The service did not take it; the next call may need another one."""
+
 
 class Credentials:
     """What identifies the caller, ready to be put on a call. Its repr never shows a secret."""
@@ -104,6 +108,7 @@ class Credentials:
         self._source = source
         self.cached = source.cached
         self.fetch = source.fetch
+        self.rejected = source.rejected
 
     def describe(self) -> str:
         """What kind of credential this is, with at most the last four characters of it."""
@@ -149,6 +154,9 @@ class _Static:
     def fetch(self, timeout: float) -> Pairs:
         return self.pairs
 
+    def rejected(self) -> None:
+        """There is no other one."""
+
 
 class _Called:
     """The callable decides about caching; nobody knows whether it blocks."""
@@ -168,20 +176,25 @@ class _Called:
         check_metadata(pairs)
         return pairs
 
+    def rejected(self) -> None:
+        """It is asked for every call anyway."""
+
 
 class _OAuth:
     """One access token for all threads, fetched by one of them at a time."""
 
     def __init__(self, application: ClientCredentials) -> None:
         self._application = application
-        self._token: Any = None
+        # The metadata, and when by the monotonic clock to fetch anew.
+        self._token: tuple[Pairs, float] = ((), -math.inf)
         self._lock = ForkLock()
 
     def cached(self) -> Pairs | None:
-        token = self._token
-        if token is None or token.is_expired(leeway=self._application.leeway):
-            return None
-        return (("authorization", Secret(f"Bearer {token['access_token']}")),)
+        pairs, renew_at = self._token
+        return pairs if time.monotonic() < renew_at else None
+
+    def rejected(self) -> None:
+        self._token = ((), -math.inf)
 
     def fetch(self, timeout: float) -> Pairs:
         began = time.monotonic()
@@ -193,7 +206,7 @@ class _OAuth:
                 remaining = timeout - (time.monotonic() - began)
                 if remaining <= 0:
                     raise self._late()
-                self._token = self._request_token(min(remaining, self._application.timeout))
+                self._request_token(min(remaining, self._application.timeout))
         finally:
             lock.release()
         return pairs
@@ -201,44 +214,66 @@ class _OAuth:
     def _late(self) -> DeadlineExceededError:
         return DeadlineExceededError(f"no access token from {self._application.token_url} in time")
 
-    def _request_token(self, timeout: float) -> Any:
+    def _request_token(self, timeout: float) -> None:
         try:
             import httpx
-            from authlib.common.errors import AuthlibBaseError
-            from authlib.integrations.httpx_client import OAuth2Client
-            from authlib.oauth2.rfc6749 import OAuth2Token
+            from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
         except ImportError:
             raise ConfigurationError(
-                "OAuth2 credentials need Authlib: pip install 'clarigrpc[oauth]'"
+                "OAuth2 credentials need oauthlib and httpx: pip install 'clarigrpc[oauth]'"
             ) from None
         application = self._application
-        with OAuth2Client(
-            application.client_id,
-            application.client_secret,
-            token_endpoint_auth_method="client_secret_post",  # noqa: S106 - the name of a method
-            timeout=timeout,
-        ) as session:
-            try:
-                answer = session.fetch_token(application.token_url, grant_type="client_credentials")
-            except AuthlibBaseError as error:
+        url = application.token_url
+        oauth = BackendApplicationClient(application.client_id)
+        asked = time.monotonic()
+        try:
+            response = httpx.post(
+                url,
+                content=oauth.prepare_request_body(
+                    include_client_id=True, client_secret=application.client_secret
+                ),
+                headers={
+                    "accept": "application/json",
+                    "content-type": "application/x-www-form-urlencoded",
+                },
+                timeout=timeout,
+            )
+        except httpx.TimeoutException:
+            raise self._late() from None
+        except httpx.HTTPError as error:
+            raise self._no_token(f"{type(error).__name__}: {error}", retryable=True) from None
+        try:
+            answer = oauth.parse_request_body_response(response.text)
+            lifetime = float(answer["expires_in"])
+            secret = Secret(f"Bearer {answer['access_token']}")
+        except OAuth2Error as error:
+            if not response.is_success:
                 raise AuthenticationError(
-                    f"{application.token_url} refused the client credentials", details=str(error)
+                    f"{url} refused the client credentials", details=self._told(str(error))
                 ) from None
-            except httpx.TimeoutException:
-                raise self._late() from None
-            except httpx.HTTPError as error:
-                raise AuthenticationError(
-                    f"no access token from {application.token_url}",
-                    details=f"{type(error).__name__}: {error}",
-                    retryable=True,
-                ) from None
-        if "access_token" not in answer or "expires_in" not in answer:
-            raise AuthenticationError(f"{application.token_url} answered without a token")
-        token = OAuth2Token.from_dict(answer)
-        if token.is_expired(leeway=application.leeway):
+            raise self._no_token(f"HTTP {response.status_code} without a token") from None
+        except (ValueError, KeyError, TypeError):
+            # Not in the form of OAuth2 at all; a gateway that is down says this, too.
+            raise self._no_token(
+                f"HTTP {response.status_code} without a token", retryable=response.is_server_error
+            ) from None
+        if not lifetime > application.leeway:
             # A token that lives shorter than the leeway would be fetched for ever.
             raise AuthenticationError(
-                f"the token of {application.token_url} expires within the leeway of "
-                f"{application.leeway:g} s; use a smaller leeway"
+                f"the token of {url} expires within the leeway of {application.leeway:g} s; use a "
+                "smaller leeway"
             )
-        return token
+        pairs = (("authorization", secret),)
+        check_metadata(pairs)
+        self._token = (pairs, asked + lifetime - application.leeway)
+
+    def _no_token(self, details: str, *, retryable: bool = False) -> AuthenticationError:
+        return AuthenticationError(
+            f"no access token from {self._application.token_url}",
+            details=self._told(details),
+            retryable=retryable,
+        )
+
+    def _told(self, details: str) -> str:
+        """What an endpoint said, which may have repeated the secret."""
+        return details.replace(self._application.client_secret, "<secret>")

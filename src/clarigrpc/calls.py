@@ -134,7 +134,10 @@ class BoundMethod:
     def rpc_error(self, error: Any, request_id: str) -> errors.ApiError:
         """The exception for a call that gRPC ended."""
         target = self.core.settings.target.url
-        return errors.from_rpc(error, method=self.name, request_id=request_id, target=target)
+        result = errors.from_rpc(error, method=self.name, request_id=request_id, target=target)
+        if isinstance(result, errors.AuthenticationError):
+            self.core.credentials.rejected()
+        return result
 
     def unary_error(self, error: Any, request_id: str) -> errors.ApiError:
         """The exception for a call with one response that this side did not cancel."""
@@ -165,6 +168,8 @@ class BoundMethod:
             item_field=self.method.item_field if self.method is not None else "",
             trailing=trailing,
         )
+        if isinstance(error, errors.AuthenticationError):
+            self.core.credentials.rejected()
         if isinstance(error, errors.PartialFailureError):
             if raise_on_partial is None:
                 raise_on_partial = self.core.settings.raise_on_partial

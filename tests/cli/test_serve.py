@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clarigrpc import Client, errors, image, v2
+from clarigrpc import Client, ClientCredentials, errors, image, v2
 from tests.cli.conftest import COMMAND, Run, one_line
 
 LAST = "export CLARIFAI_APP_ID"
@@ -117,6 +117,30 @@ def test_folders_that_data_sources_may_name(tmp_path: Path, photo: Path) -> None
         deadline = time.monotonic() + 10
         while not list(client.inputs.list()):
             assert time.monotonic() < deadline
+
+
+def test_credentials_of_the_first_api_generation() -> None:
+    with serving("--rest-port", "0") as server:
+        facts = server.facts
+        oauth = ClientCredentials(
+            facts["CLIENT_ID"], facts["CLIENT_SECRET"], token_url=facts["TOKEN_URL"]
+        )
+        with Client(base=facts["GRPC_BASE"], oauth=oauth) as client:
+            assert list(client.inputs.list()) == []
+
+
+def test_limits() -> None:
+    options = ("--limit", "requests=1/hour", "--limit", "concurrent=2")
+    with serving(*options) as server, server.client() as client:
+        assert list(client.inputs.list()) == []
+        with pytest.raises(errors.RateLimitError):
+            list(client.inputs.list())
+
+
+def test_a_limit_that_is_none(process: Run) -> None:
+    result = process("serve", "--limit", "speed=1")
+    assert result.code == 1
+    assert "limits has requests, inputs, concurrent" in one_line(result.err)
 
 
 def test_data_outlives_the_process(tmp_path: Path, photo: Path) -> None:

@@ -20,6 +20,8 @@ _EXTRAS = {
     "starlette": "local",
     "uvicorn": "local",
     "grpc_health": "local",
+    "limits": "local",
+    "oauthlib": "local",
     "grpc_reflection": "local",
 }
 

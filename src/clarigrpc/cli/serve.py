@@ -52,6 +52,14 @@ import click
     is_flag=True,
     help="Let URLs of inputs name private addresses.  [default: loopback alone, if --host is one]",
 )
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What each user may do: requests='10/second; 1000/hour', inputs=5000/month, "
+    "concurrent=4. Repeatable.  [default: what --config says, or no limits]",
+)
 def serve(
     host: str,
     port: int,
@@ -61,14 +69,16 @@ def serve(
     config: Path | None,
     input_roots: tuple[Path, ...],
     allow_private_urls: bool,
+    limits: tuple[str, ...],
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
     When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, API_KEY, USER_ID
-    and APP_ID, then the same as exports that this command and other gRPC clients of the service
-    understand. Methods that it does not have answer UNIMPLEMENTED.
+    and APP_ID, with --rest-port also CLIENT_ID, CLIENT_SECRET and TOKEN_URL, then exports that this
+    command and other gRPC clients of the service understand. Methods that it does not have answer
+    UNIMPLEMENTED.
     """
-    from clarigrpc.local import LocalServer
+    from clarigrpc.local import Limits, LocalServer
 
     try:
         server = LocalServer(
@@ -80,6 +90,7 @@ def serve(
             config=config,
             input_roots=input_roots,
             allow_private_urls=allow_private_urls,
+            limits=Limits.parse(limits) if limits else None,
         )
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -93,6 +104,12 @@ def serve(
             "USER_ID": server.user_id,
             "APP_ID": server.app_id,
         }
+        if server.token_url is not None:
+            facts |= {
+                "CLIENT_ID": server.client_id,
+                "CLIENT_SECRET": server.client_secret,
+                "TOKEN_URL": server.token_url,
+            }
         exports = {
             "CLARIFAI_GRPC_BASE": server.base,
             "CLARIFAI_API_BASE": server.base,

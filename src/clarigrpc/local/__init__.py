@@ -4,23 +4,22 @@
 answers UNIMPLEMENTED. It needs the ``local`` extra.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clarigrpc.local.faults import Faults as Faults
+    from clarigrpc.local.limits import Limits as Limits
     from clarigrpc.local.server import LocalServer as LocalServer
 
-__all__ = ["Faults", "LocalServer"]
+__all__ = ["Faults", "Limits", "LocalServer"]
+
+
+_MODULES = {"Faults": "faults", "Limits": "limits", "LocalServer": "server"}
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: the server brings SQLite, Pillow and NumPy, which importing the package need not pay.
-    if name == "LocalServer":
-        from clarigrpc.local.server import LocalServer
-
-        return LocalServer
-    if name == "Faults":
-        from clarigrpc.local.faults import Faults
-
-        return Faults
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 
 from clarigrpc import v2
+from clarigrpc.local.applications import Applications
 from clarigrpc.local.auth import (
     PUBLIC,
     SCOPES,
@@ -59,10 +60,12 @@ class Accounts:
     Args:
         store: Where they are kept; the public app is put in.
         credentials: The default user's.
+        applications: Those whose access tokens are taken.
     """
 
-    def __init__(self, store: Store, credentials: Credentials) -> None:
+    def __init__(self, store: Store, credentials: Credentials, applications: Applications) -> None:
         self._store = store
+        self._applications = applications
         self._credentials = credentials
         self._lock = threading.Lock()
         # Every call asks; the answers change only where ``forget`` is called.
@@ -131,6 +134,8 @@ class Accounts:
                     self._callers[secret] = known
         caller, expires = known
         if time.time() >= expires:
+            if caller.reads_public:
+                raise ServiceError(_Code.CONN_TOKEN_INVALID, "the access token has expired")
             raise ServiceError(_Code.CONN_KEY_INVALID, "the key has expired")
         return caller
 
@@ -148,6 +153,10 @@ class Accounts:
                 endpoints=frozenset(key.endpoints),
             )
             return caller, float("inf") if expires is None else expires
+        token = self._applications.token(secret)
+        if token is not None:
+            scope = token.application.scope
+            return Caller(scope.user_id, scope.app_id, reads_public=True), token.expires
         raise ServiceError(_Code.CONN_KEY_NOT_FOUND, "no such API key or personal access token")
 
     # What a request means
@@ -175,7 +184,9 @@ class Accounts:
         app_id = ids.app_id
         if not app_id and own and not (all_apps and ids.user_id and not caller.app_id):
             app_id = caller.app_id or self.default_app(user_id)
-        if caller.app_id and (user_id, app_id) != (caller.user_id, caller.app_id):
+        open_to_all = caller.reads_public and Scope(user_id, app_id) == PUBLIC and not write
+        inside = not caller.app_id or (user_id, app_id) == (caller.user_id, caller.app_id)
+        if not (inside or open_to_all):
             raise ServiceError(
                 _Code.CONN_INSUFFICIENT_SCOPES,
                 f"the API key belongs to {caller.user_id}/{caller.app_id}; "
@@ -240,7 +251,8 @@ class Accounts:
 
     def _may_see(self, caller: Caller, scope: Scope, app: v2.App) -> bool:
         if caller.app_id:
-            return (scope.user_id, scope.app_id) == (caller.user_id, caller.app_id)
+            own = (scope.user_id, scope.app_id) == (caller.user_id, caller.app_id)
+            return own or (caller.reads_public and scope == PUBLIC)
         return (
             scope.user_id == caller.user_id
             or app.visibility.gettable == v2.Visibility.PUBLIC
@@ -271,6 +283,8 @@ class Accounts:
         key = v2.Key(id=known.api_key, type=API_KEY)
         key.apps.add(id=known.app_id)
         self.put_key(known.user_id, key, default=True)
+        scope = Scope(known.user_id, known.app_id)
+        self._applications.put(scope, known.client_id, known.client_secret, default=True)
 
     def put_user(self, user: v2.User) -> None:
         """Keeps a user, unless there is one of that id."""

@@ -30,12 +30,14 @@ class Caller:
         app_id: Set for an API key, which belongs to one app.
         scopes: What the key may do, with all that these scopes depend on; None for everything.
         endpoints: Full names of methods that it may call besides.
+        reads_public: Whether one that belongs to an app may use the public models, too.
     """
 
     user_id: str
     app_id: str = ""
     scopes: frozenset[str] | None = None
     endpoints: frozenset[str] = frozenset()
+    reads_public: bool = False
 
     def may(self, method: str) -> bool:
         """Whether scopes or endpoints allow the method."""
@@ -55,6 +57,8 @@ class Credentials:
         pat: Personal access token; by default the stored one, else a random one.
         api_key: Key of the app; likewise.
         session_token: Session token of the user; likewise.
+        client_id: Id of the app's application of the first API generation; likewise.
+        client_secret: Its secret; likewise.
         path: File that keeps the secrets over a restart, readable by its owner only.
     """
 
@@ -66,6 +70,8 @@ class Credentials:
         pat: str | None = None,
         api_key: str | None = None,
         session_token: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
         path: Path | None = None,
     ) -> None:
         stored = _read(path)
@@ -76,11 +82,13 @@ class Credentials:
         self.session_token = (
             session_token or stored.get("session_token") or secrets.token_urlsafe(24)
         )
+        self.client_id = client_id or stored.get("client_id") or secrets.token_urlsafe(16)
+        self.client_secret = (
+            client_secret or stored.get("client_secret") or secrets.token_urlsafe(24)
+        )
         if path is not None:
-            _write(
-                path,
-                {"pat": self.pat, "api_key": self.api_key, "session_token": self.session_token},
-            )
+            names = ("pat", "api_key", "session_token", "client_id", "client_secret")
+            _write(path, {name: getattr(self, name) for name in names})
 
 
 def _options(name: str, raw: bytes) -> Any:

@@ -93,6 +93,13 @@ class Catalog:
             )
         return self._stored(scope, row.body)
 
+    def has(self, scope: Scope, model_id: str) -> bool:
+        """Whether there is a model of that id."""
+        return (
+            self.is_builtin(scope, model_id)
+            or self._store.get(models_in(scope), model_id) is not None
+        )
+
     def all(self, scope: Scope, app_ids: Iterable[str]) -> list[Entry]:
         """Every model of the scope; ``app_ids`` are the apps that an empty app id means."""
         apps = (scope.app_id,) if scope.app_id else tuple(app_ids)

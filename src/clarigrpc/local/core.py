@@ -16,6 +16,7 @@ from clarigrpc import errors, v2
 
 if TYPE_CHECKING:
     from clarigrpc.local.accounts import Accounts
+    from clarigrpc.local.applications import Applications
     from clarigrpc.local.auth import Caller
     from clarigrpc.local.background import Background
     from clarigrpc.local.catalog import Catalog
@@ -170,6 +171,7 @@ class State:
 
     store: Store
     accounts: Accounts
+    applications: Applications
     catalog: Catalog
     worker: InputWorker
     background: Background

@@ -25,13 +25,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import grpc
 import uvicorn
 from google.protobuf.message import Message
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clarigrpc import errors, methods, transcoding, v2
 from clarigrpc.errors import Kind
@@ -46,6 +47,7 @@ _STREAM_WINDOW = 16
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 _DOWNLOADS = "/downloads/"
+_FIRST_GENERATION = "/v1/"
 # Long queries come in the request line; httpx sends URLs of up to 64 KiB.
 _MAX_HEAD_BYTES = 256 * 1024
 # Longer than clients keep idle connections, so that it is they who close them.
@@ -134,8 +136,31 @@ class _Refused(Exception):
         self.reply = _failure(code, details, headers)
 
 
-class _Disconnected(Exception):
-    """The client went away before its request was complete."""
+class BodyTooLongError(Exception):
+    """The body of a request is longer than the server takes."""
+
+    HEADERS: ClassVar = {"connection": "close"}
+    """The rest of the body is still on its way."""
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        BodyTooLongError: It is longer than ``max_bytes``.
+        ClientDisconnect: The client went away before its request was complete.
+    """
+    body = bytearray()
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += event.get("body", b"")
+        more = event.get("more_body", False)
+        if len(body) > max_bytes:
+            raise BodyTooLongError(f"the body is longer than {max_bytes} bytes")
+    return bytes(body)
 
 
 def _reply(message: Any, headers: dict[str, str]) -> _Reply:
@@ -150,7 +175,12 @@ def _failure(
 
 
 def _headers(trailing: dict[str, str], content_type: str) -> dict[str, str]:
-    headers = {**trailing, "content-type": content_type}
+    return {**throttle_headers(trailing), "content-type": content_type}
+
+
+def throttle_headers(trailing: dict[str, str]) -> dict[str, str]:
+    """What a call leaves in ``trailing`` as HTTP headers."""
+    headers = dict(trailing)
     wait = headers.get("retry-after")
     if wait is not None:
         # HTTP has whole seconds there; the service's own header takes any number.
@@ -187,6 +217,7 @@ class Gateway:
         max_body_bytes: Longest request body; a longer one is answered 413.
         is_closing: True once running calls should come to an end.
         download: Finds the file behind the last part of ``/downloads/<name>``.
+        first_generation: Serves ``/v1/``; None has no such addresses.
     """
 
     def __init__(
@@ -197,8 +228,10 @@ class Gateway:
         max_body_bytes: int = MAX_BODY_BYTES,
         is_closing: Callable[[], bool] = lambda: False,
         download: Callable[[str], Path | None] = lambda name: None,
+        first_generation: ASGIApp | None = None,
     ) -> None:
         self._service = service
+        self._first_generation = first_generation
         self._find_download = download
         self._executor = executor
         self._max_body_bytes = max_body_bytes
@@ -210,13 +243,20 @@ class Gateway:
         if path.startswith(_DOWNLOADS):
             await self._download(path.removeprefix(_DOWNLOADS), scope, receive, send)
             return
+        if self._first_generation is not None and path.startswith(_FIRST_GENERATION):
+            await self._first_generation(scope, receive, send)
+            return
         try:
             binding = _route(scope["method"], path)
-            body = await self._read(receive)
+            body = await read_body(receive, self._max_body_bytes)
         except _Refused as refused:
             await _respond(refused.reply, scope, receive, send)
             return
-        except _Disconnected:
+        except BodyTooLongError as error:
+            code = v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
+            await _respond(_failure(code, str(error), error.HEADERS), scope, receive, send)
+            return
+        except ClientDisconnect:
             return
         query = scope["query_string"].decode("ascii")
         gone = threading.Event()
@@ -239,23 +279,6 @@ class Gateway:
             await _respond(reply, scope, receive, send)
             return
         await FileResponse(file, media_type="application/zip")(scope, receive, send)
-
-    async def _read(self, receive: Receive) -> bytes:
-        body = bytearray()
-        more = True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise _Disconnected
-            body += event.get("body", b"")
-            more = event.get("more_body", False)
-            if len(body) > self._max_body_bytes:
-                raise _Refused(
-                    v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED,
-                    f"the body is longer than {self._max_body_bytes} bytes",
-                    connection="close",
-                )
-        return bytes(body)
 
     def _call(self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event) -> Call:
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -392,6 +415,8 @@ class RestFront:
         port: Port to listen on, 0 for any.
         workers: Calls that run at the same time; further ones wait.
         max_body_bytes: Longest request body.
+        download: Finds the file behind the last part of ``/downloads/<name>``.
+        first_generation: Serves ``/v1/``; None has no such addresses.
     """
 
     def __init__(
@@ -403,6 +428,7 @@ class RestFront:
         workers: int = WORKERS,
         max_body_bytes: int = MAX_BODY_BYTES,
         download: Callable[[str], Path | None] = lambda name: None,
+        first_generation: ASGIApp | None = None,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
@@ -419,6 +445,7 @@ class RestFront:
             max_body_bytes=max_body_bytes,
             is_closing=self._expired.is_set,
             download=download,
+            first_generation=first_generation,
         )
         config = uvicorn.Config(
             # Without a router before it: that of Starlette has no place for ids with a newline.

@@ -11,6 +11,8 @@ YAML or JSON, in the JSON form of the contract's messages with some lists nested
             keys:                     # fields of Key; the id is the secret
               - id: shop-key
                 scopes: [Inputs_Get]
+            applications:             # of the first API generation; `model` is optional
+              - {id: shop-client, secret: shop-client-secret, model: color-recognition}
             concepts: [{id: cat}]
             datasets: [{id: train}]
             models: [{id: m, model_type_id: any-to-any}]
@@ -19,6 +21,10 @@ YAML or JSON, in the JSON form of the contract's messages with some lists nested
                 nodes:
                   - id: first
                     model: {id: color-recognition, user_id: clarifai, app_id: main}
+    limits:                           # of each user, see ``clarigrpc.local.limits``
+      requests: 10/second; 1000/hour
+      inputs: 5000/month
+      concurrent: 4
 
 The first user and its first app are the server's default ones. What is there already, in a data
 folder from an earlier run, stays as it is.
@@ -38,8 +44,11 @@ from clarigrpc.local import accounts
 from clarigrpc.local.auth import Caller
 from clarigrpc.local.core import Call, Context, Scope, ServiceError, State
 from clarigrpc.local.handlers.general import RESOURCES, check_scopes
+from clarigrpc.local.limits import Limits
 from clarigrpc.local.resources import Place
 
+# Of an app, beside its own fields and what ``_KINDS`` has.
+_ACCESS = ("keys", "applications")
 _KINDS = {
     "concepts": "concept",
     "datasets": "dataset",
@@ -54,21 +63,37 @@ class Seed:
     Args:
         content: What the file holds.
 
+    Attributes:
+        limits: What each user may do, None where it does not say.
+
     Raises:
         ValueError: It is not in the form that the module describes.
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
-        if not isinstance(content, Mapping) or set(content) - {"users"}:
-            raise ValueError("the configuration is an object with `users`")
+        if not isinstance(content, Mapping) or set(content) - {"users", "limits"}:
+            raise ValueError("the configuration is an object with `users` and `limits`")
+        self.limits = Limits.of(content["limits"]) if content.get("limits") else None
         self._users = _entries(content, "users", "users")
         # All is read once before, so that a mistake shows where it is made.
         for user in self._users:
             _message(v2.User, user, ("pat", "apps"))
             for app in _entries(user, "apps", f"user {user['id']}"):
-                _message(v2.App, app, ("keys", *_KINDS))
+                _message(v2.App, app, (*_ACCESS, *_KINDS))
                 for kind, item in _items(app):
                     _message(RESOURCES[kind].cls, item)
+                for application in _applications(app):
+                    if (
+                        application.keys() - {"id", "secret", "model"}
+                        or not all(
+                            isinstance(value, str) and value for value in application.values()
+                        )
+                        or "secret" not in application
+                    ):
+                        raise ValueError(
+                            f"configuration: application {application['id']!r} has id, secret "
+                            "and model, all text"
+                        )
                 for key in _keys(app):
                     check_scopes(_message(v2.Key, key).scopes, ("any",))
 
@@ -117,7 +142,7 @@ class Seed:
             state.accounts.put_key(message.id, v2.Key(id=str(user["pat"]), type=accounts.PAT))
         apps = _entries(user, "apps", f"user {message.id}")
         for app in apps:
-            state.accounts.put_app(message.id, _message(v2.App, app, ("keys", *_KINDS)))
+            state.accounts.put_app(message.id, _message(v2.App, app, (*_ACCESS, *_KINDS)))
         # After all apps are there: workflows may use models of another one.
         for app in apps:
             for key in _keys(app):
@@ -125,6 +150,13 @@ class Seed:
                 made.type = accounts.API_KEY
                 made.apps.add(id=str(app["id"]), user_id=message.id)
                 state.accounts.put_key(message.id, made)
+            for application in _applications(app):
+                state.applications.put(
+                    Scope(message.id, str(app["id"])),
+                    application["id"],
+                    application["secret"],
+                    application.get("model", ""),
+                )
             call = Call("PostApps", {}, lambda: True, lambda: None)
             context = Context(state, call, Caller(message.id))
             place = Place(Scope(message.id, str(app["id"])))
@@ -159,6 +191,10 @@ def _items(app: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _keys(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return _entries(app, "keys", f"app {app['id']}")
+
+
+def _applications(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return _entries(app, "applications", f"app {app['id']}")
 
 
 def _message(cls: Any, entry: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Any:

@@ -19,10 +19,12 @@ from grpc_reflection.v1alpha import reflection
 
 from clarigrpc import v2
 from clarigrpc.descriptor_pool import POOL
+from clarigrpc.local.applications import TOKEN_SECONDS
 from clarigrpc.local.auth import Credentials
 from clarigrpc.local.core import Call, CallAborted, Scope
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.limits import Limits
 from clarigrpc.local.models import user_models
 from clarigrpc.local.seed import Seed
 from clarigrpc.local.service import Service
@@ -57,12 +59,17 @@ class LocalServer:
             called from several threads.
         faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
         workers: Threads that serve calls; a stream holds one while it is open.
-        pat, api_key, session_token: Credentials; by default the kept ones or new random ones.
+        pat, api_key, session_token, client_id, client_secret: Credentials; by default the kept
+            ones or new random ones. The last two are OAuth2 client credentials of the first API
+            generation.
+        token_seconds: How long an access token is valid that they are exchanged for.
         user_id, app_id: The default user and its app; the first ones of ``config`` where it has
             some, otherwise ``local-user`` and ``local-app``.
         build_seconds: How long an uploaded version is being built before it is ready.
         allow_private_urls: Whether inputs may have URLs on private networks. This machine's
             own addresses may be fetched when the server itself listens on loopback only.
+        limits: What each user may ask of the server, beyond which it throttles; by default what
+            ``config`` says, or nothing.
         config: Users, apps, keys, concepts, models and workflows that the server is to have from
             its start: a YAML or JSON file, or what it holds. What is there already stays as it
             is. ``clarigrpc.local.seed`` describes it.
@@ -86,10 +93,14 @@ class LocalServer:
         pat: str | None = None,
         api_key: str | None = None,
         session_token: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        token_seconds: int = TOKEN_SECONDS,
         user_id: str | None = None,
         app_id: str | None = None,
         build_seconds: float = 0.2,
         allow_private_urls: bool = False,
+        limits: Limits | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         input_roots: Sequence[str | Path] = (),
     ) -> None:
@@ -111,12 +122,16 @@ class LocalServer:
         self._workers = workers
         self._build_seconds = build_seconds
         self._allow_private_urls = allow_private_urls
+        self._token_seconds = token_seconds
+        self._limits = limits or (seed.limits if seed is not None else None)
         self._credentials = Credentials(
             user_id,
             app_id,
             pat=pat,
             api_key=api_key,
             session_token=session_token,
+            client_id=client_id,
+            client_secret=client_secret,
             path=self._data_dir / "credentials.json" if self._data_dir else None,
         )
         # Here and not at start, so that a function that cannot be a model shows where it is given.
@@ -141,6 +156,21 @@ class LocalServer:
     def session_token(self) -> str:
         """Session token of the default user."""
         return self._credentials.session_token
+
+    @property
+    def client_id(self) -> str:
+        """Client id of the default app's application of the first API generation."""
+        return self._credentials.client_id
+
+    @property
+    def client_secret(self) -> str:
+        """Its secret."""
+        return self._credentials.client_secret
+
+    @property
+    def token_url(self) -> str | None:
+        """Where they are exchanged for an access token, None without a REST front."""
+        return f"{self.rest_base}/v1/token/" if self.rest_base else None
 
     @property
     def user_id(self) -> str:
@@ -182,6 +212,8 @@ class LocalServer:
             build_seconds=self._build_seconds,
             seed=self._seed,
             input_roots=self._input_roots,
+            limits=self._limits,
+            token_seconds=self._token_seconds,
         )
         try:
             self._start_fronts(self._service)
@@ -216,8 +248,15 @@ class LocalServer:
         self.base = f"http://{self.address}"
         if self._rest_port is not None:
             from clarigrpc.local.gateway import RestFront
+            from clarigrpc.local.v1 import FirstGeneration
 
-            self._rest = RestFront(service, self.host, self._rest_port, download=service.download)
+            self._rest = RestFront(
+                service,
+                self.host,
+                self._rest_port,
+                download=service.download,
+                first_generation=FirstGeneration(service),
+            )
             self._rest.start()
             self.rest_base = self._rest.base
             service.state.downloads.base = self._rest.base
@@ -288,7 +327,7 @@ class LocalServer:
 
     def _client_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         defaults = {"user_id": self.user_id, "app_id": self.app_id}
-        if not {"pat", "api_key", "session_token", "auth"} & settings.keys():
+        if not {"pat", "api_key", "session_token", "oauth", "auth"} & settings.keys():
             defaults["pat"] = self.pat
         rest = settings.get("transport") == "rest"
         if rest and self.rest_base is None:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.accounts import Accounts
+from clarigrpc.local.applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.auth import Credentials
 from clarigrpc.local.background import Background, Waiting, Work
 from clarigrpc.local.catalog import Catalog, Entry
@@ -54,6 +56,7 @@ from clarigrpc.local.handlers import (
     workflow_results,
 )
 from clarigrpc.local.jobs import InputWorker
+from clarigrpc.local.limits import Limiter, Limits
 from clarigrpc.local.models import public_models
 from clarigrpc.local.runners import RunnerQueues
 from clarigrpc.local.seed import Seed
@@ -119,6 +122,8 @@ class Service:
         build_seconds: How long an uploaded version is being built.
         seed: What the server is to have from its start.
         input_roots: Folders that data sources of inputs may name.
+        limits: What each user may ask of it; None for as much as there is.
+        token_seconds: How long an access token is valid.
 
     Raises:
         ValueError: The seed does not fit.
@@ -135,17 +140,22 @@ class Service:
         build_seconds: float = 0.2,
         seed: Seed | None = None,
         input_roots: Iterable[Path] = (),
+        limits: Limits | None = None,
+        token_seconds: int = TOKEN_SECONDS,
     ) -> None:
+        self._limiter = Limiter(limits) if limits is not None else None
         self._scratch = None if data_dir else Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
         folder = data_dir or self._scratch
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
         store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None)
+        applications = Applications(store, token_seconds)
         fetcher = fetcher or Fetcher()
         faults = faults or Faults()
         self.state = State(
             store=store,
-            accounts=Accounts(store, credentials),
+            accounts=Accounts(store, credentials, applications),
+            applications=applications,
             catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
             worker=InputWorker(store, fetcher, faults),
             background=Background(_BACKGROUND),
@@ -200,7 +210,8 @@ class Service:
         """
         handler = _UNARY.get(method) or _missing(method)
         try:
-            return self._named(call, handler(self._context(call, request), request))
+            with self._serving(call, request) as context:
+                return self._named(call, handler(context, request))
         except Exception as error:  # noqa: BLE001 (all end in a status)
             return self._failure(call, error)
 
@@ -231,19 +242,37 @@ class Service:
     ) -> Iterator[Message]:
         responses: Iterator[Message] = iter(())
         try:
-            responses = handler(self._context(call, request), payload)
-            for response in self.state.faults.cut(responses):
-                yield self._named(call, response)
+            with self._serving(call, request) as context:
+                if request is None and self._limiter is not None:
+                    payload = self._counted(context, payload)
+                responses = handler(context, payload)
+                for response in self.state.faults.cut(responses):
+                    yield self._named(call, response)
         except Exception as error:  # noqa: BLE001 (all end in a status)
             yield self._failure(call, error)
         finally:
             # Whoever stops listening frees at once what the stream holds.
             close_iterator(responses)
 
-    def _context(self, call: Call, request: Message | None) -> Context:
+    @contextmanager
+    def _serving(self, call: Call, request: Message | None) -> Iterator[Context]:
+        """What a handler needs; the call counts towards its user's limits while it runs."""
         self.state.faults.before(call, request)
-        caller = self.state.accounts.caller(call.method, call.metadata)
-        return Context(self.state, call, caller)
+        context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
+        if self._limiter is None:
+            yield context
+            return
+        release = self._limiter.admit(context.caller.user_id, call, request)
+        try:
+            yield context
+        finally:
+            release()
+
+    def _counted(self, context: Context, requests: Iterator[Message]) -> Iterator[Message]:
+        assert self._limiter is not None
+        for request in requests:
+            self._limiter.count(context.caller.user_id, context.call, request)
+            yield request
 
     def _failure(self, call: Call, error: Exception) -> Message:
         if isinstance(error, CallAborted):
