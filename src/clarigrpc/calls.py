@@ -6,8 +6,6 @@ import inspect
 import itertools
 import logging
 import os
-import random
-import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -42,7 +40,7 @@ class CallCore:
         self.credentials = settings.credentials
         self.budget = RetryBudget()
         self.pid = os.getpid()
-        self._prefix = secrets.token_hex(6)
+        self._prefix = os.urandom(6).hex()
         self._prefix_of = self.pid
         self._count = itertools.count(1)
 
@@ -65,7 +63,7 @@ class CallCore:
     def metadata(self, credentials: Metadata, extra: Metadata | None) -> tuple[str, Metadata]:
         """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
         if self._prefix_of != os.getpid():  # a fork's child must not repeat its parent's ids
-            self._prefix, self._prefix_of = secrets.token_hex(6), os.getpid()
+            self._prefix, self._prefix_of = os.urandom(6).hex(), os.getpid()
         request_id = f"{self._prefix}-{next(self._count):x}"
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
@@ -188,11 +186,17 @@ class BoundMethod:
                 idempotent=idempotent,
                 deadline=deadline,
                 clock=time.monotonic,
-                random=random.random,
+                random=_draw,
             )
         )
         next(loop)
         return loop
+
+
+def _draw() -> float:
+    import random
+
+    return random.random()
 
 
 def _logged(delays: RetryLoop) -> RetryLoop:

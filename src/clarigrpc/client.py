@@ -20,6 +20,7 @@ from clarigrpc.policy import RetryPolicy
 # Resources are imported when they are first asked for: a service that only predicts starts sooner.
 
 if TYPE_CHECKING:
+    from clarigrpc.predict.coalesce import CoalesceLimits
     from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
     from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
     from clarigrpc.resources.inputs import AsyncInputs, Inputs
@@ -194,6 +195,15 @@ class _BaseClient(Generic[ChannelT]):
         return self.settings.raise_on_partial if wanted is None else wanted
 
 
+def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
+    """The limits of ``client.model``'s shared requests; None: none are shared."""
+    if not coalesce and all(limit is None for limit in limits):
+        return None
+    from clarigrpc.predict.coalesce import limits_of
+
+    return limits_of(*limits)
+
+
 class Client(_BaseClient[Channel]):
     __doc__ = f"A blocking client. Threads can share it.\n\n{_BaseClient.__doc__}"
     _channel_class = Channel
@@ -236,7 +246,6 @@ class Client(_BaseClient[Channel]):
             max_batch: Inputs a shared request. Default 128.
             max_bytes: Bytes of inputs a shared request. Default 16 MiB.
         """
-        from clarigrpc.predict.coalesce import limits_of
         from clarigrpc.resources.models import Model
 
         return Model(
@@ -246,7 +255,7 @@ class Client(_BaseClient[Channel]):
             app_id=app_id,
             version_id=version_id or "",
             output_config=output_config,
-            coalesce=limits_of(coalesce, max_delay, max_batch, max_bytes),
+            coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
         )
 
     @cached_property
@@ -344,7 +353,6 @@ class AsyncClient(_BaseClient[AioChannel]):
         max_bytes: int | None = None,
     ) -> AsyncModel:
         """A model to predict with, as ``Client.model``."""
-        from clarigrpc.predict.coalesce import limits_of
         from clarigrpc.resources.models import AsyncModel
 
         return AsyncModel(
@@ -354,7 +362,7 @@ class AsyncClient(_BaseClient[AioChannel]):
             app_id=app_id,
             version_id=version_id or "",
             output_config=output_config,
-            coalesce=limits_of(coalesce, max_delay, max_batch, max_bytes),
+            coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
         )
 
     @cached_property

@@ -13,9 +13,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from clarigrpc.auth import AuthCallable, ClientCredentials, Credentials
@@ -41,8 +39,7 @@ _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where the service is.
 
     Attributes:
@@ -68,20 +65,16 @@ class Target:
     @property
     def ip_version(self) -> int | None:
         """4 or 6 for an IP address, None for a name."""
-        try:
-            return ipaddress.ip_address(self.host).version
-        except ValueError:
-            return None
+        address = _ip_address(self.host)
+        return None if address is None else address.version
 
     @property
     def is_loopback(self) -> bool:
         """Whether the traffic stays on this machine."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        address = _ip_address(self.host)
+        return address is not None and address.is_loopback
 
 
 def parse_base(base: str) -> Target:
@@ -137,14 +130,14 @@ def parse_bases(base: str | Sequence[str]) -> tuple[tuple[Target, ...], bool]:
             return (parse_base(base),), False
         target = parse_base(base.strip().removeprefix(_DNS))
         if target.is_loopback:
-            target = replace(target, tls=False)
+            target = target._replace(tls=False)
         return (target,), True
     targets = tuple(map(parse_base, base))
     if not targets:
         raise ConfigurationError("base is an empty list; give at least one address")
     if len(targets) > 1:
         targets = tuple(
-            replace(target, host="127.0.0.1") if target.host == "localhost" else target
+            target._replace(host="127.0.0.1") if target.host == "localhost" else target
             for target in targets
         )
         if len({(target.tls, target.ip_version) for target in targets}) > 1:
@@ -158,11 +151,15 @@ def parse_bases(base: str | Sequence[str]) -> tuple[tuple[Target, ...], bool]:
 
 
 def _is_ipv6(host: str) -> bool:
+    return ":" in host and _ip_address(host) is not None
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A host as an IP address, None for a name."""
     try:
-        ipaddress.IPv6Address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def mask(secret: str) -> str:
@@ -170,21 +167,20 @@ def mask(secret: str) -> str:
     return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything that a client was told, resolved and checked. Times in seconds, sizes in bytes."""
 
     target: Target
-    credentials: Credentials = field(repr=False)
+    credentials: Credentials
     user_id: str
     app_id: str
     timeout: float
     stream_timeout: float
     transport: Transport
     max_message_bytes: int
-    root_certificates: bytes | None = field(repr=False)
-    client_key: bytes | None = field(repr=False)
-    client_certificate: bytes | None = field(repr=False)
+    root_certificates: bytes | None
+    client_key: bytes | None
+    client_certificate: bytes | None
     retry: RetryPolicy
     raise_on_partial: bool
     others: tuple[Target, ...] = ()
@@ -352,7 +348,7 @@ class _Sources:
 
     def __init__(self, context: str | None, config_file: str | os.PathLike[str] | None) -> None:
         self._context_name = context
-        self._path = Path(config_file or CONFIG_PATH).expanduser()
+        self._path = os.path.expanduser(os.fspath(config_file or CONFIG_PATH))
         self._explicit = context is not None or config_file is not None
         self._context: Mapping[str, str] | None = None
 
@@ -372,7 +368,7 @@ class _Sources:
         return self._context
 
     def _read(self) -> Mapping[str, str]:
-        if not self._path.is_file():
+        if not os.path.isfile(self._path):
             if self._explicit:
                 raise ConfigurationError(f"there is no config file at {self._path}")
             return {}
@@ -385,7 +381,8 @@ class _Sources:
                 ) from None
             return {}
         try:
-            content = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+            with open(self._path, encoding="utf-8") as file:
+                content = yaml.safe_load(file)
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             # The parser quotes the file, which holds credentials.
             raise ConfigurationError(
@@ -424,7 +421,8 @@ def _pem(source: str | os.PathLike[str] | bytes | None, name: str) -> bytes | No
     else:
         origin = os.fspath(source)
         try:
-            pem = Path(source).expanduser().read_bytes()
+            with open(os.path.expanduser(source), "rb") as file:
+                pem = file.read()
         except OSError as error:
             raise ConfigurationError(
                 f"{name}: {origin} cannot be read ({error.strerror})"

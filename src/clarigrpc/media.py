@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from clarigrpc import v2
@@ -165,7 +164,8 @@ def _content(source: Any, kind: str) -> bytes:
         return bytes(source)
     if isinstance(source, (str, os.PathLike)):
         try:
-            return Path(source).read_bytes()
+            with open(source, "rb") as file:
+                return file.read()
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{kind}({os.fspath(source)!r}): there is no such file"

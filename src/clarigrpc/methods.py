@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from clarigrpc import v2
 from clarigrpc.v2 import _index
@@ -39,8 +38,7 @@ _IDEMPOTENT = frozenset(
 _NOT_IDEMPOTENT = frozenset({"ListNextTaskAssignments"})
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(NamedTuple):
     """What the client knows of a method.
 
     Attributes:

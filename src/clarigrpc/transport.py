@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from grpc.experimental import ChannelOptions
 
 if TYPE_CHECKING:
     from clarigrpc.config import Settings
     from clarigrpc.policy import RetryBudget
 
 USER_AGENT = "clarigrpc/0.1.0"
+
+# grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, whose module takes time to import.
+_SINGLE_THREADED_UNARY_STREAM = "SingleThreadedUnaryStream"
 
 # A dead peer is noticed within 40 s while calls are running. Nothing is sent on an idle
 # connection: servers answer such pings with too_many_pings.
@@ -69,7 +70,11 @@ def _service_config(settings: Settings) -> str:
         config["healthCheckConfig"] = {"serviceName": ""}
     if settings.wait_for_ready:
         config["methodConfig"] = [{"name": [{}], "waitForReady": True}]
-    return json.dumps(config) if config else ""
+    if not config:
+        return ""
+    import json
+
+    return json.dumps(config)
 
 
 def _address(settings: Settings) -> str:
@@ -90,7 +95,7 @@ def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
 
         return RestChannel.from_settings(settings)
     options = channel_options(settings)
-    options.append((ChannelOptions.SingleThreadedUnaryStream, 1))
+    options.append((_SINGLE_THREADED_UNARY_STREAM, 1))
     address = _address(settings)
 
     def open_one() -> grpc.Channel:

@@ -6,7 +6,8 @@ Field numbers come from the descriptors.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clarigrpc import v2
 from clarigrpc.errors import InvalidArgumentError
@@ -37,6 +38,7 @@ def tag(message: type[Any], field: str) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED)
 
 
+_SHORT = 128
 _SMALL = 64 * 1024
 _MOST_KEPT = 32 * 1024 * 1024 - 64 * 1024  # glibc learns from blocks of less than 32 MiB
 
@@ -53,6 +55,15 @@ def keep_freed(size: int) -> None:
     bytes(min(2 * size, _MOST_KEPT))
 
 
+Pieces: TypeAlias = tuple[bytes, bytes]
+"""An element of a repeated field: tag and length with what else comes first, and the rest."""
+
+
+def size_of(pieces: Pieces) -> int:
+    """Bytes of an element."""
+    return len(pieces[0]) + len(pieces[1])
+
+
 class PredictEncoder:
     """``PostModelOutputsRequest``s that share everything but their inputs.
 
@@ -64,13 +75,14 @@ class PredictEncoder:
     def __init__(self, constant: v2.PostModelOutputsRequest) -> None:
         self.constant = constant.SerializeToString()
         self._inputs = tag(v2.PostModelOutputsRequest, "inputs")
+        self._short = tuple(self._inputs + varint(length) for length in range(_SHORT))
         self._data = tag(v2.Input, "data")
         self._image = tag(v2.Data, "image")
         self._base64 = tag(v2.Image, "base64")
         self._kept = _SMALL
 
-    def pieces(self, value: Any) -> tuple[bytes, ...]:
-        """One input as an element of ``inputs``, in pieces to be joined.
+    def pieces(self, value: Any) -> Pieces:
+        """One input as an element of ``inputs``, in two pieces to be joined.
 
         Args:
             value: The bytes of an image, or what ``media.as_input`` takes.
@@ -81,18 +93,21 @@ class PredictEncoder:
         if type(value) is bytes and value:
             return self._image_pieces(value)
         encoded = as_input(value).SerializeToString()
-        return self._inputs, varint(len(encoded)), encoded
+        length = len(encoded)
+        if length < _SHORT:
+            return self._short[length], encoded
+        return self._inputs + varint(length), encoded
 
-    def _image_pieces(self, content: bytes) -> tuple[bytes, bytes]:
+    def _image_pieces(self, content: bytes) -> Pieces:
         """An input that is an image and nothing else; the content is not copied."""
         image = self._base64 + varint(len(content))
         data = self._image + varint(len(image) + len(content)) + image
         one = self._data + varint(len(data) + len(content)) + data
         return self._inputs + varint(len(one) + len(content)) + one, content
 
-    def request(self, inputs: Iterable[tuple[bytes, ...]]) -> bytes:
+    def request(self, inputs: Iterable[Pieces]) -> bytes:
         """The serialized request with these inputs."""
-        encoded = b"".join((self.constant, *(piece for pieces in inputs for piece in pieces)))
+        encoded = b"".join((self.constant, *chain.from_iterable(inputs)))
         if len(encoded) > self._kept:
             self._kept = 2 * len(encoded)
             keep_freed(self._kept)

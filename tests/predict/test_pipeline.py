@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW
 from clarigrpc.predict.pipeline import LINGER, MAX_BATCH_BYTES, Batch, Pipeline, PredictResult
+from clarigrpc.wire import Pieces
 
 SUCCESS = v2.StatusCode.SUCCESS
 
@@ -24,12 +25,12 @@ class Encoder:
 
     constant = b"constant"
 
-    def pieces(self, value: Any) -> tuple[bytes, ...]:
+    def pieces(self, value: Any) -> Pieces:
         if isinstance(value, str):
             raise TypeError(value)
         return (b"<", value)
 
-    def request(self, inputs: Iterable[tuple[bytes, ...]]) -> bytes:
+    def request(self, inputs: Iterable[Pieces]) -> bytes:
         return b"".join(piece for pieces in inputs for piece in pieces)
 
 
@@ -76,7 +77,7 @@ class Run:
 
     def feed(self, limit: int | None = None) -> None:
         """Read what is wanted."""
-        while self.pipeline.wants_value and limit != 0:
+        while self.pipeline.room and limit != 0:
             if self.read == len(self.values):
                 self.pipeline.end()
                 return
@@ -164,7 +165,7 @@ def test_any_order_of_answers_and_passing_failures(
         if pipeline.finished:
             break
         if not run.in_flight:
-            if not pipeline.wants_value:
+            if not pipeline.room:
                 run.wait()
             continue
         batch = run.in_flight.pop(draw.randrange(len(run.in_flight)))
@@ -224,7 +225,7 @@ def test_anything_may_fail_at_any_time(
         if pipeline.finished:
             break
         if not run.in_flight:
-            if not pipeline.wants_value:
+            if not pipeline.room:
                 run.wait()
             continue
         batch = run.in_flight.pop(draw.randrange(len(run.in_flight)))
@@ -308,7 +309,7 @@ def drain(run: Run, answer: Any) -> int:
         if run.pipeline.finished:
             break
         if not run.in_flight:
-            if not run.pipeline.wants_value:
+            if not run.pipeline.room:
                 run.wait()
             continue
         requests += 1

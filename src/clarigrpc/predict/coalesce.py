@@ -24,7 +24,7 @@ from clarigrpc.channel import Cancellation
 from clarigrpc.policy import deadline_after
 from clarigrpc.predict.limits import MAX_BATCH
 from clarigrpc.predict.pipeline import METHOD, may_be_one_input, mismatch
-from clarigrpc.wire import PredictEncoder
+from clarigrpc.wire import Pieces, PredictEncoder, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class CoalesceLimits:
 
 
 def limits_of(
-    coalesce: bool, max_delay: float | None, max_batch: int | None, max_bytes: int | None
-) -> CoalesceLimits | None:
-    """The limits that the arguments of ``client.model`` ask for; None: no sharing."""
+    max_delay: float | None, max_batch: int | None, max_bytes: int | None
+) -> CoalesceLimits:
+    """The limits that the arguments of ``client.model`` ask for; None: the default."""
     given = {"max_delay": max_delay, "max_batch": max_batch, "max_bytes": max_bytes}
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return CoalesceLimits(**wanted) if coalesce or wanted else None
+    return CoalesceLimits(**wanted)
 
 
 class Slot(Protocol):
@@ -79,11 +79,9 @@ class Caller:
 
     __slots__ = ("deadline", "pieces", "since", "size", "slot")
 
-    def __init__(
-        self, pieces: tuple[bytes, ...], slot: Slot, since: float, deadline: float
-    ) -> None:
+    def __init__(self, pieces: Pieces, slot: Slot, since: float, deadline: float) -> None:
         self.pieces = pieces
-        self.size = sum(map(len, pieces))
+        self.size = size_of(pieces)
         self.slot = slot
         self.since = since
         self.deadline = deadline
@@ -275,7 +273,7 @@ class Coalescer:
             self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
         )
 
-    def predict(self, pieces: tuple[bytes, ...], timeout: float) -> Any:
+    def predict(self, pieces: Pieces, timeout: float) -> Any:
         """The output of one input.
 
         Raises:
@@ -369,7 +367,7 @@ class AsyncCoalescer:
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[Sequence[Batch]], Batch] = {}
 
-    async def predict(self, pieces: tuple[bytes, ...], timeout: float) -> Any:
+    async def predict(self, pieces: Pieces, timeout: float) -> Any:
         """The output of one input.
 
         Raises:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clarigrpc import errors, v2
 from clarigrpc.calls import SUCCESS
 from clarigrpc.plan import Plan, awaiting, blocking, call
-from clarigrpc.predict import signatures
 from clarigrpc.predict.feed import PATIENCE, WINDOW, Feed
-from clarigrpc.predict.signatures import MethodCall
 from clarigrpc.predict.stream import (
     GENERATE,
     STREAM,
@@ -23,6 +21,9 @@ from clarigrpc.predict.stream import (
 from clarigrpc.resources.base import Operations
 from clarigrpc.streams import AsyncStream, Session, Stream
 from clarigrpc.wire import PredictEncoder
+
+if TYPE_CHECKING:
+    from clarigrpc.predict.signatures import MethodCall
 
 PREDICT = "PostModelOutputs"
 
@@ -95,6 +96,8 @@ class StreamOperations(Operations):
         Raises:
             UnimplementedError: The model has no methods with named arguments.
         """
+        from clarigrpc.predict import signatures
+
         if self._signatures is None:
             output = yield from self._output(signatures.asks_for_signatures(), timeout)
             self._signatures = signatures.read_signatures(output, self.model_id)
@@ -111,8 +114,10 @@ class StreamOperations(Operations):
     def _prepare(
         self, method: str, arguments: Mapping[str, Any], timeout: float | None
     ) -> Plan[MethodCall]:
+        from clarigrpc.predict.signatures import MethodCall, find
+
         known = yield from self._methods(timeout=timeout)
-        signature = signatures.find(known, method, self.model_id)
+        signature = find(known, method, self.model_id)
         return MethodCall(signature, arguments, lambda one: self.encoder.encode((one,)))
 
     def _ask(self, prepared: MethodCall, timeout: float | None) -> Plan[Any]:

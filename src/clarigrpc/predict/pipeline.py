@@ -30,7 +30,7 @@ from clarigrpc import errors, v2
 from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
 from clarigrpc.predict.limits import MAX_BATCH, BatchSize, Window
 from clarigrpc.progress import Bar
-from clarigrpc.wire import PredictEncoder
+from clarigrpc.wire import Pieces, PredictEncoder, size_of
 
 METHOD = "PostModelOutputs"
 
@@ -40,6 +40,8 @@ MAX_PENDING_BYTES = 128 * 1024 * 1024
 """Bytes of inputs that are held at a time, unless one alone has more."""
 LINGER = 0.1
 """Seconds that an input waits for its batch to fill while the window has room."""
+_GLANCE = 0.001
+"""For so long values are taken without a look at what else there is to do."""
 ASYNC_LINGER = 0.01
 """The same for an asynchronous source, which is known to have nothing at the moment."""
 
@@ -97,7 +99,7 @@ class PredictResult:
 
     index: int
     output: v2.Output | None
-    error: Exception | None
+    error: Exception | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +116,7 @@ class Batch:
     """
 
     indexes: list[int] = field(default_factory=list)
-    pieces: list[tuple[bytes, ...]] = field(default_factory=list)
+    pieces: list[Pieces] = field(default_factory=list)
     size: int = 0
     full: bool = False
     sent_at: float = 0.0
@@ -125,11 +127,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indexes)
 
-    def put(self, index: int, pieces: tuple[bytes, ...]) -> None:
+    def put(self, index: int, pieces: Pieces) -> None:
         """Take an input in."""
         self.indexes.append(index)
         self.pieces.append(pieces)
-        self.size += sum(map(len, pieces))
+        self.size += size_of(pieces)
 
     def part(self, places: Iterable[int], divided: int) -> Batch:
         """A batch of the inputs at these places of this one."""
@@ -205,20 +207,25 @@ class Pipeline:
         self._results: deque[PredictResult] = deque()
 
     @property
-    def wants_value(self) -> bool:
-        """Whether a value of the source can be taken.
+    def room(self) -> int:
+        """How many values of the source can be taken at once, at most to fill a batch.
 
         One batch is filled ahead of the window. What an ordered run holds back is bounded too.
         """
-        return not (self._exhausted or self._ready or self._results) and self._has_room
+        if self._exhausted or self._ready or self._results:
+            return 0
+        return self._room
 
     @property
-    def _has_room(self) -> bool:
+    def _room(self) -> int:
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            return 0
         size = self.batch_size.size
         most = 2 * self.window.limit * size
-        if self._open:
+        begun = len(self._open.indexes)
+        if begun:
             most += size  # a batch that was begun can be filled
-        return self._taken - self.handed < most and self._pending_bytes <= MAX_PENDING_BYTES
+        return min(max(0, most - self._taken + self.handed), max(1, size - begun))
 
     @property
     def finished(self) -> bool:
@@ -233,10 +240,10 @@ class Pipeline:
     def add(self, value: Any, now: float) -> None:
         """Take a value of the source. One that cannot be encoded becomes a failed result."""
         index = self._taken
-        self._taken += 1
+        self._taken = index + 1
         try:
             pieces = self._encoder.pieces(value)
-            size = sum(map(len, pieces))
+            size = size_of(pieces)
             if size > self._max_bytes:
                 raise errors.InvalidArgumentError(
                     f"the input takes {size} bytes, more than max_message_bytes of the client"
@@ -244,15 +251,17 @@ class Pipeline:
         except (TypeError, ValueError, OSError, errors.ClarigrpcError) as error:
             self._finish(index, None, error)
             return
-        if self._open and self._open.size + size > self._batch_bytes:
-            self._open.full = True
+        batch = self._open
+        if batch.indexes and batch.size + size > self._batch_bytes:
+            batch.full = True
             self.flush()
-        if not self._open:
+            batch = self._open
+        if not batch.indexes:
             self._opened_at = now
-        self._open.put(index, pieces)
+        batch.put(index, pieces)
         self._pending_bytes += size
-        if len(self._open) >= self.batch_size.size:
-            self._open.full = True
+        if len(batch.indexes) >= self.batch_size.size:
+            batch.full = True
             self.flush()
 
     def flush(self) -> None:
@@ -286,7 +295,7 @@ class Pipeline:
 
     def _is_overdue(self, now: float) -> bool:
         """Whether the open batch is to be sent as it is."""
-        if self._has_room:
+        if self._room:
             return now >= self._opened_at + self.linger
         return not (self._sent or self._delayed)
 
@@ -305,7 +314,7 @@ class Pipeline:
         if self._sent + len(self._delayed) < self.window.limit:
             if self._ready or (self._open and self._is_overdue(now)):
                 moments.append(now)
-            elif self._open and self._has_room:
+            elif self._open and self._room:
                 moments.append(self._opened_at + self.linger)
         return max(0.0, max(self._not_before, min(moments)) - now) if moments else None
 
@@ -324,6 +333,10 @@ class Pipeline:
         self._sent -= 1
         self._pending_bytes -= batch.size
         success = v2.StatusCode.SUCCESS
+        if all([output.status.code == success for output in outputs]):  # noqa: C419 - faster so
+            self._failing_since = math.inf
+            self._finish_all(batch.indexes, outputs)
+            return
         request_id = response.status.req_id
         again: list[int] = []
         passing: errors.ApiError | None = None
@@ -425,11 +438,23 @@ class Pipeline:
             self._results.append(ready)
             self._next += 1
 
+    def _finish_all(self, indexes: list[int], outputs: Iterable[v2.Output]) -> None:
+        """As ``_finish`` for each; ``indexes`` ascend."""
+        if self._ordered:
+            last = indexes[-1]
+            if self._held or indexes[0] != self._next or last - self._next >= len(indexes):
+                for index, output in zip(indexes, outputs, strict=True):
+                    self._finish(index, output, None)
+                return
+            self._next = last + 1
+        self._results.extend(map(PredictResult, indexes, outputs))
+
     def results(self) -> Iterator[PredictResult]:
         """The results that can be handed out now."""
-        while self._results:
+        results = self._results
+        while results:
             self.handed += 1
-            yield self._results.popleft()
+            yield results.popleft()
 
 
 Send = Callable[[bytes], Any]
@@ -472,24 +497,28 @@ class _Run:
         self._pipeline.answered(batch, response, time.monotonic())
 
     def read(self, source: Iterator[Any], until: Callable[[], bool]) -> None:
-        """Take values, for a while, as long as they are wanted and not ``until``."""
-        pipeline = self._pipeline
-        now = began = time.monotonic()
-        while pipeline.wants_value and now - began < LINGER and not until():
-            try:
-                value = next(source)
-            except StopIteration:
-                pipeline.end()
-            except Exception as error:  # noqa: BLE001 - raised at the end
-                self.broken = error
-                pipeline.end()
-            else:
-                now = time.monotonic()
+        """Take values, for a while, as long as there is room and not ``until``."""
+        pipeline, clock = self._pipeline, time.monotonic
+        now = began = asked = clock()
+        while (room := pipeline.room) and now - began < LINGER and not until():
+            for _ in range(room):
+                try:
+                    value = next(source)
+                except StopIteration:
+                    pipeline.end()
+                    return
+                except Exception as error:  # noqa: BLE001 - raised at the end
+                    self.broken = error
+                    pipeline.end()
+                    return
+                now = clock()
                 pipeline.add(value, now)
+                if now - asked > _GLANCE:  # a source that takes its time
+                    break
+            asked = now
 
-    def results(self) -> Iterator[PredictResult]:
-        """The results that can be handed out now."""
-        yield from self._pipeline.results()
+    def show(self) -> None:
+        """Bring the progress bar up to date."""
         if self._bar is not None:
             self._bar.update(self._pipeline.handed, self._pipeline.failures)
 
@@ -528,10 +557,11 @@ def run(
             while answered():
                 calls.settle(ended.get())
             calls.start(watch)
-            yield from calls.results()
+            yield from pipeline.results()
+            calls.show()
             if pipeline.finished:
                 break
-            if pipeline.wants_value:
+            if pipeline.room:
                 calls.read(source, answered)
                 continue
             with contextlib.suppress(queue.Empty):
@@ -567,7 +597,7 @@ async def arun(
             async for value in source:
                 pipeline.add(value, time.monotonic())
                 wake.set()
-                while not pipeline.wants_value:
+                while not pipeline.room:
                     room.clear()
                     await room.wait()
         except Exception as error:  # noqa: BLE001 - raised at the end
@@ -592,11 +622,12 @@ async def arun(
                 # The source has nothing at this moment: a fuller batch is not worth waiting for.
                 pipeline.flush()
             calls.start(watch)
-            for result in calls.results():
+            for result in pipeline.results():
                 yield result
+            calls.show()
             if pipeline.finished:
                 break
-            if pipeline.wants_value:
+            if pipeline.room:
                 room.set()
                 if reader is None:
                     calls.read(source, lambda: False)

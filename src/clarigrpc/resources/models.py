@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from clarigrpc import errors, v2
 from clarigrpc.calls import SUCCESS
 from clarigrpc.channel import Cancellation
 from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
 from clarigrpc.policy import deadline_after
-from clarigrpc.predict import pipeline
-from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
 from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
 from clarigrpc.progress import Bar, open_bar
 from clarigrpc.resources.base import Operations, Owner, chunks, pages
 from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
 from clarigrpc.wire import PredictEncoder
+
+if TYPE_CHECKING:
+    from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
+    from clarigrpc.predict.pipeline import Pipeline, PredictResult
 
 PREDICT = "PostModelOutputs"
 
@@ -87,20 +89,27 @@ class ModelOperations(StreamOperations):
     ) -> Plan[list[v2.Output]]:
         if not values:
             raise errors.InvalidArgumentError("predict() needs at least one input")
-        merged = v2.MultiOutputResponse()
+        outputs: list[v2.Output] = []
+        failed: v2.Status | None = None
         for chunk in chunks(values):
             response = yield from call(
                 PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
             )
-            merged.outputs.MergeFrom(response.outputs)
-            if merged.status.code in (0, v2.StatusCode.SUCCESS):
-                merged.status.CopyFrom(response.status)
-        failure = errors.from_response(
-            merged, method=PREDICT, request_id=merged.status.req_id, item_field="outputs"
-        )
-        if failure is not None and self._client.raises_on_partial(raise_on_partial):
-            raise failure
-        return list(merged.outputs)
+            if len(response.outputs) != len(chunk):
+                from clarigrpc.predict.pipeline import mismatch
+
+                raise mismatch(len(chunk), response)
+            outputs.extend(response.outputs)
+            if failed is None and response.status.code != SUCCESS:
+                failed = response.status
+        if failed is not None and self._client.raises_on_partial(raise_on_partial):
+            merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
+            failure = errors.from_response(
+                merged, method=PREDICT, request_id=failed.req_id, item_field="outputs"
+            )
+            if failure is not None:
+                raise failure
+        return outputs
 
     def _pipeline(
         self,
@@ -108,11 +117,13 @@ class ModelOperations(StreamOperations):
         in_flight: int | None,
         ordered: bool,
         timeout: float | None,
-    ) -> pipeline.Pipeline:
+    ) -> Pipeline:
+        from clarigrpc.predict.pipeline import Pipeline
+
         settings = self._client.settings
         timeout = settings.timeout if timeout is None else timeout
         deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
-        return pipeline.Pipeline(
+        return Pipeline(
             self.encoder,
             batch_size=batch_size,
             in_flight=in_flight,
@@ -165,6 +176,8 @@ class Model(ModelUploads, ModelStreams, ModelOperations):
         super().__init__(client, model_id, **options)
         self._coalescer: Coalescer | None = None
         if self._coalesce is not None:
+            from clarigrpc.predict.coalesce import Coalescer
+
             self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
 
@@ -231,7 +244,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations):
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool = False,
-    ) -> Generator[pipeline.PredictResult, None, None]:
+    ) -> Generator[PredictResult, None, None]:
         """Predict any number of inputs, in batches, with several requests in flight.
 
         An input that fails does not fail the others: a batch that fails because of one is divided
@@ -252,6 +265,8 @@ class Model(ModelUploads, ModelStreams, ModelOperations):
         Yields:
             ``PredictResult`` with ``index`` and either ``output`` or ``error``.
         """
+        from clarigrpc.predict import pipeline
+
         machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
@@ -267,6 +282,8 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
         super().__init__(client, model_id, **options)
         self._coalescer: AsyncCoalescer | None = None
         if self._coalesce is not None:
+            from clarigrpc.predict.coalesce import AsyncCoalescer
+
             self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
 
@@ -316,8 +333,10 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool = False,
-    ) -> AsyncGenerator[pipeline.PredictResult, None]:
+    ) -> AsyncGenerator[PredictResult, None]:
         """As ``Model.predict_many``; ``values`` may be asynchronous."""
+        from clarigrpc.predict import pipeline
+
         machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
@@ -42,6 +41,8 @@ def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> 
     from clarigrpc.upload.sources import open_source
 
     options.check(settings.max_message_bytes)
+    from pathlib import Path
+
     folder = Path(options.state_dir) if options.state_dir is not None else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

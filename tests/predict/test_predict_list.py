@@ -1,0 +1,81 @@
+"""``predict`` with a list of inputs, of both clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clarigrpc import errors, text, v2
+from tests.both import Both
+from tests.predict.service import METHOD, Response, outputs, script
+from tests.scripted import ScriptedServer
+
+FAILED = v2.StatusCode.INPUT_DOWNLOAD_FAILED
+
+
+def texts(count: int) -> list[v2.Input]:
+    return [text(str(number)) for number in range(count)]
+
+
+def failing_at(bad: str) -> Any:
+    """Answers MIXED_STATUS with one failed output for the input with this text."""
+
+    def answer(request: Any) -> Response:
+        response = outputs(request)
+        for output in response.outputs:
+            if output.data.text.raw == bad:
+                output.status.code = FAILED
+                response.status.code = v2.StatusCode.MIXED_STATUS
+        return response
+
+    return script(answer)
+
+
+async def predict(both: Both, values: list[Any], **options: Any) -> list[v2.Output]:
+    found: list[v2.Output] = await both.run(both.client.model("m").predict, values, **options)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
+async def test_long_lists_are_split_and_keep_their_order(
+    both: Both, scripted: ScriptedServer, count: int
+) -> None:
+    scripted.always(METHOD, script(outputs))
+    found = await predict(both, texts(count))
+    assert [output.data.text.raw for output in found] == [str(number) for number in range(count)]
+    sizes = [len(seen.request.inputs) for seen in scripted.seen]
+    assert sum(sizes) == count
+    assert max(sizes) <= 128
+
+
+@pytest.mark.parametrize("bad", ["0", "127", "128", "199"])
+async def test_one_failure_keeps_the_outputs_of_all_requests(
+    both: Both, scripted: ScriptedServer, bad: str
+) -> None:
+    scripted.always(METHOD, failing_at(bad))
+    with pytest.raises(errors.PartialFailureError) as caught:
+        await predict(both, texts(200))
+    failure = caught.value
+    assert [pair.index for pair in failure.failed] == [int(bad)]
+    assert len(failure.succeeded) == 199
+    assert [output.data.text.raw for output in failure.response.outputs] == [
+        str(number) for number in range(200)
+    ]
+    found = await predict(both, texts(200), raise_on_partial=False)
+    assert [output.status.code for output in found].count(FAILED) == 1
+    assert found[int(bad)].status.code == FAILED
+
+
+@pytest.mark.parametrize("count", [0, 2])
+async def test_an_answer_with_another_number_of_outputs_is_an_error(
+    both: Both, scripted: ScriptedServer, count: int
+) -> None:
+    def answer(request: Any) -> Response:
+        response = outputs(request)
+        del response.outputs[count:]
+        return response
+
+    scripted.always(METHOD, script(answer))
+    with pytest.raises(errors.InternalError, match=f"3 inputs were sent and {count} outputs"):
+        await predict(both, texts(3))
