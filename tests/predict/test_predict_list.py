@@ -59,6 +59,7 @@ async def test_one_failure_keeps_the_outputs_of_all_requests(
     failure = caught.value
     assert [pair.index for pair in failure.failed] == [int(bad)]
     assert len(failure.succeeded) == 199
+    assert isinstance(failure.response, Response)
     assert [output.data.text.raw for output in failure.response.outputs] == [
         str(number) for number in range(200)
     ]
