@@ -92,7 +92,12 @@ def _within(moment: Any, condition: v2.Filter) -> bool:
 
 def as_annotation(item: v2.Input) -> v2.Annotation:
     """What an input says of itself, as an annotation."""
-    data = v2.Data(concepts=item.data.concepts)
+    data = v2.Data(
+        concepts=item.data.concepts,
+        regions=item.data.regions,
+        frames=item.data.frames,
+        time_segments=item.data.time_segments,
+    )
     if item.data.HasField("metadata"):
         data.metadata.CopyFrom(item.data.metadata)
     if item.data.HasField("geo"):
@@ -210,8 +215,15 @@ def _value_contains(have: Any, wanted: Any) -> bool:
     return kind is None or getattr(have, kind) == getattr(wanted, kind)
 
 
+def is_place(point: v2.GeoPoint) -> bool:
+    """Whether a point is on the earth, in degrees."""
+    return abs(point.latitude) <= 90 and abs(point.longitude) <= 180
+
+
 def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
     point = have.geo_point
+    if not is_place(wanted.geo_point):
+        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, "the geo point is not on the earth")
     if len(wanted.geo_box) == 2:
         one, two = (corner.geo_point for corner in wanted.geo_box)
         return min(one.latitude, two.latitude) <= point.latitude <= max(
@@ -221,12 +233,15 @@ def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
         )
     if not wanted.HasField("geo_limit"):
         return bool(point == wanted.geo_point)
-    factor = _KM_OF_LIMITS.get(wanted.geo_limit.type.lower())
+    return distance_km(point, wanted.geo_point) <= limit_km(wanted.geo_limit)
+
+
+def limit_km(limit: v2.GeoLimit) -> float:
+    """The distance that a limit allows; ServiceError for one of an unknown kind."""
+    factor = _KM_OF_LIMITS.get(limit.type.lower())
     if factor is None:
-        raise ServiceError(
-            _Code.SEARCH_INVALID_REQUEST, f"there is no geo limit {wanted.geo_limit.type!r}"
-        )
-    return distance_km(point, wanted.geo_point) <= wanted.geo_limit.value * factor
+        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, f"there is no geo limit {limit.type!r}")
+    return limit.value * factor
 
 
 def distance_km(one: v2.GeoPoint, two: v2.GeoPoint) -> float:

@@ -59,6 +59,7 @@ from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.limits import Limiter, Limits
 from clarigrpc.local.models import public_models
 from clarigrpc.local.runners import RunnerQueues
+from clarigrpc.local.search_index import INDEXERS
 from clarigrpc.local.seed import Seed
 from clarigrpc.local.store import Store
 from clarigrpc.v2._index import METHODS
@@ -148,7 +149,7 @@ class Service:
         folder = data_dir or self._scratch
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
-        store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None)
+        store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None, INDEXERS)
         applications = Applications(store, token_seconds)
         fetcher = fetcher or Fetcher()
         faults = faults or Faults()

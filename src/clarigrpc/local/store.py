@@ -11,13 +11,15 @@ commits, which a development server accepts in return for not waiting for the di
 
 from __future__ import annotations
 
+import enum
+import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -49,7 +51,22 @@ CREATE TABLE IF NOT EXISTS gone (
     collection INTEGER NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (collection, id)
 ) WITHOUT ROWID;
+-- What searches look up, see `Indexed`.
+CREATE TABLE IF NOT EXISTS terms (
+    collection INTEGER NOT NULL, term INTEGER NOT NULL, value REAL NOT NULL,
+    seq INTEGER NOT NULL REFERENCES resources (seq) ON DELETE CASCADE,
+    PRIMARY KEY (collection, term, value, seq)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS terms_of ON terms (seq);
+CREATE TABLE IF NOT EXISTS places (
+    seq INTEGER PRIMARY KEY REFERENCES resources (seq) ON DELETE CASCADE,
+    collection INTEGER NOT NULL, latitude REAL NOT NULL, longitude REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_place ON places (collection, latitude, longitude);
 """
+
+# Raised with what `terms` and `places` hold: a folder of an earlier version is then indexed anew.
+_INDEX_VERSION = 1
 
 
 PARENT_SEPARATOR = "\x1f"
@@ -84,17 +101,79 @@ class DuplicateIdError(Exception):
     """The collection has a resource of that id."""
 
 
+class Indexed(NamedTuple):
+    """What a resource can be looked up by: numbers with a value each, and latitude, longitude."""
+
+    terms: set[tuple[int, float]]
+    place: tuple[float, float] | None
+
+
+Indexer: TypeAlias = Callable[[bytes], Indexed]
+"""Says how to find a resource, from its message."""
+
+
+class Term(NamedTuple):
+    """Looks up what has a term with a value from ``low`` to ``high``."""
+
+    term: int
+    low: float
+    high: float
+
+
+class Box(NamedTuple):
+    """Looks up what is at a place in a box, in degrees."""
+
+    south: float
+    north: float
+    west: float
+    east: float
+
+
+class Status(NamedTuple):
+    """Looks up what has a status."""
+
+    status: int
+
+
+class Id(NamedTuple):
+    """Looks up the resource of an id."""
+
+    id: str
+
+
+class Relation(enum.Enum):
+    """How what is looked up belongs to what is searched for."""
+
+    SELF = enum.auto()
+    CHILD = enum.auto()
+    """Its second name is the id of what is searched for."""
+    PARENT = enum.auto()
+    """Its id is the second name of what is searched for."""
+
+
+class Lookup(NamedTuple):
+    """A step of a search: resources of a collection, and what they say about those sought."""
+
+    where: Collection
+    test: Term | Box | Status | Id
+    relation: Relation = Relation.SELF
+
+
 class Store:
     """Resources in SQLite.
 
     Args:
         path: Database file; None keeps everything in memory.
+        indexers: For each kind that can be looked up, what by.
 
     Raises:
         OSError: Another process has the file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, indexers: Mapping[str, Indexer] | None = None
+    ) -> None:
+        self._indexers = indexers or {}
         self._lock = threading.RLock()
         self._depth = 0
         self._numbers: dict[Collection, int] = {}
@@ -118,6 +197,7 @@ class Store:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         self._db.executescript(_SCHEMA)
+        self._index_anew()
 
     def close(self) -> None:
         """Closes the database; further use is an error."""
@@ -193,8 +273,11 @@ class Store:
                 )
             except sqlite3.IntegrityError:
                 raise DuplicateIdError(resource_id) from None
+            assert cursor.lastrowid is not None
             if content is not None:
                 self._db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
+            if where.kind in self._indexers:
+                self._index(where.kind, self._number(where), cursor.lastrowid, body)
 
     def get(self, where: Collection, resource_id: str) -> Row | None:
         """The resource of that id, None where there is none."""
@@ -222,15 +305,6 @@ class Store:
             row = self._db.execute("SELECT key FROM resources WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
-    def keys(self, where: Collection) -> set[str]:
-        """The second names in a collection."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT DISTINCT key FROM resources WHERE collection = ? AND key IS NOT NULL",
-                (self._number(where),),
-            ).fetchall()
-        return {row[0] for row in rows}
-
     def has_key(self, where: Collection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
         with self._lock:
@@ -246,6 +320,14 @@ class Store:
             self._db.execute(
                 "UPDATE resources SET body = ?, status = ? WHERE seq = ?", (body, status, seq)
             )
+            found = self._db.execute(
+                "SELECT c.kind, c.number FROM resources r JOIN collections c"
+                " ON c.number = r.collection WHERE r.seq = ?",
+                (seq,),
+            ).fetchone()
+            if found is not None and found[0] in self._indexers:
+                kind, number = found
+                self._index(kind, number, seq, body)
 
     def doom(self, where: Collection, ids: Sequence[str]) -> list[str]:
         """Marks resources for deletion; returns the ids that are there."""
@@ -484,6 +566,109 @@ class Store:
                     (self._number(where),),
                 ).fetchall()
             )
+
+    # Looking up
+
+    def matching(
+        self, where: Collection, wanted: Sequence[Sequence[Lookup]]
+    ) -> list[tuple[int, str]]:
+        """Place and id of the resources of a collection that fit, the newest first.
+
+        Args:
+            where: The collection.
+            wanted: Conditions that all have to hold; each holds where one of its lookups does.
+        """
+        with self._lock:
+            query = "SELECT seq, id FROM resources WHERE collection = ?"
+            if wanted:
+                # Unary plus keeps SQLite from going through the whole collection.
+                query = "SELECT seq, id FROM resources WHERE +collection = ?"
+            values: list[object] = [self._number(where)]
+            for alternatives in wanted:
+                parts = [self._lookup(where, lookup, "seq") for lookup in alternatives]
+                query += f" AND seq IN ({' UNION ALL '.join(text for text, _ in parts)})"
+                values += [value for _, given in parts for value in given]
+            return self._db.execute(f"{query} ORDER BY seq DESC", values).fetchall()
+
+    def values(self, where: Collection, wanted: Sequence[Lookup]) -> dict[str, float]:
+        """The largest value of the terms that are looked up, by the id of what has them."""
+        found: dict[str, float] = {}
+        with self._lock:
+            for lookup in wanted:
+                query, values = self._lookup(where, lookup, "id, t.value")
+                for resource_id, value in self._db.execute(query, values):
+                    found[resource_id] = max(value, found.get(resource_id, value))
+        return found
+
+    def _lookup(self, where: Collection, lookup: Lookup, columns: str) -> tuple[str, list[object]]:
+        test = lookup.test
+        values = [self._number(where), self._number(lookup.where), *test]
+        # The order of a CROSS JOIN is kept: from what is looked up to what is searched for.
+        query = f"SELECT s.{columns}"
+        if isinstance(test, Term):
+            query += " FROM terms t"
+        else:
+            query += f" FROM {'places' if isinstance(test, Box) else 'resources'} t"
+        if lookup.relation is Relation.SELF:
+            query += " CROSS JOIN resources s ON s.seq = t.seq AND s.collection = ?"
+        else:
+            link = "s.id = o.key" if lookup.relation is Relation.CHILD else "s.key = o.id"
+            query += " CROSS JOIN resources o ON o.seq = t.seq"
+            query += f" CROSS JOIN resources s ON s.collection = ? AND {link}"
+        query += " WHERE t.collection = ?"
+        if isinstance(test, Term):
+            query += " AND t.term = ? AND t.value BETWEEN ? AND ?"
+        elif isinstance(test, Box):
+            query += " AND t.latitude BETWEEN ? AND ? AND t.longitude BETWEEN ? AND ?"
+        else:
+            query += f" AND t.{'id' if isinstance(test, Id) else 'status'} = ?"
+        return query, values
+
+    def rows(self, places: Sequence[int]) -> Iterator[Row]:
+        """The resources at some places, in that order, read in stretches; without deleted ones."""
+        for start in range(0, len(places), _STRETCH):
+            stretch = places[start : start + _STRETCH]
+            with self._lock:
+                query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
+                query += f" ({', '.join('?' * len(stretch))})"
+                found = self._db.execute(query, stretch).fetchall()
+            by_place = {row[0]: Row(*row) for row in found}
+            yield from (by_place[place] for place in stretch if place in by_place)
+
+    def _index(self, kind: str, number: int, seq: int, body: bytes) -> None:
+        found = self._indexers[kind](body)
+        terms = {(term, value) for term, value in found.terms if not math.isnan(value)}
+        kept = set(
+            self._db.execute("SELECT term, value FROM terms WHERE seq = ?", (seq,)).fetchall()
+        )
+        self._db.executemany(
+            "DELETE FROM terms WHERE collection = ? AND term = ? AND value = ? AND seq = ?",
+            [(number, term, value, seq) for term, value in kept - terms],
+        )
+        self._db.executemany(
+            "INSERT INTO terms VALUES (?, ?, ?, ?)",
+            [(number, term, value, seq) for term, value in terms - kept],
+        )
+        if found.place is None:
+            self._db.execute("DELETE FROM places WHERE seq = ?", (seq,))
+        else:
+            self._db.execute(
+                "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", (seq, number, *found.place)
+            )
+
+    def _index_anew(self) -> None:
+        """Indexes what an earlier version kept without the present index."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == _INDEX_VERSION:
+            return
+        with self.transaction():
+            self._db.execute("DELETE FROM terms")
+            self._db.execute("DELETE FROM places")
+            for kind in self._indexers:
+                for where in self.collections(kind):
+                    for row in self.walk(where):
+                        self._index(kind, self._number(where), row.seq, row.body)
+            self._db.execute(f"PRAGMA user_version = {_INDEX_VERSION}")
 
     def _number(self, where: Collection) -> int:
         number = self._numbers.get(where)

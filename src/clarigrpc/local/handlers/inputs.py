@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import media, membership
+from clarigrpc.local import matching, media, membership
 from clarigrpc.local.core import (
     MAX_ITEMS,
     MAX_PER_PAGE,
@@ -62,6 +62,7 @@ def add_input(
     item.id = given.id or new_id()
     try:
         kind = media.check(given.data)
+        _check_place(given.data)
         existing = store.get(where, item.id) if given.id else None
         if existing is not None and on_conflict == v2.InputIDConflictResolution.SKIP:
             item.ParseFromString(existing.body)
@@ -94,6 +95,13 @@ def add_input(
 
 def _scope(where: Collection) -> Scope:
     return Scope(where.user_id, where.app_id)
+
+
+def _check_place(data: v2.Data) -> None:
+    if data.HasField("geo") and not matching.is_place(data.geo.geo_point):
+        raise ServiceError(
+            _Code.INPUT_INVALID_ARGUMENT, "geo_point is not on the earth: degrees to 90 and 180"
+        )
 
 
 def _check_datasets(store: Store, where: Collection, dataset_ids: Iterable[str]) -> None:
@@ -213,11 +221,10 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             item = _input(row)
             before = list(item.dataset_ids)
             _patch(item, change, request.action)
-            unknown = membership.unknown(store, scope, item.dataset_ids)
-            if unknown:
-                error = ServiceError(
-                    _Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}"
-                )
+            try:
+                _check_place(item.data)
+                _check_datasets(store, _inputs(scope), item.dataset_ids)
+            except ServiceError as error:
                 response.inputs.add(id=change.id).status.CopyFrom(error.status())
                 failures.append(error.status())
                 continue

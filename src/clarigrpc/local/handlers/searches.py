@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Any, TypeAlias
+from itertools import chain, islice
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -27,7 +27,8 @@ from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.models.embedder import embed, similarity
 from clarigrpc.local.resources import Place
-from clarigrpc.local.store import Collection, DuplicateIdError, Store
+from clarigrpc.local.search_index import Lookups
+from clarigrpc.local.store import Collection, DuplicateIdError, Row, Store
 
 _Code = v2.StatusCode
 _Vector: TypeAlias = NDArray[np.float32]
@@ -54,59 +55,107 @@ def annotations_of(store: Store, scope: Scope, input_id: str) -> Iterator[v2.Ann
 
 
 def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
-    """Score and input of everything that a search finds, in no order of scores."""
-    store = state.store
-    ranking = _Ranking(state, scope, search)
-    query = ranking.query
-    where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-
-    # Most inputs have none; looking for each in vain would cost more than the rest.
-    annotated = store.keys(where._replace(kind="annotation"))
+    """Score and input of everything that a search finds, the best first, read on demand."""
+    ranking = _Ranking(state, scope, search, "input")
 
     def annotations(input_id: str) -> Iterator[v2.Annotation]:
-        return annotations_of(store, scope, input_id) if input_id in annotated else iter(())
+        return annotations_of(state.store, scope, input_id)
 
-    wanted = [f.input.id for f in query.filters if f.input.id and not f.negate]
-    rows = iter(store.page(where, 0, -1, ids=wanted[:1])) if wanted else store.walk(where)
-    for row in rows:
+    def read(row: Row) -> _Found[v2.Input] | None:
         item = v2.Input.FromString(row.body)
-        if not matching.input_matches(item, query, annotations):
-            continue
-        own = chain([matching.as_annotation(item)], annotations(item.id))
-        score = ranking.score(item, own)
-        if score is not None and score >= search.min_value:
-            yield score, item
+        if not matching.input_matches(item, ranking.query, annotations):
+            return None
+        labels = chain([matching.as_annotation(item)], annotations(item.id))
+        return _Found(item, item, labels)
+
+    return _best_first(ranking, search.min_value, read)
 
 
 def _annotations_found(
     state: State, scope: Scope, search: v2.Search
-) -> Iterator[tuple[float, v2.Input, v2.Annotation]]:
-    store = state.store
-    ranking = _Ranking(state, scope, search)
-    query = ranking.query
+) -> Iterator[tuple[float, tuple[v2.Input, v2.Annotation]]]:
+    ranking = _Ranking(state, scope, search, "annotation")
     inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    where = Collection("annotation", scope.user_id, scope.app_id)
-    for row in store.walk(where):
+
+    def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
         annotation = v2.Annotation.FromString(row.body)
-        above = store.get(inputs, annotation.input_id)
+        above = state.store.get(inputs, annotation.input_id)
         item = v2.Input.FromString(above.body) if above else v2.Input(id=annotation.input_id)
-        if not matching.annotation_matches(item, annotation, query):
-            continue
-        score = ranking.score(item, [annotation])
-        if score is not None and score >= search.min_value:
-            yield score, item, annotation
+        if not matching.annotation_matches(item, annotation, ranking.query):
+            return None
+        return _Found((item, annotation), item, [annotation])
+
+    return _best_first(ranking, search.min_value, read)
+
+
+_Hit = TypeVar("_Hit")
+
+
+class _Found(NamedTuple, Generic[_Hit]):
+    """A hit that passed the filters, and what it is ranked by."""
+
+    hit: _Hit
+    input: v2.Input
+    labels: Iterable[v2.Annotation]
+
+
+def _best_first(
+    ranking: _Ranking,
+    least: float,
+    read: Callable[[Row], _Found[_Hit] | None],
+) -> Iterator[tuple[float, _Hit]]:
+    """Score and hit, the best first, equal ones newest first.
+
+    Resources that the index rules out are not read, and of the others no more than the caller
+    takes, where the index tells the scores as well.
+    """
+    store, where, wanted = ranking.store, ranking.where, ranking.wanted
+    if not ranking.query.ranks:
+        if least > 1.0:
+            return
+        narrowed = [seq for seq, _ in store.matching(where, wanted)] if wanted else None
+        for row in store.walk(where) if narrowed is None else store.rows(narrowed):
+            found = read(row)
+            if found is not None:
+                yield 1.0, found.hit
+        return
+    candidates = store.matching(where, wanted)
+    scores = ranking.scores()
+    if scores is None:
+        hits = []
+        for row in store.rows([seq for seq, _ in candidates]):
+            found = read(row)
+            score = ranking.score(found.input, found.labels) if found is not None else None
+            if found is not None and score is not None and score >= least:
+                hits.append((score, found.hit))
+        hits.sort(key=lambda hit: -hit[0])
+        yield from hits
+        return
+    scored = [(scores(resource_id), seq, resource_id) for seq, resource_id in candidates]
+    ordered = sorted((s for s in scored if s[0] >= least), key=lambda s: -s[0])
+    known = {resource_id: score for score, _, resource_id in ordered}
+    for row in store.rows([seq for _, seq, _ in ordered]):
+        found = read(row)
+        if found is not None:
+            yield known[row.id], found.hit
 
 
 class _Ranking:
-    """The ranks of a search, ready to score.
+    """A search for inputs or annotations: what it looks up, and its ranks, ready to score.
 
     Concepts rank by their values on an input; an image, a vector or the id of an input ranks by
     how much the images look alike. What cannot be compared is no hit.
     """
 
-    def __init__(self, state: State, scope: Scope, search: v2.Search) -> None:
+    def __init__(
+        self, state: State, scope: Scope, search: v2.Search, kind: Literal["input", "annotation"]
+    ) -> None:
         refuse_other_fields(search, _SEARCH_FIELDS)
         self.query = matching.simplified(search.query)
+        self.store = state.store
+        self.where = Collection(kind, scope.user_id, scope.app_id)
+        self._lookups = Lookups(scope, kind)
+        self.wanted = self._lookups.of_query(self.query)
         self._state = state
         self._inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
         self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
@@ -154,6 +203,22 @@ class _Ranking:
         with contextlib.suppress(DuplicateIdError):  # another search was first
             store.insert(where, item.id, vector.tobytes(), key=item.id)
         return vector
+
+    def scores(self) -> Callable[[str], float] | None:
+        """Tells the score of an id by the index alone; None where a rank needs more than that."""
+        tables: list[tuple[bool, dict[str, float]]] = []
+        for rank, probe in self._ranks:
+            concepts = rank.annotation.data.concepts
+            if probe is not None or len(concepts) != 1 or concepts[0].value < 0.5:
+                return None
+            found = self.store.values(self.where, self._lookups.of_concept(concepts[0]))
+            tables.append((rank.negate, found))
+
+        def score(resource_id: str) -> float:
+            values = ((negate, table.get(resource_id, 0.0)) for negate, table in tables)
+            return sum(1.0 - value if negate else value for negate, value in values) / len(tables)
+
+        return score
 
     def score(self, item: v2.Input, labels: Iterable[v2.Annotation]) -> float | None:
         """The mean of what the ranks say, 1 without ranks; None where one does not apply."""
@@ -234,15 +299,14 @@ def _run_inputs(
     only_count: bool = False,
 ) -> v2.MultiSearchResponse:
     offset, limit = page_bounds(pagination.page, pagination.per_page)
-    found = list(inputs_found(context.state, scope, search))
+    found = inputs_found(context.state, scope, search)
     response = v2.MultiSearchResponse(
         status=make_status(_Code.SUCCESS), id=_keep(context, scope, search), query=search.query
     )
     if only_count:
-        response.hit_counts.add(estimated_total=len(found))
+        response.hit_counts.add(estimated_total=sum(1 for _ in found))
         return response
-    found.sort(key=lambda hit: -hit[0])
-    for score, item in found[offset : offset + limit]:
+    for score, item in islice(found, offset, offset + limit):
         response.hits.add(score=score, input=item, user_id=scope.user_id, app_id=scope.app_id)
     return response
 
@@ -253,11 +317,11 @@ def post_annotations_searches(
     scope = context.scope(request.user_app_id)
     search = _one(request)
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
-    found = sorted(_annotations_found(context.state, scope, search), key=lambda hit: -hit[0])
+    found = _annotations_found(context.state, scope, search)
     response = v2.MultiSearchResponse(
         status=make_status(_Code.SUCCESS), id=_keep(context, scope, search), query=search.query
     )
-    for score, item, annotation in found[offset : offset + limit]:
+    for score, (item, annotation) in islice(found, offset, offset + limit):
         response.hits.add(
             score=score,
             input=item,
