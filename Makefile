@@ -1,5 +1,6 @@
 # make demo    predictions on photographs by a local server; IMAGE=path for a picture of yours
 # make test    all tests; ARGS="-k inputs -x" goes to pytest
+# make fuzz    random and malformed requests for ten minutes; SECONDS=60 for one
 # make bench   all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
 # make bench-full  long, on a machine that does nothing else; keeps results, plots, docs figures
 #
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench bench-full demo test
+.PHONY: bench bench-full demo fuzz test
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -28,6 +29,11 @@ endif
 # and every one of them is reported.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 2 --reruns-delay 1 $(ARGS)
+
+# Random anew each time, while the run in `make test` is short and always the same.
+SECONDS ?= 600
+fuzz: $(VENV)/.test
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -357,16 +357,16 @@ class _Front(grpc.GenericRpcHandler):
 
     def _bind(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         request_name, _, many_requests, many_responses, *_ = METHODS[method]
-        codec = {
-            "request_deserializer": getattr(v2, request_name).FromString,
+        codec: dict[str, Any] = {
+            "request_deserializer": _parser(getattr(v2, request_name)),
             "response_serializer": _serialize,
         }
         service = self._service
 
-        def unary(request: Message, context: grpc.ServicerContext) -> Message:
+        def unary(request: Message | _Malformed, context: grpc.ServicerContext) -> Message:
             call = _call(method, context)
             try:
-                return service.unary(method, request, call)
+                return service.unary(method, _parsed(request), call)
             except CallAborted as aborted:
                 context.abort(aborted.code, aborted.details)
             finally:
@@ -374,9 +374,11 @@ class _Front(grpc.GenericRpcHandler):
 
         def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
             call = _call(method, context)
-            serve = service.duplex if many_requests else service.server_stream
             try:
-                yield from serve(method, payload, call)
+                if many_requests:
+                    yield from service.duplex(method, map(_parsed, payload), call)
+                else:
+                    yield from service.server_stream(method, _parsed(payload), call)
             except CallAborted as aborted:
                 context.abort(aborted.code, aborted.details)
             finally:
@@ -402,6 +404,28 @@ def _keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, 32 << 20)
             mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+class _Malformed(NamedTuple):
+    """Stands for a request that could not be read; gRPC would answer INTERNAL in our place."""
+
+    reason: str
+
+
+def _parser(cls: type[Message]) -> Callable[[bytes], Message | _Malformed]:
+    def parse(payload: bytes) -> Message | _Malformed:
+        try:
+            return cls.FromString(payload)
+        except DecodeError:
+            return _Malformed(f"this is not a {cls.DESCRIPTOR.name}")
+
+    return parse
+
+
+def _parsed(request: Message | _Malformed) -> Message:
+    if isinstance(request, _Malformed):
+        raise CallAborted(grpc.StatusCode.INVALID_ARGUMENT, request.reason)
+    return request
 
 
 def _serialize(message: Message) -> bytes:
