@@ -53,6 +53,11 @@ class Background:
         """Says that there is something to do."""
         self._news.set()
 
+    @property
+    def closing(self) -> bool:
+        """Whether work that can go on after a restart is to stop."""
+        return self._closing
+
     def close(self) -> None:
         """Stops after what is in work."""
         self._closing = True

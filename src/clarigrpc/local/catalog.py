@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clarigrpc import v2
 from clarigrpc.local.core import Scope, ServiceError, is_built, make_status
+from clarigrpc.local.model_types import BASES
+from clarigrpc.local.models.classifier import EmbeddingClassifier, Weights
 from clarigrpc.local.runtime import Runtime
 from clarigrpc.local.store import Collection, Store
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"
 
+_LOADED = 16
+"""Trained classifiers that stay in memory."""
+
 
 @dataclass(frozen=True)
 class Entry:
     """A model with its versions, newest first, and what runs it.
 
-    ``runtime`` is None for models without a program here: created or uploaded ones.
+    ``runtime`` is None for models that users made: ``Catalog.runtime`` says what runs a version
+    of theirs.
     """
 
     model: v2.Model
@@ -79,6 +87,8 @@ class Catalog:
         self._store = store
         self._build_seconds = build_seconds
         self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
+        self._lock = threading.RLock()  # a classifier may work on another one
+        self._loaded: OrderedDict[int, Runtime] = OrderedDict()
 
     def find(self, scope: Scope, model_id: str) -> Entry:
         """The model of that id; ServiceError 21200 where there is none."""
@@ -99,6 +109,54 @@ class Catalog:
             self.is_builtin(scope, model_id)
             or self._store.get(models_in(scope), model_id) is not None
         )
+
+    def runtime(self, entry: Entry, version: v2.ModelVersion) -> Runtime | None:
+        """What runs a version; None where nothing here does.
+
+        Raises:
+            ServiceError: MODEL_NOT_DEPLOYED (21353) while it is being trained,
+                MODEL_INVALID_REQUEST where that failed, MODEL_DOES_NOT_EXIST where the model
+                below it is gone.
+        """
+        if entry.runtime is not None or entry.model.model_type_id not in BASES:
+            return entry.runtime
+        code = version.status.code
+        if code in (v2.StatusCode.MODEL_QUEUED_FOR_TRAINING, v2.StatusCode.MODEL_TRAINING):
+            raise ServiceError(
+                v2.StatusCode.MODEL_NOT_DEPLOYED, f"version {version.id!r} is being trained"
+            )
+        scope = Scope(entry.model.user_id, entry.model.app_id)
+        row = self._store.get(versions_of(scope, entry.model.id), version.id)
+        content = self._store.content(row.seq) if row is not None else None
+        if row is None or content is None:  # of these types, too, versions can be uploaded
+            return None
+        if code != v2.StatusCode.MODEL_TRAINED:
+            raise ServiceError(
+                v2.StatusCode.MODEL_INVALID_REQUEST,
+                f"version {version.id!r} is not trained: {version.status.details}",
+            )
+        base = version.input_info.base_embed_model
+        below = self.find(Scope(base.user_id, base.app_id), base.id)
+        with self._lock:
+            runtime = self._loaded.pop(row.seq, None)
+            if runtime is None:
+                runtime = self._load(below, version, content)
+            self._loaded[row.seq] = runtime
+            if len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)
+            return runtime
+
+    def _load(self, below: Entry, version: v2.ModelVersion, content: bytes) -> Runtime:
+        base = below.version(version.input_info.base_embed_model.model_version.id)
+        embedder = self.runtime(below, base) if base is not None else None
+        if embedder is None:
+            raise ServiceError(
+                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                f"nothing here runs {below.model.id!r}, which version {version.id!r} works on",
+            )
+        weights = Weights.from_bytes(content)
+        known = {concept.id: concept for concept in version.output_info.data.concepts}
+        return EmbeddingClassifier(embedder, weights, [known[i] for i in weights.concepts])
 
     def all(self, scope: Scope, app_ids: Iterable[str]) -> list[Entry]:
         """Every model of the scope; ``app_ids`` are the apps that an empty app id means."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clarigrpc.local.catalog import Catalog
     from clarigrpc.local.contents import UploadStore
     from clarigrpc.local.downloads import Downloads
+    from clarigrpc.local.embeddings import Embeddings
     from clarigrpc.local.faults import Faults
     from clarigrpc.local.fetch import Fetcher
     from clarigrpc.local.jobs import InputWorker
@@ -178,6 +179,7 @@ class State:
     uploads: UploadStore
     downloads: Downloads
     fetcher: Fetcher
+    embeddings: Embeddings
     faults: Faults
     build_seconds: float
     input_roots: tuple[Path, ...]

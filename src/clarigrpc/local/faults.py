@@ -22,6 +22,8 @@ class Faults:
         drain_first: Duplex predictions read all requests before they answer.
         deploy_seconds: A model answers MODEL_DEPLOYING (21351), from half of this time on
             MODEL_LOADING (21355), until so many seconds after it was first asked.
+        train_seconds: A training stays queued for half of this time, and takes the other half at
+            least.
         rate_limit: Calls a second; beyond them CONN_THROTTLED (11005) with ``retry-after``, in
             seconds, in the trailing metadata. A call with several inputs counts as so many calls
             if ``rate_counts_items``. None is no limit.
@@ -38,6 +40,7 @@ class Faults:
 
     drain_first: bool = False
     deploy_seconds: float = 0.0
+    train_seconds: float = 0.0
     rate_limit: float | None = None
     rate_burst: float | None = None
     rate_counts_items: bool = False

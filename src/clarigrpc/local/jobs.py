@@ -5,19 +5,29 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from clarigrpc import v2
 from clarigrpc.local import media
-from clarigrpc.local.core import ServiceError, make_status
+from clarigrpc.local.core import Scope, ServiceError, make_status
+from clarigrpc.local.embeddings import Embeddings
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
-from clarigrpc.local.store import Store
+from clarigrpc.local.models.embedder import Vector
+from clarigrpc.local.store import Collection, Row, Store
 
 INPUT_KIND = "input"
 
 _BATCH = 64
 
 _log = logging.getLogger(__name__)
+
+
+class _Seen(NamedTuple):
+    """What was found out about an input, and what its vector is made of."""
+
+    item: v2.Input
+    vector: Vector | str | None = None
 
 
 class InputWorker:
@@ -30,15 +40,23 @@ class InputWorker:
         store: Where the inputs are.
         fetcher: Downloads URLs.
         faults: Which inputs were told to fail.
+        embeddings: Gets the vectors of the inputs.
         fetchers: Downloads at the same time.
     """
 
     def __init__(
-        self, store: Store, fetcher: Fetcher, faults: Faults, *, fetchers: int = 8
+        self,
+        store: Store,
+        fetcher: Fetcher,
+        faults: Faults,
+        embeddings: Embeddings,
+        *,
+        fetchers: int = 8,
     ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._faults = faults
+        self._embeddings = embeddings
         self._work = threading.Event()
         self._closing = False
         self._pool = ThreadPoolExecutor(fetchers, thread_name_prefix="clarigrpc-local-fetch")
@@ -78,30 +96,36 @@ class InputWorker:
         return self._store.delete_doomed(_BATCH) > 0
 
     def _process(self) -> bool:
-        rows = self._store.with_status(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _BATCH)
+        rows = self._store.waiting(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _BATCH)
         # Only downloads wait, so only they go to the pool.
         looked = []
-        for seq, body in rows:
-            item = v2.Input.FromString(body)
+        for where, row in rows:
+            item = v2.Input.FromString(row.body)
             if media.url_of(item.data):
-                looked.append((seq, self._pool.submit(self._look, seq, item)))
+                seen = self._pool.submit(self._look, row, item)
             else:
-                looked.append((seq, _done(self._look(seq, item))))
-        results = [(seq, future.result()) for seq, future in looked]
+                seen = _done(self._look(row, item))
+            looked.append((where, row, seen))
+        results = [(where, row, future.result()) for where, row, future in looked]
         with self._store.transaction():
-            for seq, seen in results:
-                self._finish(seq, seen)
+            for where, row, found in results:
+                self._finish(where, row.seq, found)
         return bool(rows)
 
-    def _look(self, seq: int, item: v2.Input) -> v2.Input:
+    def _look(self, row: Row, item: v2.Input) -> _Seen:
         """Gives the input its final status and what was found out about its content."""
+        vector: Vector | str | None = None
         try:
             self._faults.fail_input(item.id, v2.StatusCode.INPUT_FAILED)
             kind = media.kind_of(item.data)
-            content = self._store.content(seq)
+            content = self._store.content(row.seq)
             if content is None:
                 content = media.content_of(item.data, self._fetcher)
-            media.inspect(content, kind, item.data)
+            image = media.inspect(content, kind, item.data)
+            if image is not None:
+                vector = self._embeddings.of_image(image)
+            elif kind == "text":
+                vector = content.decode()
         except ServiceError as error:
             # One code for every failure of processing; the details tell them apart.
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, str(error)))
@@ -110,9 +134,10 @@ class InputWorker:
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, "internal failure"))
         else:
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_SUCCESS))
-        return item
+        return _Seen(item, vector)
 
-    def _finish(self, seq: int, seen: v2.Input) -> None:
+    def _finish(self, where: Collection, seq: int, found: _Seen) -> None:
+        seen = found.item
         row = self._store.by_seq(seq)
         if row is None:  # deleted meanwhile
             return
@@ -125,9 +150,12 @@ class InputWorker:
             item.data.text.text_info.CopyFrom(seen.data.text.text_info)
         item.modified_at.GetCurrentTime()
         self._store.update(seq, item.SerializeToString(), item.status.code)
+        if found.vector is not None:
+            scope = Scope(where.user_id, where.app_id)
+            self._embeddings.add(scope, item.id, found.vector)
 
 
-def _done(item: v2.Input) -> Future[v2.Input]:
-    future: Future[v2.Input] = Future()
-    future.set_result(item)
+def _done(seen: _Seen) -> Future[_Seen]:
+    future: Future[_Seen] = Future()
+    future.set_result(seen)
     return future

@@ -37,6 +37,7 @@ def simplified(query: v2.Query) -> v2.Query:
             rank = result.ranks.add(negate=clause.negate)
             source = clause.output.input if clause.output.HasField("input") else clause.output
             rank.annotation.data.CopyFrom(source.data)
+            rank.annotation.input_id = clause.output.input.id
         if clause.HasField("input"):
             condition = result.filters.add(negate=clause.negate)
             condition.input.CopyFrom(clause.input)

@@ -98,8 +98,29 @@ def open_image(content: bytes, *, side: int | None = None) -> PIL.Image.Image:
     return image
 
 
-def inspect(content: bytes, kind: str, data: v2.Data) -> None:
+def decode_text(content: bytes) -> str:
+    """The text in UTF-8 bytes; ServiceError 30101 for others."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ServiceError(
+            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the text is not UTF-8"
+        ) from error
+
+
+def as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image with 8 bits for each of red, green and blue."""
+    if image.mode.startswith("I;16"):
+        # Pillow cannot convert these at once.
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")
+
+
+def inspect(content: bytes, kind: str, data: v2.Data) -> PIL.Image.Image | None:
     """Checks downloaded content and writes what it is into the data.
+
+    Returns:
+        The decoded image, None for other kinds.
 
     Raises:
         ServiceError: The content cannot be decoded.
@@ -111,14 +132,11 @@ def inspect(content: bytes, kind: str, data: v2.Data) -> None:
         data.image.image_info.format = image.format or ""
         data.image.image_info.color_mode = image.mode
         data.image.image_info.mode = image.mode
-    elif kind == "text":
-        try:
-            text = content.decode()
-        except UnicodeDecodeError as error:
-            raise ServiceError(
-                v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the text is not UTF-8"
-            ) from error
+        return image
+    if kind == "text":
+        text = decode_text(content)
         data.text.text_info.char_count = len(text)
         data.text.text_info.encoding = "UTF8"
     elif not content:
         raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, f"the {kind} is empty")
+    return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from clarigrpc import v2
 from clarigrpc.local.core import Scope
+from clarigrpc.local.embeddings import DIMENSIONS, vectors_of
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.store import Collection, DuplicateIdError, Store
 
@@ -79,7 +80,9 @@ def forget_input(store: Store, scope: Scope, input_id: str) -> None:
     if row is None:
         return
     update(store, scope, input_id, v2.Input.FromString(row.body).dataset_ids, ())
-    for kind in ("annotation", "annotation_track", "embedding"):
+    for medium in DIMENSIONS:
+        store.delete(vectors_of(scope, medium), input_id)
+    for kind in ("annotation", "annotation_track"):
         where = Collection(kind, scope.user_id, scope.app_id)
         for found in store.page(where, 0, -1, keys=(input_id,)):
             store.delete(where, found.id)

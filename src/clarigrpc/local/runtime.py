@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clarigrpc import v2
@@ -17,10 +17,12 @@ class Options:
     Attributes:
         fetcher: Downloads the URLs of inputs.
         output_config: Limits on the outputs, from the request.
+        is_active: False once nobody waits for the result; long work then ends early.
     """
 
     fetcher: Fetcher
     output_config: v2.OutputConfig
+    is_active: Callable[[], bool] = lambda: True
 
 
 class Runtime(ABC):
@@ -52,3 +54,13 @@ def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[
         if c.value >= config.min_value and (not chosen or c.id in chosen or c.name in chosen)
     ]
     return kept[: config.max_concepts or None]
+
+
+def combined(*configs: v2.OutputConfig) -> v2.OutputConfig:
+    """Settings of outputs, where what a later one sets replaces what earlier ones said."""
+    result = v2.OutputConfig()
+    for config in configs:
+        if config.select_concepts:
+            del result.select_concepts[:]
+        result.MergeFrom(config)
+    return result

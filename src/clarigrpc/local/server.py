@@ -25,7 +25,7 @@ from clarigrpc.local.core import Call, CallAborted, Scope
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.limits import Limits
-from clarigrpc.local.models import user_models
+from clarigrpc.local.models.builtin import user_models
 from clarigrpc.local.seed import Seed
 from clarigrpc.local.service import Service
 from clarigrpc.v2._index import METHODS

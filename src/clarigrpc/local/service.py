@@ -31,6 +31,7 @@ from clarigrpc.local.core import (
     new_id,
 )
 from clarigrpc.local.downloads import Downloads
+from clarigrpc.local.embeddings import Embeddings
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.handlers import (
@@ -52,12 +53,13 @@ from clarigrpc.local.handlers import (
     runner_items,
     searches,
     status_codes,
+    training,
     uploads,
     workflow_results,
 )
 from clarigrpc.local.jobs import InputWorker
 from clarigrpc.local.limits import Limiter, Limits
-from clarigrpc.local.models import public_models
+from clarigrpc.local.models.builtin import public_models
 from clarigrpc.local.runners import RunnerQueues
 from clarigrpc.local.search_index import INDEXERS
 from clarigrpc.local.seed import Seed
@@ -85,6 +87,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **predictions.UNARY,
     **searches.UNARY,
     **status_codes.UNARY,
+    **training.UNARY,
     **uploads.UNARY,
     **input_jobs.UNARY,
     **workflow_results.UNARY,
@@ -97,6 +100,7 @@ _BACKGROUND: Mapping[Waiting, Work] = {
     **datasets.BACKGROUND,
     **evaluations.BACKGROUND,
     **input_jobs.BACKGROUND,
+    **training.BACKGROUND,
 }
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
@@ -153,16 +157,18 @@ class Service:
         applications = Applications(store, token_seconds)
         fetcher = fetcher or Fetcher()
         faults = faults or Faults()
+        embeddings = Embeddings(store)
         self.state = State(
             store=store,
             accounts=Accounts(store, credentials, applications),
             applications=applications,
             catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
-            worker=InputWorker(store, fetcher, faults),
+            worker=InputWorker(store, fetcher, faults, embeddings),
             background=Background(_BACKGROUND),
             uploads=UploadStore(folder / "uploads"),
             downloads=Downloads(folder / "downloads"),
             fetcher=fetcher,
+            embeddings=embeddings,
             faults=faults,
             build_seconds=build_seconds,
             input_roots=tuple(root.resolve() for root in input_roots),

@@ -294,6 +294,11 @@ class Store:
             row = self._db.execute("SELECT data FROM contents WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
+    def set_content(self, seq: int, content: bytes) -> None:
+        """Replaces the bytes that belong to a resource."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (seq, content))
+
     def set_key(self, seq: int, key: str | None) -> None:
         """Changes the second name of a resource."""
         with self.transaction():
@@ -447,23 +452,13 @@ class Store:
             rows = self._db.execute(query, (*values, limit)).fetchall()
         return [Row(*row) for row in rows]
 
-    def with_status(self, kind: str, status: int, limit: int) -> list[tuple[int, bytes]]:
-        """``(seq, body)`` of resources of a kind, in any app, that have the status."""
-        with self._lock:
-            return self._db.execute(
-                "SELECT r.seq, r.body FROM resources r JOIN collections c"
-                " ON c.number = r.collection WHERE r.status = ? AND c.kind = ?"
-                " ORDER BY r.collection, r.seq LIMIT ?",
-                (status, kind, limit),
-            ).fetchall()
-
     def waiting(self, kind: str, status: int, limit: int) -> list[tuple[Collection, Row]]:
-        """Like ``with_status``, with the collections; the oldest first."""
+        """Resources of a kind, in any app, that have the status; of each app the oldest first."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT c.kind, c.user_id, c.app_id, c.parent, r.seq, r.id, r.status, r.body"
                 " FROM resources r JOIN collections c ON c.number = r.collection"
-                " WHERE r.status = ? AND c.kind = ? ORDER BY r.seq LIMIT ?",
+                " WHERE r.status = ? AND c.kind = ? ORDER BY r.collection, r.seq LIMIT ?",
                 (status, kind, limit),
             ).fetchall()
         return [(Collection(*row[:4]), Row(*row[4:])) for row in rows]
@@ -506,6 +501,15 @@ class Store:
                 "SELECT count(*) FROM resources WHERE collection = ?", (self._number(where),)
             ).fetchone()
         return int(number)
+
+    def extent(self, where: Collection) -> tuple[int, int]:
+        """Size of a collection and its last place; what is added or deleted changes one of them."""
+        with self._lock:
+            size, last = self._db.execute(
+                "SELECT count(*), max(seq) FROM resources WHERE collection = ?",
+                (self._number(where),),
+            ).fetchone()
+        return size, last or 0
 
     def collections(
         self, kind: str = "", user_id: str = "", app_id: str = "", parent: str | None = None

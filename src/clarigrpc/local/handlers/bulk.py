@@ -209,7 +209,7 @@ def post_app_duplications(
 
 
 _COPIED = {
-    "copy_inputs": ("input", "dataset", "dataset_input"),
+    "copy_inputs": ("input", "image_embedding", "text_embedding", "dataset", "dataset_input"),
     "copy_concepts": ("concept", "concept_language", "concept_relation"),
     "copy_annotations": ("annotation", "annotation_track"),
     "copy_models": ("model", "model_version"),

@@ -22,6 +22,7 @@ from clarigrpc.local.core import (
     refuse_other_fields,
 )
 from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.handlers.inputs import with_content
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Place
 from clarigrpc.local.runtime import Options
@@ -83,7 +84,7 @@ def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalM
     sources = [("ground_truth_dataset", given.ground_truth_dataset)]
     if given.HasField("predictions_dataset"):
         sources.append(("predictions_dataset", given.predictions_dataset))
-    elif entry.runtime is None:
+    elif context.state.catalog.runtime(entry, version) is None:
         raise ServiceError(
             _Code.NOT_IMPLEMENTED,
             f"the local server does not run {model.id!r}: give a predictions_dataset",
@@ -147,7 +148,9 @@ def _examples(state: State, scope: Scope, result: v2.EvalMetrics) -> Iterable[me
             for entry in snapshots.entries(state.store, scope, given.id, given.version.id)
         }
     owner = Scope(result.model.user_id, result.model.app_id)
-    runtime = state.catalog.find(owner, result.model.id).runtime
+    evaluated = state.catalog.find(owner, result.model.id)
+    version = evaluated.version(result.model.model_version.id)
+    runtime = state.catalog.runtime(evaluated, version) if version is not None else None
     inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
     for entry in snapshots.entries(state.store, scope, truth.id, truth.version.id):
         if predictions is not None:
@@ -159,13 +162,7 @@ def _examples(state: State, scope: Scope, result: v2.EvalMetrics) -> Iterable[me
                 raise ServiceError(
                     _Code.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
                 )
-            data = v2.Data()
-            data.CopyFrom(entry.input.data)
-            content = state.store.content(live.seq)
-            if content is not None:
-                for kind in ("image", "video", "audio"):
-                    if data.HasField(kind):
-                        getattr(data, kind).base64 = content
+            data = with_content(state.store, live.seq, entry.input)
             output = runtime.predict(data, Options(state.fetcher, v2.OutputConfig()))
             predicted = {concept.id: concept.value for concept in output.concepts}
         yield metrics.Example(entry.input, _labels(entry.annotations), predicted)

@@ -330,6 +330,17 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
     return v2.BaseResponse(status=make_status(_Code.SUCCESS, details))
 
 
+def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:
+    """The data of a stored input with its bytes, as a model takes it."""
+    data = v2.Data()
+    data.CopyFrom(item.data)
+    content = store.content(seq)
+    if content is not None:
+        kind = media.kind_of(data)
+        getattr(data, kind).base64 = content
+    return data
+
+
 def _inputs(scope: Scope) -> Collection:
     return Collection(INPUT_KIND, scope.user_id, scope.app_id)
 

@@ -12,41 +12,11 @@ from clarigrpc.local import patching
 from clarigrpc.local.core import Context, ServiceError, make_status, page_bounds
 from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.model_types import MODEL_TYPES
 from clarigrpc.local.resources import Place, relevance
 from clarigrpc.local.store import Collection
 
 _Code = v2.StatusCode
-
-_TYPES = (
-    v2.ModelType(
-        id="visual-classifier",
-        title="Visual classifier",
-        description="Finds concepts in images.",
-        input_fields=["image"],
-        output_fields=["concepts"],
-    ),
-    v2.ModelType(
-        id="visual-embedder",
-        title="Visual embedder",
-        description="Describes images by vectors.",
-        input_fields=["image"],
-        output_fields=["embeddings"],
-    ),
-    v2.ModelType(
-        id="text-to-text",
-        title="Text to text",
-        description="Answers text by text.",
-        input_fields=["text"],
-        output_fields=["text"],
-    ),
-    v2.ModelType(
-        id="any-to-any",
-        title="Any to any",
-        description="A model with methods and arguments of its own.",
-        creatable=True,
-    ),
-)
-"""The types of models that this server can run."""
 
 _LICENSES = (
     "Apache-2.0",
@@ -122,12 +92,12 @@ def list_model_types(
 ) -> v2.MultiModelTypeResponse:
     offset, limit = page_bounds(request.page, request.per_page)
     return v2.MultiModelTypeResponse(
-        status=make_status(_Code.SUCCESS), model_types=_TYPES[offset : offset + limit]
+        status=make_status(_Code.SUCCESS), model_types=MODEL_TYPES[offset : offset + limit]
     )
 
 
 def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.SingleModelTypeResponse:
-    for kind in _TYPES:
+    for kind in MODEL_TYPES:
         if kind.id == request.model_type_id:
             return v2.SingleModelTypeResponse(status=make_status(_Code.SUCCESS), model_type=kind)
     raise ServiceError(

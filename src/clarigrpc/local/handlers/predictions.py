@@ -22,7 +22,7 @@ from clarigrpc.local.core import (
     overall,
 )
 from clarigrpc.local.runners import RemoteRuntime
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.runtime import Options, Runtime, combined
 from clarigrpc.local.store import Collection
 
 _Code = v2.StatusCode
@@ -41,10 +41,15 @@ class _Target:
                 _Code.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
             )
         context.state.faults.deploying(version.id)
-        self.runtime = entry.runtime or _remote(context, request, scope, version.id)
+        runtime = context.state.catalog.runtime(entry, version)
+        self.runtime = runtime or _remote(context, request, scope, version.id)
         self.options = Options(
             fetcher=context.state.fetcher,
-            output_config=request.model.model_version.output_info.output_config,
+            output_config=combined(
+                version.output_info.output_config,
+                request.model.model_version.output_info.output_config,
+            ),
+            is_active=context.call.is_active,
         )
         # Ids alone: descriptions and parameters are for GetModel.
         self.model = v2.Model(

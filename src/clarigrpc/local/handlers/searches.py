@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
-from numpy.typing import NDArray
 
 from clarigrpc import v2
 from clarigrpc.local import matching, media
@@ -23,15 +22,15 @@ from clarigrpc.local.core import (
     page_bounds,
     refuse_other_fields,
 )
+from clarigrpc.local.embeddings import DIMENSIONS, Medium, similarities
 from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.models.embedder import embed, similarity
+from clarigrpc.local.models.embedder import Vector
 from clarigrpc.local.resources import Place
 from clarigrpc.local.search_index import Lookups
-from clarigrpc.local.store import Collection, DuplicateIdError, Row, Store
+from clarigrpc.local.store import Collection, Row, Store
 
 _Code = v2.StatusCode
-_Vector: TypeAlias = NDArray[np.float32]
 
 _SEARCH_FIELDS = (
     "query",
@@ -131,8 +130,12 @@ def _best_first(
         hits.sort(key=lambda hit: -hit[0])
         yield from hits
         return
-    scored = [(scores(resource_id), seq, resource_id) for seq, resource_id in candidates]
-    ordered = sorted((s for s in scored if s[0] >= least), key=lambda s: -s[0])
+    scored = [
+        (score, seq, resource_id)
+        for seq, resource_id in candidates
+        if (score := scores(resource_id)) is not None and score >= least
+    ]
+    ordered = sorted(scored, key=lambda hit: -hit[0])
     known = {resource_id: score for score, _, resource_id in ordered}
     for row in store.rows([seq for _, seq, _ in ordered]):
         found = read(row)
@@ -143,8 +146,9 @@ def _best_first(
 class _Ranking:
     """A search for inputs or annotations: what it looks up, and its ranks, ready to score.
 
-    Concepts rank by their values on an input; an image, a vector or the id of an input ranks by
-    how much the images look alike. What cannot be compared is no hit.
+    Concepts rank by their values on an input. An image, a text, a vector or the id of an input
+    ranks by how much the inputs are alike, see ``embeddings.similarities``. What cannot be compared
+    is no hit.
     """
 
     def __init__(
@@ -157,66 +161,78 @@ class _Ranking:
         self._lookups = Lookups(scope, kind)
         self.wanted = self._lookups.of_query(self.query)
         self._state = state
-        self._inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+        self._scope = scope
         self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
-        self._ranks = [(rank, self._probe(rank.annotation)) for rank in self.query.ranks]
+        self._ranks = [(rank, self._similarities(rank)) for rank in self.query.ranks]
 
-    def _probe(self, example: v2.Annotation) -> _Vector | None:
-        """The vector to compare with; None where concepts rank."""
-        data = example.data
-        if data.concepts:
+    def _similarities(self, rank: v2.Rank) -> dict[str, float] | None:
+        """Scores by the ids of inputs; None where concepts rank."""
+        if rank.annotation.data.concepts:
             return None
+        medium, probe = self._probe(rank.annotation)
+        vectors = self._state.embeddings.all(self._scope, medium)
+        if not vectors.ids:
+            return {}
+        scores = similarities(vectors.rows, probe, euclidean=self._euclidean)
+        return dict(zip(vectors.ids, scores.tolist(), strict=True))
+
+    def _probe(self, example: v2.Annotation) -> tuple[Medium, Vector]:
+        """The vector to compare with."""
+        data, embeddings = example.data, self._state.embeddings
         if data.embeddings:
-            return np.asarray(data.embeddings[0].vector, np.float32)
-        if data.HasField("image"):
-            media.check(data)
-            return embed(media.content_of(data, self._state.fetcher))
-        row = self._state.store.get(self._inputs, example.input_id)
-        if row is None:
+            vector = np.asarray(data.embeddings[0].vector, np.float32)
+            for medium, dimensions in DIMENSIONS.items():
+                if len(vector) == dimensions:
+                    return medium, vector
             raise ServiceError(
                 _Code.SEARCH_INVALID_REQUEST,
-                "a rank needs concepts, an image, an embedding or the id of an input",
+                f"the embedding has {len(vector)} dimensions; here they have "
+                + " or ".join(f"{n} ({medium})" for medium, n in DIMENSIONS.items()),
             )
-        vector = self._vector(v2.Input.FromString(row.body))
-        if vector is None:
+        if data.HasField("image") or data.HasField("text"):
+            kind = media.check(data)
+            content = media.content_of(data, self._state.fetcher)
+            if kind == "text":
+                return "text", embeddings.of_text(media.decode_text(content))
+            return "image", embeddings.of_image(media.open_image(content))
+        inputs = Collection(INPUT_KIND, self._scope.user_id, self._scope.app_id)
+        if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(
-                _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT, f"input {row.id!r} has no image"
+                _Code.SEARCH_INVALID_REQUEST,
+                "a rank needs concepts, an image, a text, an embedding or the id of an input",
             )
-        return vector
+        found = embeddings.of_input(self._scope, example.input_id)
+        if found is None:
+            raise ServiceError(
+                _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,
+                f"input {example.input_id!r} is no image or text that has been processed",
+            )
+        return found
 
-    def _vector(self, item: v2.Input) -> _Vector | None:
-        """The vector of an input's image, made at its first use."""
-        store = self._state.store
-        where = self._inputs._replace(kind="embedding")
-        kept = store.get(where, item.id)
-        if kept is not None:
-            return np.frombuffer(kept.body, np.float32)
-        row = store.get(self._inputs, item.id)
-        if (
-            row is None
-            or item.status.code != _Code.INPUT_SUCCESS
-            or not item.data.HasField("image")
-        ):
-            return None
-        content = store.content(row.seq) or media.content_of(item.data, self._state.fetcher)
-        vector = embed(content)
-        with contextlib.suppress(DuplicateIdError):  # another search was first
-            store.insert(where, item.id, vector.tobytes(), key=item.id)
-        return vector
-
-    def scores(self) -> Callable[[str], float] | None:
+    def scores(self) -> Callable[[str], float | None] | None:
         """Tells the score of an id by the index alone; None where a rank needs more than that."""
         tables: list[tuple[bool, dict[str, float]]] = []
-        for rank, probe in self._ranks:
+        for rank, alike in self._ranks:
             concepts = rank.annotation.data.concepts
-            if probe is not None or len(concepts) != 1 or concepts[0].value < 0.5:
+            if alike is not None:
+                if self.where.kind != INPUT_KIND:
+                    return None
+                tables.append((rank.negate, alike))
+            elif len(concepts) == 1 and concepts[0].value >= 0.5:
+                found = self.store.values(self.where, self._lookups.of_concept(concepts[0]))
+                tables.append((rank.negate, defaultdict(float, found)))
+            else:
                 return None
-            found = self.store.values(self.where, self._lookups.of_concept(concepts[0]))
-            tables.append((rank.negate, found))
 
-        def score(resource_id: str) -> float:
-            values = ((negate, table.get(resource_id, 0.0)) for negate, table in tables)
-            return sum(1.0 - value if negate else value for negate, value in values) / len(tables)
+        def score(resource_id: str) -> float | None:
+            total = 0.0
+            for negate, table in tables:
+                try:
+                    value = table[resource_id]
+                except KeyError:  # it has no vector
+                    return None
+                total += 1.0 - value if negate else value
+            return total / len(tables)
 
         return score
 
@@ -224,20 +240,19 @@ class _Ranking:
         """The mean of what the ranks say, 1 without ranks; None where one does not apply."""
         if not self._ranks:
             return 1.0
-        scores = []
+        total = 0.0
         found: list[v2.Annotation] = []
-        for rank, probe in self._ranks:
-            if probe is None:
+        for rank, alike in self._ranks:
+            if alike is None:
                 wanted = rank.annotation.data.concepts
                 found = found or list(labels)  # read only where a rank asks
                 score = max(matching.concept_score(one, wanted) for one in found)
+            elif item.id in alike:
+                score = alike[item.id]
             else:
-                vector = self._vector(item)
-                if vector is None or vector.shape != probe.shape:
-                    return None
-                score = similarity(vector, probe, euclidean=self._euclidean)
-            scores.append(1.0 - score if rank.negate else score)
-        return sum(scores) / len(scores)
+                return None
+            total += 1.0 - score if rank.negate else score
+        return total / len(self._ranks)
 
 
 def _one(request: Any) -> v2.Search:

@@ -18,10 +18,10 @@ from clarigrpc.local.core import (
     new_id,
     overall,
 )
+from clarigrpc.local.embeddings import similarities
 from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.models.embedder import similarity
 from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.runtime import Options, Runtime, combined
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
@@ -77,16 +77,17 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
         raise ServiceError(
             _Code.WORKFLOW_REQUIRE_TRAINED_MODEL, f"model {entry.model.id!r} is not ready"
         )
-    if entry.runtime is None:
+    runtime = context.state.catalog.runtime(entry, version)
+    if runtime is None:
         raise ServiceError(
             _Code.NOT_IMPLEMENTED,
             f"the local server keeps the uploaded model {entry.model.id!r}, it does not run it",
         )
     context.state.faults.deploying(version.id)
-    options = v2.OutputConfig()
-    options.CopyFrom(node.output_info_override.output_config)
     # What the call asks for holds for every node.
-    options.MergeFrom(config)
+    options = combined(
+        version.output_info.output_config, node.output_info_override.output_config, config
+    )
     model = v2.Model(
         id=entry.model.id,
         user_id=scope.user_id,
@@ -98,8 +99,8 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
         tuple(source.node_id for source in node.node_inputs),
         node.suppress_output,
         model,
-        entry.runtime,
-        Options(context.state.fetcher, options),
+        runtime,
+        Options(context.state.fetcher, options, context.call.is_active),
     )
 
 
@@ -186,13 +187,16 @@ def post_similarity(
         _vectors(context, nodes, inputs, request.model_version_id)
         for inputs in (request.probe_inputs, request.pool_inputs)
     )
+    rows = np.stack(pool)
     response = v2.PostWorkflowResultsSimilarityResponse(status=make_status(_Code.SUCCESS))
     for probe, vector in zip(request.probe_inputs, probes, strict=True):
         entry = response.results.add()
         entry.probe_input.id = probe.id
         hits = [
-            v2.Hit(score=similarity(vector, other, euclidean=False), input=v2.Input(id=item.id))
-            for item, other in zip(request.pool_inputs, pool, strict=True)
+            v2.Hit(score=score, input=v2.Input(id=item.id))
+            for item, score in zip(
+                request.pool_inputs, similarities(rows, vector).tolist(), strict=True
+            )
         ]
         entry.pool_results.extend(sorted(hits, key=lambda hit: -hit.score))
     return response

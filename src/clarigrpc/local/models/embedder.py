@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
 from clarigrpc import v2
 from clarigrpc.local import media
-from clarigrpc.local.core import ServiceError
 from clarigrpc.local.models.colors import to_lab
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.models.images import ImageModel
+
+Vector: TypeAlias = NDArray[np.float32]
 
 _SIDE = 64
 _CELLS = 4
@@ -20,25 +23,14 @@ DIMENSIONS = _CELLS * _CELLS * (3 + _DIRECTIONS)
 """Length of a vector: for each cell of a grid a colour and a histogram of edge directions."""
 
 
-def similarity(one: NDArray[np.float32], two: NDArray[np.float32], *, euclidean: bool) -> float:
-    """How alike two vectors are, 0 to 1: half of 1 + cosine, or 1 / (1 + distance)."""
-    if euclidean:
-        return 1.0 / (1.0 + float(np.linalg.norm(one - two)))
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(two))
-    cosine = float(one @ two) / lengths if lengths else 0.0
-    return min(1.0, max(0.0, (1.0 + cosine) / 2))
-
-
-def embed(content: bytes) -> NDArray[np.float32]:
-    """The vector of an encoded image, of length 1.
+def embed(image: PIL.Image.Image) -> Vector:
+    """The vector of an image, of length 1.
 
     Colours are means in CIELAB, edges sums of gradients by direction; both are classical features,
     nothing is learned. Images that look alike in layout and colour come close.
     """
-    image = (
-        media.open_image(content).convert("RGB").resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
-    )
-    pixels = np.asarray(image, float)
+    small = media.as_rgb(image).resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
+    pixels = np.asarray(small, float)
     lab = to_lab(pixels.reshape(-1, 3)).reshape(_SIDE, _SIDE, 3)
     size = _SIDE // _CELLS
     # Lightness around its middle, as the other two are around grey.
@@ -56,16 +48,10 @@ def embed(content: bytes) -> NDArray[np.float32]:
     return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
 
 
-class ImageEmbedding(Runtime):
+class ImageEmbedding(ImageModel):
     """Gives the vector of an image in ``data.embeddings``."""
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
-        if not data.HasField("image"):
-            raise ServiceError(
-                v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "image-embedding needs data.image"
-            )
-        media.check(data)
-        vector = embed(media.content_of(data, options.fetcher))
+    def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
         result = v2.Data()
-        result.embeddings.add(vector=vector.tolist(), num_dimensions=DIMENSIONS)
+        result.embeddings.add(vector=embed(image).tolist(), num_dimensions=DIMENSIONS)
         return result

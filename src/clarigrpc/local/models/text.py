@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from clarigrpc import v2
 from clarigrpc.local import media
 from clarigrpc.local.core import ServiceError
+from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.runtime import Options, Runtime
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
@@ -17,10 +18,10 @@ class TextStream(Runtime):
     """Gives its prompt back, one word with the white space before it at a time."""
 
     def predict(self, data: v2.Data, options: Options) -> v2.Data:
-        return _text(_prompt(data, options))
+        return _text(text_of(data, options.fetcher))
 
     def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
-        for token in _TOKEN.findall(_prompt(data, options)):
+        for token in _TOKEN.findall(text_of(data, options.fetcher)):
             yield _text(token)
 
 
@@ -30,13 +31,13 @@ def _text(text: str) -> v2.Data:
     return data
 
 
-def _prompt(data: v2.Data, options: Options) -> str:
+def text_of(data: v2.Data, fetcher: Fetcher) -> str:
+    """The text of an input.
+
+    Raises:
+        ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for data without text, or not in UTF-8.
+    """
     if not data.HasField("text"):
-        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "text-stream needs data.text")
+        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
     media.check(data)
-    try:
-        return media.content_of(data, options.fetcher).decode()
-    except UnicodeDecodeError as error:
-        raise ServiceError(
-            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the text is not UTF-8"
-        ) from error
+    return media.decode_text(media.content_of(data, fetcher))

@@ -1,0 +1,123 @@
+"""The types of models that this server can run, and those that it can train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from clarigrpc import v2
+
+_Field = v2.ModelTypeField
+
+ENRICH_DATASET = "enrich_dataset"
+AUTOMATIC, DISABLED = "Automatic", "Disabled"
+MUTUALLY_EXCLUSIVE = "concepts_mutually_exclusive"
+
+_TRAINING = (
+    _Field(
+        path=f"train_info.params.{ENRICH_DATASET}",
+        field_type=_Field.ENUM,
+        description="Whether images that show nothing in particular are added as negative "
+        "examples, where the embedding model has some.",
+        model_type_enum_options=[
+            v2.ModelTypeEnumOption(id=AUTOMATIC, recommended=True),
+            v2.ModelTypeEnumOption(id=DISABLED),
+        ],
+    ),
+    _Field(
+        path=f"train_info.params.{MUTUALLY_EXCLUSIVE}",
+        field_type=_Field.BOOLEAN,
+        description="Whether every input has exactly one of the concepts: their values then add "
+        "up to 1. It needs two concepts.",
+    ),
+    _Field(
+        path="output_info.data.concepts",
+        field_type=_Field.ARRAY_OF_CONCEPTS,
+        description="The concepts to learn; all that the inputs have where none is given.",
+    ),
+    _Field(
+        path="input_info.base_embed_model",
+        field_type=_Field.WORKFLOW_EMBED_MODELS,
+        description="The model whose embeddings are classified.",
+    ),
+)
+_TRAINING[0].default_value.string_value = AUTOMATIC
+_TRAINING[1].default_value.bool_value = False
+
+BASES: Mapping[str, tuple[str, ...]] = {
+    "embedding-classifier": ("image-embedding", "text-embedding"),
+    "visual-classifier": ("image-embedding",),
+    "text-classifier": ("text-embedding",),
+}
+"""Trainable types -> the public embedding models that they work on unless told otherwise: the
+first one that fits the inputs."""
+
+MODEL_TYPES = (
+    v2.ModelType(
+        id="embedding-classifier",
+        title="Embedding classifier",
+        description="Finds concepts by the embeddings of another model: a linear classifier.",
+        input_fields=["image", "video", "text"],
+        output_fields=["concepts"],
+        trainable=True,
+        creatable=True,
+        evaluation_type=v2.EvaluationType.Classification,
+        model_type_fields=_TRAINING,
+    ),
+    v2.ModelType(
+        id="visual-classifier",
+        title="Visual classifier",
+        description="Finds concepts in images and the frames of videos.",
+        input_fields=["image", "video"],
+        output_fields=["concepts"],
+        trainable=True,
+        creatable=True,
+        evaluation_type=v2.EvaluationType.Classification,
+        model_type_fields=_TRAINING,
+    ),
+    v2.ModelType(
+        id="text-classifier",
+        title="Text classifier",
+        description="Finds concepts in texts.",
+        input_fields=["text"],
+        output_fields=["concepts"],
+        trainable=True,
+        creatable=True,
+        evaluation_type=v2.EvaluationType.Classification,
+        model_type_fields=_TRAINING,
+    ),
+    v2.ModelType(
+        id="visual-detector",
+        title="Visual detector",
+        description="Finds where in images something is.",
+        input_fields=["image", "video"],
+        output_fields=["regions[...].region_info", "regions[...].data.concepts"],
+    ),
+    v2.ModelType(
+        id="visual-embedder",
+        title="Visual embedder",
+        description="Describes images by vectors.",
+        input_fields=["image", "video"],
+        output_fields=["embeddings"],
+    ),
+    v2.ModelType(
+        id="text-embedder",
+        title="Text embedder",
+        description="Describes texts by vectors.",
+        input_fields=["text"],
+        output_fields=["embeddings"],
+    ),
+    v2.ModelType(
+        id="text-to-text",
+        title="Text to text",
+        description="Answers text by text.",
+        input_fields=["text"],
+        output_fields=["text"],
+    ),
+    v2.ModelType(
+        id="any-to-any",
+        title="Any to any",
+        description="A model with methods and arguments of its own.",
+        creatable=True,
+    ),
+)
+"""What ListModelTypes shows."""
