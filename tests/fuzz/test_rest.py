@@ -43,7 +43,7 @@ def test_random_json_to_every_address(world: World) -> None:
     cases = [
         _case(world, name, binding) for name in METHODS for binding in transcoding.bindings(name)
     ]
-    explore(cases, share=0.35, examples=2, after=world.renew_after)
+    explore(cases, share=0.25, examples=2, after=world.renew_after)
     world.still_works()
 
 

@@ -295,7 +295,7 @@ class Gateway:
         method = binding.method
         if not self._service.implements(method):
             raise CallAborted(
-                grpc.StatusCode.UNIMPLEMENTED, f"the local server does not have {method}"
+                grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
             )
         if methods.lookup(method).request_streaming:
             raise CallAborted(
