@@ -40,6 +40,7 @@ def test_the_table_is_the_service() -> None:
             assert row.item_field in method.output_type.fields_by_name
 
 
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
 async def test_every_method_can_be_called(both: Both, scripted: ScriptedServer) -> None:
     for method in SERVICE.methods:
         row = methods.lookup(method.name)

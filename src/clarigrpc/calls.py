@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from clarigrpc import errors
+from clarigrpc import deprecations, errors
 from clarigrpc.auth import check_metadata
 from clarigrpc.config import Settings, fork_support_disabled
 from clarigrpc.methods import Method, lookup
@@ -237,10 +237,13 @@ def _serializer(
     if method is None:
         return serialize
     name = method.request_name
+    watch = None if method.request_streaming else deprecations.watch(method.name)
 
     def check(request: Any) -> None:
         if type(request).__name__ != name:
             raise TypeError(f"{method.name} takes a {name}, not {type(request).__name__}")
+        if watch is not None:
+            watch(request)
 
     if not method.has_user_app_id or not (settings.user_id or settings.app_id):
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def call(method: str, request: str, **settings: Any) -> None:
     """
     row = _row(method)
     with ExitStack() as stack:
+        stack.enter_context(_deprecations_on_stderr())
         lines = _lines(request, stack)
         # Before the client is made: a request that cannot be read needs no settings.
         messages = _messages(row, lines) if row.request_streaming else None
@@ -91,6 +93,23 @@ def call(method: str, request: str, **settings: Any) -> None:
             click.echo(to_json(error.response, indent=2))
             raise
         click.echo(to_json(response, indent=2))
+
+
+@contextmanager
+def _deprecations_on_stderr() -> Iterator[None]:
+    """Shows what Python would not, since no line of the user's own makes the call."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", ".* is deprecated: ", DeprecationWarning)
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category is DeprecationWarning:
+                click.echo(f"clarigrpc: {message}", err=True)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _row(name: str) -> Method:

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local import retired
 from clarigrpc.local.accounts import Accounts
 from clarigrpc.local.applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.auth import Credentials
@@ -266,6 +267,8 @@ class Service:
         """What a handler needs; the call counts towards its user's limits while it runs."""
         self.state.faults.before(call, request)
         context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
+        if request is not None:
+            retired.check(call.method, request)
         if self._limiter is None:
             yield context
             return
