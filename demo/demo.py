@@ -21,7 +21,7 @@ from rich.text import Text
 
 from clarigrpc import Client, errors, image, v2
 from clarigrpc.cli.render import outputs_table, terminal
-from clarigrpc.resources.models import Model
+from clarigrpc.resources.model import Model
 
 ROUNDS = 12
 SLICE_SECONDS = 0.2

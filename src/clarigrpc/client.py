@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
@@ -14,6 +13,7 @@ from clarigrpc import config, v2
 from clarigrpc.aio import AioChannel
 from clarigrpc.auth import AuthCallable, ClientCredentials
 from clarigrpc.channel import Channel
+from clarigrpc.colours import Awaiting, Blocking, Lazy
 from clarigrpc.methods import lookup, names
 from clarigrpc.policy import RetryPolicy
 
@@ -22,16 +22,70 @@ from clarigrpc.policy import RetryPolicy
 if TYPE_CHECKING:
     from clarigrpc.predict.coalesce import CoalesceLimits
     from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
+    from clarigrpc.resources.apps import Apps, AsyncApps, AsyncDuplications, Duplications
     from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
+    from clarigrpc.resources.collaborations import (
+        AsyncCollaborations,
+        AsyncCollaborators,
+        Collaborations,
+        Collaborators,
+    )
+    from clarigrpc.resources.collectors import AsyncCollectors, Collectors
+    from clarigrpc.resources.compute import (
+        AsyncComputeClusters,
+        AsyncDeployments,
+        ComputeClusters,
+        Deployments,
+    )
+    from clarigrpc.resources.concepts import (
+        AsyncConcepts,
+        AsyncKnowledgeGraphs,
+        Concepts,
+        KnowledgeGraphs,
+    )
+    from clarigrpc.resources.datasets import AsyncDatasets, Datasets
+    from clarigrpc.resources.evaluations import AsyncEvaluations, Evaluations
     from clarigrpc.resources.inputs import AsyncInputs, Inputs
+    from clarigrpc.resources.jobs import (
+        AsyncBulkOperations,
+        AsyncExtractionJobs,
+        AsyncJobs,
+        BulkOperations,
+        ExtractionJobs,
+        Jobs,
+    )
+    from clarigrpc.resources.keys import AsyncKeys, Keys
+    from clarigrpc.resources.label_orders import AsyncLabelOrders, LabelOrders
     from clarigrpc.resources.logs import AsyncLogs, Logs
-    from clarigrpc.resources.models import AsyncModel, AsyncModels, Model, Models
+    from clarigrpc.resources.model import AsyncModel, Model
+    from clarigrpc.resources.models import AsyncModels, Models
+    from clarigrpc.resources.modules import (
+        AsyncInstalledModules,
+        AsyncModules,
+        InstalledModules,
+        Modules,
+    )
     from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
+    from clarigrpc.resources.pipelines import AsyncPipelines, Pipelines
+    from clarigrpc.resources.runners import AsyncRunners, Runners
+    from clarigrpc.resources.scopes import AsyncScopes, Scopes
+    from clarigrpc.resources.search import AsyncSearch, Search
+    from clarigrpc.resources.secrets import AsyncSecrets, Secrets
+    from clarigrpc.resources.status_codes import AsyncStatusCodes, StatusCodes
+    from clarigrpc.resources.tasks import AsyncTasks, Tasks
     from clarigrpc.resources.uploads import AsyncUploads, Uploads
+    from clarigrpc.resources.users import AsyncUsers, Users
+    from clarigrpc.resources.workflows import AsyncWorkflows, Workflows
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
 
+T = TypeVar("T")
 ChannelT = TypeVar("ChannelT", Channel, AioChannel)
+
+
+def _resource(module: str, name: str, text: str) -> Lazy[Any, Any]:
+    """A resource, which is imported when it is first asked for."""
+    return Lazy(f"clarigrpc.resources.{module}", name, text)
 
 
 class LazyStub:
@@ -103,6 +157,97 @@ class _BaseClient(Generic[ChannelT]):
     """
 
     _channel_class: type[ChannelT]
+
+    inputs: Lazy[Inputs, AsyncInputs] = _resource("inputs", "Inputs", "The inputs of the app.")
+    annotations: Lazy[Annotations, AsyncAnnotations] = _resource(
+        "annotations",
+        "Annotations",
+        "The annotations of the app, with its filters and the tracks of videos.",
+    )
+    concepts: Lazy[Concepts, AsyncConcepts] = _resource(
+        "concepts", "Concepts", "The concepts of the app."
+    )
+    knowledge_graphs: Lazy[KnowledgeGraphs, AsyncKnowledgeGraphs] = _resource(
+        "concepts", "KnowledgeGraphs", "The knowledge graphs of the app."
+    )
+    datasets: Lazy[Datasets, AsyncDatasets] = _resource(
+        "datasets", "Datasets", "The datasets of the app."
+    )
+    search: Lazy[Search, AsyncSearch] = _resource("search", "Search", "Searches over the app.")
+    models: Lazy[Models, AsyncModels] = _resource(
+        "models", "Models", "The models of the app; ``model(...)`` predicts with one."
+    )
+    evaluations: Lazy[Evaluations, AsyncEvaluations] = _resource(
+        "evaluations", "Evaluations", "The evaluations of the app's models."
+    )
+    workflows: Lazy[Workflows, AsyncWorkflows] = _resource(
+        "workflows", "Workflows", "The workflows of the app."
+    )
+    jobs: Lazy[Jobs, AsyncJobs] = _resource("jobs", "Jobs", "Jobs that add inputs to the app.")
+    extraction_jobs: Lazy[ExtractionJobs, AsyncExtractionJobs] = _resource(
+        "jobs", "ExtractionJobs", "Jobs that unpack archives into inputs of the app."
+    )
+    bulk_operations: Lazy[BulkOperations, AsyncBulkOperations] = _resource(
+        "jobs", "BulkOperations", "Changes to many inputs of the app at once."
+    )
+    tasks: Lazy[Tasks, AsyncTasks] = _resource("tasks", "Tasks", "The labelling tasks of the app.")
+    label_orders: Lazy[LabelOrders, AsyncLabelOrders] = _resource(
+        "label_orders", "LabelOrders", "The label orders of the app."
+    )
+    collaborators: Lazy[Collaborators, AsyncCollaborators] = _resource(
+        "collaborations", "Collaborators", "Who else may work on the app."
+    )
+    collectors: Lazy[Collectors, AsyncCollectors] = _resource(
+        "collectors", "Collectors", "The collectors of the app."
+    )
+    modules: Lazy[Modules, AsyncModules] = _resource(
+        "modules", "Modules", "The modules of the app."
+    )
+    installed_modules: Lazy[InstalledModules, AsyncInstalledModules] = _resource(
+        "modules", "InstalledModules", "The module versions installed in the app."
+    )
+    pipelines: Lazy[Pipelines, AsyncPipelines] = _resource(
+        "pipelines", "Pipelines", "The pipelines of the app."
+    )
+    pipeline_steps: Lazy[PipelineSteps, AsyncPipelineSteps] = _resource(
+        "pipeline_steps", "PipelineSteps", "The pipeline steps of the app."
+    )
+    artifacts: Lazy[Artifacts, AsyncArtifacts] = _resource(
+        "artifacts", "Artifacts", "The artifacts of the app."
+    )
+    uploads: Lazy[Uploads, AsyncUploads] = _resource(
+        "uploads", "Uploads", "The uploads of the app, for files that belong to nothing else."
+    )
+    apps: Lazy[Apps, AsyncApps] = _resource("apps", "Apps", "The apps of the user.")
+    app_duplications: Lazy[Duplications, AsyncDuplications] = _resource(
+        "apps", "Duplications", "The copies of apps that the user has asked for."
+    )
+    users: Lazy[Users, AsyncUsers] = _resource("users", "Users", "Users of the service.")
+    keys: Lazy[Keys, AsyncKeys] = _resource(
+        "keys", "Keys", "The API keys and personal access tokens of the user."
+    )
+    scopes: Lazy[Scopes, AsyncScopes] = _resource("scopes", "Scopes", "What credentials may do.")
+    collaborations: Lazy[Collaborations, AsyncCollaborations] = _resource(
+        "collaborations", "Collaborations", "The apps of others on which the user works."
+    )
+    secrets: Lazy[Secrets, AsyncSecrets] = _resource(
+        "secrets", "Secrets", "The secrets of the user."
+    )
+    compute_clusters: Lazy[ComputeClusters, AsyncComputeClusters] = _resource(
+        "compute", "ComputeClusters", "The compute clusters of the user, with their nodepools."
+    )
+    deployments: Lazy[Deployments, AsyncDeployments] = _resource(
+        "compute", "Deployments", "The deployments of the user."
+    )
+    runners: Lazy[Runners, AsyncRunners] = _resource(
+        "runners", "Runners", "The runners of the user."
+    )
+    logs: Lazy[Logs, AsyncLogs] = _resource(
+        "logs", "Logs", "The logs of models, runners and pipelines."
+    )
+    status_codes: Lazy[StatusCodes, AsyncStatusCodes] = _resource(
+        "status_codes", "StatusCodes", "The status codes of the service."
+    )
 
     def __init__(
         self,
@@ -186,6 +331,10 @@ class _BaseClient(Generic[ChannelT]):
             )
         return multicallable
 
+    def child(self, made: type[T]) -> T:
+        """A resource of this client."""
+        return made(self)  # type: ignore[call-arg]
+
     def close_with(self, part: Any) -> None:
         """Have ``part.close()`` called when the client is closed."""
         self._parts.add(part)
@@ -204,7 +353,7 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     return limits_of(*limits)
 
 
-class Client(_BaseClient[Channel]):
+class Client(_BaseClient[Channel], Blocking):
     __doc__ = f"A blocking client. Threads can share it.\n\n{_BaseClient.__doc__}"
     _channel_class = Channel
 
@@ -246,7 +395,7 @@ class Client(_BaseClient[Channel]):
             max_batch: Inputs a shared request. Default 128.
             max_bytes: Bytes of inputs a shared request. Default 16 MiB.
         """
-        from clarigrpc.resources.models import Model
+        from clarigrpc.resources.model import Model
 
         return Model(
             self,
@@ -257,55 +406,6 @@ class Client(_BaseClient[Channel]):
             output_config=output_config,
             coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
         )
-
-    @cached_property
-    def inputs(self) -> Inputs:
-        """The inputs of the client's app."""
-        from clarigrpc.resources.inputs import Inputs
-
-        return Inputs(self)
-
-    @cached_property
-    def annotations(self) -> Annotations:
-        """The annotations of the client's app."""
-        from clarigrpc.resources.annotations import Annotations
-
-        return Annotations(self)
-
-    @cached_property
-    def logs(self) -> Logs:
-        """The logs of models, runners and pipelines."""
-        from clarigrpc.resources.logs import Logs
-
-        return Logs(self)
-
-    @cached_property
-    def models(self) -> Models:
-        """The models of the client's app."""
-        from clarigrpc.resources.models import Models
-
-        return Models(self)
-
-    @cached_property
-    def artifacts(self) -> Artifacts:
-        """The artifacts of the client's app."""
-        from clarigrpc.resources.artifacts import Artifacts
-
-        return Artifacts(self)
-
-    @cached_property
-    def pipeline_steps(self) -> PipelineSteps:
-        """The pipeline steps of the client's app."""
-        from clarigrpc.resources.pipeline_steps import PipelineSteps
-
-        return PipelineSteps(self)
-
-    @cached_property
-    def uploads(self) -> Uploads:
-        """The uploads of the client's app, for files that belong to nothing else."""
-        from clarigrpc.resources.uploads import Uploads
-
-        return Uploads(self)
 
     def close(self) -> None:
         """Cancel what is running and close the connection."""
@@ -320,7 +420,7 @@ class Client(_BaseClient[Channel]):
         self.close()
 
 
-class AsyncClient(_BaseClient[AioChannel]):
+class AsyncClient(_BaseClient[AioChannel], Awaiting):
     __doc__ = (
         "An asyncio client, for one event loop.\n\n"
         "    Close it before the process forks: gRPC's asyncio side crashes or hangs in the child\n"
@@ -353,7 +453,7 @@ class AsyncClient(_BaseClient[AioChannel]):
         max_bytes: int | None = None,
     ) -> AsyncModel:
         """A model to predict with, as ``Client.model``."""
-        from clarigrpc.resources.models import AsyncModel
+        from clarigrpc.resources.model import AsyncModel
 
         return AsyncModel(
             self,
@@ -364,55 +464,6 @@ class AsyncClient(_BaseClient[AioChannel]):
             output_config=output_config,
             coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
         )
-
-    @cached_property
-    def inputs(self) -> AsyncInputs:
-        """The inputs of the client's app."""
-        from clarigrpc.resources.inputs import AsyncInputs
-
-        return AsyncInputs(self)
-
-    @cached_property
-    def annotations(self) -> AsyncAnnotations:
-        """The annotations of the client's app."""
-        from clarigrpc.resources.annotations import AsyncAnnotations
-
-        return AsyncAnnotations(self)
-
-    @cached_property
-    def logs(self) -> AsyncLogs:
-        """The logs of models, runners and pipelines."""
-        from clarigrpc.resources.logs import AsyncLogs
-
-        return AsyncLogs(self)
-
-    @cached_property
-    def models(self) -> AsyncModels:
-        """The models of the client's app."""
-        from clarigrpc.resources.models import AsyncModels
-
-        return AsyncModels(self)
-
-    @cached_property
-    def artifacts(self) -> AsyncArtifacts:
-        """The artifacts of the client's app."""
-        from clarigrpc.resources.artifacts import AsyncArtifacts
-
-        return AsyncArtifacts(self)
-
-    @cached_property
-    def pipeline_steps(self) -> AsyncPipelineSteps:
-        """The pipeline steps of the client's app."""
-        from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps
-
-        return AsyncPipelineSteps(self)
-
-    @cached_property
-    def uploads(self) -> AsyncUploads:
-        """The uploads of the client's app, for files that belong to nothing else."""
-        from clarigrpc.resources.uploads import AsyncUploads
-
-        return AsyncUploads(self)
 
     async def close(self) -> None:
         """Cancel what is running and close the connection."""

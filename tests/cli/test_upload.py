@@ -24,7 +24,7 @@ def test_it_uploads_to_what_is_named(server: LocalServer, cli: Run, tmp_path: Pa
         (found,) = client.model("for-upload").versions()
         assert (found.id, found.description) == (version, "mine")
         result = cli("upload", str(path), "--artifact", "for-upload")
-        assert client.artifacts.get_version("for-upload", result.out.strip())
+        assert client.artifacts.versions("for-upload").get(result.out.strip())
         result = cli("upload", str(path))
         assert client.uploads.get(result.out.strip()).content_length == 7000
 

@@ -107,9 +107,9 @@ async def test_an_artifact_version(both: Both, file: Path, data_dir: Path) -> No
     result = await both.run(artifacts.upload, file, "a", verify=True)
     assert result.sha256 == SHA256
     assert SHA256 in stored(data_dir)
-    version = await both.run(artifacts.get_version, "a", result.version_id)
+    version = await both.run(artifacts.versions("a").get, result.version_id)
     assert version.upload.content_length == len(CONTENT)
-    found = await both.collect(artifacts.versions("a"))
+    found = await both.collect(artifacts.versions("a").list())
     assert [one.id for one in found] == [result.version_id]
     assert [one.id for one in await both.collect(artifacts.list())] == ["a"]
 
@@ -119,8 +119,8 @@ async def test_a_pipeline_step_version(both: Both, file: Path, data_dir: Path) -
     result = await both.run(steps.upload, file, "p", verify=True)
     assert result.sha256 == SHA256
     assert SHA256 in stored(data_dir)
-    assert (await both.run(steps.get_version, "p", result.version_id)).id == result.version_id
-    assert [one.id for one in await both.collect(steps.versions("p"))] == [result.version_id]
+    assert (await both.run(steps.versions("p").get, result.version_id)).id == result.version_id
+    assert [one.id for one in await both.collect(steps.versions("p").list())] == [result.version_id]
 
 
 async def test_an_upload_of_its_own(both: Both, file: Path, data_dir: Path) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypedDict, Unpack
+import builtins
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.resources.base import Operations
+from clarigrpc.colours import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc.plan import ItemPlan, Plan
+from clarigrpc.resources.base import (
+    Action,
+    Creates,
+    Deletes,
+    Gets,
+    Lists,
+    Paging,
+    Patches,
+    as_ids,
+    chunks,
+)
 from clarigrpc.streams import AsyncStream, Session, Stream
 
 STREAM = "StreamAnnotations"
@@ -35,6 +48,42 @@ class FrameOptions(TypedDict, total=False):
     max_duration: int
     worker: v2.Worker
     min_prediction_score: float
+
+
+class TrackFilters(Paging, total=False):
+    """Which tracks are listed.
+
+    Attributes:
+        ids: Only these.
+    """
+
+    ids: Sequence[str]
+
+
+class AnnotationListFilters(Paging, total=False):
+    """Which annotations are listed.
+
+    Attributes:
+        ids: Only these.
+        input_ids: Only those of these inputs.
+        user_ids: Only those of these users.
+        model_version_ids: Only those of these versions of models.
+        workflow_version_ids: Only those of these versions of workflows.
+        statuses: Only those with the code of one of these statuses.
+        task_id: Only those of this task.
+        list_all_annotations: Those of models and workflows, too.
+        return_model_output: The output of the app's models instead.
+    """
+
+    ids: Sequence[str]
+    input_ids: Sequence[str]
+    user_ids: Sequence[str]
+    model_version_ids: Sequence[str]
+    workflow_version_ids: Sequence[str]
+    statuses: Sequence[v2.Status]
+    task_id: str
+    list_all_annotations: bool
+    return_model_output: bool
 
 
 class FrameSession(Session[v2.Annotation]):
@@ -113,8 +162,197 @@ class _LiveSession(Session[v2.Annotation]):
             yield response.annotation
 
 
-class AnnotationOperations(Operations):
+class AnnotationTrackOperations(
+    Creates[v2.AnnotationTrack], Patches[v2.AnnotationTrack], Deletes[v2.AnnotationTrack]
+):
+    """The tracks of a video: one thing followed through its frames."""
+
+    message = v2.AnnotationTrack
+
+    @iteration
+    def list(self, **options: Unpack[TrackFilters]) -> ItemPlan[v2.AnnotationTrack]:
+        """The tracks of the video.
+
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
+
+
+class AnnotationTracks(AnnotationTrackOperations, Blocking): ...
+
+
+class AsyncAnnotationTracks(AnnotationTrackOperations, Awaiting): ...
+
+
+class AnnotationFilterOperations(
+    Creates[v2.AnnotationFilter],
+    Gets[v2.AnnotationFilter],
+    Lists[v2.AnnotationFilter],
+    Patches[v2.AnnotationFilter],
+    Deletes[v2.AnnotationFilter],
+):
+    """The annotation filters of an app: kept searches that datasets and tasks refer to."""
+
+    message = v2.AnnotationFilter
+
+
+class AnnotationFilters(AnnotationFilterOperations, Blocking): ...
+
+
+class AsyncAnnotationFilters(AnnotationFilterOperations, Awaiting): ...
+
+
+class AnnotationOperations(Creates[v2.Annotation]):
     """The annotations of an app."""
+
+    message = v2.Annotation
+
+    filters: Lazy[AnnotationFilters, AsyncAnnotationFilters] = Lazy(
+        __name__, "AnnotationFilters", "The annotation filters of the app."
+    )
+    tracks = below("input_id", AnnotationTracks, AsyncAnnotationTracks, "The tracks of a video.")
+
+    @operation
+    def get(
+        self, input_id: str, annotation_id: str, *, timeout: float | None = None
+    ) -> Plan[v2.Annotation]:
+        """An annotation of an input.
+
+        Args:
+            input_id: The input.
+            annotation_id: The annotation.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            NotFoundError: There is no such annotation.
+        """
+        return (yield from self._fetch(annotation_id, timeout, input_id=input_id))
+
+    @operation
+    def patch(
+        self,
+        item: v2.Annotation | Mapping[str, Any],
+        *,
+        action: Action = "merge",
+        delete_if_empty_data: bool = False,
+        timeout: float | None = None,
+    ) -> Plan[v2.Annotation]:
+        """Change an annotation.
+
+        Args:
+            item: ``id``, ``input_id`` and what is to be changed.
+            action: ``"merge"`` adds concepts and regions or replaces those of the same id,
+                ``"remove"`` takes them away, ``"overwrite"`` replaces all.
+            delete_if_empty_data: Whether an annotation that has nothing left is deleted.
+            timeout: Seconds; None: the client's.
+
+        Returns:
+            The annotation as it is now.
+
+        Raises:
+            NotFoundError: There is no such annotation.
+        """
+        (changed,) = yield from self._write(
+            "Patch",
+            [item],
+            timeout,
+            True,
+            action=action,
+            delete_if_empty_data=delete_if_empty_data,
+        )
+        return changed
+
+    @operation
+    def patch_many(
+        self,
+        items: Iterable[v2.Annotation | Mapping[str, Any]],
+        *,
+        action: Action = "merge",
+        delete_if_empty_data: bool = False,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[builtins.list[v2.Annotation]]:
+        """Change annotations, in requests of 128. As ``patch``, for at least one.
+
+        Raises:
+            PartialFailureError: Some could not be changed; the others are.
+        """
+        changed = yield from self._write(
+            "Patch",
+            items,
+            timeout,
+            raise_on_partial,
+            action=action,
+            delete_if_empty_data=delete_if_empty_data,
+        )
+        return [*changed]
+
+    @operation
+    def delete(
+        self, input_id: str, annotation_id: str, *, timeout: float | None = None
+    ) -> Plan[None]:
+        """Delete an annotation of an input.
+
+        Raises:
+            NotFoundError: There is no such annotation.
+        """
+        yield from self._invoke(
+            "DeleteAnnotation", timeout, input_id=input_id, annotation_id=annotation_id
+        )
+
+    @operation
+    def delete_many(
+        self,
+        pairs: Iterable[tuple[str, str]] = (),
+        *,
+        input_ids: str | Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Plan[None]:
+        """Delete annotations, in requests of 128.
+
+        Args:
+            pairs: ``(input_id, annotation_id)`` of each.
+            input_ids: Inputs all of whose annotations are deleted, instead of ``pairs``.
+            timeout: Seconds for each request; None: the client's.
+        """
+        wanted = [*pairs]
+        whole = as_ids(input_ids)
+        if bool(wanted) == bool(whole):
+            raise errors.InvalidArgumentError("delete_many() takes either pairs or input_ids")
+        for chunk in chunks(wanted):
+            yield from self._invoke(
+                "DeleteAnnotations",
+                timeout,
+                input_ids=[one for one, _ in chunk],
+                ids=[one for _, one in chunk],
+            )
+        for some in chunks(whole):
+            yield from self._invoke("DeleteAnnotations", timeout, input_ids=some)
+
+    @iteration
+    def workers(
+        self, *, trusted_only: bool = False, **options: Unpack[Paging]
+    ) -> ItemPlan[v2.Worker]:
+        """Who has annotated: users, models and workflows.
+
+        Args:
+            trusted_only: Only those whose annotations count as right.
+            {paging}
+        """
+        fields = {"trusted_only": trusted_only, **options}
+        return self._pages("ListAnnotationWorkers", "workers", fields)
+
+    @iteration
+    def list(self, **options: Unpack[AnnotationListFilters]) -> ItemPlan[v2.Annotation]:
+        """The annotations of the app.
+
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
 
     def _frames(self, input_id: str, options: FrameOptions) -> FrameSession:
         return FrameSession(
@@ -131,7 +369,7 @@ class AnnotationOperations(Operations):
         )
 
 
-class Annotations(AnnotationOperations):
+class Annotations(AnnotationOperations, Blocking):
     """The annotations of an app."""
 
     def stream(
@@ -165,7 +403,7 @@ class Annotations(AnnotationOperations):
         return Stream(self.unary(STREAM_LIVE), session, timeout)
 
 
-class AsyncAnnotations(AnnotationOperations):
+class AsyncAnnotations(AnnotationOperations, Awaiting):
     """The annotations of an app."""
 
     def stream(

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc.colours import Awaiting, Blocking, iteration, operation
 from clarigrpc.ingest.drivers import auploading, uploading
 from clarigrpc.ingest.job import Job
 from clarigrpc.ingest.progress import Callback
 from clarigrpc.ingest.report import UploadReport
 from clarigrpc.ingest.sources import AnySource
 from clarigrpc.media import Concepts, as_input, concept_messages
-from clarigrpc.plan import (
-    Item,
-    ItemPlan,
-    Plan,
-    Sleep,
-    aiterating,
-    awaiting,
-    blocking,
-    call,
-    iterating,
-)
-from clarigrpc.resources.base import MAX_ITEMS, Operations, as_list, chunks, pages
-
-Action = Literal["merge", "overwrite", "remove"]
-
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
-_PENDING = errors.Kind.PENDING
+from clarigrpc.plan import Item, ItemPlan, Plan, call
+from clarigrpc.resources.base import MAX_ITEMS, Action, Gets, Paging, as_list, chunks
+from clarigrpc.resources.waiting import Waits
 
 
-class InputOperations(Operations):
+class InputFilters(Paging, total=False):
+    """Which inputs are listed.
+
+    Attributes:
+        ids: Only these.
+        status: Only those with the code of this status.
+    """
+
+    ids: Sequence[str]
+    status: v2.Status
+
+
+class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     """The inputs of an app."""
 
-    def _create(
+    message = v2.Input
+
+    @operation
+    def create(
         self,
         inputs: v2.Input | Iterable[v2.Input],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
-    ) -> Plan[list[v2.Input]]:
+    ) -> Plan[builtins.list[v2.Input]]:
         """Add inputs, in requests of 128.
 
         The service takes them in at once and processes them afterwards: what comes back is
@@ -63,67 +65,10 @@ class InputOperations(Operations):
             AlreadyExistsError: The only input's id or URL is taken.
         """
         wanted = [as_input(one) for one in as_list(inputs, v2.Input)]
-        if not wanted:
-            raise errors.InvalidArgumentError("create() needs at least one input")
-        merged = v2.MultiInputResponse()
-        for chunk in chunks(wanted):
-            request = v2.PostInputsRequest(user_app_id=self.user_app_id, inputs=chunk)
-            response = yield from call(
-                "PostInputs", request, timeout=timeout, raise_on_partial=False
-            )
-            merged.inputs.MergeFrom(response.inputs)
-            if merged.status.code in (0, v2.StatusCode.SUCCESS):
-                merged.status.CopyFrom(response.status)
-        return self._outcome("PostInputs", merged, raise_on_partial)
+        return [*(yield from self._write("Post", wanted, timeout, raise_on_partial))]
 
-    def _outcome(
-        self, method: str, merged: v2.MultiInputResponse, raise_on_partial: bool | None
-    ) -> list[v2.Input]:
-        """The inputs of a merged response, unless some failed and that is to be raised."""
-        inputs = list(merged.inputs)
-        if not self._client.raises_on_partial(raise_on_partial):
-            return inputs
-        request_id = merged.status.req_id
-        if len(inputs) == 1:
-            failure = errors.from_item(inputs[0].status, method=method, request_id=request_id)
-        else:
-            failure = errors.from_response(
-                merged, method=method, request_id=request_id, item_field="inputs"
-            )
-        if failure is not None:
-            raise failure
-        return inputs
-
-    def _get(self, input_id: str, *, timeout: float | None = None) -> Plan[v2.Input]:
-        """An input by its id.
-
-        Raises:
-            NotFoundError: There is no such input.
-        """
-        request = v2.GetInputRequest(user_app_id=self.user_app_id, input_id=input_id)
-        response = yield from call("GetInput", request, timeout=timeout)
-        return response.input  # type: ignore[no-any-return]
-
-    def _list(
-        self,
-        *,
-        page: int | None = None,
-        per_page: int | None = None,
-        timeout: float | None = None,
-    ) -> ItemPlan[v2.Input]:
-        """The inputs of the app, newest first, fetched page by page; with ``page`` that one only.
-
-        Args:
-            page: Number of a page, from 1.
-            per_page: Inputs a page, 1 to 1000; default 128.
-            timeout: Seconds for each request; None: the client's.
-        """
-        request = v2.ListInputsRequest(user_app_id=self.user_app_id)
-        yield from pages(
-            "ListInputs", request, "inputs", page=page, per_page=per_page, timeout=timeout
-        )
-
-    def _stream(
+    @iteration
+    def stream(
         self,
         last_id: str = "",
         *,
@@ -159,69 +104,15 @@ class InputOperations(Operations):
             for one in response.inputs:
                 yield Item(one)
 
-    def _wait(
-        self,
-        inputs: str | v2.Input | Iterable[str | v2.Input],
-        *,
-        timeout: float = 300.0,
-        raise_on_partial: bool | None = None,
-    ) -> Plan[list[v2.Input]]:
-        """Wait until the service has processed inputs; looks at them at growing intervals.
-
-        Args:
-            inputs: Their ids, or what ``create`` returned.
-            timeout: Seconds for all of it.
-            raise_on_partial: Whether inputs that failed, or are not there, are an error, or stay
-                among the results, each with its status. None: as the client was told.
-
-        Returns:
-            The processed inputs, in the order given.
-
-        Raises:
-            PartialFailureError: Some failed, or are not there. Of a single input: the error that
-                its status stands for.
-            DeadlineExceededError: Some are still being worked on.
-        """
-        given = [inputs] if isinstance(inputs, (str, v2.Input)) else inputs
-        ids = [one.id if isinstance(one, v2.Input) else one for one in given]
-        deadline = time.monotonic() + timeout
-        settled: dict[str, v2.Input] = {}
-        pause = _FIRST_PAUSE
-        while True:
-            left = [i for i in dict.fromkeys(ids) if i not in settled]
-            for chunk in chunks(left):
-                request = v2.ListInputsRequest(
-                    user_app_id=self.user_app_id, ids=chunk, page=1, per_page=len(chunk)
-                )
-                rest = max(0.001, deadline - time.monotonic())
-                response = yield from call("ListInputs", request, timeout=rest)
-                found = {one.id: one for one in response.inputs}
-                for input_id in chunk:
-                    one = found.get(input_id) or _missing(input_id)
-                    if errors.kind_of(one.status.code) is not _PENDING:
-                        settled[input_id] = one
-            pending = len(left) - sum(i in settled for i in left)
-            if not pending:
-                break
-            if time.monotonic() + pause >= deadline:
-                raise errors.DeadlineExceededError(
-                    f"{pending} of {len(ids)} inputs are still being processed after {timeout:g} s",
-                    method="ListInputs",
-                )
-            yield Sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
-        merged = v2.MultiInputResponse(inputs=[settled[i] for i in ids])
-        merged.status.code = _overall(merged.inputs)
-        return self._outcome("ListInputs", merged, raise_on_partial)
-
-    def _patch(
+    @operation
+    def patch(
         self,
         inputs: v2.Input | Iterable[v2.Input],
         *,
         action: Action = "merge",
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
-    ) -> Plan[list[v2.Input]]:
+    ) -> Plan[builtins.list[v2.Input]]:
         """Change inputs, in requests of 128.
 
         Args:
@@ -238,28 +129,12 @@ class InputOperations(Operations):
             PartialFailureError: Some could not be changed; the others are.
             NotFoundError: The only input is not there.
         """
-        merged = v2.MultiInputResponse()
-        codes = set()
-        for chunk in chunks(as_list(inputs, v2.Input)):
-            request = v2.PatchInputsRequest(
-                user_app_id=self.user_app_id, inputs=chunk, action=action
-            )
-            # The same change twice changes nothing more.
-            response = yield from call(
-                "PatchInputs", request, timeout=timeout, idempotent=True, raise_on_partial=False
-            )
-            merged.inputs.MergeFrom(response.inputs)
-            merged.status.CopyFrom(response.status)
-            codes.add(response.status.code)
-        if len(codes) > 1:
-            merged.status.code = v2.StatusCode.MIXED_STATUS
-        if not codes:
-            raise errors.InvalidArgumentError("patch() needs at least one input")
-        if merged.status.code == v2.StatusCode.SUCCESS:
-            return list(merged.inputs)  # a status that processing left is none of this call
-        return self._outcome("PatchInputs", merged, raise_on_partial)
+        wanted: builtins.list[v2.Input] = as_list(inputs, v2.Input)
+        plan = self._write("Patch", wanted, timeout, raise_on_partial, action=action)
+        return [*(yield from plan)]
 
-    def _merge_concepts(
+    @operation
+    def merge_concepts(
         self, input_id: str, concepts: Concepts, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
         """Add concepts to an input, or change their values; the others stay.
@@ -274,7 +149,8 @@ class InputOperations(Operations):
         """
         return (yield from self._change(input_id, concepts, "merge", timeout))
 
-    def _remove_concepts(
+    @operation
+    def remove_concepts(
         self, input_id: str, concepts: Concepts, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
         """Take concepts away from an input, by their ids.
@@ -284,19 +160,20 @@ class InputOperations(Operations):
         """
         return (yield from self._change(input_id, concepts, "remove", timeout))
 
-    def _overwrite(
+    @operation
+    def overwrite(
         self,
         inputs: v2.Input | Iterable[v2.Input],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
-    ) -> Plan[list[v2.Input]]:
+    ) -> Plan[builtins.list[v2.Input]]:
         """Replace concepts, metadata and datasets of inputs; what is left out is dropped.
 
         As ``patch`` with ``action="overwrite"``.
         """
-        plan = self._patch(
-            inputs, action="overwrite", timeout=timeout, raise_on_partial=raise_on_partial
+        plan = InputOperations.patch.plan(
+            self, inputs, action="overwrite", timeout=timeout, raise_on_partial=raise_on_partial
         )
         return (yield from plan)
 
@@ -304,22 +181,32 @@ class InputOperations(Operations):
         self, input_id: str, concepts: Concepts, action: Action, timeout: float | None
     ) -> Plan[v2.Input]:
         change = v2.Input(id=input_id, data=v2.Data(concepts=concept_messages(concepts)))
-        (result,) = yield from self._patch(
-            change, action=action, timeout=timeout, raise_on_partial=True
+        (result,) = yield from InputOperations.patch.plan(
+            self, change, action=action, timeout=timeout, raise_on_partial=True
         )
         return result
 
-    def _delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Delete inputs by their ids, in requests of 128.
+    @operation
+    def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
+        """Delete inputs by their ids, one or many, in requests of 128.
 
         The service deletes them afterwards; ``get`` answers NotFoundError once it has.
-        """
-        given: list[str] = as_list(ids, str)
-        for chunk in chunks(given):
-            request = v2.DeleteInputsRequest(user_app_id=self.user_app_id, ids=chunk)
-            yield from call("DeleteInputs", request, timeout=timeout)
 
-    def _delete_all(self, *, timeout: float | None = None) -> Plan[int]:
+        Args:
+            ids: An id, or several.
+            timeout: Seconds for each request; None: the client's.
+
+        Raises:
+            NotFoundError: There are no such inputs.
+        """
+        if isinstance(ids, str):
+            yield from self._invoke("DeleteInput", timeout, input_id=ids)
+            return
+        for chunk in chunks(builtins.list(ids)):
+            yield from self._invoke("DeleteInputs", timeout, ids=chunk)
+
+    @operation
+    def delete_all(self, *, timeout: float | None = None) -> Plan[int]:
         """Delete every input of the app, in requests of 128; there is no way back.
 
         Args:
@@ -330,7 +217,7 @@ class InputOperations(Operations):
         """
         count = 0
         last_id = ""
-        doomed: list[str] = []
+        doomed: builtins.list[str] = []
         while True:
             request = v2.StreamInputsRequest(
                 user_app_id=self.user_app_id, last_id=last_id, per_page=MAX_ITEMS
@@ -345,7 +232,7 @@ class InputOperations(Operations):
             doomed = [one.id for one in response.inputs]
             last_id = doomed[-1]
 
-    def _delete_present(self, ids: list[str], timeout: float | None) -> Plan[None]:
+    def _delete_present(self, ids: Sequence[str], timeout: float | None) -> Plan[None]:
         request = v2.DeleteInputsRequest(user_app_id=self.user_app_id, ids=ids)
         try:
             yield from call("DeleteInputs", request, timeout=timeout, idempotent=True)
@@ -418,47 +305,60 @@ class InputOperations(Operations):
             report=report,
         )
 
-    def _status(self, *, timeout: float | None = None) -> Plan[v2.InputCount]:
+    def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, v2.Input]]:
+        found: dict[str, v2.Input] = {}
+        deadline = time.monotonic() + seconds
+        for chunk in chunks(ids):
+            response = yield from self._invoke(
+                "ListInputs",
+                max(0.001, deadline - time.monotonic()),
+                ids=chunk,
+                page=1,
+                per_page=len(chunk),
+            )
+            found.update((one.id, one) for one in response.inputs)
+        return {one: found.get(one) or _missing(one) for one in ids}
+
+    @operation
+    def video_manifest(self, input_id: str, *, timeout: float | None = None) -> Plan[str]:
+        """Address of the manifest that players stream a video by.
+
+        Raises:
+            NotFoundError: There is no such input.
+        """
+        response: v2.GetVideoManifestResponse = yield from self._invoke(
+            "GetInputVideoManifest", timeout, input_id=input_id
+        )
+        return response.manifest_url
+
+    @operation
+    def status(self, *, timeout: float | None = None) -> Plan[v2.InputCount]:
         """How many inputs are processed, waiting and failed."""
         request = v2.GetInputCountRequest(user_app_id=self.user_app_id)
         response = yield from call("GetInputCount", request, timeout=timeout)
         return response.counts  # type: ignore[no-any-return]
 
+    @iteration
+    def list(self, **options: Unpack[InputFilters]) -> ItemPlan[v2.Input]:
+        """The inputs of the app, newest first.
 
-class Inputs(InputOperations):
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
+
+
+class Inputs(InputOperations, Blocking):
     """The inputs of an app."""
 
-    create = blocking(InputOperations._create)
     upload = uploading(InputOperations._upload)
-    get = blocking(InputOperations._get)
-    list = iterating(InputOperations._list)
-    stream = iterating(InputOperations._stream)
-    wait = blocking(InputOperations._wait)
-    patch = blocking(InputOperations._patch)
-    merge_concepts = blocking(InputOperations._merge_concepts)
-    remove_concepts = blocking(InputOperations._remove_concepts)
-    overwrite = blocking(InputOperations._overwrite)
-    delete = blocking(InputOperations._delete)
-    delete_all = blocking(InputOperations._delete_all)
-    status = blocking(InputOperations._status)
 
 
-class AsyncInputs(InputOperations):
+class AsyncInputs(InputOperations, Awaiting):
     """The inputs of an app."""
 
-    create = awaiting(InputOperations._create)
     upload = auploading(InputOperations._upload)
-    get = awaiting(InputOperations._get)
-    list = aiterating(InputOperations._list)
-    stream = aiterating(InputOperations._stream)
-    wait = awaiting(InputOperations._wait)
-    patch = awaiting(InputOperations._patch)
-    merge_concepts = awaiting(InputOperations._merge_concepts)
-    remove_concepts = awaiting(InputOperations._remove_concepts)
-    overwrite = awaiting(InputOperations._overwrite)
-    delete = awaiting(InputOperations._delete)
-    delete_all = awaiting(InputOperations._delete_all)
-    status = awaiting(InputOperations._status)
 
 
 def _missing(input_id: str) -> v2.Input:
@@ -468,11 +368,3 @@ def _missing(input_id: str) -> v2.Input:
         details=f"there is no input {input_id!r}",
     )
     return v2.Input(id=input_id, status=status)
-
-
-def _overall(inputs: Iterable[v2.Input]) -> v2.StatusCode.ValueType:
-    """The status of a call from those of its inputs, as the service would put it."""
-    good = [one.status.code in errors.PASSING for one in inputs]
-    if all(good):
-        return v2.StatusCode.SUCCESS
-    return v2.StatusCode.MIXED_STATUS if any(good) else v2.StatusCode.FAILURE

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypedDict, Unpack
 
 from clarigrpc import v2
-from clarigrpc.resources.base import Operations
+from clarigrpc.colours import Awaiting, Blocking, iteration
+from clarigrpc.plan import ItemPlan
+from clarigrpc.resources.base import Operations, Paging
 from clarigrpc.streams import AsyncStream, Session, Stream
 
 STREAM = "StreamLogEntries"
+
+
+class LogIds(TypedDict, total=False):
+    """The ids of the component whose log is meant, from the outermost in."""
+
+    model_id: str
+    model_version_id: str
+    workflow_id: str
+    compute_cluster_user_id: str
+    compute_cluster_id: str
+    nodepool_id: str
+    runner_id: str
+    pipeline_id: str
+    pipeline_version_id: str
+    pipeline_version_run_id: str
+    pipeline_step_id: str
+    pipeline_step_version_id: str
+
+
+class LogFilters(LogIds, Paging, total=False):
+    """Which log is listed.
+
+    Attributes:
+        model_id, runner_id and so on: The ids of the component whose log is meant.
+    """
 
 
 class _LogSession(Session[v2.LogEntry]):
@@ -27,23 +55,26 @@ class _LogSession(Session[v2.LogEntry]):
 class LogOperations(Operations):
     """The logs of models, runners and pipelines."""
 
-    def _session(self, log_type: str, ids: dict[str, str]) -> _LogSession:
-        fields = v2.StreamLogEntriesRequest.DESCRIPTOR.fields_by_name
-        known = [name for name in fields if name.endswith("_id") and name != "user_app_id"]
-        for name in ids:
-            if name not in known:
-                raise TypeError(f"stream() takes {', '.join(known)}; not {name}")
-        request = v2.StreamLogEntriesRequest(user_app_id=self.user_app_id, log_type=log_type)
-        for name, value in ids.items():
-            setattr(request, name, value)
-        return _LogSession(request)
+    def _session(self, log_type: str, ids: LogIds) -> _LogSession:
+        return _LogSession(self._request(STREAM, {"log_type": log_type, **ids}))
+
+    @iteration
+    def list(self, log_type: str, **options: Unpack[LogFilters]) -> ItemPlan[v2.LogEntry]:
+        """The entries of a log that are there now.
+
+        Args:
+            log_type: Which log of the component: of a runner, a build, a training ...
+            {options}
+            {paging}
+        """
+        return self._pages("ListLogEntries", "log_entries", {"log_type": log_type, **options})
 
 
-class Logs(LogOperations):
+class Logs(LogOperations, Blocking):
     """The logs of models, runners and pipelines."""
 
     def stream(
-        self, log_type: str, *, timeout: float | None = None, **ids: str
+        self, log_type: str, *, timeout: float | None = None, **ids: Unpack[LogIds]
     ) -> Stream[v2.LogEntry]:
         """Follow a log.
 
@@ -53,8 +84,7 @@ class Logs(LogOperations):
         Args:
             log_type: Which log of the component: of a runner, a build, a training ...
             timeout: Seconds for the whole stream; None: the client's ``stream_timeout``.
-            ids: Of the component: ``model_id``, ``model_version_id``, ``runner_id`` and so on, by
-                the names of ``v2.StreamLogEntriesRequest``.
+            ids: Of the component, see ``LogIds``.
 
         Returns:
             An iterator of log entries. Leave its ``with`` block, ``cancel`` it or drop it to end
@@ -63,11 +93,11 @@ class Logs(LogOperations):
         return Stream(self.unary(STREAM), self._session(log_type, ids), timeout)
 
 
-class AsyncLogs(LogOperations):
+class AsyncLogs(LogOperations, Awaiting):
     """The logs of models, runners and pipelines."""
 
     def stream(
-        self, log_type: str, *, timeout: float | None = None, **ids: str
+        self, log_type: str, *, timeout: float | None = None, **ids: Unpack[LogIds]
     ) -> AsyncStream[v2.LogEntry]:
         """As ``Logs.stream``."""
         return AsyncStream(self.unary(STREAM), self._session(log_type, ids), timeout)

@@ -1,394 +1,512 @@
-"""A model to predict with, and the models of an app."""
+"""The models of an app, their versions, and the types of models."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
-from typing import TYPE_CHECKING, Any, overload
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.calls import SUCCESS
-from clarigrpc.channel import Cancellation
-from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, call, iterating
-from clarigrpc.policy import deadline_after
-from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
-from clarigrpc.progress import Bar, open_bar
-from clarigrpc.resources.base import Operations, Owner, chunks, pages
-from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
-from clarigrpc.wire import PredictEncoder
-
-if TYPE_CHECKING:
-    from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
-    from clarigrpc.predict.pipeline import Pipeline, PredictResult
-
-PREDICT = "PostModelOutputs"
+from clarigrpc.colours import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc.plan import ItemPlan, Plan
+from clarigrpc.resources.base import (
+    Action,
+    Deletes,
+    Gets,
+    Lists,
+    Paging,
+    Patches,
+    as_ids,
+)
+from clarigrpc.resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
+from clarigrpc.resources.waiting import until
 
 
-class ModelOperations(StreamOperations):
-    """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
+class ModelTypeOperations(Gets[v2.ModelType], Lists[v2.ModelType]):
+    """The types of models that the service has."""
 
-    def __init__(
+    message = v2.ModelType
+
+
+class ModelTypes(ModelTypeOperations, Blocking): ...
+
+
+class AsyncModelTypes(ModelTypeOperations, Awaiting): ...
+
+
+class InputExampleOperations(Gets[v2.ModelVersionInputExample], Lists[v2.ModelVersionInputExample]):
+    """Examples of what a model version can be asked."""
+
+    message = v2.ModelVersionInputExample
+    noun = "example"
+
+    def _id_field(self, method: str) -> str:
+        return "example_id"
+
+
+class InputExamples(InputExampleOperations, Blocking): ...
+
+
+class AsyncInputExamples(InputExampleOperations, Awaiting): ...
+
+
+class ModelVersionFilters(Paging, total=False):
+    """Which versions are listed, and in which order.
+
+    Attributes:
+        concept_ids: Only those with one of these concepts.
+        trained_only: Only those that are trained.
+        min_replicas: Only those that run at least so many times.
+        sort_ascending: Smallest or oldest first.
+        sort_by_created_at, sort_by_description, sort_by_num_inputs, sort_by_status_code: What the
+            order is by; one at most.
+    """
+
+    concept_ids: Sequence[str]
+    trained_only: bool
+    min_replicas: int
+    sort_ascending: bool
+    sort_by_created_at: bool
+    sort_by_description: bool
+    sort_by_num_inputs: bool
+    sort_by_status_code: bool
+
+
+class ModelVersionOperations(
+    Gets[v2.ModelVersion], Patches[v2.ModelVersion], Deletes[v2.ModelVersion]
+):
+    """The versions of a model."""
+
+    message = v2.ModelVersion
+
+    evaluations = below(
+        "model_version_id",
+        ModelVersionEvaluations,
+        AsyncModelVersionEvaluations,
+        "The evaluations of a model version.",
+    )
+    input_examples = below(
+        "model_version_id",
+        InputExamples,
+        AsyncInputExamples,
+        "Examples of what a model version can be asked.",
+    )
+
+    @operation
+    def create(
         self,
-        client: Owner,
-        model_id: str,
+        version: v2.ModelVersion | Mapping[str, Any] | None = None,
         *,
-        user_id: str = "",
-        app_id: str = "",
-        version_id: str = "",
-        output_config: v2.OutputConfig | None = None,
-        coalesce: CoalesceLimits | None = None,
-    ) -> None:
-        if not model_id or not isinstance(model_id, str):
-            raise errors.InvalidArgumentError("client.model() needs the id of a model")
-        super().__init__(client, user_id, app_id)
-        self.model_id = model_id
-        self.version_id = version_id
-        self.output_config = output_config
-        self._encoder: PredictEncoder | None = None
-        self._post: Any = client.unary(PREDICT, encoded=True)
-        self._coalesce = coalesce
-
-    def __repr__(self) -> str:
-        version = f", version_id={self.version_id!r}" if self.version_id else ""
-        return f"{type(self).__name__}({self.model_id!r}{version})"
-
-    @property
-    def encoder(self) -> PredictEncoder:
-        """The encoder of this handle's requests."""
-        encoder = self._encoder
-        if encoder is None:
-            encoder = self._encoder = PredictEncoder(self._constant())
-        return encoder
-
-    def _constant(self) -> v2.PostModelOutputsRequest:
-        """The request without inputs."""
-        request = v2.PostModelOutputsRequest(model_id=self.model_id, version_id=self.version_id)
-        request.user_app_id.MergeFrom(self.user_app_id or self._client.user_app_id)
-        if self.output_config is not None:
-            request.model.model_version.output_info.output_config.CopyFrom(self.output_config)
-        return request
-
-    @staticmethod
-    def _single(response: Any) -> v2.Output:
-        outputs = response.outputs
-        if not outputs:
-            raise errors.InternalError("the service answered without an output", method=PREDICT)
-        output: v2.Output = outputs[0]
-        status = output.status
-        if status.code != SUCCESS:
-            failure = errors.from_item(status, method=PREDICT, request_id=response.status.req_id)
-            if failure is not None:
-                raise failure
-        return output
-
-    def _predict_list(
-        self,
-        values: Sequence[Any],
-        *,
+        description: str = "",
         timeout: float | None = None,
-        raise_on_partial: bool | None = None,
-    ) -> Plan[list[v2.Output]]:
-        if not values:
-            raise errors.InvalidArgumentError("predict() needs at least one input")
-        outputs: list[v2.Output] = []
-        failed: v2.Status | None = None
-        for chunk in chunks(values):
-            response = yield from call(
-                PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
-            )
-            if len(response.outputs) != len(chunk):
-                from clarigrpc.predict.pipeline import mismatch
-
-                raise mismatch(len(chunk), response)
-            outputs.extend(response.outputs)
-            if failed is None and response.status.code != SUCCESS:
-                failed = response.status
-        if failed is not None and self._client.raises_on_partial(raise_on_partial):
-            merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
-            failure = errors.from_response(
-                merged, method=PREDICT, request_id=failed.req_id, item_field="outputs"
-            )
-            if failure is not None:
-                raise failure
-        return outputs
-
-    def _pipeline(
-        self,
-        batch_size: int | None,
-        in_flight: int | None,
-        ordered: bool,
-        timeout: float | None,
-    ) -> Pipeline:
-        from clarigrpc.predict.pipeline import Pipeline
-
-        settings = self._client.settings
-        timeout = settings.timeout if timeout is None else timeout
-        deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
-        return Pipeline(
-            self.encoder,
-            batch_size=batch_size,
-            in_flight=in_flight,
-            ordered=ordered,
-            max_bytes=settings.max_message_bytes,
-            timeout=timeout,
-            policy=settings.retry,
-        )
-
-    def _bar(self, wanted: bool, values: Any) -> Bar | None:
-        if not wanted:
-            return None
-        return open_bar(self.model_id, len(values) if isinstance(values, Sized) else None)
-
-    def _get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
-        """The model, with its latest version or the one of this handle.
-
-        Raises:
-            NotFoundError: There is no such model.
-        """
-        request = v2.GetModelRequest(
-            user_app_id=self.user_app_id, model_id=self.model_id, version_id=self.version_id
-        )
-        response: v2.SingleModelResponse = yield from call("GetModel", request, timeout=timeout)
-        return response.model
-
-    def _versions(
-        self,
-        *,
-        page: int | None = None,
-        per_page: int | None = None,
-        timeout: float | None = None,
-    ) -> ItemPlan[v2.ModelVersion]:
-        """The versions of the model, newest first, fetched page by page; ``page``: that one."""
-        request = v2.ListModelVersionsRequest(user_app_id=self.user_app_id, model_id=self.model_id)
-        yield from pages(
-            "ListModelVersions",
-            request,
-            "model_versions",
-            page=page,
-            per_page=per_page,
-            timeout=timeout,
-        )
-
-
-class Model(ModelUploads, ModelStreams, ModelOperations):
-    """A model to predict with. Threads can share it."""
-
-    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
-        super().__init__(client, model_id, **options)
-        self._coalescer: Coalescer | None = None
-        if self._coalesce is not None:
-            from clarigrpc.predict.coalesce import Coalescer
-
-            self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
-            client.close_with(self._coalescer)
-
-    def _send(
-        self, payload: bytes, timeout: float | None, cancellation: Cancellation | None = None
-    ) -> Any:
-        return self._post.with_call(
-            payload, timeout, raise_on_partial=False, cancellation=cancellation
-        )[0]
-
-    get = blocking(ModelOperations._get)
-    versions = iterating(ModelOperations._versions)
-    _predict_values = blocking(ModelOperations._predict_list)
-
-    @overload
-    def predict(
-        self,
-        value: list[Any] | tuple[Any, ...],
-        *,
-        timeout: float | None = None,
-        raise_on_partial: bool | None = None,
-    ) -> list[v2.Output]: ...
-
-    @overload
-    def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> v2.Output: ...
-
-    def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> Any:
-        """Predict one input, or a list of them (split into requests of 128).
+    ) -> Plan[v2.ModelVersion]:
+        """Make a version of the model; the service trains it afterwards, where its type is trained.
 
         Args:
-            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), bytes of an image,
-                or a list of these.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: For a list: whether failed inputs are an error
-                (``PartialFailureError``, with the good outputs in it) or stay among the outputs,
-                each with its status. None: as the client was told.
+            version: Settings: ``train_info`` says from which dataset and with which parameters,
+                ``output_info`` which concepts it has. None: from all inputs of the app.
+            description: What is new in it.
+            timeout: Seconds; None: the client's.
 
         Returns:
-            The output, or the list of outputs in the order of the inputs.
+            The version as far as it is; ``client.models.wait_trained`` waits for it.
+        """
+        wanted = [] if version is None else [self._one_of(version)]
+        response: v2.SingleModelResponse = yield from self._invoke(
+            "PostModelVersions", timeout, model_versions=wanted, description=description
+        )
+        return response.model.model_version
+
+    @operation
+    def publish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
+        """Let everybody see versions, one or many."""
+        publications = [v2.ModelVersionPublishRequest(version_id=one) for one in as_ids(ids)]
+        yield from self._invoke("PostModelVersionsPublish", timeout, publications=publications)
+
+    @operation
+    def unpublish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
+        """Take the publication of versions back, of one or many."""
+        publications = [v2.ModelVersionUnpublishRequest(version_id=one) for one in as_ids(ids)]
+        yield from self._invoke("PostModelVersionsUnPublish", timeout, publications=publications)
+
+    @operation
+    def export(
+        self, version_id: str, /, *, timeout: float | None = None
+    ) -> Plan[v2.ModelVersionExport]:
+        """Have the service make an archive of a version; it does so afterwards.
+
+        Returns:
+            The export as far as it is; ``get_export`` tells how far, and where it can be fetched.
+        """
+        response: v2.SingleModelVersionExportResponse = yield from self._invoke(
+            "PutModelVersionExports", timeout, version_id=version_id
+        )
+        return response.export
+
+    @operation
+    def get_export(
+        self, version_id: str, /, *, timeout: float | None = None
+    ) -> Plan[v2.ModelVersionExport]:
+        """The export of a version: its ``status``, ``url`` and ``size`` in bytes.
 
         Raises:
-            ApiError: The class of it that fits, see ``errors``.
+            NotFoundError: Nobody has asked for it.
         """
-        if isinstance(value, (list, tuple)):
-            return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
-        if self._coalescer is not None:
-            return self._coalescer.predict(
-                self.encoder.pieces(value),
-                self._client.settings.timeout if timeout is None else timeout,
-            )
-        payload = self.encoder.encode((value,))
-        return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
+        response: v2.SingleModelVersionExportResponse = yield from self._invoke(
+            "GetModelVersionExport", timeout, version_id=version_id
+        )
+        return response.export
 
-    def predict_many(
-        self,
-        values: Iterable[Any],
-        *,
-        batch_size: int | None = None,
-        in_flight: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = None,
-        progress: bool = False,
-    ) -> Generator[PredictResult, None, None]:
-        """Predict any number of inputs, in batches, with several requests in flight.
-
-        An input that fails does not fail the others: a batch that fails because of one is divided
-        until that one stands alone. A service that is away, throttles or is not ready is waited
-        for. Memory is bounded, whatever the source; stop at any time by leaving the loop.
+    @iteration
+    def concepts(
+        self, version_id: str, /, *, search: str = "", **options: Unpack[Paging]
+    ) -> ItemPlan[v2.Concept]:
+        """The concepts that a version predicts.
 
         Args:
-            values: What ``predict`` takes, from any iterable. It is read as far as the window
-                allows. An error of its own is raised after the results of what it gave.
-            batch_size: Most inputs a request, 1 to 128; inputs of more than 16 MiB together are
-                not gathered. None: adapts to what the server answers.
-            in_flight: Most requests in flight. None: adapts likewise, up to 64.
-            ordered: Whether results come in the order of the values, or as they are ready.
-            timeout: Seconds for each request, and for how long a service that answers nothing is
-                waited for; None: the client's.
-            progress: Whether to show a bar, if stderr is a terminal (extra ``cli``).
-
-        Yields:
-            ``PredictResult`` with ``index`` and either ``output`` or ``error``.
+            version_id: The version.
+            search: Only those with this in id or name.
+            {paging}
         """
-        from clarigrpc.predict import pipeline
+        fields = {"version_id": version_id, "search": search, **options}
+        return self._pages("ListModelConcepts", "concepts", fields)
 
-        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
+    @iteration
+    def inputs(self, version_id: str, /, **options: Unpack[Paging]) -> ItemPlan[v2.Input]:
+        """The inputs that a version was trained from.
 
-        def send(payload: bytes) -> Any:
-            return self._post.future(payload, timeout=machine.timeout)
+        Args:
+            version_id: The version.
+            {paging}
+        """
+        return self._pages("ListModelInputs", "inputs", {"version_id": version_id, **options})
 
-        return pipeline.run(machine, values, send, self._bar(progress, values))
+    @iteration
+    def list(self, **options: Unpack[ModelVersionFilters]) -> ItemPlan[v2.ModelVersion]:
+        """The versions of the model, newest first.
 
-
-class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations):
-    """A model to predict with, on the client's event loop."""
-
-    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
-        super().__init__(client, model_id, **options)
-        self._coalescer: AsyncCoalescer | None = None
-        if self._coalesce is not None:
-            from clarigrpc.predict.coalesce import AsyncCoalescer
-
-            self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
-            client.close_with(self._coalescer)
-
-    def _send(self, payload: bytes, timeout: float | None) -> Any:
-        return self._post(payload, timeout=timeout, raise_on_partial=False)
-
-    get = awaiting(ModelOperations._get)
-    versions = aiterating(ModelOperations._versions)
-    _predict_values = awaiting(ModelOperations._predict_list)
-
-    @overload
-    async def predict(
-        self,
-        value: list[Any] | tuple[Any, ...],
-        *,
-        timeout: float | None = None,
-        raise_on_partial: bool | None = None,
-    ) -> list[v2.Output]: ...
-
-    @overload
-    async def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> v2.Output: ...
-
-    async def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> Any:
-        """As ``Model.predict``."""
-        if isinstance(value, (list, tuple)):
-            return await self._predict_values(
-                value, timeout=timeout, raise_on_partial=raise_on_partial
-            )
-        if self._coalescer is not None:
-            return await self._coalescer.predict(
-                self.encoder.pieces(value),
-                self._client.settings.timeout if timeout is None else timeout,
-            )
-        payload = self.encoder.encode((value,))
-        return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
-
-    def predict_many(
-        self,
-        values: Iterable[Any] | AsyncIterable[Any],
-        *,
-        batch_size: int | None = None,
-        in_flight: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = None,
-        progress: bool = False,
-    ) -> AsyncGenerator[PredictResult, None]:
-        """As ``Model.predict_many``; ``values`` may be asynchronous."""
-        from clarigrpc.predict import pipeline
-
-        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
-
-        def send(payload: bytes) -> Any:
-            return self._post(payload, timeout=machine.timeout, retry=False)
-
-        return pipeline.arun(machine, values, send, self._bar(progress, values))
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
 
 
-class ModelsOperations(Operations):
+class ModelVersions(ModelVersionOperations, Blocking): ...
+
+
+class AsyncModelVersions(ModelVersionOperations, Awaiting): ...
+
+
+class ModelFilters(Paging, total=False):
+    """Which models are listed, and in which order.
+
+    Attributes:
+        all_apps: Those of all apps of the user.
+        name: Only those whose name has this in it; ``*`` stands for any letters.
+        search: Only those with this in id, name, description or notes.
+        model_type_id: Only those of this type.
+        model_version_ids: Only those that have one of these versions.
+        trained_only: Only those that have a trained version.
+        input_fields, output_fields: Only those that take or give these kinds of data.
+        toolkits, use_cases, languages: Only those that have all of these.
+        license, license_type: Only those with this license.
+        source, creator: Only those that come from there.
+        featured_only: Only those that the service features.
+        starred_only: Only those that the caller has starred.
+        bookmark: Those of other users that the app has bookmarked.
+        visibility: Only those that are so visible.
+        min_replicas: Only those that run at least so many times.
+        show_replicas: Say how many times each one runs.
+        sort_ascending: Smallest or oldest first.
+        sort_by_name, sort_by_num_inputs, sort_by_created_at, sort_by_modified_at,
+            sort_by_star_count, sort_by_relevance: What the order is by; one at most.
+        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
+    """
+
+    all_apps: bool
+    name: str
+    search: str
+    model_type_id: str
+    model_version_ids: Sequence[str]
+    trained_only: bool
+    input_fields: Sequence[str]
+    output_fields: Sequence[str]
+    toolkits: Sequence[str]
+    use_cases: Sequence[str]
+    languages: Sequence[str]
+    license: str
+    license_type: v2.LicenseType.ValueType
+    source: int
+    creator: str
+    featured_only: bool
+    starred_only: bool
+    bookmark: bool
+    visibility: v2.Visibility
+    min_replicas: int
+    show_replicas: bool
+    sort_ascending: bool
+    sort_by_name: bool
+    sort_by_num_inputs: bool
+    sort_by_created_at: bool
+    sort_by_modified_at: bool
+    sort_by_star_count: bool
+    sort_by_relevance: bool
+    additional_fields: Sequence[str]
+
+
+class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     """The models of an app."""
 
-    def _list(
-        self,
-        *,
-        page: int | None = None,
-        per_page: int | None = None,
-        name: str = "",
-        model_type_id: str = "",
-        timeout: float | None = None,
-    ) -> ItemPlan[v2.Model]:
-        """The models of the app, fetched page by page; with ``page`` that one only."""
-        request = v2.ListModelsRequest(
-            user_app_id=self.user_app_id, name=name, model_type_id=model_type_id
-        )
-        yield from pages(
-            "ListModels", request, "models", page=page, per_page=per_page, timeout=timeout
-        )
+    message = v2.Model
 
-    def _get(
-        self, model_id: str, *, version_id: str = "", timeout: float | None = None
+    types: Lazy[ModelTypes, AsyncModelTypes] = Lazy(
+        __name__, "ModelTypes", "The types of models that the service has."
+    )
+    versions = below("model_id", ModelVersions, AsyncModelVersions, "The versions of a model.")
+
+    @operation
+    def create(
+        self, item: v2.Model | str | Mapping[str, Any], *, timeout: float | None = None
+    ) -> Plan[v2.Model]:
+        """Create a model, without a version yet: ``versions(model_id).create()`` trains one.
+
+        Args:
+            item: A v2.Model, a mapping like the JSON of one, or a string for one with this id.
+                ``model_type_id`` says what kind of model it is.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            AlreadyExistsError: Its id is taken.
+        """
+        response: v2.SingleModelResponse = yield from self._invoke(
+            "PostModels", timeout, models=[self._one_of(item)]
+        )
+        return response.model
+
+    @operation
+    def get(
+        self,
+        model_id: str,
+        /,
+        *,
+        version_id: str = "",
+        language: str = "",
+        additional_fields: Sequence[str] = (),
+        timeout: float | None = None,
     ) -> Plan[v2.Model]:
         """A model by its id.
 
+        Args:
+            model_id: Its id.
+            version_id: Which version stands in it; empty: the latest.
+            language: The language of its concepts' names.
+            additional_fields: What the service leaves out by default, ``"stars"`` and the like.
+            timeout: Seconds; None: the client's.
+
         Raises:
             NotFoundError: There is no such model.
         """
-        request = v2.GetModelRequest(
-            user_app_id=self.user_app_id, model_id=model_id, version_id=version_id
+        return (
+            yield from self._fetch(
+                model_id,
+                timeout,
+                version_id=version_id,
+                language=language,
+                additional_fields=additional_fields,
+            )
         )
-        response: v2.SingleModelResponse = yield from call("GetModel", request, timeout=timeout)
-        return response.model
+
+    @operation
+    def output_info(
+        self, model_id: str, /, *, version_id: str = "", timeout: float | None = None
+    ) -> Plan[v2.OutputInfo]:
+        """What a model gives: its concepts, its settings and their defaults.
+
+        Args:
+            model_id: The model.
+            version_id: Which version; empty: the latest.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        response: v2.SingleModelResponse = yield from self._invoke(
+            "GetModelOutputInfo", timeout, model_id=model_id, version_id=version_id
+        )
+        return response.model.model_version.output_info
+
+    @operation
+    def wait_trained(
+        self, model_id: str, version_id: str = "", *, timeout: float = 3600.0
+    ) -> Plan[v2.ModelVersion]:
+        """Wait until a version is trained; looks at it at growing intervals.
+
+        Args:
+            model_id: The model.
+            version_id: The version; empty: the one that is the latest now.
+            timeout: Seconds for all of it.
+
+        Returns:
+            The trained version.
+
+        Raises:
+            ApiError: The training failed; ``code`` and ``details`` say why.
+            InvalidArgumentError: The version is not being trained.
+            DeadlineExceededError: It is still being trained.
+        """
+        if not version_id:
+            model = yield from self._fetch(model_id)
+            version_id = model.model_version.id
+        method = "GetModelVersion"
+
+        def look(seconds: float) -> Plan[v2.ModelVersion | None]:
+            response: v2.SingleModelVersionResponse = yield from self._invoke(
+                method, seconds, model_id=model_id, version_id=version_id
+            )
+            version = response.model_version
+            code = version.status.code
+            if code == v2.StatusCode.MODEL_TRAINED:
+                return version
+            if errors.kind_of(code) is errors.Kind.PENDING:
+                return None
+            failure = errors.from_item(
+                version.status, method=method, request_id=response.status.req_id
+            )
+            raise failure or errors.InvalidArgumentError(
+                f"version {version_id!r} of {model_id!r} is not being trained: "
+                f"{errors.code_name(code)}",
+                method=method,
+            )
+
+        def late() -> errors.ApiError:
+            return errors.DeadlineExceededError(
+                f"{model_id!r} is still being trained after {timeout:g} s", method=method
+            )
+
+        return (yield from until(look, timeout=timeout, late=late))
+
+    @operation
+    def rename(self, model_id: str, new_id: str, *, timeout: float | None = None) -> Plan[v2.Model]:
+        """Give a model another id.
+
+        Raises:
+            AlreadyExistsError: The new id is taken.
+            NotFoundError: There is no such model.
+        """
+        return (yield from self._rename("PatchModelIds", model_id, new_id, timeout))
+
+    @operation
+    def patch_languages(
+        self,
+        model_id: str,
+        languages: Sequence[str],
+        *,
+        action: Action = "merge",
+        timeout: float | None = None,
+    ) -> Plan[builtins.list[str]]:
+        """Change the languages that a model understands; returns them all."""
+        return (
+            yield from self._tag("Languages", "languages", model_id, languages, action, timeout)
+        )
+
+    @operation
+    def patch_toolkits(
+        self,
+        model_id: str,
+        toolkits: Sequence[str],
+        *,
+        action: Action = "merge",
+        timeout: float | None = None,
+    ) -> Plan[builtins.list[str]]:
+        """Change the toolkits that a model was made with; returns them all."""
+        return (yield from self._tag("Toolkits", "toolkits", model_id, toolkits, action, timeout))
+
+    @operation
+    def patch_use_cases(
+        self,
+        model_id: str,
+        use_cases: Sequence[str],
+        *,
+        action: Action = "merge",
+        timeout: float | None = None,
+    ) -> Plan[builtins.list[str]]:
+        """Change what a model is said to be for; returns all of it."""
+        return (yield from self._tag("UseCases", "usecases", model_id, use_cases, action, timeout))
+
+    @operation
+    def patch_check_consents(
+        self,
+        model_id: str,
+        consents: Sequence[str],
+        *,
+        action: Action = "merge",
+        timeout: float | None = None,
+    ) -> Plan[builtins.list[str]]:
+        """Change what users of a model have to agree to; returns all of it."""
+        plan = self._tag("CheckConsents", "check_consents", model_id, consents, action, timeout)
+        return (yield from plan)
+
+    def _tag(
+        self,
+        name: str,
+        field: str,
+        model_id: str,
+        values: Sequence[str],
+        action: Action,
+        timeout: float | None,
+    ) -> Plan[builtins.list[str]]:
+        fields = {"model_id": model_id, field: values, "action": action}
+        response = yield from self._invoke(f"PatchModel{name}", timeout, **fields)
+        return [*getattr(response, field)]
+
+    @operation
+    def licenses(self, *, timeout: float | None = None) -> Plan[builtins.list[str]]:
+        """The open source licenses that the service knows."""
+        response: v2.ListOpenSourceLicensesResponse = yield from self._invoke(
+            "ListOpenSourceLicenses", timeout
+        )
+        return [*response.licenses]
+
+    @iteration
+    def references(
+        self, model_id: str, /, **options: Unpack[Paging]
+    ) -> ItemPlan[v2.ModelReference]:
+        """Where more about a model can be read.
+
+        Args:
+            model_id: The model.
+            {paging}
+        """
+        fields = {"model_id": model_id, **options}
+        return self._pages("ListModelReferences", "model_references", fields)
+
+    @iteration
+    def search(
+        self, name: str = "", *, model_type_id: str = "", **options: Unpack[Paging]
+    ) -> ItemPlan[v2.Model]:
+        """Models by name and type.
+
+        Args:
+            name: What to look for; ``*`` stands for any letters.
+            model_type_id: Only those of this type.
+            {paging}
+        """
+        query = v2.ModelQuery(name=name, model_type_id=model_type_id)
+        return self._pages("PostModelsSearches", "models", {"model_query": query, **options})
+
+    @iteration
+    def list(self, **options: Unpack[ModelFilters]) -> ItemPlan[v2.Model]:
+        """The models of the app.
+
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
 
 
-class Models(ModelsOperations):
-    """The models of an app."""
-
-    list = iterating(ModelsOperations._list)
-    get = blocking(ModelsOperations._get)
+class Models(ModelCollectionOperations, Blocking): ...
 
 
-class AsyncModels(ModelsOperations):
-    """The models of an app."""
-
-    list = aiterating(ModelsOperations._list)
-    get = awaiting(ModelsOperations._get)
+class AsyncModels(ModelCollectionOperations, Awaiting): ...

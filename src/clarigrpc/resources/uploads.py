@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.plan import ItemPlan, Plan, Run, aiterating, awaiting, blocking, call, iterating
+from clarigrpc.colours import Awaiting, Blocking, operation
+from clarigrpc.plan import Plan, Run, call
 from clarigrpc.policy import deadline_after
-from clarigrpc.resources.base import Operations, pages
+from clarigrpc.resources.base import Deletes, Gets, Lists
 from clarigrpc.upload.encoding import PartEncoder
 from clarigrpc.upload.operations import UploadKeywords, open_for
 from clarigrpc.upload.progress import reporting
@@ -19,10 +19,13 @@ from clarigrpc.upload.session import UploadOptions, compare
 from clarigrpc.upload.sources import Source, Uploadable
 
 
-class UploadOperations(Operations):
-    """The uploads of an app."""
+class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
+    """The uploads of an app, for files that belong to nothing else."""
 
-    def _upload(
+    message = v2.Upload
+
+    @operation
+    def upload(
         self, source: Uploadable, *, name: str = "", **options: Unpack[UploadKeywords]
     ) -> Plan[v2.Upload]:
         """Upload a file, for itself.
@@ -35,7 +38,7 @@ class UploadOperations(Operations):
             source: A path, a folder (becomes a tar archive as it is sent), bytes, a binary file
                 (from where it stands), or any object with ``read``.
             name: Name of the content; empty: that of the file.
-            **options: ``size``, ``part_size``, ``state_dir``, ``resume``, ``verify``,
+            options: ``size``, ``part_size``, ``state_dir``, ``resume``, ``verify``,
                 ``progress`` and ``timeout`` (seconds in all), see ``UploadOptions``.
 
         Returns:
@@ -58,14 +61,14 @@ class UploadOperations(Operations):
             yield Run(opened.prepare)
             if not opened.size:
                 raise errors.InvalidArgumentError(f"{opened.name}: it is empty")
-            upload = yield from self._send(opened, name or opened.name, chosen, deadline)
+            upload = yield from self._send_parts(opened, name or opened.name, chosen, deadline)
             yield Run(lambda: compare(opened, upload.status, "GetUpload", chosen.verify))
             return upload
         finally:
             opened.stop()
             opened.close()
 
-    def _send(
+    def _send_parts(
         self, source: Source, name: str, options: UploadOptions, deadline: float
     ) -> Plan[v2.Upload]:
         resume = ResumeFile(None, required=False)
@@ -150,7 +153,7 @@ class UploadOperations(Operations):
             upload.status, method="PostUploads", request_id=response.status.req_id
         )
         if isinstance(failure, errors.AlreadyExistsError):
-            return (yield from self._get(wanted.id))
+            return (yield from self._fetch(wanted.id))
         if failure is not None:
             raise failure
         return upload
@@ -158,66 +161,17 @@ class UploadOperations(Operations):
     def _unfinished(self, upload_id: str) -> Plan[v2.Upload | None]:
         """The upload of an earlier process, if there is something to go on with."""
         try:
-            upload = yield from self._get(upload_id)
+            upload = yield from self._fetch(upload_id)
         except errors.NotFoundError:
             return None
         return upload if upload.status.code in errors.PASSING else None
-
-    def _get(self, upload_id: str, *, timeout: float | None = None) -> Plan[v2.Upload]:
-        """An upload by its id.
-
-        Raises:
-            NotFoundError: There is no such upload.
-        """
-        request = v2.GetUploadRequest(user_app_id=self.user_app_id, upload_id=upload_id)
-        response: v2.SingleUploadResponse = yield from call("GetUpload", request, timeout=timeout)
-        return response.upload
-
-    def _list(
-        self,
-        *,
-        page: int | None = None,
-        per_page: int | None = None,
-        timeout: float | None = None,
-    ) -> ItemPlan[v2.Upload]:
-        """The uploads of the app, fetched page by page; with ``page`` that one only."""
-        request = v2.ListUploadsRequest(user_app_id=self.user_app_id)
-        yield from pages(
-            "ListUploads", request, "uploads", page=page, per_page=per_page, timeout=timeout
-        )
-
-    def _delete(
-        self, upload_ids: str | Iterable[str], *, timeout: float | None = None
-    ) -> Plan[None]:
-        """Delete uploads, one or many.
-
-        Raises:
-            NotFoundError: There is no such upload.
-        """
-        ids = [upload_ids] if isinstance(upload_ids, str) else list(upload_ids)
-        if not ids:
-            raise errors.InvalidArgumentError("delete() needs at least one id")
-        request = v2.DeleteUploadsRequest(user_app_id=self.user_app_id, ids=ids)
-        yield from call("DeleteUploads", request, timeout=timeout)
 
 
 def _is_done(upload: Any) -> bool:
     return bool(upload.status.code == v2.StatusCode.UPLOAD_DONE)
 
 
-class Uploads(UploadOperations):
-    """The uploads of an app, for files that belong to nothing else."""
-
-    upload = blocking(UploadOperations._upload)
-    get = blocking(UploadOperations._get)
-    list = iterating(UploadOperations._list)
-    delete = blocking(UploadOperations._delete)
+class Uploads(UploadOperations, Blocking): ...
 
 
-class AsyncUploads(UploadOperations):
-    """The uploads of an app, for files that belong to nothing else."""
-
-    upload = awaiting(UploadOperations._upload)
-    get = awaiting(UploadOperations._get)
-    list = aiterating(UploadOperations._list)
-    delete = awaiting(UploadOperations._delete)
+class AsyncUploads(UploadOperations, Awaiting): ...

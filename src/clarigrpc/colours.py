@@ -1,0 +1,249 @@
+"""One class body for both clients: its operations block on a client, and are awaited on the other.
+
+An operation is a plan (see ``clarigrpc.plan``) with one of the decorators below. What it becomes
+follows from the class that it is used on: one with ``Blocking`` among its bases has blocking
+methods and iterators, one with ``Awaiting`` has coroutines and asynchronous iterators. Type
+checkers see the same::
+
+    class DatasetOperations(Operations):
+        @operation
+        def get(self, dataset_id: str) -> Plan[v2.Dataset]: ...
+
+    class Datasets(DatasetOperations, Blocking): ...       # get(...) -> v2.Dataset
+    class AsyncDatasets(DatasetOperations, Awaiting): ...  # await get(...) -> v2.Dataset
+
+The classes themselves have ordinary functions: ``help()`` shows signatures and texts, and a call
+costs no more than that of a method.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from importlib import import_module
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, iterating
+
+_UNPACKED = re.compile(r"Unpack\[(\w+)\]")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BlockingT = TypeVar("BlockingT")
+AwaitingT = TypeVar("AwaitingT")
+
+
+class Coloured(ABC):
+    """An attribute that differs between the classes of the two clients."""
+
+    @abstractmethod
+    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+        """What stands in its place in such a class."""
+
+
+def _bind_all(owner: type[Any], *, awaited: bool) -> None:
+    found: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        found.update(vars(base))
+    for name, value in found.items():
+        if isinstance(value, Coloured):
+            setattr(owner, name, value.bind(owner, name, awaited=awaited))
+
+
+class Blocking:
+    """Base of the classes whose operations block."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _bind_all(cls, awaited=False)
+
+
+class Awaiting:
+    """Base of the classes whose operations are awaited."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _bind_all(cls, awaited=True)
+
+
+class operation(Coloured, Generic[P, T]):
+    """A plan that becomes a method.
+
+    Attributes:
+        plan: The plan, for other plans: ``yield from DatasetOperations.get.plan(self, ...)``.
+    """
+
+    def __init__(self, plan: Callable[Concatenate[Any, P], Plan[T]]) -> None:
+        self.plan = plan
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Blocking, owner: Any) -> Callable[P, T]: ...
+
+    @overload
+    def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self
+
+    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+        return _in_words_of(owner, (awaiting if awaited else blocking)(self.plan), name)
+
+
+class iteration(Coloured, Generic[P, T]):
+    """A plan of items that becomes an iterator.
+
+    Attributes:
+        plan: The plan, for other plans.
+    """
+
+    def __init__(self, plan: Callable[Concatenate[Any, P], ItemPlan[T]]) -> None:
+        self.plan = plan
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Blocking, owner: Any) -> Callable[P, Iterator[T]]: ...
+
+    @overload
+    def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self
+
+    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+        return _in_words_of(owner, (aiterating if awaited else iterating)(self.plan), name)
+
+
+class below(Coloured, Generic[BlockingT, AwaitingT]):
+    """What lies below one resource: a method that takes its id and returns the collection there.
+
+    Args:
+        parent: The field of requests that holds the id.
+        blocking_class: The collection.
+        awaiting_class: The same of the other colour.
+        text: Documentation of the method.
+    """
+
+    def __init__(
+        self,
+        parent: str,
+        blocking_class: type[BlockingT],
+        awaiting_class: type[AwaitingT],
+        text: str,
+    ) -> None:
+        self._parent = parent
+        self._classes: tuple[type[Any], type[Any]] = (blocking_class, awaiting_class)
+        self._text = text
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Blocking, owner: Any) -> Callable[[str], BlockingT]: ...
+
+    @overload
+    def __get__(self, instance: Awaiting, owner: Any) -> Callable[[str], AwaitingT]: ...
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self
+
+    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+        made, parent = self._classes[awaited], self._parent
+
+        def method(self: Any, resource_id: str) -> Any:
+            return self.child(made, {parent: resource_id})
+
+        kind = inspect.Parameter.POSITIONAL_ONLY
+        method.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter("self", kind), inspect.Parameter(parent, kind, annotation="str")],
+            return_annotation=made.__name__,
+        )
+        method.__name__, method.__doc__ = name, self._text
+        method.__qualname__ = f"{owner.__name__}.{name}"
+        return method
+
+
+class Lazy(Generic[BlockingT, AwaitingT]):
+    """An attribute that is imported and made when it is first asked for.
+
+    Args:
+        module: Name of the module.
+        name: Name of the class on a ``Blocking`` owner; ``Async`` stands before it on the other.
+        text: What it is.
+    """
+
+    def __init__(self, module: str, name: str, text: str) -> None:
+        self._module = module
+        self._class_name = name
+        self.__doc__ = text
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._attribute = name
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Blocking, owner: Any) -> BlockingT: ...
+
+    @overload
+    def __get__(self, instance: Awaiting, owner: Any) -> AwaitingT: ...
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self
+        prefix = "Async" if isinstance(instance, Awaiting) else ""
+        made = getattr(import_module(self._module), prefix + self._class_name)
+        # Threads may get here at once; all of them go on with the first one's.
+        return instance.__dict__.setdefault(self._attribute, instance.child(made))
+
+
+def _in_words_of(owner: type[Any], function: Any, name: str) -> Any:
+    """``function`` as ``help()`` should show it: in the words of its class, options spelled out."""
+    words: dict[str, str] = dict(owner._words()) if hasattr(owner, "_words") else {}
+    signature = inspect.signature(function)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        options = _UNPACKED.fullmatch(str(parameter.annotation))
+        if options is None:
+            parameters.append(parameter)
+            continue
+        typed_dict = function.__wrapped__.__globals__[options[1]]
+        words["{options}"] = _attributes(typed_dict)
+        parameters.extend(
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for key, kind in _annotations(typed_dict)
+        )
+
+    def put(text: Any) -> Any:
+        for word, meaning in words.items() if isinstance(text, str) else ():
+            text = text.replace(word, meaning)
+        return text
+
+    function.__signature__ = signature.replace(
+        parameters=[p.replace(annotation=put(p.annotation)) for p in parameters],
+        return_annotation=put(signature.return_annotation),
+    )
+    function.__doc__ = put(function.__doc__)
+    function.__module__ = owner.__module__
+    function.__qualname__ = f"{owner.__name__}.{name}"
+    return function
+
+
+def _annotations(typed_dict: type[Any]) -> Iterator[tuple[str, str]]:
+    """The keys of a TypedDict and what the source says that they are."""
+    for key, kind in typed_dict.__annotations__.items():
+        yield key, str(getattr(kind, "__forward_arg__", kind))
+
+
+def _attributes(typed_dict: type[Any]) -> str:
+    """What the text of a TypedDict says of its keys, as far as it stands under ``Attributes:``."""
+    lines = inspect.cleandoc(typed_dict.__doc__ or "").partition("Attributes:\n")[2]
+    return textwrap.indent(textwrap.dedent(lines), " " * 12).strip()

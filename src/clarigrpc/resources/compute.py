@@ -1,0 +1,100 @@
+"""Where models run: compute clusters, their nodepools, and deployments to these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from clarigrpc import v2
+from clarigrpc.colours import Awaiting, Blocking, below, iteration
+from clarigrpc.plan import ItemPlan
+from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
+from clarigrpc.resources.runners import AsyncRunners, Runners
+
+
+class NodepoolOperations(
+    Creates[v2.Nodepool],
+    Gets[v2.Nodepool],
+    Lists[v2.Nodepool],
+    Patches[v2.Nodepool],
+    Deletes[v2.Nodepool],
+):
+    """The nodepools of a compute cluster."""
+
+    message = v2.Nodepool
+    of_user = True
+
+    runners = below("nodepool_id", Runners, AsyncRunners, "The runners of a nodepool.")
+
+
+class Nodepools(NodepoolOperations, Blocking): ...
+
+
+class AsyncNodepools(NodepoolOperations, Awaiting): ...
+
+
+class ComputeClusterOperations(
+    Creates[v2.ComputeCluster],
+    Gets[v2.ComputeCluster],
+    Lists[v2.ComputeCluster],
+    Patches[v2.ComputeCluster],
+    Deletes[v2.ComputeCluster],
+):
+    """The compute clusters of a user."""
+
+    message = v2.ComputeCluster
+    of_user = True
+
+    nodepools = below(
+        "compute_cluster_id", Nodepools, AsyncNodepools, "The nodepools of a compute cluster."
+    )
+
+
+class ComputeClusters(ComputeClusterOperations, Blocking): ...
+
+
+class AsyncComputeClusters(ComputeClusterOperations, Awaiting): ...
+
+
+class DeploymentFilters(Paging, total=False):
+    """Which deployments are listed.
+
+    Attributes:
+        compute_cluster_id: Only those to this cluster.
+        nodepool_id: Only those to this nodepool.
+        model_version_ids: Only those of these versions of models.
+        workflow_version_ids: Only those of these versions of workflows.
+    """
+
+    compute_cluster_id: str
+    nodepool_id: str
+    model_version_ids: Sequence[str]
+    workflow_version_ids: Sequence[str]
+
+
+class DeploymentOperations(
+    Creates[v2.Deployment],
+    Gets[v2.Deployment],
+    Patches[v2.Deployment],
+    Deletes[v2.Deployment],
+):
+    """The deployments of a user."""
+
+    message = v2.Deployment
+    of_user = True
+
+    @iteration
+    def list(self, **options: Unpack[DeploymentFilters]) -> ItemPlan[v2.Deployment]:
+        """The deployments of the user.
+
+        Args:
+            {options}
+            {paging}
+        """
+        return self._list(options)
+
+
+class Deployments(DeploymentOperations, Blocking): ...
+
+
+class AsyncDeployments(DeploymentOperations, Awaiting): ...

@@ -1,0 +1,25 @@
+"""Orders for labelling by the service's own labellers."""
+
+from __future__ import annotations
+
+from clarigrpc import v2
+from clarigrpc.colours import Awaiting, Blocking
+from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Patches
+
+
+class LabelOrderOperations(
+    Creates[v2.LabelOrder],
+    Gets[v2.LabelOrder],
+    Lists[v2.LabelOrder],
+    Patches[v2.LabelOrder],
+    Deletes[v2.LabelOrder],
+):
+    """The label orders of an app."""
+
+    message = v2.LabelOrder
+
+
+class LabelOrders(LabelOrderOperations, Blocking): ...
+
+
+class AsyncLabelOrders(LabelOrderOperations, Awaiting): ...

@@ -1,0 +1,334 @@
+"""A model to predict with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from clarigrpc import errors, v2
+from clarigrpc.calls import SUCCESS
+from clarigrpc.channel import Cancellation
+from clarigrpc.colours import Awaiting, Blocking, iteration, operation
+from clarigrpc.plan import ItemPlan, Plan, awaiting, blocking, call
+from clarigrpc.policy import deadline_after
+from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
+from clarigrpc.progress import Bar, open_bar
+from clarigrpc.resources.base import Owner, Paging, chunks
+from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
+from clarigrpc.wire import PredictEncoder
+
+if TYPE_CHECKING:
+    from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
+    from clarigrpc.predict.pipeline import Pipeline, PredictResult
+
+PREDICT = "PostModelOutputs"
+
+
+class ModelOperations(StreamOperations):
+    """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
+
+    def __init__(
+        self,
+        client: Owner,
+        model_id: str,
+        *,
+        user_id: str = "",
+        app_id: str = "",
+        version_id: str = "",
+        output_config: v2.OutputConfig | None = None,
+        coalesce: CoalesceLimits | None = None,
+    ) -> None:
+        if not model_id or not isinstance(model_id, str):
+            raise errors.InvalidArgumentError("client.model() needs the id of a model")
+        super().__init__(client, user_id, app_id)
+        self.model_id = model_id
+        self.version_id = version_id
+        self.output_config = output_config
+        self._encoder: PredictEncoder | None = None
+        self._post: Any = client.unary(PREDICT, encoded=True)
+        self._coalesce = coalesce
+
+    def __repr__(self) -> str:
+        version = f", version_id={self.version_id!r}" if self.version_id else ""
+        return f"{type(self).__name__}({self.model_id!r}{version})"
+
+    @property
+    def encoder(self) -> PredictEncoder:
+        """The encoder of this handle's requests."""
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = PredictEncoder(self._constant())
+        return encoder
+
+    def _constant(self) -> v2.PostModelOutputsRequest:
+        """The request without inputs."""
+        request = v2.PostModelOutputsRequest(model_id=self.model_id, version_id=self.version_id)
+        request.user_app_id.MergeFrom(self.user_app_id or self._client.user_app_id)
+        if self.output_config is not None:
+            request.model.model_version.output_info.output_config.CopyFrom(self.output_config)
+        return request
+
+    @staticmethod
+    def _single(response: Any) -> v2.Output:
+        outputs = response.outputs
+        if not outputs:
+            raise errors.InternalError("the service answered without an output", method=PREDICT)
+        output: v2.Output = outputs[0]
+        status = output.status
+        if status.code != SUCCESS:
+            failure = errors.from_item(status, method=PREDICT, request_id=response.status.req_id)
+            if failure is not None:
+                raise failure
+        return output
+
+    def _predict_list(
+        self,
+        values: Sequence[Any],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[list[v2.Output]]:
+        if not values:
+            raise errors.InvalidArgumentError("predict() needs at least one input")
+        outputs: list[v2.Output] = []
+        failed: v2.Status | None = None
+        for chunk in chunks(values):
+            response = yield from call(
+                PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
+            )
+            if len(response.outputs) != len(chunk):
+                from clarigrpc.predict.pipeline import mismatch
+
+                raise mismatch(len(chunk), response)
+            outputs.extend(response.outputs)
+            if failed is None and response.status.code != SUCCESS:
+                failed = response.status
+        if failed is not None and self._client.raises_on_partial(raise_on_partial):
+            merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
+            failure = errors.from_response(
+                merged, method=PREDICT, request_id=failed.req_id, item_field="outputs"
+            )
+            if failure is not None:
+                raise failure
+        return outputs
+
+    def _pipeline(
+        self,
+        batch_size: int | None,
+        in_flight: int | None,
+        ordered: bool,
+        timeout: float | None,
+    ) -> Pipeline:
+        from clarigrpc.predict.pipeline import Pipeline
+
+        settings = self._client.settings
+        timeout = settings.timeout if timeout is None else timeout
+        deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
+        return Pipeline(
+            self.encoder,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            max_bytes=settings.max_message_bytes,
+            timeout=timeout,
+            policy=settings.retry,
+        )
+
+    def _bar(self, wanted: bool, values: Any) -> Bar | None:
+        if not wanted:
+            return None
+        return open_bar(self.model_id, len(values) if isinstance(values, Sized) else None)
+
+    @operation
+    def get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
+        """The model, with its latest version or the one of this handle.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        response: v2.SingleModelResponse = yield from self._invoke(
+            "GetModel", timeout, model_id=self.model_id, version_id=self.version_id
+        )
+        return response.model
+
+    @iteration
+    def versions(self, **options: Unpack[Paging]) -> ItemPlan[v2.ModelVersion]:
+        """The versions of the model, newest first.
+
+        Args:
+            {paging}
+        """
+        fields = {"model_id": self.model_id, **options}
+        return self._pages("ListModelVersions", "model_versions", fields)
+
+
+class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
+    """A model to predict with. Threads can share it."""
+
+    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+        super().__init__(client, model_id, **options)
+        self._coalescer: Coalescer | None = None
+        if self._coalesce is not None:
+            from clarigrpc.predict.coalesce import Coalescer
+
+            self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
+            client.close_with(self._coalescer)
+
+    def _send(
+        self, payload: bytes, timeout: float | None, cancellation: Cancellation | None = None
+    ) -> Any:
+        return self._post.with_call(
+            payload, timeout, raise_on_partial=False, cancellation=cancellation
+        )[0]
+
+    _predict_values = blocking(ModelOperations._predict_list)
+
+    @overload
+    def predict(
+        self,
+        value: list[Any] | tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> list[v2.Output]: ...
+
+    @overload
+    def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> v2.Output: ...
+
+    def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> Any:
+        """Predict one input, or a list of them (split into requests of 128).
+
+        Args:
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), bytes of an image,
+                or a list of these.
+            timeout: Seconds for each request; None: the client's.
+            raise_on_partial: For a list: whether failed inputs are an error
+                (``PartialFailureError``, with the good outputs in it) or stay among the outputs,
+                each with its status. None: as the client was told.
+
+        Returns:
+            The output, or the list of outputs in the order of the inputs.
+
+        Raises:
+            ApiError: The class of it that fits, see ``errors``.
+        """
+        if isinstance(value, (list, tuple)):
+            return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
+        if self._coalescer is not None:
+            return self._coalescer.predict(
+                self.encoder.pieces(value),
+                self._client.settings.timeout if timeout is None else timeout,
+            )
+        payload = self.encoder.encode((value,))
+        return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
+
+    def predict_many(
+        self,
+        values: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> Generator[PredictResult, None, None]:
+        """Predict any number of inputs, in batches, with several requests in flight.
+
+        An input that fails does not fail the others: a batch that fails because of one is divided
+        until that one stands alone. A service that is away, throttles or is not ready is waited
+        for. Memory is bounded, whatever the source; stop at any time by leaving the loop.
+
+        Args:
+            values: What ``predict`` takes, from any iterable. It is read as far as the window
+                allows. An error of its own is raised after the results of what it gave.
+            batch_size: Most inputs a request, 1 to 128; inputs of more than 16 MiB together are
+                not gathered. None: adapts to what the server answers.
+            in_flight: Most requests in flight. None: adapts likewise, up to 64.
+            ordered: Whether results come in the order of the values, or as they are ready.
+            timeout: Seconds for each request, and for how long a service that answers nothing is
+                waited for; None: the client's.
+            progress: Whether to show a bar, if stderr is a terminal (extra ``cli``).
+
+        Yields:
+            ``PredictResult`` with ``index`` and either ``output`` or ``error``.
+        """
+        from clarigrpc.predict import pipeline
+
+        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
+
+        def send(payload: bytes) -> Any:
+            return self._post.future(payload, timeout=machine.timeout)
+
+        return pipeline.run(machine, values, send, self._bar(progress, values))
+
+
+class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting):
+    """A model to predict with, on the client's event loop."""
+
+    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+        super().__init__(client, model_id, **options)
+        self._coalescer: AsyncCoalescer | None = None
+        if self._coalesce is not None:
+            from clarigrpc.predict.coalesce import AsyncCoalescer
+
+            self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
+            client.close_with(self._coalescer)
+
+    def _send(self, payload: bytes, timeout: float | None) -> Any:
+        return self._post(payload, timeout=timeout, raise_on_partial=False)
+
+    _predict_values = awaiting(ModelOperations._predict_list)
+
+    @overload
+    async def predict(
+        self,
+        value: list[Any] | tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> list[v2.Output]: ...
+
+    @overload
+    async def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> v2.Output: ...
+
+    async def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> Any:
+        """As ``Model.predict``."""
+        if isinstance(value, (list, tuple)):
+            return await self._predict_values(
+                value, timeout=timeout, raise_on_partial=raise_on_partial
+            )
+        if self._coalescer is not None:
+            return await self._coalescer.predict(
+                self.encoder.pieces(value),
+                self._client.settings.timeout if timeout is None else timeout,
+            )
+        payload = self.encoder.encode((value,))
+        return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
+
+    def predict_many(
+        self,
+        values: Iterable[Any] | AsyncIterable[Any],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> AsyncGenerator[PredictResult, None]:
+        """As ``Model.predict_many``; ``values`` may be asynchronous."""
+        from clarigrpc.predict import pipeline
+
+        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
+
+        def send(payload: bytes) -> Any:
+            return self._post(payload, timeout=machine.timeout, retry=False)
+
+        return pipeline.arun(machine, values, send, self._bar(progress, values))

@@ -1,0 +1,60 @@
+"""What credentials may do."""
+
+from __future__ import annotations
+
+from clarigrpc import v2
+from clarigrpc.colours import Awaiting, Blocking, operation
+from clarigrpc.plan import Plan
+from clarigrpc.resources.base import Operations
+
+
+class ScopeOperations(Operations):
+    """The scopes of the service and of the client's credentials."""
+
+    of_user = True
+
+    @operation
+    def list(
+        self, *, key_type: str = "", timeout: float | None = None
+    ) -> Plan[v2.MultiScopeDepsResponse]:
+        """Every scope and endpoint that a key can have, with those that it needs besides.
+
+        Args:
+            key_type: Only what keys of this type can have: ``"api_key"`` or
+                ``"personal_access_token"``.
+            timeout: Seconds; None: the client's.
+
+        Returns:
+            The response, with ``scope_deps`` and ``endpoint_deps``.
+        """
+        response: v2.MultiScopeDepsResponse = yield from self._invoke(
+            "ListScopes", timeout, key_type=key_type
+        )
+        return response
+
+    @operation
+    def mine(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeResponse]:
+        """What the client's credentials may do in its app: ``scopes``, ``endpoints``, ``app``."""
+        ids = self._client.user_app_id
+        response: v2.MultiScopeResponse = yield from self._invoke(
+            "MyScopes", timeout, user_app_id=ids
+        )
+        return response
+
+    @operation
+    def mine_as_user(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeUserResponse]:
+        """What the client's credentials may do with what belongs to the user."""
+        response: v2.MultiScopeUserResponse = yield from self._invoke("MyScopesUser", timeout)
+        return response
+
+    @operation
+    def mine_as_root(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeRootResponse]:
+        """What the client's credentials may do with what belongs to nobody."""
+        response: v2.MultiScopeRootResponse = yield from self._invoke("MyScopesRoot", timeout)
+        return response
+
+
+class Scopes(ScopeOperations, Blocking): ...
+
+
+class AsyncScopes(ScopeOperations, Awaiting): ...

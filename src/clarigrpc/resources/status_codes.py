@@ -1,0 +1,37 @@
+"""The status codes of the service, as it describes them itself."""
+
+from __future__ import annotations
+
+from clarigrpc import v2
+from clarigrpc.colours import Awaiting, Blocking, operation
+from clarigrpc.plan import Plan
+from clarigrpc.resources.base import Lists
+
+
+class StatusCodeOperations(Lists[v2.Status]):
+    """The status codes of the service."""
+
+    message = v2.Status
+    plural = "StatusCodes"
+    noun = "status code"
+
+    @operation
+    def get(self, code: int, /, *, timeout: float | None = None) -> Plan[v2.Status]:
+        """What the service says of a status code.
+
+        Args:
+            code: The code, ``v2.StatusCode.SUCCESS`` say.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            NotFoundError: There is no such code.
+        """
+        response = yield from self._invoke("GetStatusCode", timeout, status_code_id=str(code))
+        found: v2.Status = response.status
+        return found
+
+
+class StatusCodes(StatusCodeOperations, Blocking): ...
+
+
+class AsyncStatusCodes(StatusCodeOperations, Awaiting): ...

@@ -1,0 +1,63 @@
+"""Users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clarigrpc import v2
+from clarigrpc.colours import Awaiting, Blocking, operation
+from clarigrpc.plan import Plan
+from clarigrpc.resources.base import Operations
+
+
+class UserOperations(Operations):
+    """Users of the service."""
+
+    of_user = True
+
+    @operation
+    def get(
+        self,
+        user_id: str = "me",
+        /,
+        *,
+        additional_fields: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> Plan[v2.User]:
+        """A user.
+
+        Args:
+            user_id: Its id; ``"me"`` is the owner of the client's credentials.
+            additional_fields: What the service leaves out by default: ``"stars"`` and the like.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            NotFoundError: There is no such user, or it does not show itself.
+        """
+        response: v2.SingleUserResponse = yield from self._invoke(
+            "GetUser",
+            timeout,
+            user_app_id=v2.UserAppIDSet(user_id=user_id),
+            additional_fields=additional_fields,
+        )
+        return response.user
+
+    @operation
+    def validate_password(
+        self, password: str, *, timeout: float | None = None
+    ) -> Plan[v2.PasswordViolations]:
+        """What is wrong with a password that the user would like to have.
+
+        Returns:
+            A flag for each rule that it breaks; none is set where it is good.
+        """
+        response: v2.SinglePasswordValidationResponse = yield from self._invoke(
+            "PostValidatePassword", timeout, password=v2.Password(plaintext=password)
+        )
+        return response.password_violations
+
+
+class Users(UserOperations, Blocking): ...
+
+
+class AsyncUsers(UserOperations, Awaiting): ...

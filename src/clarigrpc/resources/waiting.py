@@ -1,0 +1,128 @@
+"""Waiting for what the service does afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from clarigrpc import errors, v2
+from clarigrpc.colours import operation
+from clarigrpc.methods import lookup
+from clarigrpc.plan import Plan, Sleep
+from clarigrpc.resources.base import Collection, MessageT, as_list, field_of
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+_PENDING = errors.Kind.PENDING
+
+T = TypeVar("T")
+
+
+def until(
+    look: Callable[[float], Plan[T | None]],
+    *,
+    timeout: float,
+    late: Callable[[], errors.ApiError],
+) -> Plan[T]:
+    """What ``look`` finds; it is asked at growing intervals until there is something.
+
+    Args:
+        look: A plan that returns None as long as there is nothing; it is told how many seconds
+            are left.
+        timeout: Seconds for all of it.
+        late: Makes the error for when they are over.
+    """
+    deadline = time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while True:
+        found = yield from look(max(0.001, deadline - time.monotonic()))
+        if found is not None:
+            return found
+        if time.monotonic() + pause >= deadline:
+            raise late()
+        yield Sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+
+class Waits(Collection[MessageT]):
+    """Resources whose status tells when the service is done with them."""
+
+    @operation
+    def wait(
+        self,
+        items: str | MessageT | Iterable[str | MessageT],
+        *,
+        timeout: float = 300.0,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[list[MessageT]]:
+        """Wait until the service is done with {nouns}; looks at them at growing intervals.
+
+        Args:
+            items: Their ids, or what ``create`` returned; one or many.
+            timeout: Seconds for all of it.
+            raise_on_partial: Whether those that failed, or are not there, are an error, or stay
+                among the results, each with its status. None: as the client was told.
+
+        Returns:
+            The {nouns} as they ended, in the order given.
+
+        Raises:
+            PartialFailureError: Some failed, or are not there. Of a single one: the error that
+                its status stands for.
+            DeadlineExceededError: Some are still being worked on.
+        """
+        given: list[Any] = as_list(items, (str, self.message))
+        ids = [one if isinstance(one, str) else str(one.id) for one in given]
+        settled: dict[str, MessageT] = {}
+        method = self._waiting_method()
+
+        def left() -> list[str]:
+            return [one for one in dict.fromkeys(ids) if one not in settled]
+
+        def look(seconds: float) -> Plan[bool | None]:
+            found = yield from self._look(left(), seconds)
+            for one, item in found.items():
+                if errors.kind_of(_status_of(item).code) is not _PENDING:
+                    settled[one] = item
+            return None if left() else True
+
+        def late() -> errors.ApiError:
+            text = f"{len(left())} of {len(ids)} are still being worked on after {timeout:g} s"
+            return errors.DeadlineExceededError(text, method=method)
+
+        yield from until(look, timeout=timeout, late=late)
+        merged = lookup(method).response_class()()
+        field = field_of(lookup(method).response_name, self.message.__name__)
+        getattr(merged, field).extend(settled[one] for one in ids)
+        merged.status.code = _overall(getattr(merged, field))
+        ended: list[MessageT] = self._outcome(method, merged, field, raise_on_partial)
+        return ended
+
+    def _waiting_method(self) -> str:
+        """A method whose response holds many of them."""
+        return f"List{self._many()}"
+
+    def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, MessageT]]:
+        """The resources by their ids; those that are not there with a status that says so."""
+        found = {}
+        deadline = time.monotonic() + seconds
+        for one in ids:
+            try:
+                found[one] = yield from self._fetch(one, max(0.001, deadline - time.monotonic()))
+            except errors.NotFoundError as error:
+                found[one] = self.message(id=one, status=error.status)
+        return found
+
+
+def _status_of(item: Any) -> v2.Status:
+    status: v2.Status = item.status
+    return status
+
+
+def _overall(items: Iterable[Any]) -> v2.StatusCode.ValueType:
+    """The status of a call from those of its items, as the service would put it."""
+    good = [_status_of(one).code in errors.PASSING for one in items]
+    if all(good):
+        return v2.StatusCode.SUCCESS
+    return v2.StatusCode.MIXED_STATUS if any(good) else v2.StatusCode.FAILURE
