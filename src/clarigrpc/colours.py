@@ -12,8 +12,8 @@ checkers see the same::
     class Datasets(DatasetOperations, Blocking): ...       # get(...) -> v2.Dataset
     class AsyncDatasets(DatasetOperations, Awaiting): ...  # await get(...) -> v2.Dataset
 
-The classes themselves have ordinary functions: ``help()`` shows signatures and texts, and a call
-costs no more than that of a method.
+What ``help()`` shows are ordinary functions with their signatures and texts, and a call costs no
+more than that of a method.
 """
 
 from __future__ import annotations
@@ -36,37 +36,36 @@ BlockingT = TypeVar("BlockingT")
 AwaitingT = TypeVar("AwaitingT")
 
 
-class Coloured(ABC):
-    """An attribute that differs between the classes of the two clients."""
-
-    @abstractmethod
-    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        """What stands in its place in such a class."""
-
-
-def _bind_all(owner: type[Any], *, awaited: bool) -> None:
-    found: dict[str, Any] = {}
-    for base in reversed(owner.__mro__):
-        found.update(vars(base))
-    for name, value in found.items():
-        if isinstance(value, Coloured):
-            setattr(owner, name, value.bind(owner, name, awaited=awaited))
-
-
 class Blocking:
     """Base of the classes whose operations block."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _bind_all(cls, awaited=False)
 
 
 class Awaiting:
     """Base of the classes whose operations are awaited."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _bind_all(cls, awaited=True)
+
+class Coloured(ABC):
+    """An attribute that differs between the classes of the two clients.
+
+    A class gets what stands in its place when that is first asked for: importing a resource costs
+    no more than its plans do.
+    """
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    @abstractmethod
+    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+        """The function that stands in its place in a class."""
+
+    def _found(self, instance: Any, owner: type[Any]) -> Any:
+        """What ``__get__`` returns."""
+        if not issubclass(owner, (Blocking, Awaiting)):
+            return self
+        # Threads may get here at once; any of the functions will do.
+        function = self.bind(owner, self._name, awaited=issubclass(owner, Awaiting))
+        setattr(owner, self._name, function)
+        return function if instance is None else function.__get__(instance, owner)
 
 
 class operation(Coloured, Generic[P, T]):
@@ -89,7 +88,7 @@ class operation(Coloured, Generic[P, T]):
     def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self
+        return self._found(instance, owner)
 
     def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
         return _in_words_of(owner, (awaiting if awaited else blocking)(self.plan), name)
@@ -115,7 +114,7 @@ class iteration(Coloured, Generic[P, T]):
     def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self
+        return self._found(instance, owner)
 
     def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
         return _in_words_of(owner, (aiterating if awaited else iterating)(self.plan), name)
@@ -152,7 +151,7 @@ class below(Coloured, Generic[BlockingT, AwaitingT]):
     def __get__(self, instance: Awaiting, owner: Any) -> Callable[[str], AwaitingT]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        return self
+        return self._found(instance, owner)
 
     def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
         made, parent = self._classes[awaited], self._parent

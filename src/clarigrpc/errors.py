@@ -295,7 +295,10 @@ class ApiError(ClarigrpcError):
         retry_after: Seconds that the service asks to wait, None where it does not say.
         status: The V2 status message, where there was one.
         rich_details: Messages of ``google.rpc`` from the trailers (``BadRequest``, ...).
+        response: The whole response, where there was one.
     """
+
+    response: Message | None = None
 
     def __init__(
         self,
@@ -536,9 +539,9 @@ def from_response(
         retry_after=retry_after_of(trailing),
         status=status,
     )
+    error.response = response
     if isinstance(error, PartialFailureError):
         pairs = [ItemStatus(index, item.status) for index, item in enumerate(items)]
-        error.response = response
         error.failed = [pair for pair in pairs if _failed(pair.status)]
         error.succeeded = [pair for pair in pairs if not _failed(pair.status)]
         if error.failed:

@@ -15,6 +15,7 @@ What is found passes all filters. With several ranks the score is the mean of th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -33,7 +34,7 @@ _LIMITS: Mapping[str, str] = {
     "radians": "withinRadians",
 }
 
-ConditionT = TypeVar("ConditionT", v2.Filter, v2.Rank)
+ConditionT = TypeVar("ConditionT", bound=v2.Filter | v2.Rank)
 
 
 def has_concept(concept_id: str, *, value: float = 1.0) -> v2.Filter:
@@ -157,8 +158,7 @@ def negate(condition: ConditionT) -> ConditionT:
 
     The condition given stays as it is.
     """
-    result = type(condition)()
-    result.CopyFrom(condition)
+    result = copy.deepcopy(condition)
     result.negate = not condition.negate
     return result
 

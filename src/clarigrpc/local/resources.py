@@ -388,6 +388,8 @@ class Resource:
         if self.kind.newest is not None:
             names.add(self.kind.newest[0])
         names |= {f"{name}_id" for name in self.kind.parents}
+        # What a resource is about comes with its id in a patch, and never changes.
+        names |= {path for path in self.kind.links.values() if "." not in path}
         return frozenset(names)
 
     @cached_property

@@ -42,6 +42,15 @@ class AppFilters(Paging, total=False):
     additional_fields: Sequence[str]
 
 
+_EVERYTHING = v2.AppDuplicationFilters(
+    copy_inputs=True,
+    copy_concepts=True,
+    copy_annotations=True,
+    copy_models=True,
+    copy_workflows=True,
+)
+
+
 class DuplicationOperations(
     Creates[v2.AppDuplication],
     Gets[v2.AppDuplication],
@@ -137,7 +146,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         """
         wanted = v2.AppDuplication(
             destination_app=v2.App(id=destination_id, user_id=self._of_user().user_id),
-            filter=filter,
+            filter=_EVERYTHING if filter is None else filter,
         )
         response: v2.MultiAppDuplicationsResponse = yield from self._invoke(
             "PostAppDuplications",

@@ -484,7 +484,7 @@ class Deletes(Collection[MessageT]):
 
 @cache
 def field_of(owner: str, message: str) -> str:
-    """The field of a message that holds another message, one or many.
+    """The field of a message that holds another message, one or many, beside its own status.
 
     Raises:
         LookupError: None or several do.
@@ -492,7 +492,9 @@ def field_of(owner: str, message: str) -> str:
     fields = [
         field.name
         for field in getattr(v2, owner).DESCRIPTOR.fields
-        if field.message_type is not None and field.message_type.name == message
+        if field.message_type is not None
+        and field.message_type.name == message
+        and field.name != "status"
     ]
     if len(fields) != 1:
         raise LookupError(f"{owner} has {len(fields)} fields of type {message}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc.colours import Awaiting, Blocking, operation
 from clarigrpc.plan import Plan
 from clarigrpc.resources.base import Operations
@@ -51,10 +51,17 @@ class UserOperations(Operations):
         Returns:
             A flag for each rule that it breaks; none is set where it is good.
         """
-        response: v2.SinglePasswordValidationResponse = yield from self._invoke(
-            "PostValidatePassword", timeout, password=v2.Password(plaintext=password)
-        )
-        return response.password_violations
+        try:
+            response = yield from self._invoke(
+                "PostValidatePassword", timeout, password=v2.Password(plaintext=password)
+            )
+        except errors.ApiError as error:
+            # A password that breaks a rule is an answer, not a failure of the call.
+            if error.code != v2.StatusCode.PASSWORD_VALIDATION_FAILED:
+                raise
+            response = error.response
+        violations: v2.PasswordViolations = response.password_violations
+        return violations
 
 
 class Users(UserOperations, Blocking): ...

@@ -1,0 +1,111 @@
+"""Datasets, the inputs in them, versions with exports and metrics."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import httpx
+import pytest
+
+from clarigrpc import errors, query, v2
+from tests.both import Both
+
+from .conftest import add_inputs
+
+Format = v2.DatasetVersionExportFormat
+
+
+async def test_datasets(both: Both) -> None:
+    c = both.client
+    made = await both.run(c.datasets.create, v2.Dataset(id="train", description="to learn from"))
+    assert made.description == "to learn from"
+    await both.run(c.datasets.create_many, ["test", "other"])
+    assert (await both.run(c.datasets.get, "train")).id == "train"
+    found = await both.collect(c.datasets.list(search="learn"))
+    assert [one.id for one in found] == ["train"]
+    by_id = await both.collect(c.datasets.list(sort_by_id=True, sort_ascending=True, per_page=2))
+    assert [one.id for one in by_id] == ["other", "test", "train"]
+    changed = await both.run(c.datasets.patch, v2.Dataset(id="test", notes="n"), action="overwrite")
+    assert changed.notes == "n"
+    await both.run(c.datasets.patch_many, [v2.Dataset(id="test", notes="m")], action="overwrite")
+    assert (await both.run(c.datasets.get, "test")).notes == "m"
+    everywhere = await both.collect(c.datasets.list(all_apps=True))
+    assert len({one.app_id for one in everywhere}) >= 1
+    assert len([one for one in everywhere if one.app_id == c.settings.app_id]) == 3
+    await both.run(c.datasets.delete, ["train", "other"])
+    assert [one.id for one in await both.collect(c.datasets.list())] == ["test"]
+
+
+async def test_a_dataset_of_another_app(both: Both) -> None:
+    c = both.client
+    other = f"{c.settings.app_id}-too"
+    await both.run(c.apps.create, other)
+    there = c.datasets.within(app_id=other)
+    await both.run(there.create, "d")
+    assert [one.id for one in await both.collect(there.list())] == ["d"]
+    assert await both.collect(c.datasets.list()) == []
+    assert repr(there).endswith(f"Datasets(app_id={other!r})")
+
+
+async def test_inputs_of_a_dataset(both: Both) -> None:
+    c = both.client
+    await add_inputs(both, "i", "j", "k")
+    await both.run(c.datasets.create, "d")
+    added = await both.run(c.datasets.inputs("d").add, ["i", "j"])
+    assert [one.input.id for one in added] == ["i", "j"]
+    assert (await both.run(c.datasets.inputs("d").get, "i")).input.id == "i"
+    found = await both.collect(c.datasets.inputs("d").list())
+    assert {one.input.id for one in found} == {"i", "j"}
+    await both.run(c.datasets.inputs("d").remove, "i")
+    assert len(await both.collect(c.datasets.inputs("d").list())) == 1
+    search = query.search(query.is_input("k"))
+    operation = await both.run(c.datasets.inputs("d").add_found, search)
+    await both.run(c.bulk_operations.wait, operation)
+    found = await both.collect(c.datasets.inputs("d").list())
+    assert {one.input.id for one in found} == {"j", "k"}
+    assert {one.id for one in await both.collect(c.inputs.list())} == {"i", "j", "k"}
+    with pytest.raises(errors.InvalidArgumentError, match="dataset_id"):
+        c.datasets.inputs("")
+
+
+async def test_versions(both: Both) -> None:
+    c = both.client
+    await add_inputs(both, "i", "j")
+    await both.run(c.inputs.merge_concepts, "i", ["dog"])
+    await both.run(c.datasets.create, "d")
+    await both.run(c.datasets.inputs("d").add, ["i", "j"])
+    made = await both.run(c.datasets.versions("d").create, v2.DatasetVersion(id="v"))
+    assert made.id == "v"
+    await both.run(c.datasets.versions("d").create_many, ["w"])
+    ready = await both.run(c.datasets.versions("d").wait, ["v", "w"])
+    assert {one.status.code for one in ready} == {v2.StatusCode.DATASET_VERSION_READY}
+    assert (await both.run(c.datasets.versions("d").get, "v")).dataset_id == "d"
+    assert len(await both.collect(c.datasets.versions("d").list())) == 2
+    changed = v2.DatasetVersion(id="v", description="first")
+    await both.run(c.datasets.versions("d").patch, changed, action="overwrite")
+    (again,) = await both.run(c.datasets.versions("d").patch_many, [changed], action="overwrite")
+    assert again.description == "first"
+    groups = await both.collect(
+        c.datasets.versions("d").metrics("v", types=[v2.DatasetVersionMetricsGroupType.CONCEPT_ID])
+    )
+    assert [one.value.string_value for one in groups] == ["dog"]
+    await both.run(c.datasets.versions("d").delete, "w")
+    assert [one.id for one in await both.collect(c.datasets.versions("d").list())] == ["v"]
+
+
+async def test_exports(both: Both) -> None:
+    c = both.client
+    await add_inputs(both, "i")
+    await both.run(c.datasets.create, "d")
+    await both.run(c.datasets.inputs("d").add, "i")
+    await both.run(c.datasets.versions("d").create, "v")
+    await both.run(c.datasets.versions("d").wait, "v")
+    with pytest.raises(errors.NotFoundError, match="coco"):
+        await both.run(c.datasets.versions("d").wait_exported, "v", Format.COCO)
+    exports = await both.run(c.datasets.versions("d").export, "v", Format.COCO)
+    assert [one.format for one in exports] == [Format.COCO]
+    done = await both.run(c.datasets.versions("d").wait_exported, "v", Format.COCO)
+    archive = httpx.get(done.url).raise_for_status().content
+    assert done.size == len(archive)
+    assert zipfile.ZipFile(io.BytesIO(archive)).namelist()

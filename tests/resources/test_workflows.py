@@ -1,0 +1,93 @@
+"""Workflows, their versions, and what they predict."""
+
+from __future__ import annotations
+
+import pytest
+
+from clarigrpc import errors, image, v2
+from tests.both import Both
+
+from .conftest import png
+
+
+def nodes(model_id: str) -> list[dict[str, object]]:
+    model = {"id": model_id, "user_id": "clarifai", "app_id": "main"}
+    return [{"id": "n", "model": model}]
+
+
+NODES = nodes("color-recognition")
+EMBEDDING = nodes("image-embedding")
+
+
+async def test_workflows(both: Both) -> None:
+    c = both.client
+    made = await both.run(c.workflows.create, {"id": "w", "nodes": NODES, "description": "colours"})
+    assert (made.id, [node.id for node in made.nodes]) == ("w", ["n"])
+    await both.run(c.workflows.create_many, [{"id": "x", "nodes": NODES}])
+    assert (await both.run(c.workflows.get, "w")).description == "colours"
+    assert [one.id for one in await both.collect(c.workflows.list(search="colours"))] == ["w"]
+    assert len(await both.collect(c.workflows.list(all_apps=True))) >= 2
+    changed = await both.run(c.workflows.patch, {"id": "w", "notes": "n"}, action="overwrite")
+    assert changed.notes == "n"
+    await both.run(c.workflows.patch_many, [{"id": "x", "notes": "m"}], action="overwrite")
+    assert (await both.run(c.workflows.rename, "x", "y")).id == "y"
+    await both.run(c.workflows.delete, "y")
+    assert [one.id for one in await both.collect(c.workflows.list())] == ["w"]
+    with pytest.raises(errors.InvalidArgumentError):
+        await both.run(c.workflows.create, {"id": "z", "knots": []})
+
+
+async def test_versions(both: Both) -> None:
+    c = both.client
+    await both.run(c.workflows.create, {"id": "w", "nodes": NODES})
+    await both.run(c.workflows.patch, {"id": "w", "nodes": EMBEDDING}, action="overwrite")
+    newest, first = await both.collect(c.workflows.versions("w").list())
+    assert newest.nodes[0].model.id == "image-embedding"
+    assert (await both.run(c.workflows.versions("w").get, first.id)).nodes[
+        0
+    ].model.id == "color-recognition"
+    changed = v2.WorkflowVersion(id=first.id, description="old")
+    patched = await both.run(c.workflows.versions("w").patch, changed, action="overwrite")
+    assert patched.description == "old"
+    await both.run(c.workflows.versions("w").patch_many, [changed], action="overwrite")
+    await both.run(c.workflows.versions("w").publish, first.id)
+    public = await both.run(c.workflows.versions("w").get, first.id)
+    assert public.visibility.gettable == v2.Visibility.PUBLIC
+    await both.run(c.workflows.versions("w").unpublish, [first.id])
+    private = await both.run(c.workflows.versions("w").get, first.id)
+    assert private.visibility.gettable != v2.Visibility.PUBLIC
+    await both.run(c.workflows.versions("w").delete, first.id)
+    assert [one.id for one in await both.collect(c.workflows.versions("w").list())] == [newest.id]
+
+
+async def test_results(both: Both) -> None:
+    c = both.client
+    await both.run(c.workflows.create, {"id": "w", "nodes": NODES})
+    result = await both.run(c.workflows.predict, "w", image(png("red")))
+    assert result.outputs[0].data.colors[0].w3c.name == "Red"
+    results = await both.run(c.workflows.predict_many, "w", [png("red"), png("blue")])
+    assert [one.outputs[0].data.colors[0].w3c.name for one in results] == ["Red", "Blue"]
+    with pytest.raises(errors.PartialFailureError) as caught:
+        await both.run(c.workflows.predict_many, "w", [png("red"), b"no image"])
+    assert [one.index for one in caught.value.failed] == [1]
+    with pytest.raises(errors.ApiError):
+        await both.run(c.workflows.predict, "w", b"no image")
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.workflows.predict, "no-such-workflow", png("red"))
+    with pytest.raises(errors.InvalidArgumentError, match="at least one"):
+        await both.run(c.workflows.predict_many, "w", [])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_similarity(both: Both) -> None:
+    c = both.client
+    await both.run(c.workflows.create, {"id": "w", "nodes": EMBEDDING})
+    (found,) = await both.run(
+        c.workflows.similarity,
+        "w",
+        [image(png("red"), id="probe")],
+        [image(png("blue"), id="blue"), image(png("#f00808"), id="reddish")],
+    )
+    assert found.probe_input.id == "probe"
+    assert [hit.input.id for hit in found.pool_results] == ["reddish", "blue"]
+    assert found.pool_results[0].score > found.pool_results[1].score
