@@ -72,12 +72,12 @@ async def test_deployments(both: Both) -> None:
     cluster = f"cluster-{name}"
     await both.run(c.compute_clusters.create, cluster)
     await both.run(c.compute_clusters.nodepools(cluster).create, "pool")
-    pool = v2.Nodepool(id="pool", compute_cluster=v2.ComputeCluster(id=cluster))
-    pool.compute_cluster.user_id = c.settings.user_id
+    there = v2.ComputeCluster(id=cluster, user_id=c.settings.user_id)
+    pool = v2.DeploymentNodepool(id="pool", compute_cluster=there)
     model = v2.Model(id="color-recognition", user_id="clarifai", app_id="main")
     public = c.models.within(user_id="clarifai", app_id="main")
     model.model_version.id = (await both.run(public.get, model.id)).model_version.id
-    wanted = v2.Deployment(id=name, nodepools=[pool], worker=v2.Worker(model=model))
+    wanted = v2.Deployment(id=name, deployment_nodepools=[pool], worker=v2.Worker(model=model))
     assert (await both.run(c.deployments.create, wanted)).id == name
     wanted.id = f"{name}-2"
     await both.run(c.deployments.create_many, [wanted])
@@ -85,8 +85,12 @@ async def test_deployments(both: Both) -> None:
     changed = v2.Deployment(id=name, description="d")
     assert (await both.run(c.deployments.patch, changed, action="overwrite")).description == "d"
     await both.run(c.deployments.patch_many, [changed], action="overwrite")
-    there = await both.collect(c.deployments.list(nodepool_id="pool", compute_cluster_id=cluster))
-    assert {one.id for one in there} == {name, f"{name}-2"}
+    found = await both.collect(c.deployments.list(nodepool_id="pool", compute_cluster_id=cluster))
+    assert {one.id for one in found} == {name, f"{name}-2"}
+    pool.id = "no-such-pool"
+    wrong = v2.Deployment(deployment_nodepools=[pool], worker=v2.Worker(model=model))
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.deployments.create, wrong)
     await both.run(c.deployments.delete, [name, f"{name}-2"])
     with pytest.raises(errors.NotFoundError):
         await both.run(c.deployments.get, name)

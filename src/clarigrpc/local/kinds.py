@@ -8,7 +8,7 @@ resources is seen from their message type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,12 +92,18 @@ def _not_expired(key: v2.Key, wanted: bool) -> bool:
     return not expired
 
 
-def _in_nodepool(item: v2.Deployment, wanted: str) -> bool:
-    return wanted in {pool.id for pool in item.nodepools}
+def nodepools_of(item: Any) -> Iterator[tuple[str, str]]:
+    """Ids of the clusters and nodepools that something runs on."""
+    for pool in (*item.nodepools, *getattr(item, "deployment_nodepools", ())):
+        yield pool.compute_cluster.id, pool.id
 
 
-def _in_cluster(item: v2.Deployment, wanted: str) -> bool:
-    return wanted in {pool.compute_cluster.id for pool in item.nodepools}
+def _in_nodepool(item: Any, wanted: str) -> bool:
+    return wanted in {pool for _, pool in nodepools_of(item)}
+
+
+def _in_cluster(item: Any, wanted: str) -> bool:
+    return wanted in {cluster for cluster, _ in nodepools_of(item)}
 
 
 KINDS = (

@@ -11,6 +11,7 @@ from clarigrpc.local.auth import SCOPES
 from clarigrpc.local.catalog import Entry
 from clarigrpc.local.core import Context, Scope, ServiceError, new_id
 from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.kinds import nodepools_of
 from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
 from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
 
@@ -459,10 +460,9 @@ class Deployments(Resource):
     """Deployments of models on nodepools; the local server records them and deploys nothing."""
 
     def check(self, context: Context, place: Place, item: v2.Deployment) -> None:
-        for pool in item.nodepools:
-            above = place_below(place, pool.compute_cluster.id)
-            if not RESOURCES["nodepool"].exists(context, above, pool.id):
-                raise RESOURCES["nodepool"].no(pool.id)
+        for cluster_id, pool_id in nodepools_of(item):
+            if not RESOURCES["nodepool"].exists(context, place_below(place, cluster_id), pool_id):
+                raise RESOURCES["nodepool"].no(pool_id)
 
 
 class Pipelines(Resource):
