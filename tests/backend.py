@@ -50,6 +50,11 @@ class Backend:
         handler = self.handlers.get(method)
         return iter(()) if handler is None else handler(request, call)
 
+    def duplex(self, method: str, requests: Iterator[Any], call: Call) -> Iterator[Any]:
+        self.calls += [(request, call) for request in requests]
+        handler = self.handlers.get(method)
+        return iter(()) if handler is None else handler(self.calls, call)
+
 
 def respond(method: str, code: Any, **trailing: str) -> Handler:
     """A handler that answers with a status, and with these trailing metadata."""

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import av
 import grpc
 import httpx
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -111,6 +113,19 @@ def png(*colors: str, size: int = 40, kind: str = "PNG") -> bytes:
         image.paste(color, (index * size, 0, (index + 1) * size, size))
     file = io.BytesIO()
     image.save(file, kind)
+    return file.getvalue()
+
+
+def clip(frames: int = 30, rate: int = 10, form: str = "mp4") -> bytes:
+    """A video file that gets lighter from frame to frame, with a key frame each second or so."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=form) as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(frames):
+            picture = np.full((48, 64, 3), number * 255 // frames, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
     return file.getvalue()
 
 

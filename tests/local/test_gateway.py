@@ -62,10 +62,6 @@ def test_every_address_reaches_its_method(backend: Backend, http: httpx.Client) 
                 continue
             path = binding.template.replace("{", "").replace("}", "")
             response = http.request(binding.verb, path)
-            if row.request_streaming:
-                assert status_of(response) == (501, v2.StatusCode.NOT_IMPLEMENTED)
-                assert "use gRPC" in response.json()["status"]["details"]
-                continue
             assert response.status_code == 200, (name, response.text)
             request, call = backend.calls[-1]
             assert call.method == name
@@ -75,6 +71,24 @@ def test_every_address_reaches_its_method(backend: Backend, http: httpx.Client) 
                 for field in variable:
                     value = getattr(value, field)
                 assert value == ".".join(variable)
+
+
+def test_a_stream_of_requests_is_a_line_each(backend: Backend, http: httpx.Client) -> None:
+    path = next(b for b in transcoding.bindings("PostModelVersionsUpload") if b.verb == "POST")
+    template = path.template.replace("{", "").replace("}", "")
+    parts = [{"content_part": {"part_number": number}} for number in (1, 2)]
+    responses = [v2.PostModelVersionsUploadResponse(model_version_id=name) for name in "ab"]
+    backend.handlers["PostModelVersionsUpload"] = lambda request, call: iter(responses)
+    body = "\n".join(json.dumps(part) for part in parts)
+    response = http.post(template, content=body)
+    assert [call[0].content_part.part_number for call in backend.calls] == [1, 2]
+    lines = [json.loads(line)["result"] for line in response.text.splitlines()]
+    assert [line["model_version_id"] for line in lines] == ["a", "b"]
+    backend.calls.clear()
+    http.post(template, content=json.dumps(parts[0], indent=1))
+    assert [call[0].content_part.part_number for call in backend.calls] == [1]
+    refused = http.post(template, content=body + "\n{")
+    assert status_of(refused) == (400, v2.StatusCode.CONN_BAD_REQUEST_FORMAT)
 
 
 def test_methods_that_are_missing_answer_501(backend: Backend, http: httpx.Client) -> None:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
 
-_NAME = re.compile(r"[0-9a-f]{32}\.zip")
+MEDIA_TYPES = {
+    ".zip": "application/zip",
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".m4s": "video/iso.segment",
+}
+"""What the server makes, by the ends of the names."""
+
+_NAME = re.compile(rf"[0-9a-f]{{32}}({'|'.join(map(re.escape, MEDIA_TYPES))})")
 
 
 class Downloads:
@@ -23,6 +31,11 @@ class Downloads:
         self._folder = folder
         self.base = ""
         folder.mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def name(suffix: str) -> str:
+        """A new name that nobody guesses."""
+        return f"{secrets.token_hex(16)}{suffix}"
 
     def path(self, name: str) -> Path:
         """Where a file is to be written."""

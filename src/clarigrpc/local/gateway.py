@@ -9,13 +9,15 @@ Addresses, names and JSON follow ``clarigrpc.transcoding``. What is decided here
 * A server stream is a line of JSON a message, ``application/x-ndjson``:
   ``{"result": <message>}``, and ``{"error": {"code": <gRPC code>, "message": ...}}`` as the last
   line where it breaks. The HTTP status is that of the first message.
-* Methods whose client streams cannot be served over HTTP/1.1 and answer 501.
+* A stream of requests is a line of JSON a message, too. All are read before the first is served,
+  since HTTP/1.1 has no conversations; a single message may be laid out over several lines.
 * Request headers are the call's metadata; ``grpc-timeout`` (``5S``, ``300m``) is its deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -37,6 +39,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from clarigrpc import errors, methods, transcoding, v2
 from clarigrpc.errors import Kind
 from clarigrpc.local.core import Call, CallAborted, make_status
+from clarigrpc.local.downloads import MEDIA_TYPES
 from clarigrpc.transcoding import Binding, TranscodingError
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
@@ -107,6 +110,9 @@ class Backend(Protocol):
 
     def server_stream(self, method: str, request: Any, call: Call) -> Iterator[Message]:
         """Serve a call with many responses."""
+
+    def duplex(self, method: str, requests: Iterator[Any], call: Call) -> Iterator[Message]:
+        """Serve a call with many requests and responses."""
 
 
 def http_status(code: int) -> int:
@@ -261,12 +267,24 @@ class Gateway:
         query = scope["query_string"].decode("ascii")
         gone = threading.Event()
         call = self._call(binding.method, scope["headers"], gone)
-        serve = self._stream if methods.lookup(binding.method).response_streaming else self._unary
+        row = methods.lookup(binding.method)
         watcher = asyncio.create_task(_watch(receive, gone))
+
+        def start() -> Iterator[Message]:
+            if row.request_streaming:
+                requests = self._decode_stream(binding, path, query, body)
+                return self._service.duplex(row.name, requests, call)
+            request = self._decode(binding, path, query, body)
+            return self._service.server_stream(row.name, request, call)
+
+        def answer() -> Message:
+            return self._service.unary(row.name, self._decode(binding, path, query, body), call)
+
         try:
-            await serve(
-                call, lambda: self._decode(binding, path, query, body), scope, receive, send
-            )
+            if row.response_streaming:
+                await self._stream(call, start, scope, receive, send)
+            else:
+                await self._unary(call, answer, scope, receive, send)
         finally:
             gone.set()
             watcher.cancel()
@@ -278,7 +296,7 @@ class Gateway:
             reply = _failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "there is no such file")
             await _respond(reply, scope, receive, send)
             return
-        await FileResponse(file, media_type="application/zip")(scope, receive, send)
+        await FileResponse(file, media_type=MEDIA_TYPES[file.suffix])(scope, receive, send)
 
     def _call(self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event) -> Call:
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -297,22 +315,28 @@ class Gateway:
             raise CallAborted(
                 grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
             )
-        if methods.lookup(method).request_streaming:
-            raise CallAborted(
-                grpc.StatusCode.UNIMPLEMENTED, f"{method} takes a stream of requests: use gRPC"
-            )
         try:
             return transcoding.decode_request(binding, path, query, body)
         except TranscodingError as error:
             raise _Refused(v2.StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
 
+    def _decode_stream(
+        self, binding: Binding, path: str, query: str, body: bytes
+    ) -> Iterator[Message]:
+        """The requests of a stream, of which one alone may take several lines."""
+        lines = [line for line in body.splitlines() if line.strip()]
+        if len(lines) > 1:
+            with contextlib.suppress(TranscodingError):
+                transcoding.loads(body)
+                lines = [body]
+        return iter([self._decode(binding, path, query, line) for line in lines or [b""]])
+
     async def _unary(
-        self, call: Call, decode: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+        self, call: Call, answer: Callable[[], Message], scope: Scope, receive: Receive, send: Send
     ) -> None:
         def work() -> _Reply:
             try:
-                response = self._service.unary(call.method, decode(), call)
-                return _reply(response, call.trailing)
+                return _reply(answer(), call.trailing)
             except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
                 return _explain(error, call)
 
@@ -320,7 +344,12 @@ class Gateway:
         await _respond(reply, scope, receive, send)
 
     async def _stream(
-        self, call: Call, decode: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+        self,
+        call: Call,
+        start: Callable[[], Iterator[Message]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[_Reply | bytes | None] = asyncio.Queue()
@@ -334,7 +363,7 @@ class Gateway:
             return True
 
         # One worker runs the stream from end to end: a generator may hold what belongs to a thread.
-        running = loop.run_in_executor(self._executor, self._produce, call, decode, put)
+        running = loop.run_in_executor(self._executor, self._produce, call, start, put)
         head = await queue.get()
         assert isinstance(head, _Reply)
         permits.release()
@@ -352,12 +381,12 @@ class Gateway:
     def _produce(
         self,
         call: Call,
-        decode: Callable[[], Message],
+        start: Callable[[], Iterator[Message]],
         put: Callable[[_Reply | bytes | None], bool],
     ) -> None:
         head: _Reply | None = None
         try:
-            for message in self._service.server_stream(call.method, decode(), call):
+            for message in start():
                 line = transcoding.dumps({"result": transcoding.to_json(message)}) + b"\n"
                 if head is None:
                     status: Any = message

@@ -82,7 +82,7 @@ def forget_input(store: Store, scope: Scope, input_id: str) -> None:
     update(store, scope, input_id, v2.Input.FromString(row.body).dataset_ids, ())
     for medium in DIMENSIONS:
         store.delete(vectors_of(scope, medium), input_id)
-    for kind in ("annotation", "annotation_track"):
+    for kind in ("annotation", "annotation_track", "video_manifest"):
         where = Collection(kind, scope.user_id, scope.app_id)
         for found in store.page(where, 0, -1, keys=(input_id,)):
             store.delete(where, found.id)

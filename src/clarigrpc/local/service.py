@@ -56,6 +56,7 @@ from clarigrpc.local.handlers import (
     status_codes,
     training,
     uploads,
+    video_manifests,
     workflow_results,
 )
 from clarigrpc.local.jobs import InputWorker
@@ -90,6 +91,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **status_codes.UNARY,
     **training.UNARY,
     **uploads.UNARY,
+    **video_manifests.UNARY,
     **input_jobs.UNARY,
     **workflow_results.UNARY,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -292,7 +291,7 @@ def _export(state: State, where: Collection, row: Row) -> None:
     version_id, _, number = row.id.rpartition("/")
     versions = where._replace(kind="dataset_version")
     content = list(snapshots.entries(state.store, scope, where.parent, version_id))
-    name = f"{secrets.token_hex(16)}.zip"
+    name = state.downloads.name(".zip")
     path = state.downloads.path(name)
     form = int(number)
     snapshots.export(path, form, content)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""Video inputs as HLS, which players open by a manifest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local import media
+from clarigrpc.local.core import Context, ServiceError, make_status
+from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.store import Collection
+
+_Code = v2.StatusCode
+
+SEGMENT_SECONDS = 4
+"""A segment ends at the first key frame after this time."""
+
+# Playlists and the like are not among them: they would make FFmpeg open what they name.
+_FORMATS = "mov,matroska,avi,mpegts,mpeg,ogg,flv"
+
+
+def get_video_manifest(
+    context: Context, request: v2.GetVideoManifestRequest
+) -> v2.GetVideoManifestResponse:
+    """The streams of the video, not encoded anew, cut into segments at the first call."""
+    scope = context.scope(request.user_app_id)
+    store, downloads = context.state.store, context.state.downloads
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    row = store.get(inputs, request.input_id)
+    if row is None:
+        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {request.input_id!r}")
+    item = v2.Input.FromString(row.body)
+    if not item.data.HasField("video"):
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {item.id!r} is no video")
+    if item.status.code != _Code.INPUT_SUCCESS:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"input {item.id!r} is not processed")
+    manifests = inputs._replace(kind="video_manifest")
+    made = store.get(manifests, item.id)
+    if made is None or downloads.find(made.body.decode()) is None:
+        name = downloads.name(".m3u8")
+        content = store.content(row.seq) or media.content_of(item.data, context.state.fetcher)
+        write_hls(content, downloads.path(name))
+        with store.transaction():
+            store.delete(manifests, item.id)
+            store.insert(manifests, item.id, name.encode(), key=item.id)
+    else:
+        name = made.body.decode()
+    return v2.GetVideoManifestResponse(
+        status=make_status(_Code.SUCCESS), manifest_url=downloads.url(name)
+    )
+
+
+def write_hls(content: bytes, manifest: Path) -> None:
+    """Writes a video as a manifest and, beside it, one file with all segments.
+
+    Args:
+        content: The video file.
+        manifest: The manifest's path, which ends in ``.m3u8``; the segments' ends in ``.m4s``.
+
+    Raises:
+        ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for what is no video.
+    """
+    import av
+
+    options = {
+        "hls_time": str(SEGMENT_SECONDS),
+        "hls_playlist_type": "vod",
+        "hls_segment_type": "fmp4",
+        "hls_flags": "single_file",
+        "hls_segment_filename": str(manifest.with_suffix(".m4s")),
+    }
+    closed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+    try:
+        with (
+            av.open(io.BytesIO(content), "r", options=closed) as source,
+            av.open(str(manifest), "w", format="hls", options=options) as target,
+        ):
+            streams = [*source.streams.video[:1], *source.streams.audio[:1]]
+            copies = {s.index: target.add_stream_from_template(s) for s in streams}
+            for packet in source.demux(streams):
+                if packet.dts is not None:  # the end of a stream comes as an empty packet
+                    packet.stream = copies[packet.stream.index]
+                    target.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        for path in (manifest, manifest.with_suffix(".m4s")):
+            path.unlink(missing_ok=True)
+        raise ServiceError(
+            _Code.INPUT_UNSUPPORTED_FORMAT, f"the video cannot be read: {error}"
+        ) from error
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {"GetInputVideoManifest": get_video_manifest}
