@@ -82,11 +82,7 @@ def returned(response: Any, annotation: Any = None) -> Any:
     assert response.status.code == Code.SUCCESS, response
     (part,) = response.outputs[0].data.parts
     assert part.id == "return"
-    fetcher = Fetcher()
-    try:
-        return Converter("return", annotation).decode(part.data, fetcher)
-    finally:
-        fetcher.close()
+    return Converter("return", annotation).decode(part.data, Fetcher())
 
 
 def call(raw: Raw, method: str, **arguments: Any) -> Any:
@@ -265,9 +261,7 @@ def test_functions_that_cannot_be_models() -> None:
 )
 def test_values_cross_both_ways(annotation: Any, value: Any) -> None:
     converter = Converter("x", annotation)
-    fetcher = Fetcher()
-    assert converter.decode(converter.encode(value), fetcher) == value
-    fetcher.close()
+    assert converter.decode(converter.encode(value), Fetcher()) == value
 
 
 def test_arrays_that_lie_are_refused(tools: Raw) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-import time
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -16,18 +15,18 @@ _REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def check_url(url: str) -> None:
-    """Refuses a URL that no fetch could ever read; ServiceError 30106."""
+def check_url(url: str) -> httpx.URL:
+    """The URL taken apart; ServiceError 30106 for one that no fetch could ever read."""
     try:
-        parts = urlsplit(url)
-        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError as error:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, f"malformed URL: {error}") from error
-    if parts.scheme.lower() not in _DEFAULT_PORTS or not good:
+    if parsed.scheme not in _DEFAULT_PORTS or not parsed.raw_host or parsed.port == 0:
         raise ServiceError(
             v2.StatusCode.INPUT_INVALID_URL,
             f"the URL must be http:// or https://, not {url[:80]!r}",
         )
+    return parsed
 
 
 class Fetcher:
@@ -35,7 +34,7 @@ class Fetcher:
 
     Args:
         max_bytes: Largest body; more is INPUT_OVER_LIMIT.
-        timeout: Seconds for one download as a whole.
+        timeout: Seconds for one download as a whole, redirects included.
         allow_loopback: Whether addresses of this machine may be fetched.
         allow_private: Whether other addresses that are not public may be.
     """
@@ -52,64 +51,68 @@ class Fetcher:
         self._timeout = timeout
         self._allow_loopback = allow_loopback
         self._allow_private = allow_private
-        # trust_env off: a proxy would resolve the name again and get around the address check.
-        self._http = httpx.Client(trust_env=False, timeout=timeout, follow_redirects=False)
-
-    def close(self) -> None:
-        """Closes idle connections."""
-        self._http.close()
+        self._tls = httpx.create_ssl_context(trust_env=False)
 
     def get(self, url: str) -> bytes:
-        """The body behind a URL.
+        """The body behind a URL. Blocks; for threads without an event loop.
 
         Raises:
             ServiceError: INPUT_INVALID_URL (30106) for a URL that is refused or does not
                 resolve, INPUT_FAILED (30002) when the download fails, INPUT_OVER_LIMIT (30105)
                 when it is too large.
         """
-        end = time.monotonic() + self._timeout
-        for _ in range(_REDIRECTS + 1):
-            check_url(url)
-            try:
-                body, location = self._get_once(url, end)
-            except httpx.HTTPError as error:
-                raise _failed(f"{type(error).__name__}: {error}") from error
-            except httpx.InvalidURL as error:
-                raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, str(error)) from error
-            if location is None:
-                return body
-            url = urljoin(url, location)
+        # A blocking client can limit each read, and not all of them together.
+        return asyncio.run(self._get(url))
+
+    async def _get(self, url: str) -> bytes:
+        try:
+            # trust_env off: a proxy would resolve the name again, around the address check.
+            async with (
+                asyncio.timeout(self._timeout),
+                httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=self._timeout) as client,
+            ):
+                where = check_url(url)
+                for _ in range(_REDIRECTS + 1):
+                    body, location = await self._get_once(client, where)
+                    if location is None:
+                        return body
+                    where = check_url(str(where.join(location)))
+        except TimeoutError as error:
+            raise _failed(f"took longer than {self._timeout:g} s") from error
+        except httpx.InvalidURL as error:
+            raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, str(error)) from error
+        except httpx.HTTPError as error:
+            raise _failed(f"{type(error).__name__}: {error}") from error
         raise _failed(f"more than {_REDIRECTS} redirects")
 
-    def _get_once(self, url: str, end: float) -> tuple[bytes, str | None]:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        address = self._address(host, parts.port or _DEFAULT_PORTS[parts.scheme.lower()])
+    async def _get_once(
+        self, client: httpx.AsyncClient, url: httpx.URL
+    ) -> tuple[bytes, str | None]:
+        host = url.raw_host.decode("ascii")
+        address = self._address(host, url.port or _DEFAULT_PORTS[url.scheme])
         # The request goes to the address that was checked, whatever the name resolves to next.
-        request = self._http.build_request(
+        request = client.build_request(
             "GET",
-            httpx.URL(url).copy_with(host=address),
-            headers={"host": parts.netloc.rpartition("@")[2], "user-agent": "clarigrpc-local"},
+            url.copy_with(host=address),
+            headers={"host": url.netloc.decode("ascii"), "user-agent": "clarigrpc-local"},
             extensions={"sni_hostname": host},
         )
-        response = self._http.send(request, stream=True)
+        response = await client.send(request, stream=True)
         try:
-            if response.is_redirect:
+            if response.has_redirect_location:
                 return b"", response.headers["location"]
             if not response.is_success:
                 raise _failed(f"the server answered HTTP {response.status_code}")
             body = bytearray()
-            for chunk in response.iter_bytes():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise ServiceError(
                         v2.StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
                     )
-                if time.monotonic() > end:
-                    raise _failed(f"took longer than {self._timeout:g} s")
             return bytes(body), None
         finally:
-            response.close()
+            await response.aclose()
 
     def _address(self, host: str, port: int) -> str:
         try:

@@ -263,14 +263,16 @@ class LocalServer:
 
     def close(self, grace: float = 1.0) -> None:
         """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""
-        if self._rest is not None:
-            self._rest.close(grace)
-            self._rest = None
         if self._health is not None:
             self._health.enter_graceful_shutdown()
             self._health = None
-        if self._grpc is not None:
-            self._grpc.stop(grace).wait()
+        # Does not block: both fronts close their doors, then both have their grace.
+        ended = self._grpc.stop(grace) if self._grpc is not None else None
+        if self._rest is not None:
+            self._rest.close(grace)
+            self._rest = None
+        if ended is not None:
+            ended.wait()
             self._grpc = None
         if self._pool is not None:
             self._pool.shutdown()

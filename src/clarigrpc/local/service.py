@@ -193,7 +193,6 @@ class Service:
         self.state.worker.close()
         self.state.background.close()
         self.state.uploads.close()
-        self.state.fetcher.close()
         self.state.store.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
