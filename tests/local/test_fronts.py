@@ -364,8 +364,8 @@ async def datasets(front: Front) -> None:
 
 
 async def models(front: Front) -> None:
-    await front("PostModels", models=[{"id": "m", "model_type_id": "any-to-any", "name": "M"}])
-    assert (await front("GetModel", model_id="m")).model.name == "M"
+    await front("PostModels", models=[{"id": "m", "model_type_id": "any-to-any", "notes": "M"}])
+    assert (await front("GetModel", model_id="m")).model.notes == "M"
     await front("PatchModels", action="overwrite", models=[{"id": "m", "description": "new"}])
     listed = await front("ListModels")
     assert [(model.id, model.description) for model in listed.models] == [("m", "new")]
@@ -494,6 +494,8 @@ SCENARIOS: list[Scenario] = [
 ]
 
 
+# Saved searches are deprecated, and work.
+@pytest.mark.filterwarnings("ignore:PostSearches:DeprecationWarning")
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_scenario(scenario: Scenario, front: Front, transcripts: dict[str, Any]) -> None:
     await scenario(front)

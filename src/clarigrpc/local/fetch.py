@@ -67,10 +67,8 @@ class Fetcher:
     async def _get(self, url: str) -> bytes:
         try:
             # trust_env off: a proxy would resolve the name again, around the address check.
-            async with (
-                asyncio.timeout(self._timeout),
-                httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=self._timeout) as client,
-            ):
+            http = httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=self._timeout)
+            async with asyncio.timeout(self._timeout), http as client:
                 where = check_url(url)
                 for _ in range(_REDIRECTS + 1):
                     body, location = await self._get_once(client, where)
