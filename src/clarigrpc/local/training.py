@@ -20,7 +20,7 @@ from clarigrpc.local import matching, metrics, snapshots
 from clarigrpc.local.core import Scope, ServiceError, make_status
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.membership import members_of
-from clarigrpc.local.models.classifier import Weights, fit
+from clarigrpc.local.models.classifier import Weights, fit, packed, unpacked
 from clarigrpc.local.store import Collection, Store
 
 _Code = v2.StatusCode
@@ -127,8 +127,8 @@ class Examples:
         file = io.BytesIO()
         np.savez_compressed(
             file,
-            inputs=np.array(self.inputs, np.str_),
-            concepts=np.array(self.concepts, np.str_),
+            inputs=packed(self.inputs),
+            concepts=packed(self.concepts),
             labels=self.labels,
         )
         return file.getvalue()
@@ -137,7 +137,8 @@ class Examples:
     def from_bytes(cls, content: bytes) -> Examples:
         """From ``to_bytes``."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(arrays["inputs"].tolist(), arrays["concepts"].tolist(), arrays["labels"])
+            inputs, concepts = unpacked(arrays["inputs"]), unpacked(arrays["concepts"])
+            return cls(list(inputs), list(concepts), arrays["labels"])
 
 
 class Learned(NamedTuple):

@@ -106,7 +106,7 @@ def _samples(capture: Any, sample_ms: int, is_active: Callable[[], bool]) -> Ite
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT) * shown_ms
     _check_length(length)
     middle = sample_ms / 2
-    if 0 < length < middle:
+    if 0 < length <= middle + _ROUNDING_MS:
         middle = length / 2
     index = number = 0
     while is_active() and capture.grab():

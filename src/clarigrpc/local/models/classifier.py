@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -54,7 +55,7 @@ class Weights:
         file = io.BytesIO()
         np.savez_compressed(
             file,
-            concepts=np.array(self.concepts, np.str_),
+            concepts=packed(self.concepts),
             rows=self.rows,
             bias=self.bias,
             exclusive=np.array(self.exclusive),
@@ -66,11 +67,21 @@ class Weights:
         """From ``to_bytes``; ValueError for anything else."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return cls(
-                tuple(arrays["concepts"].tolist()),
+                unpacked(arrays["concepts"]),
                 arrays["rows"],
                 arrays["bias"],
                 bool(arrays["exclusive"]),
             )
+
+
+def packed(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Texts of any content as an array of bytes; those of numpy lose zeros at their ends."""
+    return np.frombuffer(json.dumps(list(texts)).encode(), np.uint8)
+
+
+def unpacked(array: NDArray[np.uint8]) -> tuple[str, ...]:
+    """What ``packed`` was given."""
+    return tuple(json.loads(array.tobytes()))
 
 
 def fit(
