@@ -140,7 +140,7 @@ def test_collaborators(serve: Callable[..., Raw]) -> None:
     assert other("ListDatasets", listing).status.code == Code.CONN_DOES_NOT_EXIST
 
 
-def test_apps_rename_copy_and_delete(raw: Raw) -> None:
+def test_apps_rename_and_delete(raw: Raw) -> None:
     ok(raw("PostApps", v2.PostAppsRequest(apps=[v2.App(id="one")])))
     one, two = (v2.UserAppIDSet(user_id="me", app_id=name) for name in ("one", "two"))
     ok(raw("PostDatasets", v2.PostDatasetsRequest(user_app_id=one, datasets=[v2.Dataset(id="d")])))
@@ -154,24 +154,80 @@ def test_apps_rename_copy_and_delete(raw: Raw) -> None:
     assert dataset.app_id == "two"
     missing = raw("GetDataset", v2.GetDatasetRequest(user_app_id=one, dataset_id="d"))
     assert missing.status.code == Code.CONN_DOES_NOT_EXIST
-    copy = v2.PostAppDuplicationsRequest(user_app_id=two)
-    wanted = copy.app_duplications.add()
-    wanted.destination_app.id = "three"
-    wanted.filter.copy_inputs = True
-    job = ok(raw("PostAppDuplications", copy)).app_duplications[0]
-    get = v2.GetAppDuplicationRequest(app_duplication_id=job.id)
-    until(
-        lambda: (
-            raw("GetAppDuplication", get).app_duplication.status.code
-            == Code.APP_DUPLICATION_SUCCESS
-        )
-    )
-    three = v2.UserAppIDSet(user_id="me", app_id="three")
-    members = v2.ListDatasetInputsRequest(user_app_id=three, dataset_id="d")
-    assert [e.input.id for e in ok(raw("ListDatasetInputs", members)).dataset_inputs] == ["i"]
     ok(raw("DeleteApp", v2.DeleteAppRequest(user_app_id=two)))
     ok(raw("PostApps", v2.PostAppsRequest(apps=[v2.App(id="two")])))
     assert not ok(raw("ListInputs", v2.ListInputsRequest(user_app_id=two))).inputs
+
+
+def duplicated(raw: Raw, source: str, name: str, **filter: bool) -> v2.AppDuplication:
+    """The finished copy of an app."""
+    request = v2.PostAppDuplicationsRequest()
+    request.user_app_id.app_id = source
+    request.app_duplications.add().destination_app.id = name
+    if filter:
+        json_format.ParseDict(filter, request.app_duplications[0].filter)
+    job = ok(raw("PostAppDuplications", request)).app_duplications[0]
+    assert job.status.code == Code.APP_DUPLICATION_PENDING
+    get = v2.GetAppDuplicationRequest(app_duplication_id=job.id)
+
+    def look() -> v2.AppDuplication | None:
+        found: v2.AppDuplication = ok(raw("GetAppDuplication", get)).app_duplication
+        return found if found.status.code == Code.APP_DUPLICATION_SUCCESS else None
+
+    done: v2.AppDuplication = until(look)
+    return done
+
+
+def test_copies_of_apps(library: Raw) -> None:
+    source = library.server.app_id
+    ok(library("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
+    join = v2.PostDatasetInputsRequest(dataset_id="d")
+    join.dataset_inputs.add().input.id = "berlin"
+    ok(library("PostDatasetInputs", join))
+    ok(library("PostModels", v2.PostModelsRequest(models=[v2.Model(id="m")])))
+    label = message(v2.Annotation, id="a", input_id="berlin", data={"concepts": [{"id": "x"}]})
+    ok(library("PostAnnotations", v2.PostAnnotationsRequest(annotations=[label])))
+    done = duplicated(library, source, "all")
+    progress = {entry.field: entry.value for entry in done.progress}
+    assert (progress["copy_inputs"], progress["copy_models"]) == (3, 1)
+    there = v2.UserAppIDSet(user_id="me", app_id="all")
+    item = ok(library("GetInput", v2.GetInputRequest(user_app_id=there, input_id="berlin"))).input
+    assert {concept.app_id for concept in item.data.concepts} == {"all"}
+    model = ok(library("GetModel", v2.GetModelRequest(user_app_id=there, model_id="m"))).model
+    assert model.app_id == "all"
+    members = v2.ListDatasetInputsRequest(user_app_id=there, dataset_id="d")
+    found = ok(library("ListDatasetInputs", members)).dataset_inputs
+    assert [entry.input.id for entry in found] == ["berlin"]
+    # It is found by what it is labelled with and by its looks, as in the first app.
+    for query in (
+        {"filters": [concept("x", 0)]},
+        {"ranks": [{"annotation": {"input_id": "paris"}}]},
+    ):
+        request = v2.PostInputsSearchesRequest()
+        json_format.ParseDict(query, request.searches.add().query)
+        here = ok(library("PostInputsSearches", request)).hits
+        request.user_app_id.CopyFrom(there)
+        copied = ok(library("PostInputsSearches", request)).hits
+        assert [hit.input.id for hit in copied] == [hit.input.id for hit in here]
+        assert copied
+    # A change of the copy leaves the first one alone.
+    ok(library("DeleteInput", v2.DeleteInputRequest(user_app_id=there, input_id="berlin")))
+    ok(library("GetInput", v2.GetInputRequest(input_id="berlin")))
+
+
+def test_copies_of_parts_of_apps(library: Raw) -> None:
+    source = library.server.app_id
+    label = message(v2.Annotation, id="a", input_id="berlin", data={})
+    ok(library("PostAnnotations", v2.PostAnnotationsRequest(annotations=[label])))
+    done = duplicated(library, source, "labels", copy_annotations=True)
+    assert [entry.field for entry in done.progress] == ["copy_annotations"]
+    there = v2.UserAppIDSet(user_id="me", app_id="labels")
+    # An annotation of an input that is not there would hang in the air.
+    listing = v2.ListAnnotationsRequest(user_app_id=there)
+    assert not ok(library("ListAnnotations", listing)).annotations
+    assert not ok(library("ListInputs", v2.ListInputsRequest(user_app_id=there))).inputs
+    duplicated(library, source, "labels", copy_inputs=True, copy_annotations=True)
+    assert [a.id for a in ok(library("ListAnnotations", listing)).annotations] == ["a"]
 
 
 # Annotations and concepts

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,7 +13,8 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local import membership, patching
 from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import Context, Scope, ServiceError, State, make_status
+from clarigrpc.local.core import Code, Context, Scope, ServiceError, State, make_status
+from clarigrpc.local.embeddings import DIMENSIONS
 from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.handlers.searches import inputs_found
 from clarigrpc.local.jobs import INPUT_KIND
@@ -209,54 +212,125 @@ def post_app_duplications(
 
 
 _COPIED = {
-    "copy_inputs": ("input", "image_embedding", "text_embedding", "dataset", "dataset_input"),
     "copy_concepts": ("concept", "concept_language", "concept_relation"),
+    "copy_inputs": (
+        "input",
+        *(f"{medium}_embedding" for medium in DIMENSIONS),
+        "dataset",
+        "dataset_input",
+    ),
     "copy_annotations": ("annotation", "annotation_track"),
     "copy_models": ("model", "model_version"),
     "copy_workflows": ("workflow", "workflow_version"),
     "copy_installed_module_versions": ("installed_module_version",),
 }
+"""Field of the filter -> what it copies, in an order in which what is named is there before."""
 
 
 def _duplicate(state: State, where: Collection, row: Row) -> None:
-    """Copies what a pending duplication asks for; what is in the destination already stays."""
+    """Copies what a duplication asks for, a stretch at a time; what is there already stays."""
+    store = state.store
     job = v2.AppDuplication.FromString(row.body)
-    origin = state.store.get(Collection("duplication_source", where.user_id, "", row.id), "source")
+    origin = store.get(Collection("duplication_source", where.user_id, "", row.id), "source")
     assert origin is not None
-    source = v2.UserAppIDSet.FromString(origin.body)
-    target = Scope(where.user_id, job.destination_app.id)
-    with state.store.transaction():
-        for name, kinds in _COPIED.items():
-            if not getattr(job.filter, name):
-                continue
-            done = sum(
-                _copy(state, found, target)
-                for kind in kinds
-                for found in state.store.collections(kind, source.user_id, source.app_id)
-            )
-            job.progress.add(field=name.removeprefix("copy_"), value=done)
-        job.status.CopyFrom(make_status(_Code.APP_DUPLICATION_SUCCESS))
+    ids = v2.UserAppIDSet.FromString(origin.body)
+    copy = _Copy(
+        state, Scope(ids.user_id, ids.app_id), Scope(where.user_id, job.destination_app.id)
+    )
+    # Cut off by the end of the process it begins anew, and finds what it copied.
+    del job.progress[:]
+
+    def keep(code: Code) -> None:
+        job.status.CopyFrom(make_status(code))
         job.last_modified_at.GetCurrentTime()
-        state.store.update(row.seq, job.SerializeToString(), job.status.code)
+        store.update(row.seq, job.SerializeToString(), code)
+
+    for name, kinds in _COPIED.items():
+        if job.HasField("filter") and not getattr(job.filter, name):
+            continue
+        progress = job.progress.add(field=name)
+        for kind in kinds:
+            for found in store.collections(kind, copy.source.user_id, copy.source.app_id):
+                rows = store.walk(found, newest_first=False)
+                while stretch := list(islice(rows, _STRETCH)):
+                    with store.transaction():
+                        # The whole job, or the app, may have been deleted meanwhile.
+                        if state.background.closing or store.by_seq(row.seq) is None:
+                            return
+                        for one in stretch:
+                            copy.resource(found, one)
+                        if kind == kinds[0]:
+                            progress.value += len(stretch)
+                        keep(_Code.APP_DUPLICATION_IN_PROGRESS)
+    with store.transaction():
+        if store.by_seq(row.seq) is not None:
+            keep(_Code.APP_DUPLICATION_SUCCESS)
     state.accounts.forget()
     state.worker.wake()
+    state.background.wake()
 
 
-def _copy(state: State, found: Collection, target: Scope) -> int:
-    store = state.store
-    to = found._replace(user_id=target.user_id, app_id=target.app_id)
-    done = 0
-    for row in store.walk(found, newest_first=False):
+class _Copy:
+    """Copies resources of one app to another.
+
+    Args:
+        state: The server's.
+        source: The app that they are in.
+        target: The app that they come to.
+    """
+
+    def __init__(self, state: State, source: Scope, target: Scope) -> None:
+        self._state = state
+        self.source = source
+        self._target = target
+
+    def resource(self, found: Collection, row: Row) -> None:
+        """Copies one resource, unless the target has its id or lacks what it belongs to."""
+        store = self._state.store
+        to = found._replace(user_id=self._target.user_id, app_id=self._target.app_id)
         if store.get(to, row.id) is not None:
-            continue
-        body, key = row.body, store.key(row.seq)
-        if found.kind == "model":
-            model = v2.Model.FromString(body)
-            model.user_id, model.app_id = target.user_id, target.app_id
-            body = model.SerializeToString()
-        store.insert(to, row.id, body, status=row.status, key=key, content=store.content(row.seq))
-        done += 1
-    return done
+            return
+        key = store.key(row.seq)
+        if found.kind.startswith("annotation") and not self._has("input", key or ""):
+            return
+        content = store.content(row.seq)
+        store.insert(
+            to,
+            row.id,
+            self._body(found.kind, row.body),
+            status=row.status,
+            key=key,
+            content=content,
+        )
+        uploads = self._state.uploads
+        if uploads.path(*found, row.id).exists():
+            shutil.copyfile(uploads.path(*found, row.id), uploads.path(*to, row.id))
+
+    def _has(self, kind: str, resource_id: str) -> bool:
+        where = Collection(kind, self._target.user_id, self._target.app_id)
+        return self._state.store.get(where, resource_id) is not None
+
+    def _body(self, kind: str, body: bytes) -> bytes:
+        """A message that names its own app, with the names of the other one."""
+        if kind == "input":
+            item = v2.Input.FromString(body)
+            for concept in item.data.concepts:
+                concept.app_id = self._target.app_id
+            return item.SerializeToString()
+        if kind in ("model", "model_version"):
+            owned = (v2.Model if kind == "model" else v2.ModelVersion).FromString(body)
+            owned.user_id, owned.app_id = self._target.user_id, self._target.app_id
+            return owned.SerializeToString()
+        if kind == "workflow_version":
+            version = v2.WorkflowVersion.FromString(body)
+            for node in version.nodes:
+                if Scope(node.model.user_id, node.model.app_id) == self.source and self._has(
+                    "model", node.model.id
+                ):
+                    node.model.user_id = self._target.user_id
+                    node.model.app_id = self._target.app_id
+            return version.SerializeToString()
+        return body
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
@@ -269,4 +343,5 @@ BACKGROUND: dict[Waiting, Work] = {
     # Cut off by the end of the process: done again, which changes nothing twice.
     Waiting("bulk_operation", _Code.BULK_OPERATION_IN_PROGRESS): _operate,
     Waiting("app_duplication", _Code.APP_DUPLICATION_PENDING): _duplicate,
+    Waiting("app_duplication", _Code.APP_DUPLICATION_IN_PROGRESS): _duplicate,
 }
