@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clarigrpc import v2
+from clarigrpc.local.core import ServiceError
 from clarigrpc.local.fetch import Fetcher
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,23 @@ class Runtime(ABC):
     def converse(self, data: Iterator[v2.Data], options: Options) -> Iterator[v2.Data]:
         """Outputs while inputs arrive, where each depends on those before."""
         raise NotImplementedError
+
+
+def predict(runtime: Runtime, data: v2.Data, options: Options) -> v2.Data:
+    """The output for one input, for work in the background.
+
+    Raises:
+        ServiceError: The model refused the input, or MODEL_PREDICTION_FAILED for what it raised.
+    """
+    try:
+        return runtime.predict(data, options)
+    except ServiceError:
+        raise
+    except Exception as error:
+        # A model may be anybody's function.
+        _log.exception("a prediction failed")
+        details = f"{type(error).__name__}: {error}"
+        raise ServiceError(v2.StatusCode.MODEL_PREDICTION_FAILED, details) from error
 
 
 def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[v2.Concept]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from clarigrpc.local import matching, media
 from clarigrpc.local.core import Scope
 from clarigrpc.local.handlers.general import SNAPSHOT_KINDS
 from clarigrpc.local.handlers.searches import annotations_of
+from clarigrpc.local.interpolation import interpolate
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.membership import members_of
 from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Store
@@ -41,8 +42,21 @@ def take(
     dataset_id: str,
     version: v2.DatasetVersion,
     query: v2.Query,
+    *,
+    predictions: Mapping[str, list[v2.Annotation]] | None = None,
+    sample_ms: int = 0,
 ) -> None:
-    """Freezes what the dataset holds now and the query lets through."""
+    """Freezes what the dataset holds now and the query lets through.
+
+    Args:
+        store: Where all is kept.
+        scope: The app.
+        dataset_id: The dataset.
+        version: Its new version.
+        query: What annotations have to fit; without conditions all do.
+        predictions: Annotations to take by the ids of inputs, instead of those that are stored.
+        sample_ms: Milliseconds between frames of videos to interpolate, 0 for none.
+    """
     inputs, annotations = (_where(kind, scope, dataset_id, version.id) for kind in SNAPSHOT_KINDS)
     store.clear(inputs)
     store.clear(annotations)
@@ -52,8 +66,14 @@ def take(
         if row is None:
             continue
         item = v2.Input.FromString(row.body)
-        own = matching.as_annotation(item)
-        every = [*([own] if own.data.ListFields() else []), *annotations_of(store, scope, item.id)]
+        if predictions is None:
+            own = matching.as_annotation(item)
+            every = [own] if own.data.ListFields() else []
+            every += annotations_of(store, scope, item.id)
+        else:
+            every = predictions.get(item.id, [])
+        if sample_ms:
+            every = [interpolate(found, sample_ms) for found in every]
         kept = [found for found in every if matching.annotation_matches(item, found, query)]
         # A query without conditions takes inputs without annotations as well.
         if not kept and (query.filters or version.annotation_filter_config.ignore_empty_inputs):

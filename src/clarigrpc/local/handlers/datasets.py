@@ -17,13 +17,16 @@ from clarigrpc.local.core import (
     ServiceError,
     State,
     make_status,
+    new_id,
     overall,
     page_bounds,
     refuse_other_fields,
 )
 from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.handlers.inputs import with_content
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Place
+from clarigrpc.local.runtime import Options, predict
 from clarigrpc.local.store import Collection, Row
 
 _Code = v2.StatusCode
@@ -162,15 +165,15 @@ def post_dataset_versions(
     prepared.CopyFrom(request)
     for version in prepared.dataset_versions:
         if version.HasField("model_predict_config"):
+            _check_model(context, version.model_predict_config.model)
+        if version.HasField("processing_info") and not _sample_ms(version):
             raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "the local server makes no version from predictions"
-            )
-        if version.HasField("processing_info"):
-            raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "the local server does not interpolate frames"
+                _Code.CONN_INVALID_REQUEST, "frame_interpolation_info needs sample_ms"
             )
         version.ClearField("metrics")
         version.ClearField("export_info")
+        if version.WhichOneof("data_config") == "model_predict_config":
+            continue
         config = version.annotation_filter_config
         if not config.HasField("annotation_filter") and dataset.HasField(
             "default_annotation_filter"
@@ -180,6 +183,53 @@ def post_dataset_versions(
     response: Any = RESOURCES["dataset_version"].post(context, prepared)
     context.state.background.wake()
     return response  # type: ignore[no-any-return]
+
+
+def _sample_ms(version: v2.DatasetVersion) -> int:
+    return version.processing_info.frame_interpolation_info.sample_ms
+
+
+def _check_model(context: Context, model: v2.Model) -> None:
+    """Completes the name of a model that predicts, and refuses one that cannot."""
+    owner = context.scope(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
+    entry = context.state.catalog.find(owner, model.id)
+    version = entry.version(model.model_version.id)
+    if version is None or context.state.catalog.runtime(entry, version) is None:
+        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"the server cannot run model {model.id!r}")
+    model.user_id, model.app_id = owner.user_id, owner.app_id
+    model.model_version.id = version.id
+
+
+def _predictions(
+    state: State, scope: Scope, dataset_id: str, version: v2.DatasetVersion
+) -> dict[str, list[v2.Annotation]] | None:
+    """What the model of a version says of each input; None for a version of annotations."""
+    if not version.HasField("model_predict_config"):
+        return None
+    named = version.model_predict_config.model
+    entry = state.catalog.find(Scope(named.user_id, named.app_id), named.id)
+    model_version = entry.version(named.model_version.id)
+    runtime = state.catalog.runtime(entry, model_version) if model_version is not None else None
+    if runtime is None:
+        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version")
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    found: dict[str, list[v2.Annotation]] = {}
+    for member in state.store.walk(membership.members_of(scope, dataset_id)):
+        row = state.store.get(inputs, member.id)
+        if row is None or row.status != _Code.INPUT_SUCCESS or state.background.closing:
+            continue
+        data = with_content(state.store, row.seq, v2.Input.FromString(row.body))
+        said = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
+        label = v2.Annotation(
+            id=new_id(),
+            input_id=row.id,
+            data=said,
+            model_version_id=named.model_version.id,
+            status=make_status(_Code.ANNOTATION_SUCCESS),
+        )
+        label.worker.model.CopyFrom(named)
+        found[row.id] = [label]
+    return found
 
 
 def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
@@ -198,14 +248,34 @@ def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
 def _freeze(state: State, where: Collection, row: Row) -> None:
     """Takes a pending version to ready."""
     scope = Scope(where.user_id, where.app_id)
+    version = v2.DatasetVersion.FromString(row.body)
+    failure: ServiceError | None = None
+    predictions = None
+    try:
+        # Not in the transaction: nobody else could write meanwhile.
+        predictions = _predictions(state, scope, where.parent, version)
+    except ServiceError as error:
+        failure = error
+    if state.background.closing:
+        return
     with state.store.transaction():
         found = state.store.get(where, row.id)
         if found is None:
             return
         version = v2.DatasetVersion.FromString(found.body)
         try:
+            if failure is not None:
+                raise failure
             query = _filter(state, scope, version)
-            snapshots.take(state.store, scope, where.parent, version, query)
+            snapshots.take(
+                state.store,
+                scope,
+                where.parent,
+                version,
+                query,
+                predictions=predictions,
+                sample_ms=_sample_ms(version),
+            )
             content = snapshots.entries(state.store, scope, where.parent, version.id)
             version.metrics["/"].CopyFrom(snapshots.count(content))
             version.status.CopyFrom(make_status(_Code.DATASET_VERSION_READY))

@@ -25,7 +25,7 @@ from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.handlers.inputs import with_content
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options
+from clarigrpc.local.runtime import Options, predict
 from clarigrpc.local.store import Collection, Row
 
 _Code = v2.StatusCode
@@ -163,7 +163,7 @@ def _examples(state: State, scope: Scope, result: v2.EvalMetrics) -> Iterable[me
                     _Code.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
                 )
             data = with_content(state.store, live.seq, entry.input)
-            output = runtime.predict(data, Options(state.fetcher, v2.OutputConfig()))
+            output = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
             predicted = {concept.id: concept.value for concept in output.concepts}
         yield metrics.Example(entry.input, _labels(entry.annotations), predicted)
 
