@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,59 @@ def test_keys_reach_their_app_alone(serve: Callable[..., Raw]) -> None:
 # Models
 
 
-def test_closed_environment_is_refused(shared: Raw, http: httpx.Client) -> None:
+LEARN = v2.PostModelVersionsRequest(model_id="learner", model_versions=[v2.ModelVersion()])
+
+
+@pytest.fixture
+def learner(raw: Raw) -> Raw:
+    """A server with labelled texts, and a model that can learn from them."""
+    request = v2.PostInputsRequest()
+    for number, text in enumerate(("cats purr", "a cat sleeps", "dogs bark", "a dog runs")):
+        item = request.inputs.add(id=str(number))
+        item.data.text.raw = text
+        item.data.concepts.add(id="cat" if "cat" in text else "dog", value=1)
+    raw("PostInputs", request)
+    for item in request.inputs:
+        settled(raw, item.id)
+    model = v2.Model(id="learner", model_type_id="text-classifier")
+    raw("PostModels", v2.PostModelsRequest(models=[model]))
+    return raw
+
+
+def trained(raw: Raw, request: v2.PostModelVersionsRequest = LEARN) -> v2.ModelVersion:
+    """The new version once its training has ended."""
+    response = raw("PostModelVersions", request)
+    assert response.status.code == Code.SUCCESS, response.status
+    asked = v2.GetModelVersionRequest(
+        model_id=request.model_id, version_id=response.model.model_version.id
+    )
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        version = raw("GetModelVersion", asked).model_version
+        if version.status.code not in (Code.MODEL_QUEUED_FOR_TRAINING, Code.MODEL_TRAINING):
+            return version
+        time.sleep(0.02)
+    raise AssertionError("the training does not end")
+
+
+def test_closed_environment_is_refused(learner: Raw) -> None:
+    request = v2.PostModelVersionsRequest(model_id="learner")
+    version = request.model_versions.add()
+    version.output_info.output_config.MergeFromString(CLOSED_ENVIRONMENT)
+    refused(learner("PostModelVersions", request), "enrich_dataset")
+    version.ClearField("output_info")
+    version.train_info.params["closed_environment"] = True
+    refused(learner("PostModelVersions", request), "enrich_dataset")
+    version.train_info.params.Clear()
+    version.train_info.params["enrich_dataset"] = "Sometimes"
+    refused(learner("PostModelVersions", request), "Automatic or Disabled")
+    # The embeddings of texts have no negatives: with Automatic that is no failure.
+    for choice in ("Automatic", "Disabled"):
+        version.train_info.params["enrich_dataset"] = choice
+        assert trained(learner, request).status.code == Code.MODEL_TRAINED
+
+
+def test_closed_environment_is_refused_in_json(shared: Raw, http: httpx.Client) -> None:
     request = v2.PostModelsRequest(models=[v2.Model(id="closed")])
     request.models[0].output_info.output_config.MergeFromString(CLOSED_ENVIRONMENT)
     refused(shared("PostModels", request), "enrich_dataset")
@@ -117,6 +170,19 @@ def test_models_and_versions_are_made_and_patched_apart(raw: Raw) -> None:
     assert versions() == []
     patch.models[0].model_version.description = "x"
     refused(raw("PatchModels", patch), "PatchModelVersions")
+
+
+def test_training_begins_with_a_version(learner: Raw) -> None:
+    listed = v2.ListModelVersionsRequest(model_id="learner")
+    assert not learner("ListModelVersions", listed).model_versions
+    version = trained(learner)
+    assert version.status.code == Code.MODEL_TRAINED
+    # One version, which is the trained one; no placeholder beside it.
+    assert [one.id for one in learner("ListModelVersions", listed).model_versions] == [version.id]
+    asked = v2.PostModelOutputsRequest(model_id="learner")
+    asked.inputs.add().data.text.raw = "the cat purrs"
+    concepts = learner("PostModelOutputs", asked).outputs[0].data.concepts
+    assert concepts[0].id == "cat"
 
 
 def test_versions_are_patched_by_their_own_method(
@@ -246,6 +312,19 @@ async def test_face_model_types_have_new_names(
     assert model_id in [model.id for model in response.models]
     asked.model_type_id = name
     assert model_id in [model.id for model in (await both.call("ListModels", asked)).models]
+
+
+def test_training_takes_what_is_there(learner: Raw) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        request = v2.PostInputsRequest()
+        item = request.inputs.add(id="slow")
+        item.data.text.url = f"http://127.0.0.1:{silent.getsockname()[1]}/never.txt"
+        item.data.concepts.add(id="bird", value=1)
+        learner("PostInputs", request)
+        version = trained(learner)
+    assert version.status.code == Code.MODEL_TRAINED
+    assert version.total_input_count == 4
+    assert {concept.id for concept in version.output_info.data.concepts} == {"cat", "dog"}
 
 
 def test_pending_inputs_are_counted(raw: Raw) -> None:
