@@ -119,7 +119,7 @@ def trained(raw: Raw, request: v2.PostModelVersionsRequest = LEARN) -> v2.ModelV
     )
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        version = raw("GetModelVersion", asked).model_version
+        version: v2.ModelVersion = raw("GetModelVersion", asked).model_version
         if version.status.code not in (Code.MODEL_QUEUED_FOR_TRAINING, Code.MODEL_TRAINING):
             return version
         time.sleep(0.02)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
@@ -342,8 +343,8 @@ async def _form(request: Request) -> list[tuple[str, str | bytes]]:
                 (name, await value.read() if isinstance(value, UploadFile) else value)
                 for name, value in form.multi_items()
             ]
-    except MultiPartException as error:
-        raise _bad(f"the form cannot be read: {error.message}") from None
+    except (MultiPartException, FormParserError) as error:
+        raise _bad(f"the form cannot be read: {error}") from None
 
 
 async def _parameters(request: Request, body: bytes) -> list[tuple[str, str | bytes]]:
