@@ -40,8 +40,8 @@ class CallCore:
         self.credentials = settings.credentials
         self.budget = RetryBudget()
         self.pid = os.getpid()
+        self.timeout = settings.timeout
         self._prefix = os.urandom(6).hex()
-        self._prefix_of = self.pid
         self._count = itertools.count(1)
 
     def check_process(self) -> bool:
@@ -58,12 +58,11 @@ class CallCore:
                 "GRPC_ENABLE_FORK_SUPPORT=0 is set; unset it, or use the client only after the fork"
             )
         self.pid = os.getpid()
+        self._prefix = os.urandom(6).hex()  # the parent's ids are not to be used again
         return False
 
     def metadata(self, credentials: Metadata, extra: Metadata | None) -> tuple[str, Metadata]:
         """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
-        if self._prefix_of != os.getpid():  # a fork's child must not repeat its parent's ids
-            self._prefix, self._prefix_of = os.urandom(6).hex(), os.getpid()
         request_id = f"{self._prefix}-{next(self._count):x}"
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
@@ -149,6 +148,12 @@ class BoundMethod:
         """The exception for a call that was cancelled on this side."""
         return errors.CancelledError(
             "cancelled by the caller", method=self.name, request_id=request_id
+        )
+
+    def silent(self, request_id: str) -> errors.InternalError:
+        """The exception for a server that says OK and answers nothing."""
+        return errors.InternalError(
+            "the server ended the call without a response", method=self.name, request_id=request_id
         )
 
     def response_error(
@@ -239,23 +244,26 @@ def _serializer(
     name = method.request_name
     watch = None if method.request_streaming else deprecations.watch(method.name)
 
-    def check(request: Any) -> None:
-        if type(request).__name__ != name:
-            raise TypeError(f"{method.name} takes a {name}, not {type(request).__name__}")
-        if watch is not None:
-            watch(request)
+    def wrong(request: Any) -> TypeError:
+        return TypeError(f"{method.name} takes a {name}, not {type(request).__name__}")
 
     if not method.has_user_app_id or not (settings.user_id or settings.app_id):
 
         def serialize_checked(request: Any) -> bytes:
-            check(request)
+            if type(request).__name__ != name:
+                raise wrong(request)
+            if watch is not None:
+                watch(request)
             return serialize(request)
 
         return serialize_checked
     ids = method.user_app_id_bytes(settings.user_id, settings.app_id)
 
     def serialize_filled(request: Any) -> bytes:
-        check(request)
+        if type(request).__name__ != name:
+            raise wrong(request)
+        if watch is not None:
+            watch(request)
         encoded = serialize(request)
         given = request.user_app_id
         return encoded if given.user_id or given.app_id else encoded + ids

@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import getpid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
 from clarigrpc import errors
+from clarigrpc.blocking_call import DirectCall, direct
 from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc.config import Settings
 from clarigrpc.forklock import ForkLock
+from clarigrpc.policy import deadline_after
 from clarigrpc.transport import open_channel
 
 if TYPE_CHECKING:  # generic in the type stubs only
@@ -162,10 +164,15 @@ class _Multicallable(BoundMethod):
         if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
             self._owner = channel.real()
             self._real = getattr(self._owner, self._kind)(self.path)
+            self._rebound()
         return self._real
+
+    def _rebound(self) -> None:
+        """There is another real multicallable."""
 
     def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
         """Id and metadata of a new call, and what getting them left of the timeout."""
+        self._bound()  # notices a fork, after which ids start anew
         credentials = self.core.credentials
         pairs = credentials.cached()
         if pairs is None:
@@ -173,6 +180,9 @@ class _Multicallable(BoundMethod):
             pairs = credentials.fetch(timeout)
             timeout = max(0.0, timeout - (time.monotonic() - began))
         return *self.core.metadata(pairs, extra), timeout
+
+
+_Options: TypeAlias = tuple[grpc.CallCredentials | None, bool | None, grpc.Compression | None]
 
 
 class Cancellation:
@@ -213,7 +223,12 @@ class Cancellation:
 # One request, one response.
 class UnaryUnary(_Multicallable, _UnaryUnaryBase):
     __doc__ = DOCUMENTATION
-    __slots__ = ()
+    __slots__ = ("_direct",)
+
+    _direct: DirectCall | None
+
+    def _rebound(self) -> None:
+        self._direct = direct(self._real)
 
     def __call__(
         self,
@@ -227,15 +242,14 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
     ) -> Any:
-        return self.with_call(
+        plain = credentials is None and wait_for_ready is None and compression is None
+        return self._run(
             request,
             timeout,
             metadata,
-            credentials,
-            wait_for_ready,
-            compression,
-            idempotent=idempotent,
-            raise_on_partial=raise_on_partial,
+            None if plain else (credentials, wait_for_ready, compression),
+            idempotent,
+            raise_on_partial,
         )[0]
 
     def with_call(
@@ -264,56 +278,88 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
             cancellation: What another thread can end this call with.
         """
-        core = self.core
-        timeout, deadline = core.deadline(timeout, streaming=False)
-        payload = self.serialize(request)
-        request_id, pairs, timeout = self._metadata(metadata, timeout)
-        options = (pairs, credentials, wait_for_ready, compression)
-        rest = (options, request_id, raise_on_partial, cancellation)
-        core.budget.earn()
-        try:
-            return self._attempt(payload, timeout, *rest)
-        except errors.ApiError as first:
-            error = first
-        pause = time.sleep if cancellation is None else cancellation.pause
-        retries = self.retries(idempotent, deadline)
-        while True:
-            pause(retries.send(error))
-            try:
-                return self._attempt(payload, deadline - time.monotonic(), *rest)
-            except errors.ApiError as another:
-                error = another
+        options = (credentials, wait_for_ready, compression)
+        return self._run(
+            request, timeout, metadata, options, idempotent, raise_on_partial, cancellation
+        )
 
-    def _attempt(
+    def _run(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Metadata | None,
+        options: _Options | None,
+        idempotent: bool | None,
+        raise_on_partial: bool | None,
+        cancellation: Cancellation | None = None,
+    ) -> tuple[Any, Any]:
+        """The response, and the call it came from; ``options`` None: nobody looks at the call."""
+        # The path of nearly every call: what could be a method of its own is written out.
+        core = self.core
+        if timeout is None:
+            timeout = core.timeout
+            deadline = time.monotonic() + timeout
+        else:
+            deadline = deadline_after(timeout, time.monotonic())
+        payload = self.serialize(request)
+        self._bound()
+        pairs: Metadata | None = core.credentials.cached()
+        if pairs is None:
+            pairs = core.credentials.fetch(timeout)
+            timeout = max(0.0, deadline - time.monotonic())
+        request_id, pairs = core.metadata(pairs, metadata)
+        core.budget.earn()
+        retries = None
+        while True:
+            try:
+                if options is None and self._direct is not None:
+                    encoded, call = self._direct(payload, timeout, pairs)
+                else:
+                    encoded, call = self._send(
+                        payload, timeout, pairs, options or (), request_id, cancellation
+                    )
+                if encoded is None:
+                    raise self.silent(request_id)
+                response = self.deserialize(encoded)
+                if not self.checked or response.status.code == SUCCESS:
+                    return response, call
+                failure = self.response_error(
+                    response, request_id, call.trailing_metadata(), raise_on_partial
+                )
+                if failure is None:
+                    return response, call
+            except grpc.RpcError as error:
+                failure = self.unary_error(error, request_id)
+                failure.__cause__ = error
+            except errors.ApiError as error:
+                failure = error
+            if retries is None:
+                retries = self.retries(idempotent, deadline)
+                pause = time.sleep if cancellation is None else cancellation.pause
+            pause(retries.send(failure))
+            timeout = deadline - time.monotonic()
+            self._bound()
+
+    def _send(
         self,
         payload: bytes,
         timeout: float,
+        pairs: Metadata,
         options: tuple[Any, ...],
         request_id: str,
-        raise_on_partial: bool | None,
         cancellation: Cancellation | None,
     ) -> tuple[Any, Any]:
+        """One attempt by way of grpcio's multicallable."""
+        if cancellation is None:
+            return self._real.with_call(payload, timeout, pairs, *options)  # type: ignore[no-any-return]
+        call = self._real.future(payload, timeout, pairs, *options)
         try:
-            if cancellation is None:
-                encoded, call = self._bound().with_call(payload, timeout, *options)
-            else:
-                call = self._bound().future(payload, timeout, *options)
-                with cancellation.of(call):
-                    encoded = call.result()
+            with cancellation.of(call):
+                return call.result(), call
         except grpc.FutureCancelledError:
             if call.cancelled():
                 raise self.cancelled(request_id) from None
             raise self.unary_error(call, request_id) from None
-        except grpc.RpcError as error:
-            raise self.unary_error(error, request_id) from error
-        response = self.deserialize(encoded)
-        if self.checked and response.status.code != SUCCESS:
-            failure = self.response_error(
-                response, request_id, call.trailing_metadata(), raise_on_partial
-            )
-            if failure is not None:
-                raise failure
-        return response, call
 
     def future(
         self,

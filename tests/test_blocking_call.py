@@ -1,0 +1,123 @@
+"""Calls straight on gRPC's core: the same outcome as by grpcio's multicallable, or that one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import grpc
+import pytest
+from grpc import _observability
+
+from clarigrpc import Client, blocking_call, errors, methods, v2
+from tests.both import Both
+from tests.conftest import PAT
+from tests.scripted import Answer, Fail, ScriptedServer, reply
+
+GET = v2.GetModelRequest(model_id="m")
+PATH = methods.lookup("GetModel").path
+RELEASE = tuple(int(part) for part in grpc.__version__.split(".")[:2])
+METADATA = (("authorization", "Key of-a-test"), ("data-bin", b"\x00\xff"))
+
+
+@pytest.fixture
+def multicallable(scripted: ScriptedServer) -> Iterator[Any]:
+    with grpc.insecure_channel(scripted.base.removeprefix("http://")) as channel:
+        yield channel.unary_unary(PATH)
+
+
+@pytest.fixture
+def call(multicallable: Any) -> Any:
+    found = blocking_call.direct(multicallable)
+    if found is None:
+        assert blocking_call._TESTED[1] < RELEASE
+        pytest.skip(f"not with grpcio {grpc.__version__}")
+    return found
+
+
+def test_a_response_and_its_trailing_metadata(scripted: ScriptedServer, call: Any) -> None:
+    answer = reply("GetModel", model=v2.Model(id="m"))
+    scripted.on("GetModel", Answer([answer], trailing=(("k", "v"), ("b-bin", b"\x01"))))
+    encoded, ended = call(GET.SerializeToString(), 10.0, METADATA)
+    assert v2.SingleModelResponse.FromString(encoded) == answer
+    assert [tuple(pair) for pair in ended.trailing_metadata()] == [("k", "v"), ("b-bin", b"\x01")]
+    (seen,) = scripted.seen
+    assert seen.request == GET
+    assert seen.metadata["authorization"] == "Key of-a-test"
+    assert 5 < seen.seconds_left <= 10
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
+def test_a_failure_is_that_of_the_multicallable(
+    scripted: ScriptedServer, call: Any, multicallable: Any, code: grpc.StatusCode
+) -> None:
+    scripted.always("GetModel", Fail(code, "no \u2603", (("why", "told"),)))
+    found = []
+    for attempt in (call, multicallable):
+        with pytest.raises(grpc.RpcError) as caught:
+            attempt(GET.SerializeToString(), 10.0, METADATA)
+        error: Any = caught.value
+        trailing = [tuple(pair) for pair in error.trailing_metadata()]
+        found.append((type(error), error.code(), error.details(), trailing))
+        assert error.debug_error_string()
+    assert found[0] == found[1]
+    assert found[0][1:] == (code, "no \u2603", [("why", "told")])
+
+
+def test_metadata_that_cannot_be_sent_is_refused(call: Any, multicallable: Any) -> None:
+    for attempt in (call, multicallable):
+        with pytest.raises(grpc.RpcError) as caught:
+            attempt(b"", 10.0, (("Upper", "x"),))
+        error: Any = caught.value
+        assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "Invalid metadata")
+
+
+def test_a_handler_of_a_server_passes_its_deadline_on(
+    scripted: ScriptedServer, multicallable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cygrpc = import_module("grpc._cython.cygrpc")
+    monkeypatch.setattr(cygrpc, "get_deadline_from_context", lambda: time.time() + 2)
+    call = blocking_call.direct(multicallable)
+    if call is None:
+        pytest.skip(f"not with grpcio {grpc.__version__}")
+    scripted.on("GetModel", reply("GetModel"))
+    call(GET.SerializeToString(), 10.0, METADATA)
+    assert scripted.seen[0].seconds_left <= 2
+
+
+async def test_an_answer_without_a_message_is_an_error(
+    both: Both, scripted: ScriptedServer
+) -> None:
+    scripted.on("GetModel", [])
+    with pytest.raises(errors.InternalError):
+        await both.call("GetModel", GET)
+
+
+@pytest.mark.parametrize("version", ["1.75.1", "1.999.0", "2.0.0"])
+def test_other_versions_of_grpcio_are_called_the_public_way(
+    scripted: ScriptedServer, multicallable: Any, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(grpc, "__version__", version)
+    assert blocking_call.direct(multicallable) is None
+    scripted.on("GetModel", reply("GetModel", model=v2.Model(id="m")))
+    with Client(base=scripted.base, pat=PAT) as client:
+        assert client.v2.GetModel(GET).model.id == "m"
+
+
+def test_an_instrumented_grpcio_is_called_the_public_way(
+    multicallable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_observability, "_OBSERVABILITY_PLUGIN", object())
+    assert blocking_call.direct(multicallable) is None
+
+
+def test_interceptors_are_not_passed_by(scripted: ScriptedServer) -> None:
+    class Interceptor(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            return continuation(details, request)
+
+    with grpc.insecure_channel(scripted.base.removeprefix("http://")) as channel:
+        intercepted = grpc.intercept_channel(channel, Interceptor())
+        assert blocking_call.direct(intercepted.unary_unary(PATH)) is None
