@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
+from clarigrpc.local.embeddings import DIMENSIONS
 from clarigrpc.local.model_types import BASES
+from clarigrpc.local.models.colors import W3C_NAMES
 
 from .conftest import PUBLIC, Raw, png
 from .pictures import encoded, photograph, video
@@ -68,6 +71,20 @@ def test_every_public_model_has_a_type_and_says_what_it_is(raw: Raw) -> None:
     assert {model.model_type_id for model in models} <= ids
     assert all(model.description for model in models)
     assert {kind.id for kind in types if kind.trainable} == set(BASES)
+
+
+def test_the_page_about_the_models_is_as_the_code(raw: Raw) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "local-models.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ", page, re.MULTILINE))
+    models = raw("ListModels", v2.ListModelsRequest(user_app_id=PUBLIC)).models
+    assert rows == {model.id: model.model_type_id for model in models}
+    for medium, dimensions in DIMENSIONS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{medium}-embedding`"))
+        assert f" {dimensions} numbers" in row
+    assert f"the {len(W3C_NAMES)} named web colours" in page
+    kinds = raw("ListModelTypes", v2.ListModelTypesRequest(user_app_id=PUBLIC)).model_types
+    for field in (field for kind in kinds for field in kind.model_type_fields):
+        assert f"`{field.path}`" in page
 
 
 # Colours

@@ -68,14 +68,16 @@ def post_model_versions(
             _Code.MODEL_PERMISSION_DENIED,
             f"model {entry.model.id!r} is built into the server and cannot be changed",
         )
-    if not 1 <= len(request.model_versions) <= MAX_ITEMS:
+    # None asks for one without settings.
+    given_versions = list(request.model_versions) or [v2.ModelVersion()]
+    if len(given_versions) > MAX_ITEMS:
         raise ServiceError(
             _Code.MODEL_INVALID_REQUEST,
-            f"{len(request.model_versions)} versions; one request takes 1 to {MAX_ITEMS}",
+            f"{len(given_versions)} versions; one request takes at most {MAX_ITEMS}",
         )
     trainable = entry.model.model_type_id in BASES
     prepared = []
-    for given in request.model_versions:
+    for given in given_versions:
         version = _version(context, scope, given, request.description)
         content = _prepare(context, scope, entry, version) if trainable else None
         prepared.append((version, content))
