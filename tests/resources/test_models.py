@@ -7,7 +7,7 @@ import pytest
 from clarigrpc import errors, v2
 from tests.both import Both
 
-from .conftest import COLORS
+from .conftest import COLORS, add_inputs, png
 
 Code = v2.StatusCode
 
@@ -54,11 +54,142 @@ async def test_types(both: Both) -> None:
 async def test_a_public_model(both: Both) -> None:
     models = both.client.models.within(user_id="clarifai", app_id="main")
     found = await both.run(models.get, COLORS.id)
-    versions = models.versions(COLORS.id)
-    assert [one.id for one in await both.collect(versions.list())] == [found.model_version.id]
-    info = await both.run(
-        both.client.models.within(user_id="clarifai", app_id="main").output_info, COLORS.id
-    )
-    assert info.message or info.ByteSize() >= 0
-    concepts = await both.collect(models.versions(COLORS.id).concepts(found.model_version.id))
-    assert isinstance(concepts, list)
+    assert found.model_version.status.code == Code.MODEL_TRAINED
+    named = await both.run(models.get, COLORS.id, version_id=found.model_version.id)
+    assert named.model_version.id == found.model_version.id
+
+
+async def labelled(both: Both) -> None:
+    """Red and blue images, which say so."""
+    c = both.client
+    for color in ("red", "blue"):
+        ids = [f"{color}{number}" for number in range(4)]
+        await add_inputs(both, *ids, color=color)
+        await both.run(
+            c.inputs.patch,
+            [
+                v2.Input(id=one, data=v2.Data(concepts=[v2.Concept(id=color, value=1)]))
+                for one in ids
+            ],
+        )
+
+
+async def test_training(both: Both) -> None:
+    c = both.client
+    await labelled(both)
+    await both.run(c.models.create, v2.Model(id="m", model_type_id="visual-classifier"))
+    made = await both.run(c.models.versions("m").create, description="first")
+    trained = await both.run(c.models.wait_trained, "m", made.id)
+    assert (trained.status.code, trained.total_input_count) == (Code.MODEL_TRAINED, 8)
+    assert (await both.run(c.models.wait_trained, "m")).id == made.id
+    info = await both.run(c.models.output_info, "m")
+    assert {one.id for one in info.data.concepts} == {"red", "blue"}
+    output = await both.run(c.model("m").predict, png("#e00000"))
+    assert output.data.concepts[0].id == "red"
+    concepts = await both.collect(c.models.versions("m").concepts(made.id, search="re"))
+    assert [one.id for one in concepts] == ["red"]
+
+
+async def test_trainings_that_fail(both: Both) -> None:
+    c = both.client
+    await both.run(c.models.create, v2.Model(id="m", model_type_id="visual-classifier"))
+    made = await both.run(c.models.versions("m").create, v2.ModelVersion())
+    with pytest.raises(errors.ApiError) as caught:
+        await both.run(c.models.wait_trained, "m", made.id)
+    assert caught.value.code == Code.MODEL_TRAINING_NO_DATA
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.models.wait_trained, "no-such-model")
+
+
+async def test_versions(both: Both) -> None:
+    c = both.client
+    await labelled(both)
+    await both.run(c.models.create, v2.Model(id="m", model_type_id="visual-classifier"))
+    first = await both.run(c.models.versions("m").create)
+    second = await both.run(c.models.versions("m").create)
+    await both.run(c.models.wait_trained, "m", second.id)
+    await both.run(c.models.wait_trained, "m", first.id)
+    found = await both.collect(c.models.versions("m").list(trained_only=True))
+    assert [one.id for one in found] == [second.id, first.id]
+    assert [one.id for one in await both.collect(c.model("m").versions())] == [second.id, first.id]
+    assert (await both.run(c.models.versions("m").get, first.id)).id == first.id
+    changed = v2.ModelVersion(id=first.id, description="old")
+    patched = await both.run(c.models.versions("m").patch, changed, action="overwrite")
+    assert patched.description == "old"
+    await both.run(c.models.versions("m").patch_many, [changed], action="overwrite")
+    await both.run(c.models.versions("m").publish, first.id)
+    public = await both.run(c.models.versions("m").get, first.id)
+    assert public.visibility.gettable == v2.Visibility.PUBLIC
+    await both.run(c.models.versions("m").unpublish, [first.id])
+    assert await both.collect(c.models.versions("m").input_examples(first.id).list()) == []
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.models.versions("m").input_examples(first.id).get, "no-such-example")
+    with pytest.raises(errors.UnimplementedError):
+        await both.run(c.models.versions("m").export, first.id)
+    with pytest.raises(errors.UnimplementedError):
+        await both.run(c.models.versions("m").get_export, first.id)
+    await both.run(c.models.versions("m").delete, first.id)
+    assert [one.id for one in await both.collect(c.models.versions("m").list())] == [second.id]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_inputs_of_a_version(both: Both) -> None:
+    c = both.client
+    await labelled(both)
+    await both.run(c.models.create, v2.Model(id="m", model_type_id="visual-classifier"))
+    made = await both.run(c.models.versions("m").create)
+    await both.run(c.models.wait_trained, "m", made.id)
+    assert len(await both.collect(c.models.versions("m").inputs(made.id, per_page=3))) == 8
+
+
+async def test_evaluations(both: Both) -> None:
+    c = both.client
+    await labelled(both)
+    await both.run(c.datasets.create, "d")
+    every = [one.id for one in await both.collect(c.inputs.list())]
+    await both.run(c.datasets.inputs("d").add, every)
+    await both.run(c.datasets.versions("d").create, "v")
+    await both.run(c.datasets.versions("d").wait, "v")
+    truth = v2.Dataset(id="d", version=v2.DatasetVersion(id="v"))
+    wanted = v2.EvalMetrics(id="e", model=COLORS, ground_truth_dataset=truth)
+    started = await both.run(c.evaluations.create, wanted)
+    (ended,) = await both.run(c.evaluations.wait, started)
+    assert ended.status.code == Code.MODEL_EVALUATED
+    assert ended.summary.macro_avg_recall == 1.0
+    plain = await both.run(c.evaluations.get, "e")
+    assert not plain.binary_metrics
+    full = await both.run(c.evaluations.get, "e", "binary_metrics", "confusion_matrix")
+    assert {one.concept.id for one in full.binary_metrics} == {"red", "blue"}
+    wanted.id = "f"
+    await both.run(c.evaluations.create_many, [wanted])
+    await both.run(c.evaluations.wait, ["e", "f"])
+    found = await both.collect(c.evaluations.list(eval_dataset_ids=["d"]))
+    assert {one.id for one in found} == {"e", "f"}
+    assert await both.collect(c.evaluations.list(concept_ids=["green"])) == []
+    with pytest.raises(TypeError, match="summary"):
+        await both.run(c.evaluations.get, "e", "summary")
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.evaluations.wait, "no-such-evaluation")
+
+
+async def test_evaluations_of_a_version(both: Both) -> None:
+    c = both.client
+    await labelled(both)
+    await both.run(c.datasets.create, "d")
+    every = [one.id for one in await both.collect(c.inputs.list())]
+    await both.run(c.datasets.inputs("d").add, every)
+    await both.run(c.datasets.versions("d").create, "v")
+    await both.run(c.datasets.versions("d").wait, "v")
+    await both.run(c.models.create, v2.Model(id="m", model_type_id="visual-classifier"))
+    version = await both.run(c.models.versions("m").create)
+    await both.run(c.models.wait_trained, "m", version.id)
+    wanted = v2.EvalMetrics(id="e", ground_truth_dataset=v2.Dataset(id="d"))
+    made = await both.run(c.models.versions("m").evaluations(version.id).create, wanted)
+    (ended,) = await both.run(c.models.versions("m").evaluations(version.id).wait, made)
+    assert ended.summary.macro_avg_precision == 1.0
+    wanted.id = "f"
+    await both.run(c.models.versions("m").evaluations(version.id).create_many, [wanted])
+    found = await both.run(c.models.versions("m").evaluations(version.id).get, "e", "label_counts")
+    assert found.id == "e"
+    listed = await both.collect(c.models.versions("m").evaluations(version.id).list())
+    assert {one.id for one in listed} == {"e", "f"}

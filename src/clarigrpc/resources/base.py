@@ -471,15 +471,14 @@ class Deletes(Collection[MessageT]):
         given = as_ids(ids)
         if not given:
             raise errors.InvalidArgumentError("delete() needs at least one id")
-        method = f"Delete{self._many()}"
-        if method in METHODS:
-            field = _ids_field(lookup(method).request_name, _snake(self._one()))
-            for chunk in chunks(given):
-                yield from self._invoke(method, timeout, **{field: chunk})
+        one, many = f"Delete{self._one()}", f"Delete{self._many()}"
+        if many not in METHODS or (isinstance(ids, str) and one in METHODS):
+            for resource_id in given:
+                yield from self._invoke(one, timeout, **{self._id_field(one): resource_id})
             return
-        method = f"Delete{self._one()}"
-        for one in given:
-            yield from self._invoke(method, timeout, **{self._id_field(method): one})
+        field = _ids_field(lookup(many).request_name, _snake(self._one()))
+        for chunk in chunks(given):
+            yield from self._invoke(many, timeout, **{field: chunk})
 
 
 @cache

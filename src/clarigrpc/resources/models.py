@@ -111,7 +111,7 @@ class ModelVersionOperations(
         Returns:
             The version as far as it is; ``client.models.wait_trained`` waits for it.
         """
-        wanted = [] if version is None else [self._one_of(version)]
+        wanted = [self._one_of({} if version is None else version)]
         response: v2.SingleModelResponse = yield from self._invoke(
             "PostModelVersions", timeout, model_versions=wanted, description=description
         )

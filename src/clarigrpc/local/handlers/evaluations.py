@@ -71,7 +71,9 @@ def post_evaluations(
 def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalMetrics) -> None:
     """Completes what an evaluation names, and refuses what is not there."""
     model = given.model
-    owner = context.scope(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
+    owner = context.scope(
+        v2.UserAppIDSet(user_id=model.user_id or scope.user_id, app_id=model.app_id or scope.app_id)
+    )
     entry = context.state.catalog.find(owner, model.id)
     version = entry.version(model.model_version.id)
     if version is None:

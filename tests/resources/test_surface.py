@@ -1,0 +1,282 @@
+"""What the resources have: every documented method, on both clients, tested and explained."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clarigrpc import AsyncClient, Client, query, v2
+from clarigrpc.client import _BaseClient
+from clarigrpc.colours import Awaiting, Blocking, Coloured, Lazy, below, iteration, operation
+from clarigrpc.upload import targets
+from tests.both import Both, Colour
+
+ENDPOINTS = json.loads((Path(__file__).parents[1] / "data" / "endpoints.json").read_text())
+DOCUMENTED = sorted({endpoint["rpc"] for endpoint in ENDPOINTS})
+
+# Documented method -> the verb that sends it.
+VERBS: dict[str, Callable[[Any], Any]] = {
+    "CancelInputsAddJob": lambda c: c.jobs.cancel("j"),
+    "CancelInputsExtractionJobs": lambda c: c.extraction_jobs.cancel(["j"]),
+    "DeleteAnnotation": lambda c: c.annotations.delete("i", "a"),
+    "DeleteAnnotations": lambda c: c.annotations.delete_many([("i", "a")]),
+    "DeleteDatasetVersions": lambda c: c.datasets.versions("d").delete("v"),
+    "DeleteInput": lambda c: c.inputs.delete("i"),
+    "DeleteInputs": lambda c: c.inputs.delete(["i"]),
+    "DeleteKey": lambda c: c.keys.delete("k"),
+    "DeleteLabelOrders": lambda c: c.label_orders.delete("l"),
+    "DeleteModel": lambda c: c.models.delete("m"),
+    "DeleteModels": lambda c: c.models.delete(["m", "n"]),
+    "DeleteRunners": lambda c: c.runners.delete("r"),
+    "DeleteWorkflow": lambda c: c.workflows.delete("w"),
+    "DeleteWorkflowVersions": lambda c: c.workflows.versions("w").delete("v"),
+    "DeleteWorkflows": lambda c: c.workflows.delete(["w", "x"]),
+    "GetAnnotation": lambda c: c.annotations.get("i", "a"),
+    "GetAppDuplication": lambda c: c.app_duplications.get("d"),
+    "GetDatasetVersion": lambda c: c.datasets.versions("d").get("v"),
+    "GetEvaluation": lambda c: c.evaluations.get("e"),
+    "GetInput": lambda c: c.inputs.get("i"),
+    "GetInputCount": lambda c: c.inputs.status(),
+    "GetInputVideoManifest": lambda c: c.inputs.video_manifest("i"),
+    "GetInputsAddJob": lambda c: c.jobs.get("j"),
+    "GetInputsExtractionJob": lambda c: c.extraction_jobs.get("j"),
+    "GetKey": lambda c: c.keys.get("k"),
+    "GetLabelOrder": lambda c: c.label_orders.get("l"),
+    "GetModel": lambda c: c.models.get("m"),
+    "GetModelType": lambda c: c.models.types.get("t"),
+    "GetRunner": lambda c: c.runners.get("r"),
+    "GetWorkflow": lambda c: c.workflows.get("w"),
+    "GetWorkflowVersion": lambda c: c.workflows.versions("w").get("v"),
+    "ListAppDuplications": lambda c: c.app_duplications.list(),
+    "ListCollaborations": lambda c: c.collaborations.list(),
+    "ListDatasetVersionMetricsGroups": lambda c: c.datasets.versions("d").metrics("v"),
+    "ListDatasetVersions": lambda c: c.datasets.versions("d").list(),
+    "ListDatasets": lambda c: c.datasets.list(),
+    "ListEvaluations": lambda c: c.evaluations.list(),
+    "ListInputs": lambda c: c.inputs.list(),
+    "ListInputsAddJobs": lambda c: c.jobs.list(),
+    "ListInputsExtractionJobs": lambda c: c.extraction_jobs.list(),
+    "ListKeys": lambda c: c.keys.list(),
+    "ListLabelOrders": lambda c: c.label_orders.list(),
+    "ListModelInputs": lambda c: c.models.versions("m").inputs("v"),
+    "ListModelTypes": lambda c: c.models.types.list(),
+    "ListModels": lambda c: c.models.list(),
+    "ListModules": lambda c: c.modules.list(),
+    "ListRunnerItems": lambda c: c.runners.items("r").list(),
+    "ListRunners": lambda c: c.runners.list(),
+    "ListScopes": lambda c: c.scopes.list(),
+    "ListWorkflowVersions": lambda c: c.workflows.versions("w").list(),
+    "ListWorkflows": lambda c: c.workflows.list(),
+    "MyScopesUser": lambda c: c.scopes.mine_as_user(),
+    "PatchDatasetVersions": lambda c: c.datasets.versions("d").patch({"id": "v"}),
+    "PatchInputs": lambda c: c.inputs.patch(v2.Input(id="i")),
+    "PatchInputsSearches": lambda c: c.search.saved.patch({"id": "s"}),
+    "PatchKeys": lambda c: c.keys.patch({"id": "k"}),
+    "PatchLabelOrders": lambda c: c.label_orders.patch({"id": "l"}),
+    "PatchModelCheckConsents": lambda c: c.models.patch_check_consents("m", ["c"]),
+    "PatchModelLanguages": lambda c: c.models.patch_languages("m", ["en"]),
+    "PatchModels": lambda c: c.models.patch({"id": "m"}),
+    "PatchWorkflowIds": lambda c: c.workflows.rename("w", "x"),
+    "PatchWorkflowVersions": lambda c: c.workflows.versions("w").patch({"id": "v"}),
+    "PatchWorkflows": lambda c: c.workflows.patch({"id": "w"}),
+    "PostDatasetVersions": lambda c: c.datasets.versions("d").create("v"),
+    "PostEvaluations": lambda c: c.evaluations.create("e"),
+    "PostInputs": lambda c: c.inputs.create(v2.Input()),
+    "PostInputsDataSources": lambda c: c.jobs.create_from_urls("https://example.org/a.zip"),
+    "PostInputsSearches": lambda c: c.search.inputs(query.has_concept("c")),
+    "PostInputsUploads": lambda c: c.jobs.create_for_uploads([v2.Upload()]),
+    "PostKeys": lambda c: c.keys.create(v2.Key()),
+    "PostLabelOrders": lambda c: c.label_orders.create("l"),
+    "PostModels": lambda c: c.models.create("m"),
+    "PostModelsSearches": lambda c: c.models.search("m"),
+    "PostRunnerItemOutputs": lambda c: c.runners.items("r").answer("i", v2.RunnerItemOutput()),
+    "PostRunners": lambda c: c.runners.create("r"),
+    "PostValidatePassword": lambda c: c.users.validate_password("p"),
+    "PostWorkflowResults": lambda c: c.workflows.predict("w", v2.Input()),
+    "PostWorkflowResultsSimilarity": lambda c: c.workflows.similarity("w", [v2.Input()], []),
+    "PostWorkflowVersionsPublish": lambda c: c.workflows.versions("w").publish("v"),
+    "PostWorkflowVersionsUnPublish": lambda c: c.workflows.versions("w").unpublish("v"),
+    "PostWorkflows": lambda c: c.workflows.create("w"),
+    "PutDatasetVersionExports": lambda c: c.datasets.versions("d").export(
+        "v", v2.DatasetVersionExportFormat.COCO
+    ),
+    "StreamInputs": lambda c: c.inputs.stream(),
+}
+
+
+class Sent(Exception):
+    """A request that a client was about to send."""
+
+    def __init__(self, method: str, request: Any) -> None:
+        super().__init__(method)
+        self.method = method
+        self.request = request
+
+
+@pytest.mark.parametrize("rpc", DOCUMENTED)
+async def test_documented_methods_have_a_verb(
+    rpc: str, colour: Colour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rpc == "PostModelVersionsUpload":
+        # A stream of requests; tests/streams/test_upload.py has it at work.
+        config = v2.PostModelVersionsUploadConfig(model_id="m")
+        assert targets.model_version(config).method == rpc
+        return
+
+    def unary(self: object, method: str, *, encoded: bool = False) -> Callable[..., Any]:
+        def send(request: Any, **options: Any) -> Any:
+            raise Sent(method, request)
+
+        return send
+
+    monkeypatch.setattr(_BaseClient, "unary", unary)
+    both = Both(colour, base="http://127.0.0.1:1", pat="p", user_id="u", app_id="a")
+    try:
+        with pytest.raises(Sent) as caught:
+            found = VERBS[rpc](both.client)
+            if hasattr(found, "__await__"):
+                await found
+            else:
+                await both.collect(found)
+        assert caught.value.method == rpc
+    finally:
+        await both.close()
+
+
+def test_the_table_is_that_of_the_documents() -> None:
+    assert VERBS.keys() | {"PostModelVersionsUpload"} == set(DOCUMENTED)
+    assert len(DOCUMENTED) == 84
+
+
+def _verbs(owner: type[Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The verbs of a resource and of what lies below it, as a caller writes them."""
+    for name in dir(owner):
+        value = inspect.getattr_static(owner, name)
+        if isinstance(value, Lazy):
+            yield from _verbs(_made(value), f"{path}.{name}")
+        elif isinstance(value, below):
+            yield from _verbs(value._classes[0], f"{path}.{name}")
+        elif not name.startswith("_") and _is_verb(owner, name):
+            yield f"{path}.{name}", getattr(owner, name)
+
+
+def _made(lazy: Lazy[Any, Any], prefix: str = "") -> type[Any]:
+    module = __import__(lazy._module, fromlist=[lazy._class_name])
+    made: type[Any] = getattr(module, prefix + lazy._class_name)
+    return made
+
+
+def _is_verb(owner: type[Any], name: str) -> bool:
+    value = inspect.getattr_static(owner, name)
+    return isinstance(value, (operation, iteration)) or (
+        # What is written out for each client: uploads and streams.
+        inspect.isfunction(value) and name not in ("within", "child", "unary")
+    )
+
+
+def resources(prefix: str = "") -> dict[str, type[Any]]:
+    """The resources of a client by their names."""
+    return {
+        name: _made(value, prefix)
+        for name, value in vars(_BaseClient).items()
+        if isinstance(value, Lazy)
+    }
+
+
+def every_verb() -> dict[str, Any]:
+    return {path: verb for name, made in resources().items() for path, verb in _verbs(made, name)}
+
+
+class _Chains(ast.NodeVisitor):
+    """Finds ``c.datasets.versions("d").export`` as ``datasets.versions.export``."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        names = []
+        current: ast.expr = node
+        while isinstance(current, (ast.Attribute, ast.Call)):
+            if isinstance(current, ast.Attribute):
+                names.append(current.attr)
+                current = current.value
+            else:
+                current = current.func
+        chain = list(reversed(names))
+        self.found.update(".".join(chain[start:]) for start in range(len(chain)))
+        self.generic_visit(node)
+
+
+def test_every_verb_is_tested() -> None:
+    chains = _Chains()
+    for file in Path(__file__).parent.glob("test_*.py"):
+        if file.name != Path(__file__).name:
+            chains.visit(ast.parse(file.read_text()))
+    for file in Path(__file__).parents[1].joinpath("streams").glob("test_*.py"):
+        chains.visit(ast.parse(file.read_text()))
+    # What lies in two places has to be tested in one.
+    tested = {verb.__qualname__ for path, verb in every_verb().items() if path in chains.found}
+    assert sorted(p for p, verb in every_verb().items() if verb.__qualname__ not in tested) == []
+
+
+def test_both_clients_have_the_same() -> None:
+    mine, theirs = resources(), resources("Async")
+    assert len(mine) >= 34
+    for name, made in mine.items():
+        assert issubclass(made, Blocking)
+        assert issubclass(theirs[name], Awaiting)
+        verbs = {path for path, _ in _verbs(made, name)}
+        assert verbs == {path for path, _ in _verbs(theirs[name], name)}
+        for path in verbs:
+            verb = path.removeprefix(f"{name}.")
+            if "." in verb:
+                continue
+            one, other = (inspect.signature(getattr(c, verb)) for c in (made, theirs[name]))
+            assert list(one.parameters) == list(other.parameters), path
+
+
+def test_help_says_what_each_verb_takes_and_does() -> None:
+    for path, verb in every_verb().items():
+        text = inspect.getdoc(verb)
+        assert text, path
+        assert not re.search(r"\{\w+\}|MessageT", f"{text} {inspect.signature(verb)}"), path
+        if not path.endswith((".upload", ".stream")):  # these are written out, and point to a class
+            assert "Unpack" not in str(inspect.signature(verb)), path
+    signature = str(inspect.signature(every_verb()["datasets.create"]))
+    assert signature.startswith("(self, item: 'v2.Dataset | str | Mapping[str, Any]'")
+    listed = inspect.signature(every_verb()["models.list"])
+    assert {"page", "per_page", "model_type_id", "timeout"} <= listed.parameters.keys()
+    below_it = inspect.signature(resources()["datasets"].versions)
+    assert list(below_it.parameters) == ["self", "dataset_id"]
+
+
+def test_resources_are_imported_when_they_are_asked_for() -> None:
+    program = """
+import sys
+from clarigrpc import Client
+client = Client(base="http://127.0.0.1:1", pat="p")
+loaded = lambda: sorted(m for m in sys.modules if m.startswith("clarigrpc.resources."))
+assert not loaded(), loaded()
+client.datasets.list
+assert "clarigrpc.resources.datasets" in loaded()
+assert "clarigrpc.resources.workflows" not in loaded()
+assert client.datasets is client.datasets
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_attributes_themselves() -> None:
+    for client in (Client, AsyncClient):
+        assert {"datasets", "models", "search"} <= set(dir(client))
+        assert isinstance(client.datasets, Lazy)
+        assert client.datasets.__doc__ == "The datasets of the app."
+    assert issubclass(operation, Coloured)
