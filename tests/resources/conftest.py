@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import PIL.Image
 import pytest
 import pytest_asyncio
 
@@ -15,18 +13,12 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
+from tests.local.conftest import png
 
 _numbers = itertools.count()
 
 COLORS = v2.Model(id="color-recognition", user_id="clarifai", app_id="main")
 OTHER = "pat-of-the-other-user"
-
-
-def png(color: str) -> bytes:
-    """An image file of one colour."""
-    file = io.BytesIO()
-    PIL.Image.new("RGB", (32, 32), color).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from clarigrpc import errors, image, text, v2
+from clarigrpc import errors, image, text, v2, video
 from tests.both import Both
+from tests.local.conftest import clip, png
 
-from .conftest import add_inputs, png
+from .conftest import add_inputs
 
 Code = v2.StatusCode
 
@@ -33,6 +35,22 @@ async def test_add_get_change_and_delete(both: Both) -> None:
     await both.run(c.inputs.delete, ["t"])
     with pytest.raises(errors.NotFoundError):
         await both.run(c.inputs.wait, "i")
+
+
+async def test_concepts_of_many(both: Both) -> None:
+    c = both.client
+    await add_inputs(both, "i", "j")
+    changed = await both.run(c.inputs.merge_concepts_many, {"i": {"tree": 1}, "j": ["sky", "sea"]})
+    assert [[one.id for one in item.data.concepts] for item in changed] == [
+        ["tree"],
+        ["sky", "sea"],
+    ]
+    changed = await both.run(c.inputs.remove_concepts_many, {"j": ["sea"]})
+    assert [[one.id for one in item.data.concepts] for item in changed] == [["sky"]]
+    with pytest.raises(errors.PartialFailureError):
+        await both.run(c.inputs.merge_concepts_many, {"i": ["a"], "gone": ["b"]})
+    with pytest.raises(errors.NotFoundError):
+        await both.run(c.inputs.merge_concepts, "gone", ["b"])
 
 
 async def test_filters_of_lists(both: Both) -> None:
@@ -62,10 +80,14 @@ async def test_failures_are_reported_item_by_item(both: Both) -> None:
     assert single.value.code == found[1].status.code
 
 
-async def test_video_manifests_need_a_video_pipeline(both: Both) -> None:
+async def test_video_manifests(both: Both) -> None:
     c = both.client
+    await both.run(c.inputs.create, video(clip(frames=3), id="v"))
+    await both.run(c.inputs.wait, "v")
+    url = await both.run(c.inputs.video_manifest, "v")
+    assert httpx.get(url).text.startswith("#EXTM3U")
     await add_inputs(both, "i")
-    with pytest.raises(errors.UnimplementedError):
+    with pytest.raises(errors.InvalidArgumentError):
         await both.run(c.inputs.video_manifest, "i")
 
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import errors, image, query, text, v2
 from tests.both import Both
-
-from .conftest import png
+from tests.local.conftest import png
 
 
 async def add(both: Both) -> None:

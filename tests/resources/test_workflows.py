@@ -6,8 +6,7 @@ import pytest
 
 from clarigrpc import errors, image, v2
 from tests.both import Both
-
-from .conftest import png
+from tests.local.conftest import png
 
 
 def nodes(model_id: str) -> list[dict[str, object]]:

@@ -147,7 +147,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         Raises:
             NotFoundError: There is no such input.
         """
-        return (yield from self._change(input_id, concepts, "merge", timeout))
+        (changed,) = yield from self._change({input_id: concepts}, "merge", timeout, True)
+        return changed
 
     @operation
     def remove_concepts(
@@ -158,7 +159,43 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         Raises:
             NotFoundError: There is no such input.
         """
-        return (yield from self._change(input_id, concepts, "remove", timeout))
+        (changed,) = yield from self._change({input_id: concepts}, "remove", timeout, True)
+        return changed
+
+    @operation
+    def merge_concepts_many(
+        self,
+        concepts: Mapping[str, Concepts],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[builtins.list[v2.Input]]:
+        """Add concepts to inputs, or change their values, in requests of 128; the others stay.
+
+        Args:
+            concepts: Id of an input -> ids of concepts, or a mapping of those to values, as in
+                ``merge_concepts``.
+            timeout: Seconds for each request; None: the client's.
+            raise_on_partial: As in ``create``.
+
+        Returns:
+            The inputs as they are now, in the order given.
+
+        Raises:
+            PartialFailureError: Some could not be changed; the others are.
+        """
+        return (yield from self._change(concepts, "merge", timeout, raise_on_partial))
+
+    @operation
+    def remove_concepts_many(
+        self,
+        concepts: Mapping[str, Concepts],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Plan[builtins.list[v2.Input]]:
+        """Take concepts away from inputs, in requests of 128. As ``merge_concepts_many``."""
+        return (yield from self._change(concepts, "remove", timeout, raise_on_partial))
 
     @operation
     def overwrite(
@@ -178,13 +215,18 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         return (yield from plan)
 
     def _change(
-        self, input_id: str, concepts: Concepts, action: Action, timeout: float | None
-    ) -> Plan[v2.Input]:
-        change = v2.Input(id=input_id, data=v2.Data(concepts=concept_messages(concepts)))
-        (result,) = yield from InputOperations.patch.plan(
-            self, change, action=action, timeout=timeout, raise_on_partial=True
-        )
-        return result
+        self,
+        concepts: Mapping[str, Concepts],
+        action: Action,
+        timeout: float | None,
+        raise_on_partial: bool | None,
+    ) -> Plan[builtins.list[v2.Input]]:
+        changes = [
+            v2.Input(id=one, data=v2.Data(concepts=concept_messages(given)))
+            for one, given in concepts.items()
+        ]
+        plan = self._write("Patch", changes, timeout, raise_on_partial, action=action)
+        return [*(yield from plan)]
 
     @operation
     def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:

@@ -1,6 +1,6 @@
 """Checked by mypy --strict and pyright in test_typing.py: no errors. Never run."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import assert_type
 
@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from clarigrpc import v2, wellknown
+from clarigrpc import AsyncClient, Client, query, v2, wellknown
 
 request = v2.PostInputsRequest(
     user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"),
@@ -61,3 +61,34 @@ def blocking(channel: grpc.Channel) -> None:
 async def awaiting(channel: grpc.aio.Channel) -> None:
     stub = v2.V2Stub(channel)
     assert_type(await stub.PostInputs(request, timeout=1.0), v2.MultiInputResponse)
+
+
+def resources(client: Client) -> None:
+    assert_type(client.datasets.create("d"), v2.Dataset)
+    assert_type(
+        client.datasets.create_many(["d", v2.Dataset(id="e"), {"id": "f"}]), list[v2.Dataset]
+    )
+    assert_type(client.datasets.get("d", timeout=1.0), v2.Dataset)
+    assert_type(client.datasets.list(page=1, search="x", all_apps=True), Iterator[v2.Dataset])
+    assert_type(client.datasets.delete(["d"]), None)
+    assert_type(client.datasets.versions("d").get("v"), v2.DatasetVersion)
+    assert_type(client.models.types.get("t"), v2.ModelType)
+    assert_type(client.models.versions("m").create(), v2.ModelVersion)
+    assert_type(client.models.versions("m").evaluations("v").get("e", "test_set"), v2.EvalMetrics)
+    assert_type(client.models.within(app_id="other").wait_trained("m"), v2.ModelVersion)
+    assert_type(client.workflows.predict("w", b"bytes"), v2.WorkflowResult)
+    assert_type(client.inputs.wait("i"), list[v2.Input])
+    found = client.search.inputs(query.has_concept("c"), query.like_input("i"), min_value=0.5)
+    assert_type(found, Iterator[v2.Hit])
+    assert_type(query.negate(query.has_concept("c")), v2.Filter)
+    assert_type(client.search.count(), int)
+
+
+async def awaited_resources(client: AsyncClient) -> None:
+    assert_type(await client.datasets.create("d"), v2.Dataset)
+    assert_type(client.datasets.list(page=1), AsyncIterator[v2.Dataset])
+    assert_type(await client.datasets.versions("d").get("v"), v2.DatasetVersion)
+    assert_type(await client.models.types.get("t"), v2.ModelType)
+    assert_type(await client.jobs.wait(["j"], timeout=5.0), list[v2.InputsAddJob])
+    async for hit in client.search.inputs(query.by_concept("c")):
+        assert_type(hit, v2.Hit)
