@@ -207,11 +207,14 @@ def test_the_first_api_generation_is_throttled_alike(limited: Limited) -> None:
         token = http.post("/v1/token/", data=form, auth=known).json()["access_token"]
         headers = {"authorization": f"Bearer {token}"}
         image = {"url": "http://127.0.0.1:1/x.png"}
-        assert http.get("/v1/tag/", params=image, headers=headers).status_code == 400
+        last = http.get("/v1/tag/", params=image, headers=headers)
+        assert last.status_code == 400
+        assert last.headers["x-ratelimit-remaining-requests"] == "0"
         answer = http.get("/v1/tag/", params=image, headers=headers)
     assert answer.status_code == 429
     assert answer.json()["status_code"] == "THROTTLED"
-    assert 50 < float(answer.headers["x-throttle-wait-seconds"]) <= 60
+    assert 50 < int(answer.headers["x-throttle-wait-seconds"]) <= 60
+    assert answer.headers["retry-after"] == answer.headers["x-throttle-wait-seconds"]
 
 
 @pytest.mark.parametrize(

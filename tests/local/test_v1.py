@@ -216,6 +216,9 @@ def test_as_multipart_as_json_and_as_a_form(tag: Tag) -> None:
         ["Blue"],
     ]
     assert classes(tag(data={"encoded_data": encoded, "model": "default"})) == [["Red"], ["Blue"]]
+    broken = base64.encodebytes(RED).decode()
+    assert "\n" in broken
+    assert classes(tag(json={"encoded_data": broken})) == [["Red"]]
 
 
 def test_select_classes(tag: Tag) -> None:
@@ -362,6 +365,7 @@ def test_info_tells_the_limits(http: httpx.Client, bearer: dict[str, str]) -> No
     content = http.get("/v1/info", headers=bearer).json()
     assert content["status_code"] == "OK"
     assert content["results"]["max_batch_size"] == 128
+    assert content["results"]["max_image_size"] == 10_000
     assert content["results"]["default_model"] == "color-recognition"
 
 

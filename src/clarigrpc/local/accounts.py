@@ -134,6 +134,8 @@ class Accounts:
                     self._callers[secret] = known
         caller, expires = known
         if time.time() >= expires:
+            with self._lock:
+                self._callers.pop(secret, None)
             if caller.reads_public:
                 raise ServiceError(_Code.CONN_TOKEN_INVALID, "the access token has expired")
             raise ServiceError(_Code.CONN_KEY_INVALID, "the key has expired")

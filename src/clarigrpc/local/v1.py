@@ -19,6 +19,7 @@ import binascii
 import functools
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from starlette.types import Receive, Scope, Send
 
 from clarigrpc import errors, v2
 from clarigrpc.errors import Kind
+from clarigrpc.local import media
 from clarigrpc.local.applications import AccessToken, Application
 from clarigrpc.local.auth import PUBLIC
 from clarigrpc.local.core import MAX_ITEMS, Call
@@ -165,6 +167,9 @@ class FirstGeneration:
             "default_language": "en",
             "default_model": token.application.model or DEFAULT_MODEL,
             "max_batch_size": MAX_ITEMS,
+            # Pixels of a side: clients scale what is beyond it.
+            "min_image_size": 1,
+            "max_image_size": math.isqrt(media.MAX_PIXELS),
             "max_body_bytes": self._max_body_bytes,
         }
         content = {"status_code": "OK", "status_msg": "what this server takes", "results": results}
@@ -251,7 +256,10 @@ def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _Refused:
         return _unauthorized("TOKEN_INVALID")  # it ended between two looks at it
     message = f"{status.description}: {status.details}" if status.details else status.description
     if kind is Kind.RATE_LIMIT:
-        return _Refused(429, "THROTTLED", message, headers)
+        # Clients of this generation read whole seconds.
+        whole = headers.get("retry-after")
+        wait = {"x-throttle-wait-seconds": whole} if whole is not None else {}
+        return _Refused(429, "THROTTLED", message, {**headers, **wait})
     code = "CLIENT_ERROR" if kind in _CLIENT_KINDS else "SERVER_ERROR"
     return _Refused(http_status(status.code), code, message, headers)
 
@@ -398,7 +406,8 @@ def _content(value: str | bytes) -> v2.Data:
     data = v2.Data()
     if isinstance(value, str):
         try:
-            value = base64.b64decode(value, validate=True)
+            # Some encoders break the lines.
+            value = base64.b64decode("".join(value.splitlines()), validate=True)
         except (binascii.Error, ValueError):
             raise _bad("encoded_data is neither a file part nor base64") from None
     # ISO base media (MP4 and its kin) names its brand there.
