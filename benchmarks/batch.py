@@ -1,4 +1,4 @@
-"""Many small inputs: ``predict_many`` against one call each, and against batches over REST."""
+"""Many small inputs: ``predict_many`` against one call each and batches over REST; reading them."""
 
 from __future__ import annotations
 
@@ -30,4 +30,10 @@ def run(full: bool) -> Report:
         found.against(requests, "rate", ">= 2.3")
         found.against(requests, "cpu")
         found.row(lists.name, requests.name, "rate")
+        arrays = ours("concept_arrays", "output_concepts", batch=BATCH)
+        loop = ours("concept_lists", "loop over the concepts", batch=BATCH)
+        found = scene(
+            report, "concepts", plain, [arrays, loop], rounds=15 if full else 5, seconds=0.5
+        )
+        found.against(loop, "cpu", "<= 1")
     return report

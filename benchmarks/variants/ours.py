@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from protocol import Config, Slice, Variant, awaiting, blocking, counting, embedding_answer, serve
 
 from clarigrpc import AsyncClient, Client, text, v2
-from clarigrpc.wire import output_embeddings
+from clarigrpc.wire import output_concepts, output_embeddings
 
 
 def _arguments(config: Config) -> dict[str, Any]:
@@ -203,6 +203,34 @@ def embeddings(config: Config) -> Variant:
     return Variant(embedding_answer(call()), blocking(call))
 
 
+def _concepts(config: Config, read: Any) -> Variant:
+    model, value = _model(config), _value(config)
+    request = v2.PostModelOutputsRequest(model_id=config.server["model_id"])
+    request.inputs.extend([value] * config.batch)
+    post = model._client.v2.PostModelOutputs
+    return Variant(_fields(post(request).outputs[0]), _batches(config, lambda: read(post(request))))
+
+
+def concept_arrays(config: Config) -> Variant:
+    """Ids and values of a batch's concepts as arrays; what is counted are inputs."""
+    return _concepts(config, output_concepts)
+
+
+def concept_lists(config: Config) -> Variant:
+    """The same by a loop over the messages."""
+    import numpy as np
+
+    def read(response: v2.MultiOutputResponse) -> Any:
+        ids, found = [], []
+        for output in response.outputs:
+            for concept in output.data.concepts:
+                ids.append(concept.id)
+                found.append(concept.value)
+        return ids, np.array(found, np.float32)
+
+    return _concepts(config, read)
+
+
 def identity(config: Config) -> Variant:
     """The limit: the same bytes through a bare channel, and no protobuf at all."""
     place = config.server
@@ -239,6 +267,8 @@ VARIANTS = {
     "stream": stream,
     "astream": astream,
     "embeddings": embeddings,
+    "concept_arrays": concept_arrays,
+    "concept_lists": concept_lists,
     "identity": identity,
 }
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import audio, errors, image, text, v2, video
-from clarigrpc.wire import PredictEncoder, output_embeddings, tag, varint
+from clarigrpc.wire import PredictEncoder, output_concepts, output_embeddings, tag, varint
 
 content = st.binary(min_size=1, max_size=300)
 ids = st.text(max_size=20)
@@ -125,3 +125,51 @@ def test_embeddings_that_are_no_matrix() -> None:
     missing.outputs.add()
     with pytest.raises(errors.InvalidArgumentError, match="output 1 has no embedding"):
         output_embeddings(missing)
+
+
+concepts = st.builds(
+    v2.Concept,
+    id=st.text(max_size=4),
+    name=st.text(max_size=4),
+    value=st.one_of(st.floats(0, 1, width=32), st.just(0.0), st.just(-0.0)),
+    app_id=st.sampled_from(["", "main"]),
+)
+outputs = st.builds(
+    lambda id, found, region: v2.Output(
+        id=id,
+        data=v2.Data(
+            concepts=found, regions=[v2.Region(data=v2.Data(concepts=region))] if region else []
+        ),
+    ),
+    st.text(max_size=4),
+    st.lists(concepts, max_size=4),
+    st.lists(concepts, max_size=2),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(outputs, st.just(v2.Output())), max_size=5))
+def test_concepts_are_those_of_the_slow_way(found: list[v2.Output]) -> None:
+    message = v2.MultiOutputResponse(outputs=found, status=v2.Status(description="Ok"))
+    ids, values, offsets = output_concepts(message)
+    assert values.dtype == np.float32
+    assert len(offsets) == len(found) + 1
+    for place, output in enumerate(found):
+        own = slice(offsets[place], offsets[place + 1])
+        assert list(ids[own]) == [concept.id for concept in output.data.concepts]
+        assert values[own].tolist() == [concept.value for concept in output.data.concepts]
+    values[:] = 1.0  # they are the caller's own
+
+
+def test_concepts_of_a_whole_batch() -> None:
+    message = v2.MultiOutputResponse()
+    for row in range(128):
+        own = message.outputs.add().data.concepts
+        for column in range(200):
+            own.add(id=f"c{column}", name="n", value=(row + column + 1) / 512)
+    ids, values, offsets = output_concepts(message)
+    assert values.shape == ids.shape == (128 * 200,)
+    assert offsets[-1] == len(values)
+    expected = (np.arange(128)[:, None] + np.arange(200) + 1) / 512
+    np.testing.assert_array_equal(values.reshape(-1, 200), expected.astype(np.float32))
+    assert list(ids.reshape(-1, 200)[7]) == [f"c{column}" for column in range(200)]
