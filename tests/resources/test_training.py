@@ -9,8 +9,9 @@ import pytest
 from clarigrpc import errors, image, query, v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
+from tests.local.conftest import png
 
-from .conftest import add_inputs, png
+from .conftest import add_inputs
 
 Code = v2.StatusCode
 
