@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clarigrpc import deprecations, methods, v2
 from tests.both import Both
 from tests.conftest import Connect
 from tests.scripted import ScriptedServer, reply
+from tests.strategies import messages
 
 FACTS = Path(__file__).parent / "data"
 
@@ -91,6 +94,42 @@ def test_values_of_the_table() -> None:
         assert field_at(method, path).type == field_at("PostKeys", "keys.scopes").type
         if path.endswith("scopes"):
             assert value in scopes
+
+
+WATCHED = sorted({*deprecations.FIELDS, *deprecations.VALUES})
+
+
+def set_paths(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The path of everything that is set in a message, with its value; lists give each item."""
+    for field, value in message.ListFields():
+        path = f"{prefix}{field.name}"
+        for one in value if field.is_repeated else [value]:
+            yield path, one
+            if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                yield from set_paths(one, f"{path}.")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_set_warns_and_nothing_else(data: st.DataObject) -> None:
+    method = data.draw(st.sampled_from(WATCHED))
+    request = data.draw(messages(methods.lookup(method).request_class()))
+    look = deprecations.watch(method)
+    assert look is not None
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        look(request)
+    present = list(set_paths(request))
+    expected = {
+        f"{method}: {path} is deprecated: {advice}"
+        for path, advice in deprecations.FIELDS.get(method, {}).items()
+        if path in {name for name, _ in present}
+    }
+    for path, known in deprecations.VALUES.get(method, {}).items():
+        for name, value in present:
+            if name == path and value in known:
+                expected.add(f"{method}: {path} {value!r} is deprecated: {known[value]}")
+    assert {str(one.message) for one in found} == expected
 
 
 # Calls
