@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import random
 import signal
 import subprocess
 import sys
 import threading
+import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +22,7 @@ from google.protobuf import json_format
 from clarigrpc import v2
 from clarigrpc.local import Faults, LocalServer
 
-from .conftest import Raw, gone, png, settled
+from .conftest import Raw, clip, gone, png, settled
 
 Code = v2.StatusCode
 
@@ -377,3 +379,40 @@ def test_sigkill_loses_nothing_acknowledged(tmp_path: Path) -> None:
         assert set(acknowledged) <= set(walk(kept, per_page=1000))
         for input_id in acknowledged[-5:]:
             assert settled(kept, input_id).status.code == Code.INPUT_SUCCESS
+
+
+def test_videos_and_sounds_are_decoded(raw: Raw) -> None:
+    def added(kind: str, content: bytes) -> v2.Input:
+        request = v2.PostInputsRequest()
+        getattr(request.inputs.add().data, kind).base64 = content
+        (item,) = raw("PostInputs", request).inputs
+        return settled(raw, item.id)
+
+    film = added("video", clip(frames=20, rate=10))
+    info = film.data.video.video_info
+    assert (info.width, info.height, info.fps, info.frame_count) == (64, 48, 10.0, 20)
+    assert info.duration_seconds == pytest.approx(2.0)
+    tone = added("audio", sound(seconds=0.5, rate=8000))
+    sampling = tone.data.audio.audio_info
+    assert (sampling.sample_rate, sampling.audio_format) == (8000, "wav")
+    assert sampling.duration_seconds == pytest.approx(0.5)
+    playlist = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+    for kind, content in (
+        ("video", b"junk" * 50),
+        ("video", playlist),
+        ("video", sound()),
+        ("audio", b"junk" * 50),
+        ("audio", png("red")),
+    ):
+        assert added(kind, content).status.code == Code.INPUT_FAILED
+
+
+def sound(seconds: float = 0.2, rate: int = 16_000) -> bytes:
+    """A WAV file of silence."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(bytes(2 * int(seconds * rate)))
+    return file.getvalue()

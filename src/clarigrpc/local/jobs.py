@@ -144,10 +144,11 @@ class InputWorker:
         # A patch may have changed the input since it was read: only what was found out is new.
         item = v2.Input.FromString(row.body)
         item.status.CopyFrom(seen.status)
-        if item.data.HasField("image") and seen.data.image.HasField("image_info"):
-            item.data.image.image_info.CopyFrom(seen.data.image.image_info)
-        if item.data.HasField("text") and seen.data.text.HasField("text_info"):
-            item.data.text.text_info.CopyFrom(seen.data.text.text_info)
+        for kind in media.KINDS:
+            name = f"{kind}_info"
+            if item.data.HasField(kind) and getattr(seen.data, kind).HasField(name):
+                info = getattr(getattr(seen.data, kind), name)
+                getattr(getattr(item.data, kind), name).CopyFrom(info)
         item.modified_at.GetCurrentTime()
         self._store.update(seq, item.SerializeToString(), item.status.code)
         if found.vector is not None:

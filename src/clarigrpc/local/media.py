@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 import PIL.Image
 
@@ -11,10 +13,16 @@ from clarigrpc import v2
 from clarigrpc.local.core import ServiceError
 from clarigrpc.local.fetch import Fetcher, check_url
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+# Of a number in 32 bits with a sign.
+_MOST = 2**31 - 1
+
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels: 300 MB of memory."""
 
-_KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
+KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
 
 
 def kind_of(data: v2.Data) -> str:
@@ -23,7 +31,7 @@ def kind_of(data: v2.Data) -> str:
     Raises:
         ServiceError: INPUT_INVALID_ARGUMENT (30104) for none, or more than one at once.
     """
-    kinds = [kind for kind in _KINDS if data.HasField(kind)]
+    kinds = [kind for kind in KINDS if data.HasField(kind)]
     if len(kinds) != 1:
         raise ServiceError(
             v2.StatusCode.INPUT_INVALID_ARGUMENT,
@@ -137,6 +145,62 @@ def inspect(content: bytes, kind: str, data: v2.Data) -> PIL.Image.Image | None:
         text = decode_text(content)
         data.text.text_info.char_count = len(text)
         data.text.text_info.encoding = "UTF8"
-    elif not content:
-        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, f"the {kind} is empty")
+    elif kind == "video":
+        _inspect_video(content, data.video.video_info)
+    else:
+        _inspect_audio(content, data.audio.audio_info)
     return None
+
+
+# Playlists and the like are not among them: they would make FFmpeg open what they name.
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,wav,mp3,flac,aac"
+
+
+@contextmanager
+def open_container(content: bytes) -> Iterator[InputContainer]:
+    """Opens a video or audio file.
+
+    Raises:
+        ServiceError: INPUT_UNSUPPORTED_FORMAT (30101), also for what fails to be read inside.
+    """
+    import av
+
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+    try:
+        with av.open(io.BytesIO(content), "r", options=options) as container:
+            yield container
+    except (av.FFmpegError, ValueError, EOFError, StopIteration) as error:
+        raise ServiceError(
+            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
+            "the bytes are no video or audio that can be decoded",
+        ) from error
+
+
+def _inspect_video(content: bytes, info: v2.VideoInfo) -> None:
+    with open_container(content) as container:
+        if not container.streams.video:
+            raise ValueError("it has no pictures")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > MAX_PIXELS:
+            raise ServiceError(
+                v2.StatusCode.INPUT_OVER_LIMIT, f"a frame has more than {MAX_PIXELS} pixels"
+            )
+        first = next(container.decode(stream))
+        info.width, info.height = first.width, first.height
+        info.fps = float(stream.average_rate or 0)
+        info.video_format = container.format.name
+        info.bit_rate = min(container.bit_rate, _MOST)
+        info.frame_count = min(stream.frames, _MOST)
+        info.duration_seconds = (container.duration or 0) / 1e6
+
+
+def _inspect_audio(content: bytes, info: v2.AudioInfo) -> None:
+    with open_container(content) as container:
+        if not container.streams.audio:
+            raise ValueError("it has no sound")
+        stream = container.streams.audio[0]
+        next(container.decode(stream))
+        info.audio_format = container.format.name
+        info.sample_rate = stream.rate
+        info.bit_rate = min(container.bit_rate, _MOST)
+        info.duration_seconds = (container.duration or 0) / 1e6

@@ -541,10 +541,72 @@ class InstalledModuleVersions(Resource):
 class Tasks(Resource):
     """Labelling tasks; lists leave out those of label orders unless asked."""
 
+    def check(self, context: Context, place: Place, item: v2.Task) -> None:
+        kind = _SOURCES.get(item.input_source.type)
+        if kind is None:
+            return
+        where = Collection(kind, place.scope.user_id, place.scope.app_id)
+        if context.state.store.get(where, item.input_source.id) is None:
+            raise ServiceError(
+                self.kind.invalid, f"there is no {kind} {item.input_source.id!r} to label"
+            )
+
+    def changed(
+        self, context: Context, place: Place, change: Any, action: str, item: v2.Task
+    ) -> None:
+        self.check(context, place, item)
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        scope = place.scope
+        store = context.state.store
+        store.clear(Collection("task_assignment", scope.user_id, scope.app_id, resource_id))
+
     def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
         if request.including_label_order_tasks or request.label_order_ids:
             return []
         return [lambda task: not task.label_order_id]
+
+
+_SOURCES = {
+    v2.TaskInputSource.SAVED_SEARCH: "search",
+    v2.TaskInputSource.DATASET: "dataset",
+    v2.TaskInputSource.INPUT: INPUT_KIND,
+}
+
+
+class LabelOrders(Resource):
+    """Orders of labelling work; the task of an order is a task of the app."""
+
+    def check(self, context: Context, place: Place, item: v2.LabelOrder) -> None:
+        if item.HasField("task"):
+            item.task.id = item.task.id or new_id()
+
+    def added(self, context: Context, place: Place, given: Any, item: v2.LabelOrder) -> None:
+        if item.HasField("task"):
+            item.task.label_order_id = item.id
+            RESOURCES["task"].add(context, place, item.task)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.LabelOrder, action: str, item: Any
+    ) -> None:
+        task_id = self._stored(context, place, item.id).task.id
+        if not change.HasField("task"):
+            return
+        change.task.id = item.task.id = task_id or change.task.id or new_id()
+        if task_id:
+            RESOURCES["task"].change(context, place, change.task, action)
+        else:
+            self.added(context, place, change, item)
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        tasks = RESOURCES["task"]
+        for task in list(tasks.walk(context, place)):
+            if task.label_order_id == resource_id:
+                tasks.remove(context, place, task.id)
+
+    def show(self, context: Context, place: Place, item: v2.LabelOrder) -> None:
+        if item.HasField("task") and RESOURCES["task"].exists(context, place, item.task.id):
+            item.task.CopyFrom(RESOURCES["task"].find(context, place, item.task.id))
 
 
 SPECIAL: dict[str, type[Resource]] = {
@@ -561,6 +623,7 @@ SPECIAL: dict[str, type[Resource]] = {
     "deployment": Deployments,
     "installed_module_version": InstalledModuleVersions,
     "key": Keys,
+    "label_order": LabelOrders,
     "model": Models,
     "model_version": ModelVersions,
     "module": Modules,

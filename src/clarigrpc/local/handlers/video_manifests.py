@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,6 @@ _Code = v2.StatusCode
 
 SEGMENT_SECONDS = 4
 """A segment ends at the first key frame after this time."""
-
-# Playlists and the like are not among them: they would make FFmpeg open what they name.
-_FORMATS = "mov,matroska,avi,mpegts,mpeg,ogg,flv"
 
 
 def get_video_manifest(
@@ -74,10 +70,9 @@ def write_hls(content: bytes, manifest: Path) -> None:
         "hls_flags": "single_file",
         "hls_segment_filename": str(manifest.with_suffix(".m4s")),
     }
-    closed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     try:
         with (
-            av.open(io.BytesIO(content), "r", options=closed) as source,
+            media.open_container(content) as source,
             av.open(str(manifest), "w", format="hls", options=options) as target,
         ):
             streams = [*source.streams.video[:1], *source.streams.audio[:1]]
@@ -86,12 +81,10 @@ def write_hls(content: bytes, manifest: Path) -> None:
                 if packet.dts is not None:  # the end of a stream comes as an empty packet
                     packet.stream = copies[packet.stream.index]
                     target.mux(packet)
-    except (av.FFmpegError, ValueError) as error:
+    except ServiceError:
         for path in (manifest, manifest.with_suffix(".m4s")):
             path.unlink(missing_ok=True)
-        raise ServiceError(
-            _Code.INPUT_UNSUPPORTED_FORMAT, f"the video cannot be read: {error}"
-        ) from error
+        raise
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {"GetInputVideoManifest": get_video_manifest}
