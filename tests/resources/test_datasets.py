@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import time
 import zipfile
+from pathlib import Path
 
-import httpx
 import pytest
 
 from clarigrpc import errors, query, v2
+from clarigrpc.local import LocalServer
+from clarigrpc.resources.downloads import fetch
 from tests.both import Both
 
 from .conftest import add_inputs
@@ -94,18 +96,65 @@ async def test_versions(both: Both) -> None:
     assert [one.id for one in await both.collect(c.datasets.versions("d").list())] == ["v"]
 
 
-async def test_exports(both: Both) -> None:
+async def exported(both: Both) -> None:
     c = both.client
     await add_inputs(both, "i")
     await both.run(c.datasets.create, "d")
     await both.run(c.datasets.inputs("d").add, "i")
     await both.run(c.datasets.versions("d").create, "v")
     await both.run(c.datasets.versions("d").wait, "v")
+
+
+async def test_exports(both: Both, tmp_path: Path) -> None:
+    c = both.client
+    await exported(both)
     with pytest.raises(errors.NotFoundError, match="coco"):
         await both.run(c.datasets.versions("d").wait_exported, "v", Format.COCO)
     exports = await both.run(c.datasets.versions("d").export, "v", Format.COCO)
     assert [one.format for one in exports] == [Format.COCO]
     done = await both.run(c.datasets.versions("d").wait_exported, "v", Format.COCO)
-    archive = httpx.get(done.url).raise_for_status().content
-    assert done.size == len(archive)
-    assert zipfile.ZipFile(io.BytesIO(archive)).namelist()
+    file = tmp_path / "d.zip"
+    file.write_bytes(b"what was there before")
+    path = await both.run(c.datasets.versions("d").download, "v", Format.COCO, file)
+    assert path == file
+    assert file.stat().st_size == done.size
+    assert zipfile.ZipFile(file).namelist()
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(errors.InvalidArgumentError, match="format"):
+        await both.run(c.datasets.versions("d").export, "v")
+
+
+async def test_downloads_that_fail(both: Both, tmp_path: Path) -> None:
+    c = both.client
+    await exported(both)
+    await both.run(c.datasets.versions("d").export, "v", Format.COCO)
+    with pytest.raises(OSError, match="no-such-folder"):
+        await both.run(
+            c.datasets.versions("d").download, "v", Format.COCO, tmp_path / "no-such-folder" / "x"
+        )
+    with pytest.raises(errors.DeadlineExceededError):
+        await both.run(
+            c.datasets.versions("d").download, "v", Format.COCO, tmp_path / "x", timeout=0.0
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def fetched(url: str, path: Path, *, size: int = 0, local: bool = False) -> Path:
+    deadline = time.monotonic() + 10
+    return fetch(url, path, size=size, deadline=deadline, local=local, method="m")
+
+
+def test_what_is_fetched_and_what_is_not(service: LocalServer, tmp_path: Path) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"content")
+    target = tmp_path / "target.bin"
+    assert fetched(source.as_uri(), target, size=7, local=True).read_bytes() == b"content"
+    with pytest.raises(errors.InternalError, match="7 of 8"):
+        fetched(source.as_uri(), target, size=8, local=True)
+    # A service elsewhere cannot make a client copy its own files.
+    with pytest.raises(errors.UnavailableError):
+        fetched(source.as_uri(), target)
+    with pytest.raises(errors.UnavailableError) as caught:
+        fetched(f"{service.rest_base}/downloads/none.zip?signature=secret", target)
+    assert "secret" not in str(caught.value)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["source.bin", "target.bin"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
+from clarigrpc.plan import ItemPlan, Plan, Run
 from clarigrpc.resources.base import (
     Creates,
     Deletes,
@@ -19,6 +22,7 @@ from clarigrpc.resources.base import (
     as_ids,
     chunks,
 )
+from clarigrpc.resources.downloads import fetch
 from clarigrpc.resources.waiting import Waits, until
 
 
@@ -199,6 +203,52 @@ class DatasetVersionOperations(
             )
 
         return (yield from until(look, timeout=timeout, late=late))
+
+    @operation
+    def download(
+        self,
+        version_id: str,
+        format: v2.DatasetVersionExportFormat.ValueType,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float = 300.0,
+    ) -> Plan[Path]:
+        """Wait for an export and write its zip archive to a file.
+
+        Args:
+            version_id: The version; ``export`` has to be asked for before.
+            format: Which of its exports.
+            path: The file; one that is there is replaced once the archive is complete.
+            timeout: Seconds for all of it.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigurationError: httpx is not installed (extra ``rest``).
+            NotFoundError: Nobody has asked for the export.
+            DeadlineExceededError: It is not there in time.
+            ApiError: The export failed, or cannot be fetched.
+            OSError: The file cannot be written.
+        """
+        deadline = time.monotonic() + timeout
+        plan = DatasetVersionOperations.wait_exported.plan(
+            self, version_id, format, timeout=timeout
+        )
+        export = yield from plan
+
+        def receive() -> Path:
+            return fetch(
+                export.url,
+                Path(path),
+                size=export.size,
+                deadline=deadline,
+                local=self._client.settings.target.is_loopback,
+                method="GetDatasetVersion",
+            )
+
+        written: Path = yield Run(receive)
+        return written
 
     @iteration
     def metrics(

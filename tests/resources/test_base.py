@@ -1,0 +1,136 @@
+"""The machinery of all resources: lists split into requests, failures put back in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clarigrpc import Client, errors, v2
+from clarigrpc.local import LocalServer
+from clarigrpc.resources.annotations import Annotations
+from clarigrpc.resources.base import MAX_ITEMS, chunks, field_of
+from tests.both import Both
+from tests.conftest import Connect
+
+Code = v2.StatusCode
+
+
+class Bulk:
+    """Answers PostAnnotations: what has a concept fails."""
+
+    settings: Any = None
+    user_app_id = v2.UserAppIDSet()
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def unary(self, method: str, *, encoded: bool = False) -> Any:
+        def post(request: v2.PostAnnotationsRequest, **options: Any) -> Any:
+            self.sizes.append(len(request.annotations))
+            response = v2.MultiAnnotationResponse()
+            for one in request.annotations:
+                made = response.annotations.add(id=one.id)
+                bad = bool(one.data.concepts)
+                made.status.code = Code.ANNOTATION_INVALID_ARGUMENT if bad else Code.SUCCESS
+            codes = {one.status.code for one in response.annotations}
+            response.status.code = Code.MIXED_STATUS
+            if len(codes) == 1:
+                response.status.code = Code.SUCCESS if Code.SUCCESS in codes else Code.FAILURE
+            return response
+
+        return post
+
+    def close_with(self, part: Any) -> None:
+        raise AssertionError("nothing here has to be closed")
+
+    def raises_on_partial(self, wanted: bool | None) -> bool:
+        return wanted is not False
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=400))
+def test_results_of_many_requests(fails: list[bool]) -> None:
+    owner = Bulk()
+    wanted = [v2.Annotation(id=str(index)) for index in range(len(fails))]
+    for one, bad in zip(wanted, fails, strict=True):
+        if bad:
+            one.data.concepts.add(id="c")
+    annotations = Annotations(owner)
+    found = annotations.create_many(wanted, raise_on_partial=False)
+    assert [one.id for one in found] == [one.id for one in wanted]
+    assert [one.status.code != Code.SUCCESS for one in found] == fails
+    assert sum(owner.sizes) == len(fails)
+    assert max(owner.sizes) <= MAX_ITEMS
+    places = [index for index, failed in enumerate(fails) if failed]
+    if not places:
+        assert annotations.create_many(wanted) == found
+    elif len(fails) == 1:
+        with pytest.raises(errors.InvalidArgumentError):
+            annotations.create_many(wanted)
+    else:
+        with pytest.raises(errors.PartialFailureError) as caught:
+            annotations.create_many(wanted)
+        assert [one.index for one in caught.value.failed] == places
+
+
+@given(st.lists(st.integers()), st.integers(1, 50))
+def test_chunks(values: list[int], size: int) -> None:
+    found = list(chunks(values, size))
+    assert [value for chunk in found for value in chunk] == values
+    assert all(len(chunk) == size for chunk in found[:-1])
+    assert not found or 0 < len(found[-1]) <= size
+
+
+def test_fields_by_the_type_of_their_message() -> None:
+    assert field_of("PostDatasetsRequest", "Dataset") == "datasets"
+    assert field_of("MultiStatusCodeResponse", "Status") == "statuses"
+    with pytest.raises(LookupError, match="0 fields"):
+        field_of("PostDatasetsRequest", "Model")
+
+
+async def test_values_that_cannot_be(both: Both) -> None:
+    c = both.client
+    with pytest.raises(TypeError, match=r"v2\.Dataset, an id or a mapping"):
+        await both.run(c.datasets.create, v2.Model(id="m"))
+    with pytest.raises(errors.InvalidArgumentError, match="colour"):
+        await both.run(c.datasets.create, {"id": "d", "colour": "red"})
+    with pytest.raises(errors.InvalidArgumentError, match="at least one"):
+        await both.run(c.datasets.create_many, [])
+    with pytest.raises(errors.InvalidArgumentError, match="at least one"):
+        await both.run(c.datasets.delete, [])
+    with pytest.raises(errors.InvalidArgumentError, match="model_id"):
+        c.models.versions(None)
+
+
+async def test_the_same_over_rest(both: Both, connect: Connect, service: LocalServer) -> None:
+    app = both.client.settings.app_id
+    rest = connect(
+        service.rest_base or "",
+        transport="rest",
+        pat=service.pat,
+        user_id=service.user_id,
+        app_id=app,
+    )
+    c = rest.client
+    await rest.run(c.datasets.create_many, ["d", "e"])
+    assert {one.id for one in await rest.collect(c.datasets.list(per_page=1))} == {"d", "e"}
+    assert app in {one.app_id for one in await rest.collect(c.datasets.list(all_apps=True))}
+    await rest.run(c.datasets.versions("d").create, "v")
+    assert (await rest.run(c.datasets.versions("d").get, "v")).dataset_id == "d"
+    await rest.run(c.datasets.delete, ["d", "e"])
+    assert await both.collect(both.client.datasets.list()) == []
+    assert (await rest.run(c.apps.get)).id == app
+    assert service.pat in {one.id for one in await rest.collect(c.keys.list())}
+    assert await rest.collect(c.search.inputs()) == []
+    with pytest.raises(errors.NotFoundError):
+        await rest.run(c.workflows.get, "no-such-workflow")
+
+
+def test_resources_of_threads_are_one(service: LocalServer) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with Client(base=service.base, pat=service.pat) as client, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: client.concepts, range(64)))
+    assert len({id(one) for one in found}) == 1
