@@ -117,8 +117,8 @@ async def test_pipelines(both: Both) -> None:
     patched = await both.run(c.pipelines.versions("p").patch, patch, action="overwrite")
     assert patched.description == "x"
     await both.run(c.pipelines.versions("p").patch_many, [patch], action="overwrite")
-    runs = c.pipelines.versions("p").runs
-    run = await both.run(runs(first.id).create, v2.PipelineVersionRun(id="r"))
+    wanted = v2.PipelineVersionRun(id="r")
+    run = await both.run(c.pipelines.versions("p").runs(first.id).create, wanted)
     assert run.id == "r"
     await both.run(c.pipelines.versions("p").runs(first.id).create_many, ["s"])
     assert (await both.run(c.pipelines.versions("p").runs(first.id).get, "r")).id == "r"

@@ -160,13 +160,22 @@ def test_the_table_is_that_of_the_documents() -> None:
 def _verbs(owner: type[Any], path: str) -> Iterator[tuple[str, Any]]:
     """The verbs of a resource and of what lies below it, as a caller writes them."""
     for name in dir(owner):
-        value = inspect.getattr_static(owner, name)
+        value = _declared(owner, name)
         if isinstance(value, Lazy):
             yield from _verbs(_made(value), f"{path}.{name}")
         elif isinstance(value, below):
             yield from _verbs(value._classes[0], f"{path}.{name}")
         elif not name.startswith("_") and _is_verb(owner, name):
             yield f"{path}.{name}", getattr(owner, name)
+
+
+def _declared(owner: type[Any], name: str) -> Any:
+    """An attribute as the class body has it; a class that was used has functions instead."""
+    for base in owner.__mro__:
+        value = vars(base).get(name)
+        if isinstance(value, (Lazy, Coloured)):
+            return value
+    return inspect.getattr_static(owner, name)
 
 
 def _made(lazy: Lazy[Any, Any], prefix: str = "") -> type[Any]:
@@ -176,7 +185,7 @@ def _made(lazy: Lazy[Any, Any], prefix: str = "") -> type[Any]:
 
 
 def _is_verb(owner: type[Any], name: str) -> bool:
-    value = inspect.getattr_static(owner, name)
+    value = _declared(owner, name)
     return isinstance(value, (operation, iteration)) or (
         # What is written out for each client: uploads and streams.
         inspect.isfunction(value) and name not in ("within", "child", "unary")
