@@ -74,6 +74,22 @@ async def test_the_client_waits_as_told(connect: Connect, limited: Limited, tran
     assert 0.8 < time.monotonic() - began < 15
 
 
+async def test_what_may_not_be_repeated_is_told_and_not_done(
+    connect: Connect, limited: Limited, transport: str
+) -> None:
+    server = limited(Limits(requests="1/minute"))
+    both = connected(connect, server, transport)
+    request = v2.PostInputsRequest()
+    request.inputs.add(id="one").data.text.raw = "x"
+    await both.call("PostInputs", request)
+    request.inputs[0].id = "two"
+    began = time.monotonic()
+    with pytest.raises(errors.RateLimitError) as found:
+        await both.call("PostInputs", request)
+    assert found.value.retry_after is not None
+    assert time.monotonic() - began < 3
+
+
 async def test_it_does_not_wait_past_the_deadline(
     connect: Connect, limited: Limited, transport: str
 ) -> None:

@@ -19,7 +19,7 @@ from clarigrpc.local import LocalServer
 
 from .conftest import Raw, png
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "users": [
         {
             "id": "alice",
@@ -151,6 +151,35 @@ def test_the_default_application_outlives_a_restart(tmp_path: Any) -> None:
         assert (second.client_id, second.client_secret) == known
         headers = {"authorization": f"Bearer {answer['access_token']}"}
         assert http.get(f"{second.rest_base}/v1/info/", headers=headers).status_code == 200
+
+
+def test_a_new_secret_replaces_the_kept_one(tmp_path: Any) -> None:
+    with LocalServer(tmp_path, rest_port=0, client_id="c", client_secret="old"):
+        pass
+    with (
+        LocalServer(tmp_path, rest_port=0, client_id="c", client_secret="new") as again,
+        httpx.Client(base_url=str(again.rest_base)) as http,
+    ):
+        assert token(http, "c", "old").status_code == 401
+        assert token(http, "c", "new").status_code == 200
+
+
+def test_tokens_end_with_their_app() -> None:
+    shop = CONFIG["users"][0]["apps"][0]
+    config = {"users": [{"id": "alice", "apps": [{"id": "default"}, shop]}]}
+    with (
+        LocalServer(rest_port=0, config=config) as server,
+        httpx.Client(base_url=str(server.rest_base)) as http,
+        server.client() as client,
+    ):
+        headers = {"authorization": f"Bearer {token(http).json()['access_token']}"}
+        assert http.get("/v1/info/", headers=headers).status_code == 200
+        assert http.get("/v2/inputs", headers=headers).status_code == 200
+        ids = v2.UserAppIDSet(user_id="alice", app_id="shop")
+        client.v2.DeleteApp(v2.DeleteAppRequest(user_app_id=ids))
+        assert http.get("/v1/info/", headers=headers).json()["status_code"] == "TOKEN_INVALID"
+        assert http.get("/v2/inputs", headers=headers).status_code == 401
+        assert token(http).status_code == 401
 
 
 # Tags

@@ -84,14 +84,16 @@ class Applications:
     def put(
         self, scope: Scope, client_id: str, secret: str, model: str = "", *, default: bool = False
     ) -> None:
-        """Keeps an application, unless there is one of that id; one for all defaults before."""
+        """Keeps an application, unless there is one of that id.
+
+        ``default`` replaces what was the default one before, whatever its secret.
+        """
         where = Collection(_APPLICATION, scope.user_id, scope.app_id)
         with self._store.transaction():
             if default:
                 for other in self._store.collections(_APPLICATION):
                     for row in self._store.page(other, 0, -1, keys=("default",)):
-                        if row.id != client_id:
-                            self._store.delete(other, row.id)
+                        self._store.delete(other, row.id)
             if self._found(client_id) is None:
                 body = json.dumps({"secret": secret, "model": model}).encode()
                 self._store.insert(where, client_id, body, key="default" if default else None)
