@@ -36,6 +36,9 @@ Code = v2.StatusCode
 _DIGITS = (0, 1, 4)
 _EACH = 24
 
+_PATIENCE = 60.0
+"""Seconds: loading scikit-learn takes some of them on a busy machine."""
+
 
 def add(raw: Raw, items: Iterable[tuple[str, v2.Data, dict[str, float]]]) -> None:
     """Adds inputs with concepts, and waits until they have been processed."""
@@ -45,7 +48,7 @@ def add(raw: Raw, items: Iterable[tuple[str, v2.Data, dict[str, float]]]) -> Non
         for concept, value in concepts.items():
             item.data.concepts.add(id=concept, value=value)
     ok(raw("PostInputs", request))
-    until(lambda: not raw("GetInputCount", v2.GetInputCountRequest()).counts.to_process)
+    until(lambda: not raw("GetInputCount", v2.GetInputCountRequest()).counts.to_process, _PATIENCE)
 
 
 def image(content: bytes) -> v2.Data:
@@ -85,7 +88,7 @@ def current(raw: Raw, model_id: str, version: v2.ModelVersion) -> v2.ModelVersio
 def ended(raw: Raw, model_id: str, version: v2.ModelVersion) -> v2.ModelVersion:
     """The version once its training has ended."""
     under_way = (Code.MODEL_QUEUED_FOR_TRAINING, Code.MODEL_TRAINING)
-    until(lambda: current(raw, model_id, version).status.code not in under_way)
+    until(lambda: current(raw, model_id, version).status.code not in under_way, _PATIENCE)
     return current(raw, model_id, version)
 
 
@@ -228,7 +231,7 @@ def test_it_can_be_evaluated(school: Raw) -> None:
     wanted.ground_truth_dataset.id = "test"
     ok(school("PostEvaluations", request))
     get = v2.GetEvaluationRequest(evaluation_id="e")
-    until(lambda: raw_code(school, get) != Code.MODEL_QUEUED_FOR_EVALUATION)
+    until(lambda: raw_code(school, get) != Code.MODEL_QUEUED_FOR_EVALUATION, _PATIENCE)
     found = ok(school("GetEvaluation", get)).eval_metrics
     assert found.status.code == Code.MODEL_EVALUATED, found.status
     assert found.summary.macro_avg_roc_auc > 0.9
@@ -247,7 +250,7 @@ def freeze(raw: Raw, dataset_id: str) -> v2.DatasetVersion:
     made = ok(raw("PostDatasetVersions", request)).dataset_versions[0]
     get = v2.GetDatasetVersionRequest(dataset_id=dataset_id, dataset_version_id=made.id)
     ready = Code.DATASET_VERSION_READY
-    until(lambda: raw("GetDatasetVersion", get).dataset_version.status.code == ready)
+    until(lambda: raw("GetDatasetVersion", get).dataset_version.status.code == ready, _PATIENCE)
     version: v2.DatasetVersion = made
     return version
 
@@ -418,7 +421,7 @@ def test_pending_and_later_inputs_do_not_count(
     assert made.total_input_count == 3
     assert {c.id for c in made.output_info.data.concepts} == {"red", "blue"}
     raw.server.faults.train_seconds = 0.0
-    until(lambda: not raw("GetInputCount", v2.GetInputCountRequest()).counts.to_process)
+    until(lambda: not raw("GetInputCount", v2.GetInputCountRequest()).counts.to_process, _PATIENCE)
     assert trained(raw, "m").total_input_count == 5
 
 
@@ -564,7 +567,7 @@ def test_an_app_and_its_models_can_be_copied(raw: Raw) -> None:
     elsewhere = v2.UserAppIDSet(user_id=raw.server.user_id, app_id="copy")
     predict_there = v2.PostModelOutputsRequest(user_app_id=elsewhere, model_id="m")
     predict_there.inputs.add(data=image(png("red")))
-    until(lambda: raw("PostModelOutputs", predict_there).status.code == Code.SUCCESS)
+    until(lambda: raw("PostModelOutputs", predict_there).status.code == Code.SUCCESS, _PATIENCE)
     (output,) = raw("PostModelOutputs", predict_there).outputs
     assert output.data.concepts[0].id == "red"
 

@@ -35,7 +35,7 @@ async def test_train_wait_predict_search(both: Both, slowly: LocalServer) -> Non
     assert made.status.code == Code.MODEL_QUEUED_FOR_TRAINING
     with pytest.raises(errors.DeadlineExceededError):
         await both.run(c.models.wait_trained, "m", timeout=0.05)
-    trained = await both.run(c.models.wait_trained, "m", made.id, timeout=20)
+    trained = await both.run(c.models.wait_trained, "m", made.id, timeout=60)
     assert trained.id == made.id
     assert trained.total_input_count == 4
     output = await both.run(c.model("m").predict, image(png("crimson")))
@@ -49,7 +49,7 @@ async def test_wait_tells_why_a_training_failed(both: Both) -> None:
     await both.run(c.models.create, v2.Model(id="m", model_type_id="embedding-classifier"))
     await both.run(c.models.versions("m").create)
     with pytest.raises(errors.ApiError) as caught:
-        await both.run(c.models.wait_trained, "m", timeout=20)
+        await both.run(c.models.wait_trained, "m", timeout=60)
     assert caught.value.code == Code.MODEL_TRAINING_NO_DATA
     assert "label" in caught.value.details
     with pytest.raises(errors.InvalidArgumentError):

@@ -127,28 +127,30 @@ class Catalog:
             )
         scope = Scope(entry.model.user_id, entry.model.app_id)
         row = self._store.get(versions_of(scope, entry.model.id), version.id)
-        content = self._store.content(row.seq) if row is not None else None
-        if row is None or content is None:  # of these types, too, versions can be uploaded
+        if row is None:
             return None
-        if code != v2.StatusCode.MODEL_TRAINED:
+        # The place of a version is never another's, unlike its id.
+        with self._lock:
+            runtime = self._loaded.pop(row.seq, None) or self._load(row.seq, version)
+            if runtime is not None:
+                self._loaded[row.seq] = runtime
+                if len(self._loaded) > _LOADED:
+                    self._loaded.popitem(last=False)
+            return runtime
+
+    def _load(self, seq: int, version: v2.ModelVersion) -> Runtime | None:
+        content = self._store.content(seq)
+        if content is None:  # of trainable types, too, versions can be uploaded
+            return None
+        if version.status.code != v2.StatusCode.MODEL_TRAINED:
             raise ServiceError(
                 v2.StatusCode.MODEL_INVALID_REQUEST,
                 f"version {version.id!r} is not trained: {version.status.details}",
             )
         base = version.input_info.base_embed_model
         below = self.find(Scope(base.user_id, base.app_id), base.id)
-        with self._lock:
-            runtime = self._loaded.pop(row.seq, None)
-            if runtime is None:
-                runtime = self._load(below, version, content)
-            self._loaded[row.seq] = runtime
-            if len(self._loaded) > _LOADED:
-                self._loaded.popitem(last=False)
-            return runtime
-
-    def _load(self, below: Entry, version: v2.ModelVersion, content: bytes) -> Runtime:
-        base = below.version(version.input_info.base_embed_model.model_version.id)
-        embedder = self.runtime(below, base) if base is not None else None
+        chosen = below.version(base.model_version.id)
+        embedder = self.runtime(below, chosen) if chosen is not None else None
         if embedder is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,

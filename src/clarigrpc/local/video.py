@@ -1,17 +1,21 @@
-"""Frames of a video at regular times, decoded by OpenCV's FFmpeg."""
+"""Frames of a video at regular times, decoded by FFmpeg."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import PIL.Image
 
 from clarigrpc import v2
 from clarigrpc.local import media
 from clarigrpc.local.core import ServiceError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 DEFAULT_SAMPLE_MS = 1000
 MIN_SAMPLE_MS = 100
@@ -21,6 +25,7 @@ MAX_SAMPLE_MS = 60_000
 MAX_MS = 600_000
 """Longest video, in milliseconds."""
 
+_USUAL_RATE = 25
 _ROUNDING_MS = 0.5
 """Times of frames are fractions; one that ends at a middle is over by then."""
 
@@ -66,7 +71,7 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
     of the first one gives one frame, of its own middle.
 
     Args:
-        content: The file: MP4, QuickTime, Matroska, WebM or AVI.
+        content: The file.
         sample_ms: Length of an interval.
         is_active: Asked before each frame; the samples end once it is False.
 
@@ -74,56 +79,49 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for what cannot be decoded,
             INPUT_OVER_LIMIT (30105) for a video that is too long or has too many pixels.
     """
-    import cv2
+    with media.open_container(content) as container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None:
+            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no pictures")
+        if stream.width * stream.height > media.MAX_PIXELS:
+            raise ServiceError(
+                _Code.INPUT_OVER_LIMIT, f"a frame has more than {media.MAX_PIXELS} pixels"
+            )
+        length = (container.duration or 0) / 1000
+        _check_length(length)
+        middle = sample_ms / 2
+        if 0 < length <= middle + _ROUNDING_MS:
+            middle = length / 2
+        index = 0
+        for number, frame, end in _shown(container, stream, is_active):
+            if end > middle + _ROUNDING_MS:
+                image: PIL.Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+                while end > middle + _ROUNDING_MS:  # one frame may show for several intervals
+                    yield Sample(index, round(middle), number, image)
+                    index += 1
+                    middle += sample_ms
+        if not index and is_active():
+            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "no frame can be decoded")
 
-    if not _is_container(content):
-        # FFmpeg would also follow playlists, which name files of this machine.
-        raise ServiceError(
-            _Code.INPUT_UNSUPPORTED_FORMAT, "the bytes are no MP4, QuickTime, WebM, Matroska or AVI"
-        )
-    with tempfile.NamedTemporaryFile(prefix="clarigrpc-video-") as file:
-        file.write(content)
-        file.flush()
-        capture = cv2.VideoCapture(file.name, cv2.CAP_FFMPEG)
-        try:
-            yield from _samples(capture, sample_ms, is_active)
-        finally:
-            capture.release()
 
-
-def _samples(capture: Any, sample_ms: int, is_active: Callable[[], bool]) -> Iterator[Sample]:
-    import cv2
-
-    if not capture.isOpened():
-        raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the video cannot be decoded")
-    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > (
-        media.MAX_PIXELS
-    ):
-        raise ServiceError(
-            _Code.INPUT_OVER_LIMIT, f"a frame has more than {media.MAX_PIXELS} pixels"
-        )
-    shown_ms = 1000 / (capture.get(cv2.CAP_PROP_FPS) or 25.0)
-    length = capture.get(cv2.CAP_PROP_FRAME_COUNT) * shown_ms
-    _check_length(length)
-    middle = sample_ms / 2
-    if 0 < length <= middle + _ROUNDING_MS:
-        middle = length / 2
-    index = number = 0
-    while is_active() and capture.grab():
-        end = capture.get(cv2.CAP_PROP_POS_MSEC) + shown_ms
-        _check_length(end)
-        if end > middle + _ROUNDING_MS:
-            good, pixels = capture.retrieve()
-            if not good:
-                break
-            image = PIL.Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-            while end > middle + _ROUNDING_MS:  # one frame may show for several intervals
-                yield Sample(index, round(middle), number, image)
-                index += 1
-                middle += sample_ms
-        number += 1
-    if not index and is_active():
-        raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "no frame of the video can be decoded")
+def _shown(
+    container: InputContainer, stream: VideoStream, is_active: Callable[[], bool]
+) -> Iterator[tuple[int, VideoFrame, float]]:
+    """The frames, with the time in milliseconds until which each shows."""
+    usual = 1000 / float(stream.average_rate or _USUAL_RATE)
+    start: float | None = None
+    before: tuple[int, VideoFrame, float] | None = None
+    for number, frame in enumerate(container.decode(stream)):
+        if not is_active():
+            return
+        begin = number * usual if frame.time is None else frame.time * 1000
+        start = begin if start is None else start
+        _check_length(begin - start)
+        if before is not None:
+            yield before[0], before[1], begin - start
+        before = number, frame, begin - start + usual
+    if before is not None:
+        yield before
 
 
 def _check_length(milliseconds: float) -> None:
@@ -131,11 +129,3 @@ def _check_length(milliseconds: float) -> None:
         raise ServiceError(
             _Code.INPUT_OVER_LIMIT, f"the video is longer than {MAX_MS // 60_000} minutes"
         )
-
-
-def _is_container(content: bytes) -> bool:
-    return (
-        content[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-        or content[:4] == b"\x1a\x45\xdf\xa3"
-        or (content[:4] == b"RIFF" and content[8:12] == b"AVI ")
-    )

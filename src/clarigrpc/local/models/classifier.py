@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,24 +103,28 @@ def fit(
         check: Called before each concept; ends the work by raising.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    def model() -> LogisticRegression:
-        return LogisticRegression(
+    def fitted(examples: _Floats, classes: NDArray[Any]) -> LogisticRegression:
+        model = LogisticRegression(
             C=_INVERSE_STRENGTH, class_weight="balanced", max_iter=_ITERATIONS, random_state=0
         )
+        # On matrices so small several threads wait for each other most of the time.
+        with threadpool_limits(1):
+            return model.fit(examples, classes)
 
     if exclusive:
         check()
         known = labels.any(axis=1)
-        fitted = model().fit(vectors[known], labels[known].argmax(axis=1))
-        rows, bias = fitted.coef_, fitted.intercept_
+        common = fitted(vectors[known], labels[known].argmax(axis=1))
+        rows, bias = common.coef_, common.intercept_
         if len(concepts) == 2:  # scikit-learn then has one row, for the second
             rows, bias = np.vstack([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
     else:
         parts = []
         for column in range(len(concepts)):
             check()
-            parts.append(model().fit(vectors, labels[:, column]))
+            parts.append(fitted(vectors, labels[:, column]))
         rows = np.vstack([part.coef_ for part in parts])
         bias = np.concatenate([part.intercept_ for part in parts])
     return Weights(tuple(concepts), rows.astype(np.float32), bias.astype(np.float32), exclusive)
