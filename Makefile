@@ -1,6 +1,7 @@
 # make demo    predictions on photographs by a local server; IMAGE=path for a picture of yours
 # make test    all tests; ARGS="-k inputs -x" goes to pytest
 # make fuzz    random and malformed requests for ten minutes; SECONDS=60 for one
+# make docs    the documentation, in site/index.html
 # make bench   all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
 # make bench-full  long, on a machine that does nothing else; keeps results, plots, docs figures
 #
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench bench-full demo fuzz test
+.PHONY: bench bench-full demo docs fuzz test
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -35,6 +36,10 @@ SECONDS ?= 600
 fuzz: $(VENV)/.test
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
+	@echo "site/index.html"
+
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -52,6 +57,11 @@ $(VENV)/.test: $(BUILD) | $(BIN)/pip
 	@echo "Installing clarigrpc and what the tests need into $(VENV) ..."
 	@$(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.docs: $(BUILD) | $(BIN)/pip
+	@echo "Installing clarigrpc and what the documentation needs into $(VENV) ..."
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
 
 $(VENV)/.bench: $(BUILD) | $(BIN)/pip
 	@echo "Installing clarigrpc and what the benchmarks need into $(VENV) ..."

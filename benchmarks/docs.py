@@ -202,9 +202,19 @@ def in_flight(results: Results) -> str:
     return _table(("the service takes", "1 ms", "10 ms", "100 ms", "1 s"), rows)
 
 
+def plots(results: Results) -> str:
+    """The plots that ``main`` draws."""
+    return (
+        "![Small predictions a second by requests in flight]"
+        "(plots/throughput-by-concurrency.svg)\n\n"
+        "![Images a second by size](plots/throughput-by-size.svg)"
+    )
+
+
 FIGURES: dict[str, Callable[[Results], str]] = {
     "environment": environment,
     "ways": ways,
+    "plots": plots,
     "growth": growth,
     "in-flight": in_flight,
     "goals": goals,

@@ -353,18 +353,21 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     return limits_of(*limits)
 
 
+_ARGUMENTS = (_BaseClient.__doc__ or "").partition("\n\n")[2]
+
+
 class Client(_BaseClient[Channel], Blocking):
-    __doc__ = f"A blocking client. Threads can share it.\n\n{_BaseClient.__doc__}"
+    __doc__ = f"A blocking client. Threads can share it.\n\n{_ARGUMENTS}"
     _channel_class = Channel
 
     if TYPE_CHECKING:
         v2: V2Stub
-        """Every method of the service: ``client.v2.ListModels(v2.ListModelsRequest())``."""
+        """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
     else:
 
         @property
         def v2(self) -> LazyStub:
-            """Every method of the service: ``client.v2.ListModels(v2.ListModelsRequest())``."""
+            """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
             return self._stub
 
     def model(
@@ -425,18 +428,18 @@ class AsyncClient(_BaseClient[AioChannel], Awaiting):
         "An asyncio client, for one event loop.\n\n"
         "    Close it before the process forks: gRPC's asyncio side crashes or hangs in the child\n"
         "    of a process that has one open. A ``Client`` can be used in a child at any time.\n\n"
-        f"{_BaseClient.__doc__}"
+        f"{_ARGUMENTS}"
     )
     _channel_class = AioChannel
 
     if TYPE_CHECKING:
         v2: V2AsyncStub
-        """Every method of the service: ``await client.v2.ListModels(v2.ListModelsRequest())``."""
+        """Every method of the service, ``await client.v2.ListModels(...)`` say."""
     else:
 
         @property
         def v2(self) -> LazyStub:
-            """Every method of the service: ``await client.v2.ListModels(...)``."""
+            """Every method of the service, ``await client.v2.ListModels(...)`` say."""
             return self._stub
 
     def model(

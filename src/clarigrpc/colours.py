@@ -230,6 +230,9 @@ def _in_words_of(owner: type[Any], function: Any, name: str) -> Any:
         parameters=[p.replace(annotation=put(p.annotation)) for p in parameters],
         return_annotation=put(signature.return_annotation),
     )
+    function.__annotations__ = {
+        name: put(annotation) for name, annotation in function.__annotations__.items()
+    }
     function.__doc__ = put(function.__doc__)
     function.__module__ = owner.__module__
     function.__qualname__ = f"{owner.__name__}.{name}"

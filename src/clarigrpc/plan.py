@@ -148,7 +148,9 @@ def _documented(plan: Callable[..., Any], driven: Any, result: str) -> Any:
     driven.__qualname__ = driven.__qualname__.replace(plan.__name__, driven.__name__)
     signature = inspect.signature(plan)
     inner = str(signature.return_annotation).partition("[")[2].removesuffix("]")
-    driven.__signature__ = signature.replace(return_annotation=result.format(inner))
+    returned = result.format(inner)
+    driven.__signature__ = signature.replace(return_annotation=returned)
+    driven.__annotations__ = plan.__annotations__ | {"return": returned}
     return driven
 
 

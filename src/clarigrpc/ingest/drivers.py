@@ -197,4 +197,5 @@ def _documented(prepare: Callable[..., Any], upload: Any) -> Any:
     upload.__qualname__ = f"{prepare.__qualname__.rpartition('.')[0]}.upload"
     signature = inspect.signature(prepare)
     upload.__signature__ = signature.replace(return_annotation="UploadReport")
+    upload.__annotations__ = prepare.__annotations__ | {"return": "UploadReport"}
     return upload

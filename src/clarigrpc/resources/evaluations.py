@@ -53,9 +53,10 @@ class EvaluationFilters(Paging, total=False):
         concept_ids: Only those of models with these concepts.
         show_failed_metrics: Those that failed, too.
         sort_ascending: Smallest or oldest first.
-        sort_by_app_id, sort_by_model_id, sort_by_created_at, sort_by_eval_dataset_id,
-            sort_by_train_dataset_id, sort_by_roc_auc, sort_by_f1, sort_by_mean_avg_precision,
-            sort_by_precision, sort_by_recall: What the order is by; one at most.
+        sort_by_app_id: What the order is by; or one of ``sort_by_model_id``,
+            ``sort_by_created_at``, ``sort_by_eval_dataset_id``, ``sort_by_train_dataset_id``,
+            ``sort_by_roc_auc``, ``sort_by_f1``, ``sort_by_mean_avg_precision``,
+            ``sort_by_precision``, ``sort_by_recall``.
     """
 
     all_apps: bool

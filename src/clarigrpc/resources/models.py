@@ -219,8 +219,9 @@ class ModelFilters(Paging, total=False):
         min_replicas: Only those that run at least so many times.
         show_replicas: Say how many times each one runs.
         sort_ascending: Smallest or oldest first.
-        sort_by_name, sort_by_num_inputs, sort_by_created_at, sort_by_modified_at,
-            sort_by_star_count, sort_by_relevance: What the order is by; one at most.
+        sort_by_name: What the order is by; or one of ``sort_by_num_inputs``,
+            ``sort_by_created_at``, ``sort_by_modified_at``, ``sort_by_star_count``,
+            ``sort_by_relevance``.
         additional_fields: What the service leaves out by default, ``"stars"`` and the like.
     """
 

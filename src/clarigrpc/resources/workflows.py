@@ -62,8 +62,8 @@ class WorkflowFilters(Paging, total=False):
         bookmark: Those of other users that the app has bookmarked.
         visibility: Only those that are so visible.
         sort_ascending: Smallest or oldest first.
-        sort_by_id, sort_by_created_at, sort_by_modified_at, sort_by_star_count,
-            sort_by_relevance: What the order is by; one at most.
+        sort_by_id: What the order is by; or one of ``sort_by_created_at``,
+            ``sort_by_modified_at``, ``sort_by_star_count``, ``sort_by_relevance``.
         additional_fields: What the service leaves out by default, ``"stars"`` and the like.
     """
 
