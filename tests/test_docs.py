@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,12 @@ def server() -> Iterator[LocalServer]:
 def surroundings(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> Path:
-    """A folder with a picture, and an app of the page's own in the environment."""
+    """A folder with two pictures, and an app of the page's own in the environment."""
     app_id = request.node.callspec.params["page"].removesuffix(".md")
     with server.client() as client:
         client.apps.create(app_id)
-    PIL.Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / "cat.png")
-    shutil.move(tmp_path / "cat.png", tmp_path / "cat.jpg")
+    for name, colour in (("cat", (254, 0, 0)), ("dog", (0, 0, 254))):
+        PIL.Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "CLARIFAI_API_BASE": server.base,
@@ -95,6 +94,5 @@ def test_every_resource_has_its_place() -> None:
 
 def test_every_page_can_be_reached() -> None:
     index = (DOCS / "index.md").read_text()
-    listed = re.findall(r"^[][a-z*-]+$", index, re.MULTILINE)
-    for path in DOCS.glob("*.md"):
-        assert path.stem == "index" or any(path.match(f"{name}.md") for name in listed), path
+    listed = re.findall(r"^[a-z-]+$", index, re.MULTILINE)
+    assert sorted(["index", *listed]) == sorted(path.stem for path in DOCS.glob("*.md"))
