@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -90,6 +90,55 @@ def test_a_stream(runner: Raw) -> None:
     assert predict(runner, "a").outputs[0].data.text.raw == "A"
     assert predict(runner, "b").outputs[0].data.text.raw == "B"
     thread.join()
+
+
+def served(runner: Raw, work: Callable[[v2.RunnerItem], None]) -> threading.Thread:
+    """A runner in a thread that takes one item."""
+
+    def serve() -> None:
+        listing = v2.ListRunnerItemsRequest(runner_id="r")
+        while not (items := ok(runner("ListRunnerItems", listing)).runner_items):
+            pass
+        work(items[0])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def test_pieces_of_an_output(runner: Raw) -> None:
+    def spell(item: v2.RunnerItem) -> None:
+        assert item.processing_info.runner_method_type == v2.RunnerMethodType.UNARY_STREAMING
+        for letter in item.post_model_outputs_request.inputs[0].data.text.raw:
+            piece = v2.PostRunnerItemOutputsRequest(runner_id="r", runner_item_id=item.id)
+            output = piece.runner_item_outputs.add().multi_output_response.outputs.add()
+            output.data.text.raw = letter
+            ok(runner("PostRunnerItemOutputs", piece))
+        end = v2.PostRunnerItemOutputsRequest(runner_id="r", runner_item_id=item.id)
+        end.status.code = Code.RUNNER_STREAM_END
+        ok(runner("PostRunnerItemOutputs", end))
+
+    thread = served(runner, spell)
+    request = v2.PostModelOutputsRequest(model_id="m")
+    request.inputs.add().data.text.raw = "abc"
+    stream = runner.stub.GenerateModelOutputs(request, metadata=runner.metadata, timeout=20)
+    pieces = [response.outputs[0].data.text.raw for response in stream]
+    thread.join()
+    assert pieces[:3] == ["a", "b", "c"]
+    assert not any(pieces[3:])
+
+
+def test_a_runner_that_fails(runner: Raw) -> None:
+    def fail(item: v2.RunnerItem) -> None:
+        message = v2.PostRunnerItemOutputsRequest(runner_id="r", runner_item_id=item.id)
+        message.status.code = Code.RUNNER_PROCESSING_FAILED
+        message.status.details = "out of memory"
+        ok(runner("PostRunnerItemOutputs", message))
+
+    thread = served(runner, fail)
+    status = predict(runner, "x").outputs[0].status
+    thread.join()
+    assert (status.code, status.details) == (Code.RUNNER_PROCESSING_FAILED, "out of memory")
 
 
 def test_a_runner_that_does_not_come(runner: Raw) -> None:

@@ -6,12 +6,14 @@ to fetch it and to hand its outputs back.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc.local.core import ServiceError, new_id
 from clarigrpc.local.runtime import Options, Runtime
 
@@ -24,12 +26,16 @@ LEASE_SECONDS = 30.0
 """After this time without an answer an item is handed out again."""
 
 
+_UNDER_WAY = (0, _Code.SUCCESS, _Code.RUNNER_STREAM_START)
+"""Statuses after which a stream goes on; RUNNER_STREAM_END and failures end it."""
+
+
 @dataclass(slots=True)
 class _Work:
     item: v2.RunnerItem
-    done: threading.Event = field(default_factory=threading.Event)
-    outputs: list[v2.RunnerItemOutput] = field(default_factory=list)
-    status: v2.Status = field(default_factory=v2.Status)
+    answers: queue.SimpleQueue[v2.PostRunnerItemOutputsRequest] = field(
+        default_factory=queue.SimpleQueue
+    )
     leased_until: float = 0.0
 
 
@@ -40,47 +46,45 @@ class RunnerQueues:
         self._changed = threading.Condition()
         self._work: dict[tuple[str, str], dict[str, _Work]] = {}
 
-    def submit(
+    def run(
         self,
         runner: tuple[str, str],
-        request: v2.PostModelOutputsRequest,
+        item: v2.RunnerItem,
         is_active: Callable[[], bool],
         remaining: float | None,
-    ) -> v2.MultiOutputResponse:
-        """Gives a prediction to a runner and waits for its answer.
+    ) -> Generator[v2.MultiOutputResponse]:
+        """Gives work to a runner and yields its answers as they come.
 
         Args:
             runner: User id and id of the runner.
-            request: What to predict.
-            is_active: False once nobody waits for the answer any more.
-            remaining: Seconds that the caller has left.
+            item: The work, without an id.
+            is_active: False once nobody waits for the answers any more.
+            remaining: Seconds that the caller has left; None gives the runner PATIENCE_SECONDS for
+                each answer.
 
         Raises:
             ServiceError: The runner failed, or did not answer in time.
         """
-        item = v2.RunnerItem(id=new_id(), post_model_outputs_request=request)
-        item.processing_info.runner_method_type = v2.RunnerMethodType.UNARY_UNARY
-        item.processing_info.processing_id = item.id
+        item.id = item.processing_info.processing_id = new_id()
+        streams = item.processing_info.runner_method_type == v2.RunnerMethodType.UNARY_STREAMING
         work = _Work(item)
         with self._changed:
             self._work.setdefault(runner, {})[item.id] = work
             self._changed.notify_all()
-        end = time.monotonic() + (PATIENCE_SECONDS if remaining is None else remaining)
+        deadline = None if remaining is None else time.monotonic() + remaining
         try:
-            while not work.done.wait(0.1):
-                if time.monotonic() > end or not is_active():
-                    raise ServiceError(
-                        _Code.MODEL_BUSY_PLEASE_RETRY, f"runner {runner[1]!r} did not answer"
-                    )
+            over = False
+            while not over:
+                answer = _next(work, runner, is_active, deadline)
+                for output in answer.runner_item_outputs:
+                    yield output.multi_output_response
+                code = answer.status.code
+                over = not (streams and code in _UNDER_WAY)
+                if over and code not in (0, _Code.SUCCESS, _Code.RUNNER_STREAM_END):
+                    raise ServiceError(code, answer.status.details)
         finally:
             with self._changed:
                 del self._work[runner][item.id]
-        if not work.outputs:
-            raise ServiceError(
-                work.status.code or _Code.RUNNER_PROCESSING_FAILED,
-                work.status.details or "the runner gave no output",
-            )
-        return work.outputs[0].multi_output_response
 
     def take(self, runner: tuple[str, str], wait: float = 0.0) -> list[v2.RunnerItem]:
         """The items that a runner is to work on now; none where none come within ``wait``."""
@@ -89,9 +93,7 @@ class RunnerQueues:
             while True:
                 now = time.monotonic()
                 ready = [
-                    work
-                    for work in self._work.get(runner, {}).values()
-                    if work.leased_until <= now and not work.done.is_set()
+                    work for work in self._work.get(runner, {}).values() if work.leased_until <= now
                 ]
                 if ready or now >= end:
                     break
@@ -104,12 +106,25 @@ class RunnerQueues:
         """Takes a runner's outputs; False where nobody waits for that item."""
         with self._changed:
             work = self._work.get(runner, {}).get(answer.runner_item_id)
+            if work is not None:
+                work.leased_until = time.monotonic() + LEASE_SECONDS
         if work is None:
             return False
-        work.outputs.extend(answer.runner_item_outputs)
-        work.status.CopyFrom(answer.status)
-        work.done.set()
+        work.answers.put(answer)
         return True
+
+
+def _next(
+    work: _Work, runner: tuple[str, str], is_active: Callable[[], bool], deadline: float | None
+) -> v2.PostRunnerItemOutputsRequest:
+    """The runner's next answer; ServiceError once nobody waits any more."""
+    end = time.monotonic() + PATIENCE_SECONDS if deadline is None else deadline
+    while time.monotonic() < end and is_active():
+        try:
+            return work.answers.get(timeout=0.1)
+        except queue.Empty:
+            continue
+    raise ServiceError(_Code.MODEL_BUSY_PLEASE_RETRY, f"runner {runner[1]!r} did not answer")
 
 
 class RemoteRuntime(Runtime):
@@ -138,18 +153,33 @@ class RemoteRuntime(Runtime):
         self._remaining = remaining
 
     def predict(self, data: v2.Data, options: Options) -> v2.Data:
-        request = v2.PostModelOutputsRequest(
-            user_app_id=self._request.user_app_id,
-            model_id=self._request.model_id,
-            version_id=self._request.version_id,
-            model=self._request.model,
-        )
+        with contextlib.closing(self._outputs(data, v2.RunnerMethodType.UNARY_UNARY)) as outputs:
+            for output in outputs:
+                return output
+        raise ServiceError(_Code.RUNNER_PROCESSING_FAILED, "the runner gave no output")
+
+    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+        yield from self._outputs(data, v2.RunnerMethodType.UNARY_STREAMING)
+
+    def _outputs(
+        self, data: v2.Data, method_type: v2.RunnerMethodType.ValueType
+    ) -> Generator[v2.Data]:
+        item = v2.RunnerItem()
+        item.processing_info.runner_method_type = method_type
+        request = item.post_model_outputs_request
+        request.user_app_id.CopyFrom(self._request.user_app_id)
+        request.model_id, request.version_id = self._request.model_id, self._request.version_id
+        if self._request.HasField("model"):
+            request.model.CopyFrom(self._request.model)
         request.inputs.add(id=new_id()).data.CopyFrom(data)
-        response = self._queues.submit(self._runner, request, self._is_active, self._remaining())
-        if len(response.outputs) != 1:
-            code = response.status.code or _Code.RUNNER_PROCESSING_FAILED
-            raise ServiceError(code, response.status.details or "the runner gave no output")
-        output = response.outputs[0]
-        if output.status.code not in (0, _Code.SUCCESS):
-            raise ServiceError(output.status.code, output.status.details)
-        return output.data
+        answers = self._queues.run(self._runner, item, self._is_active, self._remaining())
+        with contextlib.closing(answers):
+            for response in answers:
+                if len(response.outputs) != 1:
+                    code = response.status.code or _Code.RUNNER_PROCESSING_FAILED
+                    details = response.status.details or "the runner gave not one output"
+                    raise ServiceError(code, details)
+                (output,) = response.outputs
+                if output.status.code not in errors.PASSING and output.status.code:
+                    raise ServiceError(output.status.code, output.status.details)
+                yield output.data
