@@ -286,6 +286,7 @@ def test_concepts(raw: Raw) -> None:
     relation.concept_relations.add(predicate="hyponym").object_concept.id = "wild-cat"
     made = ok(raw("PostConceptRelations", relation)).concept_relations[0]
     assert made.subject_concept.id == "cat"
+    assert raw("PostConceptRelations", relation).status.code == Code.DATABASE_DUPLICATE_KEY
     for concept_id, count in (("cat", 1), ("dog", 0)):
         listing = v2.ListConceptRelationsRequest(concept_id=concept_id)
         assert len(ok(raw("ListConceptRelations", listing)).concept_relations) == count

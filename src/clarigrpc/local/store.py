@@ -72,8 +72,8 @@ _INDEX_VERSION = 1
 PARENT_SEPARATOR = "\x1f"
 """Between the ids in the parent of a resource that lies deeper than one level."""
 
-# Rows that a walk reads at once.
-_STRETCH = 512
+# Rows that a walk reads at once: few at first, since many callers stop early.
+_FIRST_STRETCH, _STRETCH = 32, 512
 
 
 class Collection(NamedTuple):
@@ -478,6 +478,7 @@ class Store:
         """
         sign, order = ("<", "DESC") if newest_first else (">", "ASC")
         last: int | None = None
+        size = _FIRST_STRETCH
         while True:
             query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
             with self._lock:
@@ -486,13 +487,14 @@ class Store:
                     query += f" AND seq {sign} ?"
                     values.append(last)
                 rows = self._db.execute(
-                    f"{query} ORDER BY seq {order} LIMIT ?", (*values, _STRETCH)
+                    f"{query} ORDER BY seq {order} LIMIT ?", (*values, size)
                 ).fetchall()
             for row in rows:
                 yield Row(*row)
-            if len(rows) < _STRETCH:
+            if len(rows) < size:
                 return
             last = rows[-1][0]
+            size = min(2 * size, _STRETCH)
 
     def count(self, where: Collection) -> int:
         """How many resources the collection has."""

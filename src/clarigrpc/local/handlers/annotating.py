@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -48,14 +49,10 @@ def list_annotations(
         )
     else:
         rows = context.state.store.walk(resource.where(place))
-    found = [
-        annotation
-        for annotation in (resource.shown(context, place, row) for row in rows)
-        if _listed(annotation, request)
-    ]
-    return v2.MultiAnnotationResponse(
-        status=make_status(_Code.SUCCESS), annotations=found[offset : offset + limit]
-    )
+    shown = (resource.shown(context, place, row) for row in rows)
+    # Read as far as the page needs.
+    found = islice((item for item in shown if _listed(item, request)), offset, offset + limit)
+    return v2.MultiAnnotationResponse(status=make_status(_Code.SUCCESS), annotations=found)
 
 
 def _listed(item: v2.Annotation, request: v2.ListAnnotationsRequest) -> bool:

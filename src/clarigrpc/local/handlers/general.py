@@ -148,6 +148,12 @@ class ConceptRelations(Resource):
         for concept in (item.subject_concept, item.object_concept):
             if not RESOURCES["concept"].exists(context, place, concept.id):
                 raise RESOURCES["concept"].no(concept.id)
+        if context.state.store.has_key(self.where(place), self.key(item)):
+            raise ServiceError(self.kind.duplicate, "these concepts have this relation already")
+
+    def key(self, item: Any) -> str:
+        parts = (item.subject_concept.id, item.predicate, item.object_concept.id)
+        return PARENT_SEPARATOR.join(parts)
 
 
 class Annotations(Resource):
