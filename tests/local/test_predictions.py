@@ -154,8 +154,6 @@ def test_models_can_be_created(raw: Raw) -> None:
     assert ids(model_type_id="other") == []
     everywhere = v2.UserAppIDSet(user_id=raw.server.user_id)
     assert len(ids(user_app_id=everywhere, search="m3")) == 1
-    unknown = raw("ListModels", v2.ListModelsRequest(featured_only=True))
-    assert unknown.status.code == Code.NOT_IMPLEMENTED
     predict = v2.PostModelOutputsRequest(model_id="m0")
     predict.inputs.add().data.text.raw = "x"
     assert raw("PostModelOutputs", predict).status.code == Code.MODEL_INVALID_REQUEST
