@@ -30,6 +30,12 @@ async def test_clusters_and_nodepools(both: Both) -> None:
     patched = await both.run(c.compute_clusters.nodepools(name).patch, pool, action="overwrite")
     assert patched.max_instances == 3
     await both.run(c.compute_clusters.nodepools(name).patch_many, [pool], action="overwrite")
+    ready = v2.Nodepool.NODEPOOL_STATUS_READY
+    await both.run(
+        c.compute_clusters.nodepools(name).set_status, "pool", ready, description="all there"
+    )
+    found = await both.run(c.compute_clusters.nodepools(name).get, "pool")
+    assert (found.status, found.status_description) == (ready, "all there")
     listed = await both.collect(c.compute_clusters.nodepools(name).list())
     assert {one.id for one in listed} == {"pool", "pool2"}
     runner = v2.Runner(id=f"r-{name}", num_replicas=1)

@@ -49,6 +49,9 @@ async def test_versions_and_installations(both: Both) -> None:
     await both.run(c.installed_modules.create_many, [wanted])
     assert (await both.run(c.installed_modules.get, "i")).module_version.module_id == "m"
     assert {one.id for one in await both.collect(c.installed_modules.list())} == {"i", "j"}
+    assert await both.run(c.modules.versions("m").usage_count, "1") == 2
+    key = await both.run(c.installed_modules.create_key, "i")
+    assert key.apps[0].id == c.settings.app_id
     await both.run(c.installed_modules.delete, ["i", "j"])
     assert await both.collect(c.installed_modules.list()) == []
     await both.run(c.modules.versions("m").delete, "2")

@@ -59,6 +59,34 @@ async def test_versions(both: Both) -> None:
     assert [one.id for one in await both.collect(c.workflows.versions("w").list())] == [newest.id]
 
 
+async def test_evaluations_as_they_are_kept(both: Both) -> None:
+    c = both.client
+    made = await both.run(c.workflows.create, {"id": "w", "nodes": NODES})
+    version = made.version.id
+    wanted = v2.WorkflowVersionEvaluation(id="e", target_node_id="n")
+    wanted.status.code = v2.StatusCode.EVALUATION_SUCCESS  # who evaluates says how it went
+    there = c.workflows.versions("w").evaluations
+    assert (await both.run(there(version).create, wanted)).target_node_id == "n"
+    await both.run(c.workflows.versions("w").evaluations(version).create, "f")
+    await both.run(c.workflows.versions("w").evaluations(version).create_many, ["g"])
+    (ended,) = await both.run(c.workflows.versions("w").evaluations(version).wait, "e")
+    assert ended.id == "e"
+    assert (await both.run(c.workflows.versions("w").evaluations(version).get, "f")).id == "f"
+    wanted.id = "f"
+    await both.run(c.workflows.versions("w").evaluations(version).patch, wanted, action="overwrite")
+    await both.run(
+        c.workflows.versions("w").evaluations(version).patch_many, [wanted], action="overwrite"
+    )
+    listed = await both.collect(c.workflows.versions("w").evaluations(version).list())
+    assert {one.id for one in listed} == {"e", "f", "g"}
+    data = v2.WorkflowVersionEvaluationData(id="1")
+    made = await both.run(c.workflows.versions("w").evaluations(version).data("e").create, data)
+    assert made.id == "1"
+    await both.run(c.workflows.versions("w").evaluations(version).data("e").create_many, ["2"])
+    found = await both.collect(c.workflows.versions("w").evaluations(version).data("e").list())
+    assert {one.id for one in found} == {"1", "2"}
+
+
 async def test_results(both: Both) -> None:
     c = both.client
     await both.run(c.workflows.create, {"id": "w", "nodes": NODES})

@@ -53,7 +53,7 @@ _PAGING = """page: Number of a page, from 1; None: all, page by page as they are
             timeout: Seconds for each request; None: the client's."""
 
 T = TypeVar("T")
-OperationsT = TypeVar("OperationsT", bound="Operations")
+DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
 
@@ -123,25 +123,6 @@ class Operations:
         """The user alone; ``me`` is what the service calls the owner of the credentials."""
         return v2.UserAppIDSet(user_id=self.user_id or self._client.settings.user_id or "me")
 
-    def within(self: OperationsT, *, user_id: str = "", app_id: str = "") -> OperationsT:
-        """The same resources of another user or app; what is left out stays."""
-        return type(self)(
-            self._client, user_id or self.user_id, app_id or self.app_id, self._parents
-        )
-
-    def child(
-        self, made: type[OperationsT], parents: Mapping[str, str] | None = None
-    ) -> OperationsT:
-        """A part of this resource, or what lies below the resource with these ids.
-
-        Raises:
-            InvalidArgumentError: An id is empty.
-        """
-        for name, value in (parents or {}).items():
-            if not value or not isinstance(value, str):
-                raise errors.InvalidArgumentError(f"{name} has to be the id of a resource")
-        return made(self._client, self.user_id, self.app_id, {**self._parents, **(parents or {})})
-
     def _request(self, method: str, fields: Mapping[str, Any]) -> Any:
         """The request of a method for these resources, with ``fields`` set.
 
@@ -200,7 +181,28 @@ class Operations:
         return items
 
 
-class Collection(Operations, Generic[MessageT]):
+class Domain(Operations):
+    """The operations of a domain, as a client has them."""
+
+    def within(self: DomainT, *, user_id: str = "", app_id: str = "") -> DomainT:
+        """The same resources of another user or app; what is left out stays."""
+        return type(self)(
+            self._client, user_id or self.user_id, app_id or self.app_id, self._parents
+        )
+
+    def child(self, made: type[DomainT], parents: Mapping[str, str] | None = None) -> DomainT:
+        """A part of this resource, or what lies below the resource with these ids.
+
+        Raises:
+            InvalidArgumentError: An id is empty.
+        """
+        for name, value in (parents or {}).items():
+            if not value or not isinstance(value, str):
+                raise errors.InvalidArgumentError(f"{name} has to be the id of a resource")
+        return made(self._client, self.user_id, self.app_id, {**self._parents, **(parents or {})})
+
+
+class Collection(Domain, Generic[MessageT]):
     """Resources of one kind.
 
     Attributes:

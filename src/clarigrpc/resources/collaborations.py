@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import errors, v2
 from clarigrpc.colours import Awaiting, Blocking, iteration, operation
 from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Creates, Operations, Paging, Patches, as_ids
+from clarigrpc.resources.base import Creates, Domain, Paging, Patches, as_ids
 
 
 class CollaboratorFilters(Paging, total=False):
@@ -73,7 +73,7 @@ class CollaborationFilters(Paging, total=False):
     template_only: bool
 
 
-class CollaborationOperations(Operations):
+class CollaborationOperations(Domain):
     """The apps of other users on which the user works."""
 
     of_user = True

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration
-from clarigrpc.plan import ItemPlan
+from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
+from clarigrpc.plan import ItemPlan, Plan
 from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc.resources.runners import AsyncRunners, Runners
 
@@ -25,6 +25,34 @@ class NodepoolOperations(
     of_user = True
 
     runners = below("nodepool_id", Runners, AsyncRunners, "The runners of a nodepool.")
+
+    @operation
+    def set_status(
+        self,
+        nodepool_id: str,
+        status: v2.Nodepool.NodepoolStatus.ValueType,
+        *,
+        description: str = "",
+        timeout: float | None = None,
+    ) -> Plan[None]:
+        """Say how a nodepool is, for the agents that run it.
+
+        Args:
+            nodepool_id: The nodepool.
+            status: A value of ``v2.Nodepool.NodepoolStatus``.
+            description: More about it, for people.
+            timeout: Seconds; None: the client's.
+
+        Raises:
+            NotFoundError: There is no such nodepool.
+        """
+        yield from self._invoke(
+            "PostNodepoolStatus",
+            timeout,
+            nodepool_id=nodepool_id,
+            status=status,
+            status_description=description,
+        )
 
 
 class Nodepools(NodepoolOperations, Blocking): ...

@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 from clarigrpc import v2
 from clarigrpc.colours import Awaiting, Blocking, iteration
 from clarigrpc.plan import ItemPlan
-from clarigrpc.resources.base import Operations, Paging
+from clarigrpc.resources.base import Domain, Paging
 from clarigrpc.streams import AsyncStream, Session, Stream
 
 STREAM = "StreamLogEntries"
@@ -52,7 +52,7 @@ class _LogSession(Session[v2.LogEntry]):
         yield from response.log_entries
 
 
-class LogOperations(Operations):
+class LogOperations(Domain):
     """The logs of models, runners and pipelines."""
 
     def _session(self, log_type: str, ids: LogIds) -> _LogSession:

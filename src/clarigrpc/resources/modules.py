@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration
-from clarigrpc.plan import ItemPlan
+from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
+from clarigrpc.plan import ItemPlan, Plan
 from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 
 
@@ -21,6 +21,18 @@ class ModuleVersionOperations(
     """The versions of a module."""
 
     message = v2.ModuleVersion
+
+    @operation
+    def usage_count(self, version_id: str, /, *, timeout: float | None = None) -> Plan[int]:
+        """In how many apps a version is installed.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        response: v2.SingleModuleVersionUsageCountResponse = yield from self._invoke(
+            "GetModuleVersionUsageCount", timeout, module_version_id=version_id
+        )
+        return response.usage_count
 
 
 class ModuleVersions(ModuleVersionOperations, Blocking): ...
@@ -88,6 +100,18 @@ class InstalledModuleOperations(
     """The module versions that are installed in an app."""
 
     message = v2.InstalledModuleVersion
+
+    @operation
+    def create_key(self, installed_id: str, /, *, timeout: float | None = None) -> Plan[v2.Key]:
+        """Make the API key that an installed module works with.
+
+        Raises:
+            NotFoundError: Nothing is installed by this id.
+        """
+        response: v2.SingleKeyResponse = yield from self._invoke(
+            "PostInstalledModuleVersionsKey", timeout, installed_module_version_id=installed_id
+        )
+        return response.key
 
 
 class InstalledModules(InstalledModuleOperations, Blocking): ...

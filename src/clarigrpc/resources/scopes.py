@@ -5,10 +5,10 @@ from __future__ import annotations
 from clarigrpc import v2
 from clarigrpc.colours import Awaiting, Blocking, operation
 from clarigrpc.plan import Plan
-from clarigrpc.resources.base import Operations
+from clarigrpc.resources.base import Domain
 
 
-class ScopeOperations(Operations):
+class ScopeOperations(Domain):
     """The scopes of the service and of the client's credentials."""
 
     of_user = True

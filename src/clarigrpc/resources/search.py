@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from clarigrpc import query, v2
 from clarigrpc.colours import Awaiting, Blocking, Lazy, iteration, operation
 from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Deletes, Gets, Lists, Operations, Paging, Patches
+from clarigrpc.resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
 
 
 class SearchOptions(Paging, total=False):
@@ -82,7 +82,7 @@ class SavedSearches(SavedSearchOperations, Blocking): ...
 class AsyncSavedSearches(SavedSearchOperations, Awaiting): ...
 
 
-class SearchOperations(Operations):
+class SearchOperations(Domain):
     """Searches over an app."""
 
     saved: Lazy[SavedSearches, AsyncSavedSearches] = Lazy(

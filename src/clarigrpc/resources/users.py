@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from clarigrpc import errors, v2
 from clarigrpc.colours import Awaiting, Blocking, operation
 from clarigrpc.plan import Plan
-from clarigrpc.resources.base import Operations
+from clarigrpc.resources.base import Domain
 
 
-class UserOperations(Operations):
+class UserOperations(Domain):
     """Users of the service."""
 
     of_user = True

@@ -20,6 +20,50 @@ from clarigrpc.resources.base import (
     as_ids,
     chunks,
 )
+from clarigrpc.resources.waiting import Waits
+
+
+class EvaluationDataOperations(
+    Creates[v2.WorkflowVersionEvaluationData], Lists[v2.WorkflowVersionEvaluationData]
+):
+    """What an evaluation of a workflow version found for each input."""
+
+    message = v2.WorkflowVersionEvaluationData
+    plural = "WorkflowVersionEvaluationData"
+    noun = "result of the evaluation"
+    nouns = "results of the evaluation"
+
+
+class EvaluationData(EvaluationDataOperations, Blocking): ...
+
+
+class AsyncEvaluationData(EvaluationDataOperations, Awaiting): ...
+
+
+class WorkflowEvaluationOperations(
+    Creates[v2.WorkflowVersionEvaluation],
+    Gets[v2.WorkflowVersionEvaluation],
+    Lists[v2.WorkflowVersionEvaluation],
+    Patches[v2.WorkflowVersionEvaluation],
+    Waits[v2.WorkflowVersionEvaluation],
+):
+    """The evaluations of a workflow version."""
+
+    message = v2.WorkflowVersionEvaluation
+    noun = "evaluation"
+
+    data = below(
+        "workflow_version_evaluation_id",
+        EvaluationData,
+        AsyncEvaluationData,
+        "What an evaluation found for each input.",
+    )
+
+
+class WorkflowEvaluations(WorkflowEvaluationOperations, Blocking): ...
+
+
+class AsyncWorkflowEvaluations(WorkflowEvaluationOperations, Awaiting): ...
 
 
 class WorkflowVersionOperations(
@@ -31,6 +75,13 @@ class WorkflowVersionOperations(
     """The versions of a workflow. Creating or patching the workflow makes them."""
 
     message = v2.WorkflowVersion
+
+    evaluations = below(
+        "workflow_version_id",
+        WorkflowEvaluations,
+        AsyncWorkflowEvaluations,
+        "The evaluations of a workflow version.",
+    )
 
     @operation
     def publish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
