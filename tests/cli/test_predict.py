@@ -28,7 +28,7 @@ def test_table(cli: Run, photo: Path) -> None:
     row = next(line for line in result.out.splitlines() if "red.png" in line)
     assert "75.0%" in row
     assert "#ff0000" in row
-    assert "0.750  Red" in row
+    assert "75.0%  #ff0000  Red" in row
     assert "25.0%  #0000ff  Blue" in result.out
 
 
@@ -53,14 +53,14 @@ def test_rest(cli: Run, server: LocalServer, photo: Path) -> None:
     rest = ("--transport", "rest", "--base", str(server.rest_base))
     result = cli("predict", str(photo), *COLORS, *rest)
     assert result.code == 0
-    assert "0.750  Red" in result.out
+    assert "75.0%  #ff0000  Red" in result.out
 
 
 def test_owner_as_options(cli: Run, photo: Path) -> None:
     owner = ("--user-id", "clarifai", "--app-id", "main")
     result = cli("predict", str(photo), "--model", "color-recognition", *owner)
     assert result.code == 0
-    assert "0.750  Red" in result.out
+    assert "75.0%  #ff0000  Red" in result.out
 
 
 @pytest.mark.parametrize("output", [(), ("--json",)])
@@ -126,3 +126,16 @@ def test_other_outputs_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in out
     assert "[bold]x" in out
     assert "\x1b" not in out
+
+
+def test_colours_are_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    output = v2.Output(status=v2.Status(code=v2.StatusCode.SUCCESS))
+    output.data.colors.add(raw_hex="#ff0000", value=0.5).w3c.name = "Red"
+    output.data.concepts.add(name="Red", value=0.5)
+    terminal().print(outputs_table([("one", output)]))
+    assert "Prediction" not in capsys.readouterr().out
+    output.data.concepts.add(name="warm", value=0.25)
+    terminal().print(outputs_table([("one", output)]))
+    out = capsys.readouterr().out
+    assert out.count("Red") == 1
+    assert "0.250  warm" in out

@@ -27,7 +27,13 @@ INTERRUPTED = 130
 )
 @click.version_option(clarigrpc.__version__, prog_name="clarigrpc")
 def app() -> None:
-    """Talk to the Clarifai V2 service over gRPC, or run a local one."""
+    """Talk to the Clarifai V2 service over gRPC, or run a local one.
+
+    \b
+    Begin here, without an account:
+      clarigrpc serve            # prints lines to export in another terminal
+      clarigrpc predict cat.jpg --model clarifai/main/color-recognition
+    """
 
 
 app.add_command(serve)

@@ -73,6 +73,12 @@ def call(method: str, request: str, **settings: Any) -> None:
 
     A stream of responses is printed one a line as they come. Where the method takes a stream of
     requests, each line of the JSON is one of them.
+
+    \b
+    Examples:
+      clarigrpc call ListModels '{"per_page": 3}'
+      clarigrpc call PostInputs @inputs.json
+      clarigrpc call --list
     """
     row = _row(method)
     with ExitStack() as stack:

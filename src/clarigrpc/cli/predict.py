@@ -37,8 +37,9 @@ def predict(
     others are printed all the same, and the exit code is 1.
 
     \b
-    Example:
+    Examples:
       clarigrpc predict cat.jpg --model clarifai/main/color-recognition
+      clarigrpc predict one.jpg two.jpg --model my-model --json
     """
     from clarigrpc.cli.render import failure_of, outputs_table, terminal
 

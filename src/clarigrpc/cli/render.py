@@ -32,13 +32,16 @@ def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None
     """
     rows = [(name, output, *_cells(output)) for name, output in results]
     has_colors = any(colors for _, _, colors, _ in rows)
+    has_predictions = any(prediction for _, _, _, prediction in rows)
     table = Table(title=title, title_justify="left", show_lines=True)
     table.add_column("Input", overflow="fold")
     if has_colors:
         table.add_column("Colours", no_wrap=True)
-    table.add_column("Prediction")
+    if has_predictions:
+        table.add_column("Prediction")
     for name, _, colors, prediction in rows:
-        table.add_row(name, *([colors] if has_colors else []), prediction)
+        cells = [colors] if has_colors else []
+        table.add_row(name, *cells, *([prediction] if has_predictions else []))
     return table
 
 
@@ -55,7 +58,9 @@ def _cells(output: v2.Output) -> tuple[Text, Text]:
         text = f"{failure.description}: {failure.details}".rstrip(": ")
         return Text(), Text(printable(text), style="red")
     data = output.data
-    lines = [_concept(concept) for concept in data.concepts[:MOST_CONCEPTS]]
+    shown = {color.w3c.name for color in data.colors}
+    concepts = [concept for concept in data.concepts if concept.name not in shown]
+    lines = [_concept(concept) for concept in concepts[:MOST_CONCEPTS]]
     if data.text.raw:
         text = printable(data.text.raw)
         lines.append(Text(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"))

@@ -77,6 +77,11 @@ def serve(
     and APP_ID, with --rest-port also CLIENT_ID, CLIENT_SECRET and TOKEN_URL, then exports that this
     command and other gRPC clients of the service understand. Methods that it does not have answer
     UNIMPLEMENTED.
+
+    \b
+    Examples:
+      clarigrpc serve --rest-port 0
+      clarigrpc serve --port 8080 --data ./data --config server.yaml
     """
     from clarigrpc.local import Limits, LocalServer
 

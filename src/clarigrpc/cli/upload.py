@@ -13,18 +13,25 @@ from clarigrpc.cli.options import client_options, open_client
 
 @click.command(short_help="Upload a file or folder.")
 @click.argument("file", metavar="FILE")
-@click.option("--model", metavar="ID", help="As a new version of this model.")
-@click.option("--artifact", metavar="ID", help="As a new version of this artifact.")
-@click.option("--pipeline-step", metavar="ID", help="As a new version of this pipeline step.")
-@click.option("--description", metavar="TEXT", help="Of the new version.")
+@click.option("--model", metavar="ID", help="Upload as a new version of this model.")
+@click.option("--artifact", metavar="ID", help="Upload as a new version of this artifact.")
+@click.option(
+    "--pipeline-step", metavar="ID", help="Upload as a new version of this pipeline step."
+)
+@click.option("--description", metavar="TEXT", help="Description of the new version.")
 @click.option(
     "--state-dir",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Where the state of an unfinished upload is kept.  [default: beside FILE]",
+    help="Folder for the state of an unfinished upload.  [default: beside FILE]",
 )
-@click.option("--no-resume", is_flag=True, help="Begin anew, and keep no state.")
-@click.option("--part-size", metavar="BYTES", type=int, help="Of a part.  [default: 1 MiB]")
+@click.option("--no-resume", is_flag=True, help="Start from the beginning, and keep no state.")
+@click.option(
+    "--part-size",
+    metavar="BYTES",
+    type=int,
+    help="Size of the parts it is sent in.  [default: 1 MiB]",
+)
 @client_options
 def upload(
     file: str,
@@ -39,13 +46,15 @@ def upload(
 ) -> None:
     """Upload a file, a folder (as a tar archive), or - for standard input.
 
-    Without --model, --artifact or --pipeline-step the file is kept by itself, for a while. An
-    upload that was interrupted goes on when the same command is given again. Prints the id of the
-    new version or upload.
+    Without --model, --artifact or --pipeline-step the service keeps the file by itself, for a
+    while. An upload that was interrupted goes on when the same command is given again. Prints the
+    id of the new version or upload; a bar on the terminal shows how far it is.
 
     \b
-    Example:
+    Examples:
       clarigrpc upload model.tar --model my-model
+      clarigrpc upload ./model-folder --model my-model
+      tar c model-folder | clarigrpc upload - --model my-model
     """
     if sum(one is not None for one in (model, artifact, pipeline_step)) > 1:
         raise click.UsageError("give one of --model, --artifact and --pipeline-step")
