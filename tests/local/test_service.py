@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -53,6 +54,23 @@ def test_credentials(raw: Raw) -> None:
         metadata=(("x-clarifai-session-token", "wrong"),),
     )
     assert wrong.status.code == Code.CONN_KEY_INVALID
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, Code.CONN_KEY_INVALID),
+        ({"authorization": "Basic x"}, Code.CONN_KEY_INVALID),
+        ({"authorization": "Key wrong"}, Code.CONN_KEY_NOT_FOUND),
+        ({"x-clarifai-session-token": "wrong"}, Code.CONN_KEY_INVALID),
+    ],
+)
+def test_wrong_credentials_over_http(
+    serve: Callable[..., Raw], headers: dict[str, str], code: int
+) -> None:
+    raw = serve(rest_port=0)
+    response = httpx.get(f"{raw.server.rest_base}/v2/inputs", headers=headers)
+    assert (response.status_code, response.json()["status"]["code"]) == (401, code)
 
 
 def test_secrets_differ_between_servers_and_stay_out_of_texts(serve: Callable[..., Raw]) -> None:

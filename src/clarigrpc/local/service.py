@@ -57,6 +57,7 @@ from clarigrpc.local.handlers import (
     task_assignments,
     training,
     uploads,
+    video_annotations,
     video_manifests,
     workflow_results,
 )
@@ -93,12 +94,14 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **task_assignments.UNARY,
     **training.UNARY,
     **uploads.UNARY,
+    **video_annotations.UNARY,
     **video_manifests.UNARY,
     **input_jobs.UNARY,
     **workflow_results.UNARY,
 }
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
+    **video_annotations.SERVER_STREAM,
 }
 _BACKGROUND: Mapping[Waiting, Work] = {
     **bulk.BACKGROUND,
