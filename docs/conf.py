@@ -2,6 +2,9 @@
 
 from importlib.metadata import version as version_of
 
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 project = "clarigrpc"
 author = "the clarigrpc authors"
 version = release = version_of("clarigrpc")
@@ -13,8 +16,8 @@ extensions = [
     "sphinx_click",
 ]
 
-# Requests over HTTP are written without the version of HTTP, which the lexer asks for.
-suppress_warnings = ["misc.highlighting_failure"]
+# Options and JSON are there to be copied.
+smartquotes = False
 
 html_theme = "furo"
 html_title = f"clarigrpc {version}"
@@ -43,3 +46,8 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+
+
+def setup(app: Sphinx) -> None:
+    """Shows requests over HTTP as they are: they lack the version that the lexer asks for."""
+    app.add_lexer("http", TextLexer)
