@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import pickle
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -570,6 +572,70 @@ def test_an_app_and_its_models_can_be_copied(raw: Raw) -> None:
     until(lambda: raw("PostModelOutputs", predict_there).status.code == Code.SUCCESS, _PATIENCE)
     (output,) = raw("PostModelOutputs", predict_there).outputs
     assert output.data.concepts[0].id == "red"
+
+
+def exported(raw: Raw, model_id: str, version_id: str) -> v2.ModelVersionExport:
+    """The export of a version once it has ended."""
+    put = v2.PutModelVersionExportsRequest(model_id=model_id, version_id=version_id)
+    assert ok(raw("PutModelVersionExports", put)).export.status.code == Code.MODEL_EXPORT_PENDING
+    get = v2.GetModelVersionExportRequest(model_id=model_id, version_id=version_id)
+    pending = Code.MODEL_EXPORT_PENDING
+    until(lambda: raw("GetModelVersionExport", get).export.status.code != pending, _PATIENCE)
+    found: v2.ModelVersionExport = ok(raw("GetModelVersionExport", get)).export
+    return found
+
+
+def test_what_was_learned_can_be_exported(school: Raw) -> None:
+    version = ok(school("GetModel", v2.GetModelRequest(model_id="digits"))).model.model_version
+    export = exported(school, "digits", version.id)
+    assert export.status.code == Code.MODEL_EXPORTED
+    content = httpx.get(export.url).content
+    assert len(content) == export.size
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        weights = Weights.from_bytes(archive.read("weights.npz"))
+        assert json.loads(archive.read("model_version.json"))["id"] == version.id
+    zero = digit(0, 40)
+    request = v2.PostModelOutputsRequest(
+        user_app_id=v2.UserAppIDSet(user_id="clarifai", app_id="main"), model_id="image-embedding"
+    )
+    request.inputs.add(data=image(zero))
+    (output,) = ok(school("PostModelOutputs", request)).outputs
+    vector = np.array([output.data.embeddings[0].vector], np.float32)
+    # The archive says what the server says.
+    (found,) = predict(school, "digits", image(zero))
+    served = {concept.id: concept.value for concept in found.concepts}
+    own = dict(zip(weights.concepts, weights.values(vector)[0].tolist(), strict=True))
+    assert own == pytest.approx(served, abs=1e-5)
+
+
+def test_what_was_uploaded_can_be_exported(school: Raw) -> None:
+    create(school, "uploaded", "any-to-any")
+    config = v2.PostModelVersionsUploadRequest()
+    config.upload_config.model_id = "uploaded"
+    config.upload_config.model_version.SetInParent()
+    config.upload_config.total_size = 3
+    part = v2.PostModelVersionsUploadRequest()
+    part.content_part.part_number = 1
+    part.content_part.data = b"abc"
+    *_, last = school("PostModelVersionsUpload", iter([config, part]))
+    version = v2.ModelVersion(id=last.model_version_id)
+    until(lambda: current(school, "uploaded", version).status.code == Code.MODEL_TRAINED)
+    export = exported(school, "uploaded", version.id)
+    with zipfile.ZipFile(io.BytesIO(httpx.get(export.url).content)) as archive:
+        assert archive.read("content") == b"abc"
+
+
+def test_what_cannot_be_exported(school: Raw) -> None:
+    create(school, "unlearned")
+    failed = ended(school, "unlearned", post(school, "unlearned", wants("unheard-of")))
+    put = v2.PutModelVersionExportsRequest(model_id="unlearned", version_id=failed.id)
+    assert school("PutModelVersionExports", put).status.code == Code.MODEL_INVALID_REQUEST
+    get = v2.GetModelVersionExportRequest(model_id="unlearned", version_id=failed.id)
+    assert school("GetModelVersionExport", get).status.code == Code.CONN_DOES_NOT_EXIST
+    create(school, "empty", "any-to-any")
+    made = post(school, "empty")
+    export = exported(school, "empty", made.id)
+    assert export.status.code == Code.MODEL_EXPORTING_FAILED
 
 
 # What is refused

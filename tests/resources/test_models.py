@@ -125,10 +125,14 @@ async def test_versions(both: Both) -> None:
     assert await both.collect(c.models.versions("m").input_examples(first.id).list()) == []
     with pytest.raises(errors.NotFoundError):
         await both.run(c.models.versions("m").input_examples(first.id).get, "no-such-example")
-    with pytest.raises(errors.UnimplementedError):
-        await both.run(c.models.versions("m").export, first.id)
-    with pytest.raises(errors.UnimplementedError):
+    with pytest.raises(errors.NotFoundError):
         await both.run(c.models.versions("m").get_export, first.id)
+    export = await both.run(c.models.versions("m").export, first.id)
+    assert export.status.code == Code.MODEL_EXPORT_PENDING
+    assert (await both.run(c.models.versions("m").get_export, first.id)).status.code in (
+        Code.MODEL_EXPORT_PENDING,
+        Code.MODEL_EXPORTED,
+    )
     await both.run(c.models.versions("m").delete, first.id)
     assert [one.id for one in await both.collect(c.models.versions("m").list())] == [second.id]
 

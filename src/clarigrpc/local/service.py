@@ -48,6 +48,7 @@ from clarigrpc.local.handlers import (
     input_jobs,
     inputs,
     model_details,
+    model_exports,
     models,
     pipeline_steps,
     predictions,
@@ -86,6 +87,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **runner_items.UNARY,
     **inputs.UNARY,
     **model_details.UNARY,
+    **model_exports.UNARY,
     **models.UNARY,
     **pipeline_steps.UNARY,
     **predictions.UNARY,
@@ -108,6 +110,7 @@ _BACKGROUND: Mapping[Waiting, Work] = {
     **datasets.BACKGROUND,
     **evaluations.BACKGROUND,
     **input_jobs.BACKGROUND,
+    **model_exports.BACKGROUND,
     **training.BACKGROUND,
 }
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
