@@ -48,7 +48,8 @@ def test_random_json_to_every_address(world: World) -> None:
 
 
 def _case(world: World, method: str, binding: Binding) -> Case:
-    request = messages(getattr(v2, METHODS[method][0]), depth=3, hostile=True)
+    request_name, _, many, *_ = METHODS[method]
+    request = messages(getattr(v2, request_name), depth=3, hostile=True)
 
     def check(drawn: tuple[Any, int, list[Any], list[str], str | bytes | None]) -> None:
         message, number, trees, words, raw = drawn
@@ -66,7 +67,8 @@ def _case(world: World, method: str, binding: Binding) -> Case:
         if raw is not None:
             body = raw
         elif binding.has_body:
-            body = json.dumps(tree)
+            # Where the method takes a stream of requests, each line is one.
+            body = "\n".join([json.dumps(tree)] * (dice.randint(0, 3) if many else 1))
         if not binding.has_body or dice.random() < 0.1:
             query = "?" + urlencode([(k, _text(v)) for k, v in tree.items()], errors="replace")
         _ask(world, binding.verb, path + query, body)

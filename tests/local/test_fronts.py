@@ -377,6 +377,46 @@ async def models(front: Front) -> None:
     assert "color-recognition" in {model.id for model in public.models}
 
 
+async def training(front: Front) -> None:
+    await add(
+        front,
+        picture("warm", "red", concepts=[{"id": "warm", "value": 1}]),
+        picture("cold", "blue", concepts=[{"id": "cold", "value": 1}]),
+    )
+    await front("PostModels", models=[{"id": "m", "model_type_id": "visual-classifier"}])
+    made = await front("PostModelVersions", model_id="m", model_versions=[{}])
+    version_id = made.model.model_version.id
+    await front.run(front.client.models.wait_trained, "m")
+    version = (await front("GetModelVersion", model_id="m", version_id=version_id)).model_version
+    assert version.status.code == Code.MODEL_TRAINED
+    request = v2.PostModelOutputsRequest(model_id="m")
+    request.inputs.add().data.image.base64 = png("red", size=4)
+    (output,) = (await front("PostModelOutputs", request)).outputs
+    assert output.data.concepts[0].id == "warm"
+
+
+async def apps_and_keys(front: Front) -> None:
+    copy = f"{front.app_id}-2"
+    user = {"user_id": front.scope.user_id}
+    await front("PostApps", user_app_id=user, apps=[{"id": copy, "description": "other"}])
+    other = {**user, "app_id": copy}
+    assert (await front("GetApp", user_app_id=other)).app.description == "other"
+    await front("PostConcepts", user_app_id=other, concepts=[{"id": "only-here"}])
+    assert not (await front("ListConcepts")).concepts
+    key = {"scopes": ["Concepts_Get", "Apps_Get"], "apps": [{"id": copy}]}
+    made = (await front("PostKeys", user_app_id=user, keys=[key])).keys[0]
+    reader = front.connect(pat=None, api_key=made.id)
+    listed = await front.by(reader, "ListConcepts", user_app_id=other)
+    assert [concept.id for concept in listed.concepts] == ["only-here"]
+    with pytest.raises(errors.PermissionDeniedError):
+        await front.by(reader, "ListConcepts")
+    await front("DeleteKey", user_app_id=user, key_id=made.id)
+    with pytest.raises(errors.AuthenticationError):
+        await front.by(reader, "ListConcepts", user_app_id=other)
+    await front("DeleteApp", user_app_id=other)
+    await front.fails(errors.NotFoundError, "GetApp", user_app_id=other)
+
+
 async def workflows(front: Front) -> None:
     colours = {"id": "color-recognition", "user_id": "clarifai", "app_id": "main"}
     await front("PostWorkflows", workflows=[{"id": "w", "nodes": [{"id": "n", "model": colours}]}])
@@ -486,6 +526,8 @@ SCENARIOS: list[Scenario] = [
     annotating,
     datasets,
     models,
+    training,
+    apps_and_keys,
     workflows,
     searches,
     predictions,
