@@ -96,6 +96,17 @@ def test_a_prefix_and_a_conflict(serve: Callable[..., Raw], tmp_path: Path) -> N
     assert {"cat1", "in-zipped"} <= ids(raw)
 
 
+def test_sources_of_one_request_share_a_job(serve: Callable[..., Raw], tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    raw = serve(input_roots=[root])
+    request = source(f"{root.as_uri()}/cat1")
+    request.data_sources.add().url.url = f"{root.as_uri()}/deep/"
+    (job,) = ok(raw("PostInputsDataSources", request)).inputs_add_jobs
+    done = finished(raw, job.id)
+    assert (len(done.extraction_jobs), done.progress.success_count) == (2, 2)
+    assert ids(raw) == {"cat1", "note"}
+
+
 def test_only_what_the_operator_allows(serve: Callable[..., Raw], tmp_path: Path) -> None:
     root = folder(tmp_path)
     raw = serve(input_roots=[root])

@@ -55,9 +55,9 @@ def _below(kind: str, scope: Scope, job_id: str) -> Collection:
 def _job(context: Context, place: Place, job_id: str) -> str:
     """The id of an add job, which is made where it is not there."""
     resource = RESOURCES["inputs_add_job"]
-    if job_id and resource.exists(context, place, job_id):
+    if resource.exists(context, place, job_id):
         return job_id
-    made = v2.InputsAddJob(id=job_id or new_id(), status=make_status(_Code.JOB_RUNNING))
+    made = v2.InputsAddJob(id=job_id, status=make_status(_Code.JOB_RUNNING))
     return str(resource.add(context, place, made).id)
 
 
@@ -184,10 +184,12 @@ def post_data_sources(
     if request.call_back_url:
         raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server calls nobody back")
     jobs: list[str] = []
+    shared = new_id()
     with context.state.store.transaction():
         for source in request.data_sources:
             _check_source(context.state, source.url.url)
-            job_id = _job(context, place, source.inputs_add_job_id)
+            # Sources that name no job share one.
+            job_id = _job(context, place, source.inputs_add_job_id or shared)
             _add_extraction(context.state.store, scope, job_id, source.url.url, source)
             jobs.append(job_id)
     context.state.background.wake()
@@ -213,6 +215,7 @@ def post_uploads(
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs_uploads")
     store = context.state.store
     jobs: list[str] = []
+    shared = new_id()
     with store.transaction():
         for wanted in request.inputs_uploads:
             if not _is_taken(wanted.upload.content_name):
@@ -220,7 +223,7 @@ def post_uploads(
                     _Code.INPUT_UNSUPPORTED_FORMAT,
                     f"content_name {wanted.upload.content_name!r} is of no known kind",
                 )
-            job_id = _job(context, place, wanted.inputs_add_job_id)
+            job_id = _job(context, place, wanted.inputs_add_job_id or shared)
             upload = v2.Upload()
             upload.CopyFrom(wanted.upload)
             upload.id = upload.id or new_id()
