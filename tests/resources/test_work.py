@@ -51,6 +51,19 @@ async def test_jobs_of_archives(both: Both, tmp_path: Path) -> None:
         await both.run(c.jobs.create_for_uploads, [])
 
 
+async def test_jobs_of_uploaded_archives(both: Both, folder: Path) -> None:
+    c = both.client
+    template = v2.Input(data=v2.Data(concepts=[v2.Concept(id="colour", value=1)]))
+    started = await both.run(c.jobs.upload, folder, job_id="mine", template=template)
+    assert started.id == "mine"
+    (ended,) = await both.run(c.jobs.wait, started)
+    assert ended.progress.success_count == 2
+    added = await both.collect(c.inputs.list())
+    assert [one.data.concepts[0].id for one in added] == ["colour", "colour"]
+    with pytest.raises(FileNotFoundError):
+        await both.run(c.jobs.upload, folder / "none.zip")
+
+
 async def test_jobs_that_are_stopped(both: Both) -> None:
     c = both.client
     wanted = v2.Upload(content_name="never-sent.zip", content_length=9)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 from collections.abc import Iterable
+from typing import Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc.colours import Awaiting, Blocking, operation
 from clarigrpc.plan import Plan
 from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, as_ids
+from clarigrpc.resources.uploads import UploadOperations, send
 from clarigrpc.resources.waiting import Waits
+from clarigrpc.upload.operations import UploadKeywords
+from clarigrpc.upload.session import UploadOptions
+from clarigrpc.upload.sources import Source, Uploadable
 
 
 class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):
@@ -97,6 +103,53 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
             "PostInputsUploads", timeout, inputs_uploads=wanted
         )
         return response.inputs_add_jobs[0]
+
+    @operation
+    def upload(
+        self,
+        archive: Uploadable,
+        *,
+        name: str = "",
+        job_id: str = "",
+        template: v2.Input | None = None,
+        conflicts: v2.InputIDConflictResolution.ValueType = (
+            v2.InputIDConflictResolution.INPUT_ID_CONFLICT_RESOLUTION_NOT_SET
+        ),
+        **options: Unpack[UploadKeywords],
+    ) -> Plan[v2.InputsAddJob]:
+        """Upload an archive and have the service add what is in it.
+
+        Args:
+            archive: The path of a zip or tar file, a folder (becomes a tar archive as it is
+                sent), bytes, or a binary file.
+            name: Name of the archive, whose ending says what it is; empty: that of the file.
+            job_id, template, conflicts: As in ``create_from_urls``.
+            options: ``size``, ``part_size``, ``verify``, ``progress`` and ``timeout`` (seconds in
+                all), see ``UploadOptions``. It is not resumed when the process ends.
+
+        Returns:
+            The job; ``wait`` for it.
+
+        Raises:
+            FileNotFoundError: There is no file of this name.
+            InvalidArgumentError: The archive is empty, or changed while it was being sent.
+            ApiError: The class of it that fits, see ``errors``.
+        """
+        job = v2.InputsAddJob()
+
+        def begin(source: Source, name: str) -> Plan[v2.Upload]:
+            wanted = v2.Upload(content_name=name, content_length=source.size)
+            made = yield from JobOperations.create_for_uploads.plan(
+                self, [wanted], job_id=job_id, template=template, conflicts=conflicts
+            )
+            job.CopyFrom(made)
+            return made.uploads[0]
+
+        uploads = UploadOperations(self._client, self.user_id, self.app_id)
+        # The next process would find the upload, and not know its job.
+        chosen = dataclasses.replace(UploadOptions(**options), resume=False)
+        yield from send(uploads, archive, name, chosen, begin)
+        return job
 
     @operation
     def cancel(self, job_id: str, /, *, timeout: float | None = None) -> Plan[v2.InputsAddJob]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
@@ -17,6 +18,9 @@ from clarigrpc.upload.progress import reporting
 from clarigrpc.upload.resume import ResumeFile, ResumeState
 from clarigrpc.upload.session import UploadOptions, compare
 from clarigrpc.upload.sources import Source, Uploadable
+
+Begin = Callable[[Source, str], Plan[v2.Upload]]
+"""Makes an upload for a source, under a name."""
 
 
 class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
@@ -51,25 +55,15 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
             InternalError: The service has other content than the source.
             ApiError: The class of it that fits, see ``errors``. The upload can be resumed.
         """
-        chosen = UploadOptions(**options)
-        settings = self._client.settings
-        opened = open_for(source, chosen, settings)
-        deadline = deadline_after(
-            settings.stream_timeout if chosen.timeout is None else chosen.timeout, time.monotonic()
-        )
-        try:
-            yield Run(opened.prepare)
-            if not opened.size:
-                raise errors.InvalidArgumentError(f"{opened.name}: it is empty")
-            upload = yield from self._send_parts(opened, name or opened.name, chosen, deadline)
-            yield Run(lambda: compare(opened, upload.status, "GetUpload", chosen.verify))
-            return upload
-        finally:
-            opened.stop()
-            opened.close()
+        return (yield from send(self, source, name, UploadOptions(**options), self._begin))
 
     def _send_parts(
-        self, source: Source, name: str, options: UploadOptions, deadline: float
+        self,
+        source: Source,
+        name: str,
+        options: UploadOptions,
+        deadline: float,
+        begin: Begin,
     ) -> Plan[v2.Upload]:
         resume = ResumeFile(None, required=False)
         identity, state = "", None
@@ -88,7 +82,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
                 state = yield Run(lambda: resume.load(source, identity))
         upload = None if state is None else (yield from self._unfinished(state.version_id))
         if upload is None:
-            upload, state = (yield from self._begin(source, name)), None
+            upload, state = (yield from begin(source, name)), None
         part_size = options.part_size if state is None else state.part_size
         done = 0 if state is None else state.acknowledged - state.acknowledged % part_size
         request = v2.PutUploadContentPartsRequest(
@@ -165,6 +159,28 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         except errors.NotFoundError:
             return None
         return upload if upload.status.code in errors.PASSING else None
+
+
+def send(
+    uploads: UploadOperations, source: Uploadable, name: str, options: UploadOptions, begin: Begin
+) -> Plan[v2.Upload]:
+    """The plan of ``UploadOperations.upload``; ``begin`` makes the upload whose parts are sent."""
+    settings = uploads._client.settings
+    opened = open_for(source, options, settings)
+    deadline = deadline_after(
+        settings.stream_timeout if options.timeout is None else options.timeout, time.monotonic()
+    )
+    try:
+        yield Run(opened.prepare)
+        if not opened.size:
+            raise errors.InvalidArgumentError(f"{opened.name}: it is empty")
+        plan = uploads._send_parts(opened, name or opened.name, options, deadline, begin)
+        upload = yield from plan
+        yield Run(lambda: compare(opened, upload.status, "GetUpload", options.verify))
+        return upload
+    finally:
+        opened.stop()
+        opened.close()
 
 
 def _is_done(upload: Any) -> bool:
