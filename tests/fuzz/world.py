@@ -172,7 +172,7 @@ class World:
 
     def renew_after(self, name: str) -> None:
         """Renews after what may have taken away, by the name of what was tried."""
-        if name.startswith(("Delete", "DELETE")):
+        if name.startswith("Delete"):
             self.renew()
 
     def call(self, method: str, requests: list[Any]) -> list[Any]:
