@@ -185,6 +185,36 @@ def test_the_version_has_limits_of_its_own(school: Raw) -> None:
     assert len(predict(school, "limited", zero, min_value=1e-6)[0].concepts) == 2
 
 
+def test_patches_change_settings_and_never_what_was_learned(school: Raw) -> None:
+    create(school, "patched")
+    version = trained(school, "patched", wants("is-0", "is-1", "is-4", max_concepts=2))
+    zero = image(digit(0, 40))
+
+    def patch(change: v2.ModelVersion, action: str) -> Any:
+        change.id = version.id
+        request = v2.PatchModelVersionsRequest(
+            model_id="patched", model_versions=[change], action=action
+        )
+        return school("PatchModelVersions", request)
+
+    limits = v2.ModelVersion()
+    limits.output_info.output_config.max_concepts = 1
+    for action, count in (("merge", 1), ("overwrite", 1), ("remove", 3)):
+        ok(patch(limits, action))
+        assert len(predict(school, "patched", zero)[0].concepts) == count, action
+    everything = v2.ModelVersion(output_info=v2.OutputInfo(), description="new")
+    ok(patch(everything, "overwrite"))
+    assert predict(school, "patched", zero)[0].concepts[0].id == "is-0"
+    kept = current(school, "patched", version)
+    assert [c.id for c in kept.output_info.data.concepts] == ["is-0", "is-1", "is-4"]
+    assert kept.description == "new"
+    base = v2.ModelVersion()
+    base.input_info.base_embed_model.id = "text-embedding"
+    refused = patch(base, "merge")
+    assert refused.status.code == Code.MODEL_INVALID_ARGUMENT
+    assert "input_info" in refused.status.details
+
+
 def test_it_looks_at_the_frames_of_videos(school: Raw, tmp_path: Path) -> None:
     scenes = [(PIL.Image.open(io.BytesIO(digit(number, 41))), 10) for number in (0, 1)]
     content = video(tmp_path / "digits.avi", scenes, codec="MJPG")

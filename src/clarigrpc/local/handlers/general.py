@@ -79,6 +79,18 @@ class Uploaded(Resource):
             uploads.delete(uploads.path(*where, row.id))
 
 
+_OF_TRAINING = (
+    "input_info",
+    "train_info",
+    "metrics",
+    "train_log",
+    "total_input_count",
+    "active_concept_count",
+    "completed_at",
+)
+"""What a version was trained from, and what came of it."""
+
+
 class ModelVersions(Uploaded):
     """Versions of models; the catalog knows when one has been built."""
 
@@ -103,6 +115,15 @@ class ModelVersions(Uploaded):
             raise ServiceError(
                 _Code.MODEL_INVALID_ARGUMENT, "the concepts of a version cannot be patched"
             )
+        fixed = [field.name for field, _ in change.ListFields() if field.name in _OF_TRAINING]
+        if fixed:
+            raise ServiceError(
+                _Code.MODEL_INVALID_ARGUMENT, f"{', '.join(fixed)} of a version cannot be patched"
+            )
+        # To replace or remove the settings of outputs is to leave the concepts.
+        before = self._stored(context, place, item.id)
+        if before.output_info.data.concepts:
+            item.output_info.data.CopyFrom(before.output_info.data)
 
     def remove(self, context: Context, place: Place, resource_id: str) -> bool:
         _refuse_builtin(context, place, place.parents[0])
