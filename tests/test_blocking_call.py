@@ -46,7 +46,7 @@ def test_a_response_and_its_trailing_metadata(scripted: ScriptedServer, call: An
     (seen,) = scripted.seen
     assert seen.request == GET
     assert seen.metadata["authorization"] == "Key of-a-test"
-    assert 5 < seen.seconds_left <= 10
+    assert 5 < seen.seconds_left < 11
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
@@ -67,11 +67,16 @@ def test_a_failure_is_that_of_the_multicallable(
 
 
 def test_metadata_that_cannot_be_sent_is_refused(call: Any, multicallable: Any) -> None:
+    found = []
     for attempt in (call, multicallable):
-        with pytest.raises(grpc.RpcError) as caught:
+        with pytest.raises((grpc.RpcError, ValueError)) as caught:
             attempt(b"", 10.0, (("Upper", "x"),))
         error: Any = caught.value
-        assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "Invalid metadata")
+        told = (error.code(), error.details()) if isinstance(error, grpc.RpcError) else None
+        found.append((type(error), told))
+    assert found[0] == found[1]
+    if RELEASE >= (1, 85):
+        assert found[0][1] == (grpc.StatusCode.INTERNAL, "Invalid metadata")
 
 
 def test_a_handler_of_a_server_passes_its_deadline_on(
@@ -90,8 +95,8 @@ def test_a_handler_of_a_server_passes_its_deadline_on(
 async def test_an_answer_without_a_message_is_an_error(
     both: Both, scripted: ScriptedServer
 ) -> None:
-    scripted.on("GetModel", [])
-    with pytest.raises(errors.InternalError):
+    scripted.other(PATH, grpc.unary_stream_rpc_method_handler(lambda *_: iter(())))
+    with pytest.raises(errors.InternalError, match="without a response"):
         await both.call("GetModel", GET)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from clarigrpc import errors
+from clarigrpc import aio_call, errors
 from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc.config import Settings
 from clarigrpc.transport import open_aio_channel
@@ -53,6 +53,7 @@ class AioChannel(aio.Channel):
         self.core = CallCore(settings)
         self.current: aio.Channel | None = None
         self.bound: weakref.WeakSet[_Multicallable] = weakref.WeakSet()
+        self.running: aio_call.Running = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -140,8 +141,14 @@ class AioChannel(aio.Channel):
         real, self.current, self._closed = self.current, None, True
         for multicallable in self.bound:
             multicallable.unbind()  # gRPC's thread lives as long as somebody holds the channel
-        if real is not None and self.core.pid == getpid():
-            await real.close(grace)
+        if real is None or self.core.pid != getpid():
+            return
+        if grace and self.running:
+            began = time.monotonic()
+            await asyncio.wait(self.running.values(), timeout=grace)
+            grace = max(0.0, grace - (time.monotonic() - began))
+        aio_call.cancel(self.running)
+        await real.close(grace)
 
     async def __aenter__(self) -> AioChannel:
         return self
@@ -173,6 +180,7 @@ class _Multicallable(BoundMethod):
     def unbind(self) -> None:
         """Let go of the real channel."""
         self._owner = self._real = None
+        self._rebound()
 
     def bound(self) -> Any:
         """The real multicallable."""
@@ -187,13 +195,22 @@ class _Multicallable(BoundMethod):
             self._channel.bound.add(self)
             self.loop = loop
             self._real = getattr(self._owner, self._kind)(self.path)
+            self._rebound()
         return self._real
+
+    def _rebound(self) -> None:
+        """There is another real multicallable, or None."""
 
 
 # One request, one response.
 class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
-    __slots__ = ()
+    __slots__ = ("direct",)
+
+    direct: aio_call.Start | None
+
+    def _rebound(self) -> None:
+        self.direct = aio_call.direct(self._real, self._channel.running)
 
     def __call__(
         self,
@@ -210,6 +227,8 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     ) -> Any:
         """Start the call; await the result for the response.
 
+        A call that nobody holds any more is cancelled.
+
         Args:
             request: A message of the method's request type.
             timeout: Seconds for all attempts together; None: the client's.
@@ -222,16 +241,18 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
             retry: Whether a failed call is repeated; False for one attempt, as ``future`` of the
                 blocking channel makes.
         """
+        plain = credentials is None and wait_for_ready is None and compression is None
         call = UnaryUnaryCall(
             self,
             (self.serialize(request),),
             timeout,
             metadata,
-            (credentials, wait_for_ready, compression),
-            idempotent=idempotent,
-            raise_on_partial=raise_on_partial,
+            None if plain else (credentials, wait_for_ready, compression),
+            idempotent,
+            raise_on_partial,
         )
-        call.repeats = retry
+        if not retry:
+            call.repeats = False
         return call
 
 
@@ -354,6 +375,11 @@ class _Call:
     """A call: starts at once where the credentials are at hand, otherwise when it is awaited."""
 
     streaming = True
+    request_id = ""
+    _metadata: Metadata
+    _opening: asyncio.Lock
+    _call: Any = None
+    _pause: asyncio.Future[None] | None = None
 
     def __init__(
         self,
@@ -361,8 +387,7 @@ class _Call:
         request: tuple[Any, ...],
         timeout: float | None,
         extra: Metadata | None,
-        options: tuple[Any, ...],
-        *,
+        options: tuple[Any, ...] | None,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
     ) -> None:
@@ -373,24 +398,21 @@ class _Call:
         self._options = options
         self._idempotent = idempotent
         self._raise_on_partial = raise_on_partial
-        timeout, self._deadline = core.deadline(timeout, streaming=self.streaming)
-        self._call: Any = None
-        self._pause: asyncio.Future[None] | None = None
-        self.request_id = ""
-        self._metadata: Metadata = ()
+        if timeout is None and not self.streaming:
+            timeout = core.timeout
+            self._deadline = time.monotonic() + timeout
+        else:
+            timeout, self._deadline = core.deadline(timeout, streaming=self.streaming)
         core.budget.earn()
         if (pairs := core.credentials.cached()) is not None:
-            self._start(pairs, timeout)
+            self.request_id, self._metadata = core.metadata(pairs, extra)
+            self._attempt(timeout)
         else:
             method.bound()  # a closed client and a wrong loop are told at once all the same
             self._opening = asyncio.Lock()
 
-    def _start(self, pairs: Metadata, timeout: float) -> None:
-        self.request_id, self._metadata = self._method.core.metadata(pairs, self._extra)
-        self._attempt(timeout)
-
     def _attempt(self, timeout: float) -> None:
-        credentials, wait_for_ready, compression = self._options
+        credentials, wait_for_ready, compression = self._options or (None, None, None)
         self._call = self._method.bound()(
             *self._request,
             timeout=timeout,
@@ -400,14 +422,23 @@ class _Call:
             compression=compression,
         )
 
+    def __del__(self) -> None:
+        # gRPC's own tasks keep a call alive that nobody waits for any more.
+        call = self._call
+        if call is not None and not call.done():
+            loop = self._method.loop
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(call.cancel)
+
     async def _opened(self) -> Any:
         if self._call is None:
             async with self._opening:  # a reader and a writer may come at once
                 if self._call is None:
-                    credentials = self._method.core.credentials
+                    core = self._method.core
                     remaining = self._deadline - time.monotonic()
-                    pairs = await asyncio.to_thread(credentials.fetch, remaining)
-                    self._start(pairs, self._deadline - time.monotonic())
+                    pairs = await asyncio.to_thread(core.credentials.fetch, remaining)
+                    self.request_id, self._metadata = core.metadata(pairs, self._extra)
+                    self._attempt(self._deadline - time.monotonic())
         return self._call
 
     async def _again(self, delay: float) -> None:
@@ -487,27 +518,46 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
 
     streaming = False
     repeats = True
+    _method: UnaryUnary
+
+    def _attempt(self, timeout: float) -> None:
+        method = self._method
+        method.bound()
+        if self._options is None and method.direct is not None:
+            self._call = method.direct(self._request[0], timeout, self._metadata)
+        else:
+            super()._attempt(timeout)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._response().__await__()
-
-    async def _response(self) -> Any:
+        # A generator, because each coroutine between a task and its call costs at every step.
+        method = self._method
         retries = None
         if self._call is None:
-            await self._opened()
+            yield from self._opened().__await__()
         while True:
             try:
-                try:
-                    encoded = await self._call
-                except aio.AioRpcError as error:
-                    raise self._method.unary_error(error, self.request_id) from error
-                return await self._checked(encoded, ended=True)
+                encoded = yield from self._call.__await__()
+                if encoded is None:
+                    raise method.silent(self.request_id)
+                response = method.deserialize(encoded)
+                if not method.checked or response.status.code == SUCCESS:
+                    return response
+                trailing = tuple((yield from self._call.trailing_metadata().__await__()))
+                failure = method.response_error(
+                    response, self.request_id, trailing, self._raise_on_partial
+                )
+                if failure is None:
+                    return response
+            except aio.AioRpcError as error:
+                failure = method.unary_error(error, self.request_id)
+                failure.__cause__ = error
             except errors.ApiError as error:
-                if not self.repeats:
-                    raise
-                retries = retries or self._retries()
-                delay = retries.send(error)
-            await self._again(delay)
+                failure = error
+            if not self.repeats:
+                raise failure
+            if retries is None:
+                retries = self._retries()
+            yield from self._again(retries.send(failure)).__await__()
 
 
 class _Ending:
@@ -540,13 +590,6 @@ class _ReadableCall(_Call):
     _requests: RequestStream | None = None
     _retrying: Any = None
     _may_restart = False
-    _call: Any = None
-
-    def __del__(self) -> None:
-        # gRPC's own tasks keep a call alive that nobody reads any more.
-        loop = self._method.loop if self._call is not None else None
-        if loop is not None and not loop.is_closed() and not self._call.done():
-            loop.call_soon_threadsafe(self._call.cancel)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self

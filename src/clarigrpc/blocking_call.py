@@ -24,21 +24,26 @@ DirectCall: TypeAlias = Callable[
 _TESTED = ((1, 76), (1, 85))
 
 
+def uninstrumented() -> bool:
+    """Whether this is a version of grpcio that was tested, and nobody observes its calls."""
+    major, minor = (int(part) for part in grpc.__version__.split(".")[:2])
+    if not _TESTED[0] <= (major, minor) <= _TESTED[1]:
+        return False
+    with import_module("grpc._observability").get_plugin() as plugin:
+        return plugin is None
+
+
 def direct(multicallable: Any) -> DirectCall | None:
     """A function that calls what a multicallable of grpcio calls; None: take the multicallable.
 
     The function returns None for a response if the server ended well and sent none. Its errors
     are those of the multicallable.
     """
-    major, minor = (int(part) for part in grpc.__version__.split(".")[:2])
-    if not _TESTED[0] <= (major, minor) <= _TESTED[1]:
+    if not uninstrumented():
         return None
     channel: Any = import_module("grpc._channel")
     if type(multicallable) is not channel._UnaryUnaryMultiCallable:
         return None  # REST, several connections, or interceptors
-    with import_module("grpc._observability").get_plugin() as plugin:
-        if plugin is not None:
-            return None
     cygrpc: Any = import_module("grpc._cython.cygrpc")
     propagate = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
     send_metadata = cygrpc.SendInitialMetadataOperation
