@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -725,6 +725,7 @@ def test_a_type_that_needs_no_training_is_ready_at_once(raw: Raw) -> None:
 # What was learned, as bytes
 
 
+@settings(deadline=None)  # the first example loads libraries
 @given(
     concepts=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5, unique=True),
     dimensions=st.integers(1, 8),
