@@ -117,7 +117,10 @@ class Operations:
             return self._of_user()
         if not (self.user_id or self.app_id):
             return None
-        return v2.UserAppIDSet(user_id=self.user_id, app_id=self.app_id)
+        settings = self._client.settings
+        return v2.UserAppIDSet(
+            user_id=self.user_id or settings.user_id, app_id=self.app_id or settings.app_id
+        )
 
     def _of_user(self) -> v2.UserAppIDSet:
         """The user alone; ``me`` is what the service calls the owner of the credentials."""
@@ -278,14 +281,22 @@ class Collection(Domain, Generic[MessageT]):
         merged = row.response_class()()
         codes = set()
         for chunk in chunks(wanted):
-            response = yield from call(
-                method,
-                self._request(method, {sent: chunk, **fields}),
-                timeout=timeout,
-                raise_on_partial=False,
-                # The same change twice changes nothing more.
-                idempotent=True if verb == "Patch" else None,
-            )
+            try:
+                response = yield from call(
+                    method,
+                    self._request(method, {sent: chunk, **fields}),
+                    timeout=timeout,
+                    raise_on_partial=False,
+                    # The same change twice changes nothing more.
+                    idempotent=True if verb == "Patch" else None,
+                )
+            except errors.ApiError as error:
+                done = len(getattr(merged, answered))
+                if done:
+                    error.add_note(
+                        f"the {done} items before were answered, of {len(wanted)} in all"
+                    )
+                raise
             getattr(merged, answered).MergeFrom(getattr(response, answered))
             merged.status.CopyFrom(response.status)
             codes.add(response.status.code)
