@@ -137,3 +137,15 @@ def test_health_follows(process: Process) -> None:
         (process.gate / "open").touch()
         assert list(stream) == ["two"]
     assert process.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_a_server_whose_model_does_not_return(process: Process) -> None:
+    with process.client("grpc") as client, ThreadPoolExecutor() as pool:
+        running = pool.submit(client.model("patient").call, "predict", words="late")
+        process.until_predicting()
+        process.process.send_signal(signal.SIGTERM)
+        while process.is_open(process.base):
+            assert process.process.poll() is None
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == -signal.SIGTERM
+        assert running.exception(20) is not None
