@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 
+from clarigrpc import v2
 from tests.scripted import ScriptedServer, reply
 
 PREAMBLE = """
@@ -158,6 +161,48 @@ def test_a_fork_while_other_threads_hold_the_client_s_locks(server: ScriptedServ
         """,
     )
     assert lines == ["(10000, True)", "10000"]
+
+
+def test_a_child_shares_requests_of_its_own(server: ScriptedServer) -> None:
+    def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> list[Any]:
+        outputs = [v2.Output(input=one) for request in requests for one in request.inputs]
+        return [reply("PostModelOutputs", outputs=outputs)]
+
+    server.always("PostModelOutputs", answer)
+    lines = run(
+        server,
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        from clarigrpc import text
+
+        def predict(value):
+            return model.predict(text(value)).input.data.text.raw
+        def many(prefix):
+            values = [f"{prefix}{i}" for i in range(40)]
+            with ThreadPoolExecutor(8) as pool:
+                return list(pool.map(predict, values)) == values
+        def work():
+            right = many("child")
+            c.close()
+            try:
+                predict("late")
+            except errors.ClosedError:
+                return right, threading.active_count()
+
+        with client() as c:
+            model = c.model("m", coalesce=True)
+            print(many("before"))
+            coalescer = model._coalescer
+            with coalescer._lock.get():  # as another thread that gives a batch out at this moment
+                coalescer._gathering._in_flight += coalescer._limits.max_in_flight
+                print(in_child(work))
+                coalescer._gathering._in_flight -= coalescer._limits.max_in_flight
+            print(many("after"))
+            print(in_child(work))
+        print(in_child(lambda: predict("late")).partition(":")[0])
+        """,
+    )
+    assert lines == ["True", "(True, 1)", "True", "(True, 1)", "ClosedError"]
 
 
 def test_workers_of_multiprocessing(server: ScriptedServer) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from clarigrpc.forklock import ForkLock
 from clarigrpc.policy import RetryBudget
 
 HEDGED = "/clarifai.api.V2/PostModelOutputs"
@@ -37,14 +37,14 @@ class Latencies:
     def __init__(self, percentile: float) -> None:
         self._percentile = percentile
         self._seconds: deque[float] = deque(maxlen=_SAMPLES)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._count = 0
         self.unusual: float | None = None
         """Seconds; None until enough calls were measured."""
 
     def add(self, seconds: float) -> None:
         """Count a call."""
-        with self._lock:
+        with self._lock.get():
             self._seconds.append(seconds)
             self._count += 1
             if self._count % _ENOUGH == 0:

@@ -25,7 +25,6 @@ import math
 import socket
 import ssl
 import tempfile
-import threading
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -43,6 +42,7 @@ import httpx
 from grpc import aio
 
 from clarigrpc import methods, transcoding
+from clarigrpc.forklock import ForkLock
 from clarigrpc.transcoding import TranscodingError
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ class RestChannel(grpc.Channel):
         self._max_connections = max_connections
         self._client = httpx.Client(**_client_options(base, verify, max_connections))
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -421,7 +421,7 @@ class RestChannel(grpc.Channel):
 
     def executor(self) -> concurrent.futures.ThreadPoolExecutor:
         """Threads for calls that run in the background."""
-        with self._lock:
+        with self._lock.get():
             self.client()
             if self._executor is None:
                 self._executor = concurrent.futures.ThreadPoolExecutor(
@@ -487,7 +487,7 @@ class RestChannel(grpc.Channel):
 
     def close(self) -> None:
         """Close the connections; later calls raise ValueError. Idempotent."""
-        with self._lock:
+        with self._lock.get():
             self._client.close()
             executor, self._executor = self._executor, None
         if executor is not None:

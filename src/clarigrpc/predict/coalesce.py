@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from clarigrpc import errors, v2
 from clarigrpc.channel import Cancellation
+from clarigrpc.forklock import ForkLock
 from clarigrpc.policy import deadline_after
 from clarigrpc.predict.limits import MAX_BATCH
 from clarigrpc.predict.pipeline import METHOD, may_be_one_input, mismatch
@@ -261,13 +262,14 @@ class Coalescer:
         self._limits = limits
         self._send = send
         self._closed = False
+        self._lock = ForkLock()
         self._begin()
 
     def _begin(self) -> None:
+        """Start with nobody waiting: at first, and in the child of a fork."""
         self._pid = getpid()
         self._gathering = Gathering(self._limits)
         self._callers: set[Caller] = set()
-        self._lock = threading.Lock()
         self._cancellation = Cancellation()
         self._workers = ThreadPoolExecutor(
             self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
@@ -282,11 +284,12 @@ class Coalescer:
         now = time.monotonic()
         slot = _ThreadSlot()
         caller = Caller(pieces, slot, now, deadline_after(timeout, now))
-        if self._pid != getpid():
-            self._begin()  # the threads, and who waits for them, stayed behind at the fork
-        with self._lock:
+        lock = self._lock.get()
+        with lock:
             if self._closed:
                 raise errors.ClosedError
+            if self._pid != getpid():
+                self._begin()  # the threads, and who waits for them, stayed behind at the fork
             self._callers.add(caller)
             batches = self._gathering.add(caller)
         try:
@@ -295,14 +298,14 @@ class Coalescer:
             else:
                 self._start(batches)
             if not slot.wait(min(timeout, self._limits.max_delay)):
-                with self._lock:
+                with lock:
                     batches = self._gathering.due(time.monotonic())
                 self._start(batches)
                 if not slot.wait(caller.deadline - time.monotonic()):
                     raise expired(timeout)
             return slot.result()
         finally:
-            with self._lock:
+            with lock:
                 self._callers.discard(caller)
                 self._gathering.leave(caller)
 
@@ -318,7 +321,7 @@ class Coalescer:
         try:
             parts = self._attempt(batch)
         finally:
-            with self._lock:
+            with self._lock.get():
                 batches = self._gathering.ended(time.monotonic(), instead=len(parts))
             self._start([*parts, *batches])
 
@@ -341,9 +344,9 @@ class Coalescer:
 
     def close(self) -> None:
         """End what is in flight and the threads; who waits gets ``CancelledError``."""
-        if self._pid != getpid():
-            self._begin()
-        with self._lock:
+        with self._lock.get():
+            if self._pid != getpid():
+                self._begin()
             self._closed = True
             callers = list(self._callers)
         self._cancellation.cancel()
