@@ -17,7 +17,7 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer, matching
 from clarigrpc.local.store import Collection, Store
 
-from .conftest import Raw
+from .conftest import Raw, gone
 from .test_domains import message, ok
 
 Code = v2.StatusCode
@@ -26,6 +26,8 @@ Code = v2.StatusCode
 CONCEPTS = ("cat", "dog", "sun")
 VALUES = (0.0, 0.3, 0.5, 0.9)
 METADATA: tuple[Any, ...] = (1, "x", True, None, [1, "x"], {"b": 1}, {"b": {"c": "x"}, "a": 1})
+TEXTS = ("One", "two", "It has one fine Day", 'He says "TWO"', "ÀÉ\0ßΑΣ and \U0001f600 two")
+WANTED_TEXTS = ("ONE", "e", "fine d", 'ys "t', "\0ß", "éX", "ας AND \U0001f600", "é ßα", '"*^')
 PLACES = ((0.0, 0.0), (10.0, 179.9), (10.0, -179.9), (89.5, 40.0), (-33.9, 151.2))
 
 
@@ -41,6 +43,8 @@ def data(dice: random.Random) -> dict[str, Any]:
     if dice.random() < 0.3:
         regions = [{"data": {"concepts": [{"id": dice.choice(CONCEPTS), "value": 0.7}]}}]
         made["regions"] = regions
+    if dice.random() < 0.3:
+        made["text"] = {"raw": dice.choice(TEXTS)}
     return made
 
 
@@ -52,7 +56,7 @@ class App:
         dice = random.Random(5)
         ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
         for number in range(40):
-            text = {"text": {"raw": dice.choice(("one", "two"))}}
+            text = {"text": {"raw": dice.choice(TEXTS)}}
             given = message(v2.Input, id=f"i{number}", data={**data(dice), **text})
             if dice.random() < 0.3:
                 given.dataset_ids.append("d")
@@ -113,6 +117,7 @@ content = st.fixed_dictionaries(
         "concepts": st.lists(concept, max_size=2),
         "metadata": st.sampled_from(METADATA).map(lambda value: {"a": value}),
         "geo": geo,
+        "text": st.sampled_from(WANTED_TEXTS).map(lambda raw: {"raw": raw}),
     },
 )
 condition = st.fixed_dictionaries(
@@ -212,13 +217,14 @@ def _fill(store: Store, app_id: str, size: int) -> None:
     with store.transaction():
         for number in range(size):
             item = v2.Input(id=f"i{number}", status=v2.Status(code=Code.INPUT_SUCCESS))
-            item.data.text.raw = "x"
+            item.data.text.raw = f"a common text, number {number}"
             item.data.concepts.add(id="common", value=1)
             point = item.data.geo.geo_point
             point.latitude, point.longitude = -40.0 + number % 10, number % 90
             if number % every == 0:
                 item.data.concepts.add(id="rare", value=1)
                 item.data.metadata["number"] = 5
+                item.data.text.raw += " with something Rare in it"
                 item.dataset_ids.append("d")
                 point.latitude, point.longitude = 50.0, 10.0
                 label = v2.Annotation(id=f"a{number}", input_id=item.id, user_id="me")
@@ -263,6 +269,9 @@ CALLS: dict[str, tuple[str, Any]] = {
     "concept": search(filters=[RARE]),
     "common and rare": search(filters=[by_label(concepts=[{"id": "seen", "value": 1}]), RARE]),
     "metadata": search(filters=[by_label(metadata={"number": 5})]),
+    "text": search(filters=[by_label(text={"raw": "COMMON"}), by_label(text={"raw": "g rare"})]),
+    "text of inputs": search(filters=[{"input": {"data": {"text": {"raw": "g rare"}}}}]),
+    "short text": search(filters=[by_label(text={"raw": "on"})]),
     "geo": search(filters=[by_label(geo=CIRCLE)]),
     "dataset": search(filters=[{"input": {"dataset_ids": ["d"]}}]),
     "status": search(filters=[{"input": {"status": {"code": 30002}}}]),
@@ -296,13 +305,58 @@ def test_work_does_not_grow_with_the_app(grown: Raw, name: str) -> None:
     assert steps["large"] < 2 * steps["small"] + 50, json.dumps(steps)
 
 
+@pytest.mark.parametrize("app_id", SIZES)
+def test_concepts_are_counted_without_the_inputs(grown: Raw, app_id: str) -> None:
+    store = _store(grown.server)
+    inputs = store._number(Collection("input", "me", app_id))
+    statements: list[str] = []
+    store._db.set_trace_callback(statements.append)
+    request = v2.GetConceptCountsRequest()
+    request.user_app_id.app_id = app_id
+    counts = {c.id: c for c in ok(grown("GetConceptCounts", request)).concept_counts}
+    store._db.set_trace_callback(None)
+    size = SIZES[app_id]
+    assert counts["common"].concept_type_count.positive == size
+    assert counts["common"].detail_concept_count.processed.positive == size - 10
+    assert counts["common"].detail_concept_count.errors.positive == 10
+    assert counts["rare"].concept_type_count.positive == 10
+    (counting,) = (s for s in statements if "tags" in s)
+    assert not [s for s in statements if "body" in s and f"collection = {inputs}" in s]
+    plan = [row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {counting}")]
+    assert plan == ["SEARCH tags USING PRIMARY KEY (collection=?)"]
+
+
+def test_what_is_deleted_is_in_no_index(app: App) -> None:
+    store = _store(app.raw.server)
+
+    def sizes() -> list[int]:
+        tables = ("terms", "places", "tags", "texts")
+        return [store._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
+
+    before = sizes()
+    one = message(
+        v2.Input,
+        id="short-lived",
+        data={
+            "text": {"raw": "some text"},
+            "concepts": [{"id": "c", "value": 1}],
+            "geo": {"geo_point": {"latitude": 1}},
+        },
+    )
+    ok(app.raw("PostInputs", v2.PostInputsRequest(inputs=[one])))
+    assert all(now > then for now, then in zip(sizes(), before, strict=True))
+    ok(app.raw("DeleteInput", v2.DeleteInputRequest(input_id=one.id)))
+    gone(app.raw, one.id)
+    assert sizes() == before
+
+
 def test_an_old_folder_is_indexed_anew(tmp_path: Any) -> None:
     name, size = "small", SIZES["small"]
     config = {"users": [{"id": "me", "apps": [{"id": name}]}]}
     with LocalServer(data_dir=tmp_path, config=config) as server:
         store = _store(server)
         _fill(store, name, size)
-        for table in ("terms", "places"):
+        for table in ("terms", "places", "tags", "texts"):
             store._db.execute(f"DELETE FROM {table}")
         store._db.execute("PRAGMA user_version = 0")
     with (

@@ -26,7 +26,10 @@ from clarigrpc.local.store import (
     Lookup,
     Relation,
     Status,
+    Tag,
     Term,
+    Text,
+    is_lookup,
 )
 
 _KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
@@ -83,7 +86,7 @@ def _data(data: v2.Data) -> Indexed:
     terms.update((term, 0.0) for term in _leaves(data.metadata))
     point = data.geo.geo_point
     place = (point.latitude, point.longitude) if data.HasField("geo") else None
-    return Indexed(terms, place)
+    return Indexed(terms, place, data.text.raw)
 
 
 def _input(body: bytes) -> Indexed:
@@ -96,7 +99,8 @@ def _input(body: bytes) -> Indexed:
             url = getattr(item.data, kind).url
             if url:
                 found.terms.add((_number("url", url), 0.0))
-    return found
+    tags = {(c.id, c.value >= 0.5): c.name for c in item.data.concepts}
+    return found._replace(tags=frozenset(Tag(*carried, name) for carried, name in tags.items()))
 
 
 def _annotation(body: bytes) -> Indexed:
@@ -117,7 +121,7 @@ def _present(term: int) -> Term:
     return Term(term, -math.inf, math.inf)
 
 
-def _wanted_in_data(data: v2.Data) -> Iterator[Term | Box]:
+def _wanted_in_data(data: v2.Data) -> Iterator[Term | Box | Text]:
     """What data must have to be as a filter's."""
     for concept in data.concepts:
         positive = concept.value >= 0.5
@@ -126,6 +130,8 @@ def _wanted_in_data(data: v2.Data) -> Iterator[Term | Box]:
             yield Term(_of_concept(concept), low, high)
     for term in _leaves(data.metadata):
         yield _present(term)
+    if is_lookup(data.text.raw):
+        yield Text(data.text.raw)
     if data.HasField("geo"):
         box = _box(data.geo)
         if box is not None:
@@ -160,7 +166,7 @@ def _box(geo: v2.Geo) -> Box | None:
     )
 
 
-def _wanted_of_input(wanted: v2.Input) -> Iterator[Term | Box | Status | Id]:
+def _wanted_of_input(wanted: v2.Input) -> Iterator[Term | Box | Text | Status | Id]:
     if wanted.id:
         yield Id(wanted.id)
     if wanted.status.code:
@@ -214,15 +220,15 @@ class Lookups:
         """Finds what carries a concept, with whatever value."""
         return self._of_either(_present(_of_concept(concept)))
 
-    def _of_inputs(self, test: Term | Box | Status | Id) -> Lookup:
+    def _of_inputs(self, test: Term | Box | Text | Status | Id) -> Lookup:
         relation = Relation.SELF if self._for_inputs else Relation.PARENT
         return Lookup(self._inputs, test, relation)
 
-    def _of_annotations(self, test: Term | Box | Id) -> Lookup:
+    def _of_annotations(self, test: Term | Box | Text | Id) -> Lookup:
         relation = Relation.CHILD if self._for_inputs else Relation.SELF
         return Lookup(self._annotations, test, relation)
 
-    def _of_either(self, test: Term | Box | Id) -> tuple[Lookup, ...]:
+    def _of_either(self, test: Term | Box | Text | Id) -> tuple[Lookup, ...]:
         """Concepts, metadata and place of an input count as an annotation of it."""
         if self._for_inputs:
             return self._of_inputs(test), self._of_annotations(test)

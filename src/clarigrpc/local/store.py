@@ -12,6 +12,7 @@ commits, which a development server accepts in return for not waiting for the di
 from __future__ import annotations
 
 import enum
+import json
 import math
 import os
 import sqlite3
@@ -63,14 +64,41 @@ CREATE TABLE IF NOT EXISTS places (
     collection INTEGER NOT NULL, latitude REAL NOT NULL, longitude REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_place ON places (collection, latitude, longitude);
+CREATE TABLE IF NOT EXISTS tags (
+    collection INTEGER NOT NULL, id TEXT NOT NULL, positive INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    seq INTEGER NOT NULL REFERENCES resources (seq) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (collection, id, positive, status, seq)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_of ON tags (seq);
+-- What is compared is in lower case already, by Python's rules and not by SQLite's.
+CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5 (
+    text, tokenize = 'trigram case_sensitive 1'
+);
+CREATE TRIGGER IF NOT EXISTS text_gone AFTER DELETE ON resources BEGIN
+    DELETE FROM texts WHERE rowid = old.seq;
+END;
 """
 
-# Raised with what `terms` and `places` hold: a folder of an earlier version is then indexed anew.
-_INDEX_VERSION = 1
+# Raised with what the tables of `Indexed` hold: a folder of an earlier version is then indexed
+# anew.
+_INDEX_VERSION = 2
+_EMPTY_INDEX = (
+    "DELETE FROM terms",
+    "DELETE FROM places",
+    "DELETE FROM tags",
+    "DELETE FROM texts",
+)
+# The index of texts knows stretches of three characters, and asks for no more than so many.
+_LEAST_TEXT, _MOST_TEXT = 3, 64
 
 
 PARENT_SEPARATOR = "\x1f"
 """Between the ids in the parent of a resource that lies deeper than one level."""
+
+# A condition that so many resources hold is not used where another one has fewer.
+_COMMON = 512
 
 # Rows that a walk reads at once: few at first, since many callers stop early.
 _FIRST_STRETCH, _STRETCH = 32, 512
@@ -101,11 +129,38 @@ class DuplicateIdError(Exception):
     """The collection has a resource of that id."""
 
 
+class Tag(NamedTuple):
+    """A concept that a resource carries, as there or as not there."""
+
+    id: str
+    positive: bool
+    name: str
+
+
+class TagCount(NamedTuple):
+    """How many resources of a status carry a concept so."""
+
+    id: str
+    positive: bool
+    status: int
+    name: str
+    total: int
+
+
 class Indexed(NamedTuple):
-    """What a resource can be looked up by: numbers with a value each, and latitude, longitude."""
+    """What a resource can be looked up by.
+
+    Attributes:
+        terms: Numbers with a value each.
+        place: Latitude and longitude.
+        text: What it says.
+        tags: The concepts that it is counted for.
+    """
 
     terms: set[tuple[int, float]]
     place: tuple[float, float] | None
+    text: str = ""
+    tags: frozenset[Tag] = frozenset()
 
 
 Indexer: TypeAlias = Callable[[bytes], Indexed]
@@ -127,6 +182,12 @@ class Box(NamedTuple):
     north: float
     west: float
     east: float
+
+
+class Text(NamedTuple):
+    """Looks up what says something, in whatever case."""
+
+    text: str
 
 
 class Status(NamedTuple):
@@ -155,7 +216,7 @@ class Lookup(NamedTuple):
     """A step of a search: resources of a collection, and what they say about those sought."""
 
     where: Collection
-    test: Term | Box | Status | Id
+    test: Term | Box | Text | Status | Id
     relation: Relation = Relation.SELF
 
 
@@ -277,7 +338,7 @@ class Store:
             if content is not None:
                 self._db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
             if where.kind in self._indexers:
-                self._index(where.kind, self._number(where), cursor.lastrowid, body)
+                self._index(where.kind, self._number(where), cursor.lastrowid, body, status)
 
     def get(self, where: Collection, resource_id: str) -> Row | None:
         """The resource of that id, None where there is none."""
@@ -332,7 +393,7 @@ class Store:
             ).fetchone()
             if found is not None and found[0] in self._indexers:
                 kind, number = found
-                self._index(kind, number, seq, body)
+                self._index(kind, number, seq, body, status)
 
     def doom(self, where: Collection, ids: Sequence[str]) -> list[str]:
         """Marks resources for deletion; returns the ids that are there."""
@@ -573,28 +634,51 @@ class Store:
                 ).fetchall()
             )
 
+    def count_tags(self, where: Collection) -> list[TagCount]:
+        """How many resources carry which concept, by the concepts' ids."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, positive, status, max(name), count(*) FROM tags"
+                " WHERE collection = ? GROUP BY id, positive, status",
+                (self._number(where),),
+            ).fetchall()
+        return [TagCount(*row) for row in rows]
+
     # Looking up
 
     def matching(
         self, where: Collection, wanted: Sequence[Sequence[Lookup]]
     ) -> list[tuple[int, str]]:
-        """Place and id of the resources of a collection that fit, the newest first.
+        """Place and id of the resources of a collection that may fit, the newest first.
+
+        Those that do fit are among them.
 
         Args:
             where: The collection.
             wanted: Conditions that all have to hold; each holds where one of its lookups does.
         """
         with self._lock:
-            query = "SELECT seq, id FROM resources WHERE collection = ?"
-            if wanted:
-                # Unary plus keeps SQLite from going through the whole collection.
-                query = "SELECT seq, id FROM resources WHERE +collection = ?"
-            values: list[object] = [self._number(where)]
+            number = self._number(where)
+            rare: list[set[int]] = []
+            tests, values = "", []
             for alternatives in wanted:
                 parts = [self._lookup(where, lookup, "seq") for lookup in alternatives]
-                query += f" AND seq IN ({' UNION ALL '.join(text for text, _ in parts)})"
-                values += [value for _, given in parts for value in given]
-            return self._db.execute(f"{query} ORDER BY seq DESC", values).fetchall()
+                either = " UNION ALL ".join(text for text, _ in parts)
+                given = [value for _, one in parts for value in one]
+                found = self._db.execute(f"{either} LIMIT {_COMMON}", given).fetchall()
+                if len(found) < _COMMON:
+                    rare.append({seq for (seq,) in found})
+                tests += f" AND seq IN ({either})"
+                values += given
+            query = "SELECT seq, id FROM resources WHERE"
+            if rare:
+                # What is common would have to be gone through to rule out a few of these.
+                places = json.dumps(list(set.intersection(*rare)))
+                query += " seq IN (SELECT value FROM json_each(?))"
+                return self._db.execute(f"{query} ORDER BY seq DESC", (places,)).fetchall()
+            # Unary plus keeps SQLite from going through the whole collection.
+            query += f" {'+' if wanted else ''}collection = ?{tests} ORDER BY seq DESC"
+            return self._db.execute(query, (number, *values)).fetchall()
 
     def values(self, where: Collection, wanted: Sequence[Lookup]) -> dict[str, float]:
         """The largest value of the terms that are looked up, by the id of what has them."""
@@ -608,27 +692,28 @@ class Store:
 
     def _lookup(self, where: Collection, lookup: Lookup, columns: str) -> tuple[str, list[object]]:
         test = lookup.test
-        values = [self._number(where), self._number(lookup.where), *test]
+        table = {Term: "terms", Box: "places", Text: "texts"}.get(type(test), "resources")
+        seq = "t.rowid" if isinstance(test, Text) else "t.seq"
+        above = "s" if lookup.relation is Relation.SELF else "o"
         # The order of a CROSS JOIN is kept: from what is looked up to what is searched for.
         query = f"SELECT s.{columns}"
-        if isinstance(test, Term):
-            query += " FROM terms t"
-        else:
-            query += f" FROM {'places' if isinstance(test, Box) else 'resources'} t"
-        if lookup.relation is Relation.SELF:
-            query += " CROSS JOIN resources s ON s.seq = t.seq AND s.collection = ?"
-        else:
+        query += f" FROM {table} t CROSS JOIN resources {above} ON {above}.seq = {seq}"
+        if lookup.relation is not Relation.SELF:
             link = "s.id = o.key" if lookup.relation is Relation.CHILD else "s.key = o.id"
-            query += " CROSS JOIN resources o ON o.seq = t.seq"
-            query += f" CROSS JOIN resources s ON s.collection = ? AND {link}"
-        query += " WHERE t.collection = ?"
+            query += f" CROSS JOIN resources s ON {link}"
+        # The index of texts is one of all collections.
+        inside = above if isinstance(test, Text) else "t"
+        query += f" WHERE s.collection = ? AND {inside}.collection = ?"
         if isinstance(test, Term):
             query += " AND t.term = ? AND t.value BETWEEN ? AND ?"
         elif isinstance(test, Box):
             query += " AND t.latitude BETWEEN ? AND ? AND t.longitude BETWEEN ? AND ?"
+        elif isinstance(test, Text):
+            query += " AND t.text MATCH ?"
+            test = Text(_phrase(test.text))
         else:
             query += f" AND t.{'id' if isinstance(test, Id) else 'status'} = ?"
-        return query, values
+        return query, [self._number(where), self._number(lookup.where), *test]
 
     def rows(self, places: Sequence[int]) -> Iterator[Row]:
         """The resources at some places, in that order, read in stretches; without deleted ones."""
@@ -641,7 +726,7 @@ class Store:
             by_place = {row[0]: Row(*row) for row in found}
             yield from (by_place[place] for place in stretch if place in by_place)
 
-    def _index(self, kind: str, number: int, seq: int, body: bytes) -> None:
+    def _index(self, kind: str, number: int, seq: int, body: bytes, status: int) -> None:
         found = self._indexers[kind](body)
         terms = {(term, value) for term, value in found.terms if not math.isnan(value)}
         kept = set(
@@ -661,6 +746,17 @@ class Store:
             self._db.execute(
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", (seq, number, *found.place)
             )
+        self._db.execute("DELETE FROM tags WHERE seq = ?", (seq,))
+        self._db.executemany(
+            "INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, tag.id, tag.positive, status, seq, tag.name) for tag in found.tags],
+        )
+        text = _folded(found.text)
+        was = self._db.execute("SELECT text FROM texts WHERE rowid = ?", (seq,)).fetchone()
+        if (was[0] if was else "") != text:
+            self._db.execute("DELETE FROM texts WHERE rowid = ?", (seq,))
+            if text:
+                self._db.execute("INSERT INTO texts (rowid, text) VALUES (?, ?)", (seq, text))
 
     def _index_anew(self) -> None:
         """Indexes what an earlier version kept without the present index."""
@@ -668,12 +764,12 @@ class Store:
         if version == _INDEX_VERSION:
             return
         with self.transaction():
-            self._db.execute("DELETE FROM terms")
-            self._db.execute("DELETE FROM places")
+            for statement in _EMPTY_INDEX:
+                self._db.execute(statement)
             for kind in self._indexers:
                 for where in self.collections(kind):
                     for row in self.walk(where):
-                        self._index(kind, self._number(where), row.seq, row.body)
+                        self._index(kind, self._number(where), row.seq, row.body, row.status)
             self._db.execute(f"PRAGMA user_version = {_INDEX_VERSION}")
 
     def _number(self, where: Collection) -> int:
@@ -692,3 +788,18 @@ class Store:
                 ).fetchone()
                 self._numbers[where] = number
         return number
+
+
+def is_lookup(text: str) -> bool:
+    """Whether texts can be looked up by this one, which must not be too short."""
+    return len(_folded(text)) >= _LEAST_TEXT
+
+
+def _folded(text: str) -> str:
+    """A text as the index has it: without case, and without the character that ends SQLite's."""
+    return text.lower().replace("\0", " ")
+
+
+def _phrase(text: str) -> str:
+    """An expression of the index for texts that have this one in them, or its beginning."""
+    return '"' + _folded(text)[:_MOST_TEXT].replace('"', '""') + '"'

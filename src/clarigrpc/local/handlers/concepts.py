@@ -16,7 +16,7 @@ from clarigrpc.local.store import Collection
 
 _Code = v2.StatusCode
 
-_STATES = {
+_STATES: dict[int, str] = {
     _Code.INPUT_SUCCESS: "processed",
     _Code.INPUT_PENDING: "to_process",
     _Code.INPUT_FAILED: "errors",
@@ -97,16 +97,14 @@ def get_concept_counts(
     for concept in RESOURCES["concept"].walk(context, Place(scope)):
         counts[concept.id] = v2.ConceptCount(id=concept.id, name=concept.name)
     where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    for row in context.state.store.walk(where):
-        item = v2.Input.FromString(row.body)
-        for concept in item.data.concepts:
-            entry = counts.setdefault(concept.id, v2.ConceptCount(id=concept.id, name=concept.name))
-            side = "positive" if concept.value >= 0.5 else "negative"
-            places: list[Any] = [entry.concept_type_count]
-            if item.status.code in _STATES:
-                places.append(getattr(entry.detail_concept_count, _STATES[item.status.code]))
-            for place in places:
-                setattr(place, side, getattr(place, side) + 1)
+    for found in context.state.store.count_tags(where):
+        entry = counts.setdefault(found.id, v2.ConceptCount(id=found.id, name=found.name))
+        side = "positive" if found.positive else "negative"
+        places: list[Any] = [entry.concept_type_count]
+        if found.status in _STATES:
+            places.append(getattr(entry.detail_concept_count, _STATES[found.status]))
+        for place in places:
+            setattr(place, side, getattr(place, side) + found.total)
     ordered = sorted(counts.values(), key=lambda entry: entry.id)
     return v2.MultiConceptCountResponse(
         status=make_status(_Code.SUCCESS), concept_counts=ordered[offset : offset + limit]
