@@ -450,18 +450,13 @@ class _Call:
     def _retries(self) -> Any:
         return self._method.retries(self._idempotent, self._deadline)
 
-    async def _checked(self, encoded: bytes, *, ended: bool) -> Any:
-        """The response, unless its status is a failure; ``ended``: the trailers are there."""
-        method = self._method
-        response = method.deserialize(encoded)
-        if method.checked and response.status.code != SUCCESS:
-            trailing = tuple(await self._call.trailing_metadata()) if ended else None
-            failure = method.response_error(
-                response, self.request_id, trailing, self._raise_on_partial
-            )
-            if failure is not None:
-                raise failure
-        return response
+    def _refuse(self, response: Any, trailing: Metadata | None) -> None:
+        """Raise the failure that the status of a response stands for, if it is one."""
+        failure = self._method.response_error(
+            response, self.request_id, trailing, self._raise_on_partial
+        )
+        if failure is not None:
+            raise failure
 
     def _rpc_error(self, error: Any) -> errors.ApiError:
         return self._method.rpc_error(error, self.request_id)
@@ -542,9 +537,9 @@ class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
                 response = method.deserialize(encoded)
                 if not method.checked or response.status.code == SUCCESS:
                     return response
-                trailing = tuple((yield from self._call.trailing_metadata().__await__()))
+                trailing = yield from self._call.trailing_metadata().__await__()
                 failure = method.response_error(
-                    response, self.request_id, trailing, self._raise_on_partial
+                    response, self.request_id, tuple(trailing), self._raise_on_partial
                 )
                 if failure is None:
                     return response
@@ -595,7 +590,9 @@ class _ReadableCall(_Call):
         return self
 
     async def __anext__(self) -> Any:
-        response = await self.read()
+        # No way round by read where nothing can be repeated: each coroutine costs at every step.
+        restarts = self._may_restart or self._call is None
+        response = await (self.read() if restarts else self._receive())
         if response is aio.EOF:
             raise StopAsyncIteration
         return response
@@ -620,22 +617,25 @@ class _ReadableCall(_Call):
 
     async def _receive(self) -> Any:
         try:
-            encoded = await self._read()
+            try:
+                encoded = await self._call.read()
+            except aio.AioRpcError as error:
+                if error.details() != errors.WRITE_FAILED:
+                    raise
+                encoded = await self._read_despite(error)
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
         except asyncio.CancelledError:
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
             raise
-        return encoded if encoded is aio.EOF else await self._checked(encoded, ended=False)
-
-    async def _read(self) -> Any:
-        try:
-            return await self._call.read()
-        except aio.AioRpcError as error:
-            if error.details() != errors.WRITE_FAILED:
-                raise
-            return await self._read_despite(error)
+        if encoded is aio.EOF:
+            return encoded
+        method = self._method
+        response = method.deserialize(encoded)
+        if method.checked and response.status.code != SUCCESS:
+            self._refuse(response, None)
+        return response
 
     async def _read_despite(self, error: aio.AioRpcError) -> Any:
         """The next response after a failed write, or how the call really ended.
@@ -708,7 +708,11 @@ class StreamUnaryCall(_WritableCall, aio.StreamUnaryCall[Any, Any]):
             if requests is not None and requests.error is not None:
                 raise requests.error from None
             raise
-        return await self._checked(encoded, ended=True)
+        method = self._method
+        response = method.deserialize(encoded)
+        if method.checked and response.status.code != SUCCESS:
+            self._refuse(response, tuple(await self._call.trailing_metadata()))
+        return response
 
 
 class StreamStreamCall(_WritableCall, _ReadableCall, aio.StreamStreamCall[Any, Any]):
