@@ -261,6 +261,10 @@ class Accounts:
             or self._shared(caller, scope) is not None
         )
 
+    def is_stranger(self, caller: Caller, scope: Scope) -> bool:
+        """Whether a caller is neither the owner of an app nor a collaborator there."""
+        return scope.user_id != caller.user_id and self._shared(caller, scope) is None
+
     def _shared(self, caller: Caller, scope: Scope) -> frozenset[str] | None:
         """The scopes that a collaborator has in an app; None for anybody else."""
         for row in self._store.walk(collaborators_of(scope)):

@@ -6,10 +6,10 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clarigrpc import v2
-from clarigrpc.local.core import Scope, ServiceError, is_built, make_status
+from clarigrpc.local.core import Scope, ServiceError, is_built, is_public, make_status
 from clarigrpc.local.model_types import BASES
 from clarigrpc.local.models.classifier import EmbeddingClassifier, Weights
 from clarigrpc.local.runtime import Runtime
@@ -45,6 +45,12 @@ class Entry:
                 f"model {self.model.id!r} has no version {version_id!r}",
             )
         return found[0]
+
+    def public(self) -> Entry | None:
+        """What strangers see of the model: the public ones of its versions, or nothing."""
+        if not is_public(self.model):
+            return None
+        return replace(self, versions=[v for v in self.versions if is_public(v)])
 
     def described(self, version: v2.ModelVersion | None) -> v2.Model:
         """The model with one of its versions in it."""
@@ -90,18 +96,20 @@ class Catalog:
         self._lock = threading.RLock()  # a classifier may work on another one
         self._loaded: OrderedDict[int, Runtime] = OrderedDict()
 
-    def find(self, scope: Scope, model_id: str) -> Entry:
-        """The model of that id; ServiceError 21200 where there is none."""
+    def find(self, scope: Scope, model_id: str, *, only_public: bool = False) -> Entry:
+        """The model of that id, as strangers see it or whole; ServiceError 21200 without one."""
         entry = self._builtin.get((scope.user_id, scope.app_id, model_id))
-        if entry is not None:
-            return entry
-        row = self._store.get(models_in(scope), model_id)
-        if row is None:
+        if entry is None:
+            row = self._store.get(models_in(scope), model_id)
+            entry = self._stored(scope, row.body) if row is not None else None
+        if entry is not None and only_public:
+            entry = entry.public()
+        if entry is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,
                 f"there is no model {model_id!r} in {scope.user_id}/{scope.app_id}",
             )
-        return self._stored(scope, row.body)
+        return entry
 
     def has(self, scope: Scope, model_id: str) -> bool:
         """Whether there is a model of that id."""
@@ -160,18 +168,17 @@ class Catalog:
         known = {concept.id: concept for concept in version.output_info.data.concepts}
         return EmbeddingClassifier(embedder, weights, [known[i] for i in weights.concepts])
 
-    def all(self, scope: Scope, app_ids: Iterable[str]) -> list[Entry]:
-        """Every model of the scope; ``app_ids`` are the apps that an empty app id means."""
-        apps = (scope.app_id,) if scope.app_id else tuple(app_ids)
+    def all(self, scope: Scope, *, only_public: bool = False) -> list[Entry]:
+        """Every model of an app, as strangers see them or whole."""
         found = [
             entry
             for (user_id, app_id, _), entry in self._builtin.items()
-            if user_id == scope.user_id and app_id in apps
+            if (user_id, app_id) == (scope.user_id, scope.app_id)
         ]
-        for app_id in apps:
-            inner = Scope(scope.user_id, app_id)
-            rows = self._store.page(models_in(inner), 0, -1)
-            found += [self._stored(inner, row.body) for row in rows]
+        rows = self._store.page(models_in(scope), 0, -1)
+        found += [self._stored(scope, row.body) for row in rows]
+        if only_public:
+            return [seen for entry in found if (seen := entry.public()) is not None]
         return found
 
     def is_builtin(self, scope: Scope, model_id: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clarigrpc.local.applications import Applications
     from clarigrpc.local.auth import Caller
     from clarigrpc.local.background import Background
-    from clarigrpc.local.catalog import Catalog
+    from clarigrpc.local.catalog import Catalog, Entry
     from clarigrpc.local.contents import UploadStore
     from clarigrpc.local.downloads import Downloads
     from clarigrpc.local.embeddings import Embeddings
@@ -158,6 +158,13 @@ def refuse_other_fields(request: Any, known: Iterable[str]) -> None:
         )
 
 
+def is_public(item: Any) -> bool:
+    """Whether everybody may see a resource that is in an app which everybody may see."""
+    if "visibility" not in item.DESCRIPTOR.fields_by_name:
+        return True
+    return bool(item.visibility.gettable == v2.Visibility.PUBLIC)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The user and the app that a request works in. ``app_id`` is empty for all of a user's."""
@@ -214,3 +221,23 @@ class Context:
     def apps_of(self, user_id: str) -> list[str]:
         """Ids of a user's apps that the caller may see."""
         return self.state.accounts.apps_of(self.caller, user_id)
+
+    def is_stranger(self, scope: Scope) -> bool:
+        """Whether the caller is neither the owner of an app nor a collaborator there."""
+        return self.state.accounts.is_stranger(self.caller, scope)
+
+    def sees(self, scope: Scope, item: Any) -> bool:
+        """Whether the caller may see a resource of an app that the caller may see."""
+        return is_public(item) or not self.is_stranger(scope)
+
+    def model(self, scope: Scope, model_id: str) -> Entry:
+        """The model, with those of its versions that the caller may see; ServiceError without."""
+        return self.state.catalog.find(scope, model_id, only_public=self.is_stranger(scope))
+
+    def models(self, scope: Scope) -> list[Entry]:
+        """Every model of the scope that the caller may see."""
+        apps = (scope.app_id,) if scope.app_id else self.apps_of(scope.user_id)
+        found: list[Entry] = []
+        for inner in (Scope(scope.user_id, app_id) for app_id in apps):
+            found += self.state.catalog.all(inner, only_public=self.is_stranger(inner))
+        return found

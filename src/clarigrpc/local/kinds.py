@@ -348,6 +348,7 @@ KINDS = (
         singular="PipelineStep",
         invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
         missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
+        newest=("pipeline_step_version", "pipeline_step_version"),
     ),
     Kind(
         name="pipeline_step_version",
@@ -361,6 +362,7 @@ KINDS = (
         singular="Artifact",
         invalid=_Code.ARTIFACT_INVALID_ARGUMENT,
         missing=_Code.ARTIFACT_DOES_NOT_EXIST,
+        newest=("artifact_version", "artifact_version"),
     ),
     Kind(
         name="artifact_version",

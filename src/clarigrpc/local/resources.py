@@ -24,6 +24,7 @@ from clarigrpc.local.core import (
     Context,
     Scope,
     ServiceError,
+    is_public,
     make_status,
     new_id,
     overall,
@@ -97,6 +98,10 @@ class Resource:
     def show(self, context: Context, place: Place, item: Any) -> None:
         """Completes a resource for a response."""
 
+    def hides(self, context: Context, place: Place) -> bool:
+        """Whether the caller may see the public ones of a place alone."""
+        return "visibility" in self._fields and context.is_stranger(place.scope)
+
     def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
         """What a list leaves out beside what the request's filters do."""
         return []
@@ -143,7 +148,8 @@ class Resource:
         places = self._places(context, request)
         tests = [*self._tests(request), *self.only(context, request)]
         sort = self._sort(request)
-        if len(places) == 1 and not tests and sort is None:
+        hidden = any(self.hides(context, place) for place in places)
+        if len(places) == 1 and not tests and sort is None and not hidden:
             rows = context.state.store.page(self.where(places[0]), offset, limit)
             items = [self.shown(context, places[0], row) for row in rows]
         else:
@@ -222,19 +228,29 @@ class Resource:
         row = context.state.store.get(self.where(place), resource_id)
         if row is None:
             raise self.no(resource_id)
-        return self.shown(context, place, row)
+        item = self.shown(context, place, row)
+        if self.hides(context, place) and not is_public(item):
+            raise self.no(resource_id)
+        return item
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
         """Whether the resource is there."""
-        return context.state.store.get(self.where(place), resource_id) is not None
+        row = context.state.store.get(self.where(place), resource_id)
+        if row is None:
+            return False
+        return not self.hides(context, place) or is_public(self.cls.FromString(row.body))
 
     def walk(self, context: Context, place: Place) -> Iterator[Any]:
         """All resources of a place, newest first."""
+        hides = self.hides(context, place)
         for row in context.state.store.walk(self.where(place)):
-            yield self.shown(context, place, row)
+            if not hides or is_public(self.cls.FromString(row.body)):
+                yield self.shown(context, place, row)
 
     def newest(self, context: Context, place: Place) -> Any | None:
         """The resource that was made last."""
+        if self.hides(context, place):
+            return next(self.walk(context, place), None)
         rows = context.state.store.page(self.where(place), 0, 1)
         return self.shown(context, place, rows[0]) if rows else None
 

@@ -38,7 +38,6 @@ from clarigrpc.local.fetch import Fetcher
 from clarigrpc.local.handlers import (
     access,
     annotating,
-    artifacts,
     bulk,
     concepts,
     datasets,
@@ -50,7 +49,6 @@ from clarigrpc.local.handlers import (
     model_details,
     model_exports,
     models,
-    pipeline_steps,
     predictions,
     runner_items,
     searches,
@@ -78,7 +76,6 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     # What follows replaces parts of the general mechanism.
     **access.UNARY,
     **annotating.UNARY,
-    **artifacts.UNARY,
     **bulk.UNARY,
     **concepts.UNARY,
     **datasets.UNARY,
@@ -89,7 +86,6 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **model_details.UNARY,
     **model_exports.UNARY,
     **models.UNARY,
-    **pipeline_steps.UNARY,
     **predictions.UNARY,
     **searches.UNARY,
     **status_codes.UNARY,

@@ -12,6 +12,7 @@ from clarigrpc.local import accounts, patching
 from clarigrpc.local.auth import SCOPES, depending_scopes
 from clarigrpc.local.core import Context, Scope, ServiceError, make_status, page_bounds
 from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Place, relevance
 from clarigrpc.local.store import Collection
 from clarigrpc.v2._index import METHODS
@@ -228,14 +229,17 @@ def get_resource_counts(
     scope = context.scope(request.user_app_id)
 
     def count(kind: str) -> int:
-        return context.state.store.count(Collection(kind, scope.user_id, scope.app_id))
+        resource, place = RESOURCES[kind], Place(scope)
+        if resource.hides(context, place):
+            return sum(1 for _ in resource.walk(context, place))
+        return context.state.store.count(resource.where(place))
 
     return v2.GetResourceCountsResponse(
         status=make_status(_Code.SUCCESS),
         datasets=count("dataset"),
-        models=len(context.state.catalog.all(scope, ())),
+        models=len(context.models(scope)),
         workflows=count("workflow"),
-        inputs=count("input"),
+        inputs=context.state.store.count(Collection(INPUT_KIND, scope.user_id, scope.app_id)),
         pipelines=count("pipeline"),
     )
 

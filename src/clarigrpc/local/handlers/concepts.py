@@ -68,7 +68,7 @@ def _named_like(name: str, wanted: str) -> bool:
 def _of_model(
     context: Context, model_id: str, version_id: str, request: Any
 ) -> Iterable[v2.Concept]:
-    entry = context.state.catalog.find(context.scope(request.user_app_id), model_id)
+    entry = context.model(context.scope(request.user_app_id), model_id)
     version = entry.version(version_id)
     return version.output_info.data.concepts if version is not None else []
 

@@ -74,7 +74,7 @@ def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalM
     owner = context.scope(
         v2.UserAppIDSet(user_id=model.user_id or scope.user_id, app_id=model.app_id or scope.app_id)
     )
-    entry = context.state.catalog.find(owner, model.id)
+    entry = context.model(owner, model.id)
     version = entry.version(model.model_version.id)
     if version is None:
         raise ServiceError(_Code.EVALUATION_INVALID_ARGUMENT, f"model {model.id!r} has no version")

@@ -9,7 +9,7 @@ from clarigrpc import v2
 from clarigrpc.local import accounts, matching, membership, patching
 from clarigrpc.local.auth import SCOPES
 from clarigrpc.local.catalog import Entry
-from clarigrpc.local.core import Context, Scope, ServiceError, new_id
+from clarigrpc.local.core import Context, Scope, ServiceError, is_built, make_status, new_id
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.kinds import nodepools_of
 from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
@@ -34,11 +34,11 @@ class Models(Resource):
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
         # The catalog's failure is the right one.
-        context.state.catalog.find(place.scope, resource_id)
+        context.model(place.scope, resource_id)
         return True
 
     def find(self, context: Context, place: Place, resource_id: str) -> v2.Model:
-        return _described(context.state.catalog.find(place.scope, resource_id))
+        return _described(context.model(place.scope, resource_id))
 
     def shown(self, context: Context, place: Place, row: Row) -> v2.Model:
         return self.find(context, place, row.id)
@@ -79,6 +79,16 @@ class Uploaded(Resource):
             uploads.delete(uploads.path(*where, row.id))
 
 
+class PipelineStepVersions(Uploaded):
+    """Versions of steps of pipelines; what is built becomes ready by the passing of time."""
+
+    def show(self, context: Context, place: Place, item: v2.PipelineStepVersion) -> None:
+        if item.status.code == _Code.PIPELINE_STEP_BUILDING and is_built(
+            item.modified_at, context.state.build_seconds
+        ):
+            item.status.CopyFrom(make_status(_Code.PIPELINE_STEP_READY, item.status.details))
+
+
 _OF_TRAINING = (
     "input_info",
     "train_info",
@@ -95,11 +105,11 @@ class ModelVersions(Uploaded):
     """Versions of models; the catalog knows when one has been built."""
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
-        entry = context.state.catalog.find(place.scope, place.parents[0])
+        entry = context.model(place.scope, place.parents[0])
         return entry.version(resource_id) is not None
 
     def shown(self, context: Context, place: Place, row: Row) -> v2.ModelVersion:
-        entry = context.state.catalog.find(place.scope, place.parents[0])
+        entry = context.model(place.scope, place.parents[0])
         version = entry.version(row.id)
         assert version is not None
         return version
@@ -281,7 +291,7 @@ def check_graph(context: Context, nodes: Any) -> None:
                 _Code.WORKFLOW_INVALID_GRAPH, f"node {node.id!r} takes from {sorted(unknown)}"
             )
         scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
-        entry = context.state.catalog.find(scope, node.model.id)
+        entry = context.model(scope, node.model.id)
         entry.version(node.model.model_version.id)
         node.model.user_id, node.model.app_id = scope.user_id, scope.app_id
     while before:
@@ -297,6 +307,9 @@ def check_graph(context: Context, nodes: Any) -> None:
 class Apps(Resource):
     """Apps of users. Deleting one deletes everything in it."""
 
+    def hides(self, context: Context, place: Place) -> bool:
+        return False  # the accounts know who may see an app
+
     def get(self, context: Context, request: v2.GetAppRequest) -> v2.SingleAppResponse:
         scope = context.scope(request.user_app_id)
         app = self.find(context, Place(Scope(scope.user_id, "")), scope.app_id)
@@ -305,7 +318,7 @@ class Apps(Resource):
     def place(self, context: Context, request: Any, *, write: bool = False) -> Place:
         if write:
             return super().place(context, request, write=True)
-        # Others' apps can be listed as far as they are open to the caller.
+        # Others' apps can be listed as far as they are open to the caller, see `only`.
         user_id = request.user_app_id.user_id
         return Place(Scope(context.caller.user_id if user_id in ("", "me") else user_id, ""))
 
@@ -656,7 +669,7 @@ SPECIAL: dict[str, type[Resource]] = {
     "module": Modules,
     "nodepool": Nodepools,
     "pipeline": Pipelines,
-    "pipeline_step_version": Uploaded,
+    "pipeline_step_version": PipelineStepVersions,
     "pipeline_version_run": PipelineVersionRuns,
     "secret": Secrets,
     "task": Tasks,

@@ -36,7 +36,7 @@ _LICENSES = (
 
 
 def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.state.catalog.find(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
     model = entry.described(version)
     if version is not None:
@@ -51,7 +51,7 @@ def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2
     query = request.model_query
     found = [
         entry.described(entry.version(""))
-        for entry in context.state.catalog.all(scope, ())
+        for entry in context.models(scope)
         if query.model_type_id in ("", entry.model.model_type_id)
         and (
             not query.name
@@ -133,7 +133,7 @@ def list_model_inputs(
 ) -> v2.MultiInputResponse:
     """Inputs that carry a concept which the version knows."""
     scope = context.scope(request.user_app_id)
-    entry = context.state.catalog.find(scope, request.model_id)
+    entry = context.model(scope, request.model_id)
     version = entry.version(request.version_id)
     offset, limit = page_bounds(request.page, request.per_page)
     known = {c.id for c in version.output_info.data.concepts} if version is not None else set()

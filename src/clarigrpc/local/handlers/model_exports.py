@@ -27,7 +27,7 @@ def _version(
 ) -> tuple[Collection, Row, v2.ModelVersion]:
     """Where exports of the version's model are kept, and the version itself."""
     scope = (context.writable if write else context.scope)(request.user_app_id)
-    entry = context.state.catalog.find(scope, request.model_id)
+    entry = context.model(scope, request.model_id)
     version = entry.version(request.version_id)
     where = versions_of(scope, entry.model.id)
     row = context.state.store.get(where, version.id) if version is not None else None

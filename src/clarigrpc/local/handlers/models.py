@@ -27,7 +27,7 @@ _WORD = re.compile(r"\w+")
 
 
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.state.catalog.find(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
     return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=entry.described(version))
 
@@ -104,7 +104,7 @@ _FILTERS: dict[str, Callable[[Entry, Any], bool]] = {
 def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiModelResponse:
     scope = context.scope(request.user_app_id, all_apps=True)
     offset, limit = page_bounds(request.page, request.per_page)
-    entries = context.state.catalog.all(scope, context.apps_of(scope.user_id))
+    entries = context.models(scope)
     for field, value in request.ListFields():
         test = _FILTERS.get(field.name)
         if test is not None:
@@ -155,7 +155,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
 def get_model_version(
     context: Context, request: v2.GetModelVersionRequest
 ) -> v2.SingleModelVersionResponse:
-    entry = context.state.catalog.find(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
     if not request.version_id:
         raise ServiceError(_Code.MODEL_INVALID_REQUEST, "version_id is empty")
     return v2.SingleModelVersionResponse(
@@ -188,7 +188,7 @@ def list_model_versions(
             *_VERSION_SORT_KEYS,
         ),
     )
-    entry = context.state.catalog.find(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
     offset, limit = page_bounds(request.page, request.per_page)
     versions = [
         version

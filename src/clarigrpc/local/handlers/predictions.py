@@ -34,7 +34,7 @@ class _Target:
 
     def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
         scope = context.scope(request.user_app_id)
-        entry = context.state.catalog.find(scope, request.model_id)
+        entry = context.model(scope, request.model_id)
         version = entry.version(request.version_id)
         if version is None:
             raise ServiceError(

@@ -62,7 +62,7 @@ def post_model_versions(
 ) -> v2.SingleModelResponse:
     refuse_other_fields(request, ("user_app_id", "model_id", "model_versions", "description"))
     scope = context.writable(request.user_app_id)
-    entry = context.state.catalog.find(scope, request.model_id)
+    entry = context.model(scope, request.model_id)
     if context.state.catalog.is_builtin(scope, entry.model.id):
         raise ServiceError(
             _Code.MODEL_PERMISSION_DENIED,
@@ -96,7 +96,7 @@ def post_model_versions(
                     _Code.DATABASE_DUPLICATE_KEY, f"there is a version {version.id!r} already"
                 ) from None
     context.state.background.wake()
-    made = context.state.catalog.find(scope, entry.model.id)
+    made = context.model(scope, entry.model.id)
     return v2.SingleModelResponse(
         status=make_status(_Code.SUCCESS), model=made.described(prepared[0][0])
     )
@@ -207,7 +207,7 @@ def _choose_base(
     owner = context.scope(
         v2.UserAppIDSet(user_id=base.user_id or scope.user_id, app_id=base.app_id or scope.app_id)
     )
-    below = context.state.catalog.find(owner, base.id)
+    below = context.model(owner, base.id)
     chosen = below.version(base.model_version.id)
     if chosen is None or context.state.catalog.runtime(below, chosen) is None:
         raise ServiceError(

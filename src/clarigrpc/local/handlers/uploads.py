@@ -23,8 +23,6 @@ from clarigrpc.local.core import (
     overall,
     page_bounds,
 )
-from clarigrpc.local.handlers.artifacts import artifact_versions, artifacts
-from clarigrpc.local.handlers.pipeline_steps import step_versions, steps
 from clarigrpc.local.store import Collection, DuplicateIdError, Row, Store
 
 _Code = v2.StatusCode
@@ -51,6 +49,9 @@ class Target(ABC):
     def __init__(self, scope: Scope, config: Any) -> None:
         self.scope = scope
         self.config = config
+
+    def _below(self, kind: str, parent: str = "") -> Collection:
+        return Collection(kind, self.scope.user_id, self.scope.app_id, parent)
 
     @abstractmethod
     def versions(self) -> Collection:
@@ -132,13 +133,14 @@ class ArtifactTarget(Target):
     done = _Code.UPLOAD_DONE
 
     def versions(self) -> Collection:
-        return artifact_versions(self.scope, self.config.artifact_id)
+        return self._below("artifact_version", self.config.artifact_id)
 
     def given(self) -> v2.ArtifactVersion:
         return self.config.artifact_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[Collection, str, Code]:
-        return artifacts(self.scope), self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
+        above = self._below("artifact")
+        return above, self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
 
     def begin(self, version: v2.ArtifactVersion) -> None:
         version.artifact.CopyFrom(
@@ -172,14 +174,14 @@ class StepTarget(Target):
     done = _Code.PIPELINE_STEP_BUILDING
 
     def versions(self) -> Collection:
-        return step_versions(self.scope, self.config.pipeline_step_id)
+        return self._below("pipeline_step_version", self.config.pipeline_step_id)
 
     def given(self) -> v2.PipelineStepVersion:
         return self.config.pipeline_step_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[Collection, str, Code]:
         code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
-        return steps(self.scope), self.config.pipeline_step_id, code
+        return self._below("pipeline_step"), self.config.pipeline_step_id, code
 
     def begin(self, version: v2.PipelineStepVersion) -> None:
         version.status.CopyFrom(make_status(self.uploading))

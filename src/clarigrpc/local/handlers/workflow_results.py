@@ -47,6 +47,8 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
         version = RESOURCES["workflow_version"].find(context, below, request.version_id)
     else:
         version = workflow.version
+        if not version.id:  # there are none that the caller may see
+            raise RESOURCES["workflow_version"].no("")
     waiting = {node.id: node for node in version.nodes}
     ordered: list[_Node] = []
     while waiting:
@@ -71,7 +73,7 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
 
 def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _Node:
     scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
-    entry = context.state.catalog.find(scope, node.model.id)
+    entry = context.model(scope, node.model.id)
     version = entry.version(node.model.model_version.id)
     if version is None or version.status.code != _Code.MODEL_TRAINED:
         raise ServiceError(
