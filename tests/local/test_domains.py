@@ -348,9 +348,9 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
         every = (info.coco, info.clarifai_data_json, info.clarifai_data_protobuf)
         return every if all(one.url for one in every) else None
 
+    urls = [one.url for one in until(exported)]
     coco, as_json, as_protobuf = (
-        zipfile.ZipFile(io.BytesIO(httpx.get(one.url).raise_for_status().content))
-        for one in until(exported)
+        zipfile.ZipFile(io.BytesIO(httpx.get(url).raise_for_status().content)) for url in urls
     )
     layout = json.loads(coco.read("annotations.json"))
     assert layout["annotations"][0]["bbox"] == [40.0, 0.0, 40.0, 20.0]
@@ -358,7 +358,11 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     assert {i["id"] for i in json.loads(as_json.read("inputs.json"))["inputs"]} == {"i", "j"}
     inputs = v2.MultiInputResponse.FromString(as_protobuf.read("inputs.pb"))
     assert {item.id for item in inputs.inputs} == {"i", "j"}
+    other = v2.DeleteDatasetVersionsRequest(dataset_id="d", dataset_version_ids=["dogs"])
+    ok(raw("DeleteDatasetVersions", other))
+    assert {httpx.get(url).status_code for url in urls} == {200}
     ok(raw("DeleteDatasets", v2.DeleteDatasetsRequest(dataset_ids=["d"])))
+    assert {httpx.get(url).status_code for url in urls} == {404}
     assert not ok(raw("GetInput", v2.GetInputRequest(input_id="i"))).input.dataset_ids
     ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
     listing = v2.ListDatasetInputsRequest(dataset_id="d")

@@ -653,6 +653,9 @@ def test_what_was_uploaded_can_be_exported(school: Raw) -> None:
     export = exported(school, "uploaded", version.id)
     with zipfile.ZipFile(io.BytesIO(httpx.get(export.url).content)) as archive:
         assert archive.read("content") == b"abc"
+    gone = v2.DeleteModelVersionRequest(model_id="uploaded", version_id=version.id)
+    ok(school("DeleteModelVersion", gone))
+    assert httpx.get(export.url).status_code == 404
 
 
 def test_what_cannot_be_exported(school: Raw) -> None:

@@ -9,7 +9,7 @@ import pytest
 from clarigrpc import v2
 
 from .conftest import Raw, clip, gone, png, settled
-from .test_domains import ok
+from .test_domains import ok, until
 
 Code = v2.StatusCode
 
@@ -46,9 +46,14 @@ def test_a_player_can_open_it(raw: Raw) -> None:
         assert levels[0] < 20
         assert levels[-1] > 230
         assert manifest(raw, name).manifest_url == url
+    first, second = (ok(manifest(raw, name)).manifest_url for name in ("a", "b"))
+    assert httpx.get(first.replace(".m3u8", ".m4s")).status_code == 200
     ok(raw("DeleteInput", v2.DeleteInputRequest(input_id="a")))
     gone(raw, "a")
     assert manifest(raw, "a").status.code == Code.INPUT_DOES_NOT_EXIST
+    until(lambda: httpx.get(first).status_code == 404)
+    assert httpx.get(first.replace(".m3u8", ".m4s")).status_code == 404
+    assert httpx.get(second).status_code == 200
 
 
 def test_what_has_no_manifest(raw: Raw) -> None:

@@ -6,6 +6,8 @@ import re
 import secrets
 from pathlib import Path
 
+from clarigrpc.local.store import Store
+
 MEDIA_TYPES = {
     ".zip": "application/zip",
     ".m3u8": "application/vnd.apple.mpegurl",
@@ -21,14 +23,16 @@ class Downloads:
 
     Args:
         folder: Made if it is not there.
+        store: Knows what the files belong to.
 
     Attributes:
         base: Address of the REST front, which serves them; without one their URLs are those of
             files on this machine.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
+        self._store = store
         self.base = ""
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -51,3 +55,20 @@ class Downloads:
         """The file of that name, None where there is none."""
         path = self.path(name)
         return path if _NAME.fullmatch(name) and path.is_file() else None
+
+    def keep(self, name: str, seq: int) -> None:
+        """Keeps a file, with those beside it that differ by the suffix, as long as a resource.
+
+        Args:
+            name: Its name.
+            seq: Place of the resource in the store.
+        """
+        self._store.own_file(name, seq)
+        self.sweep()  # that may have been deleted while the file was made
+
+    def sweep(self) -> None:
+        """Deletes the files of resources that are gone."""
+        for name in self._store.abandoned_files():
+            for suffix in MEDIA_TYPES:
+                self.path(name).with_suffix(suffix).unlink(missing_ok=True)
+            self._store.forget_file(name)

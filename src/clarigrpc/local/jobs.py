@@ -10,6 +10,7 @@ from typing import NamedTuple
 from clarigrpc import v2
 from clarigrpc.local import media
 from clarigrpc.local.core import Scope, ServiceError, make_status
+from clarigrpc.local.downloads import Downloads
 from clarigrpc.local.embeddings import Embeddings
 from clarigrpc.local.faults import Faults
 from clarigrpc.local.fetch import Fetcher
@@ -41,6 +42,7 @@ class InputWorker:
         fetcher: Downloads URLs.
         faults: Which inputs were told to fail.
         embeddings: Gets the vectors of the inputs.
+        downloads: Has files that were made of the inputs, and go with them.
         fetchers: Downloads at the same time.
     """
 
@@ -50,6 +52,7 @@ class InputWorker:
         fetcher: Fetcher,
         faults: Faults,
         embeddings: Embeddings,
+        downloads: Downloads,
         *,
         fetchers: int = 8,
     ) -> None:
@@ -57,6 +60,7 @@ class InputWorker:
         self._fetcher = fetcher
         self._faults = faults
         self._embeddings = embeddings
+        self._downloads = downloads
         self._work = threading.Event()
         self._closing = False
         self._pool = ThreadPoolExecutor(fetchers, thread_name_prefix="clarigrpc-local-fetch")
@@ -93,7 +97,9 @@ class InputWorker:
                 _log.exception("work on inputs failed")
 
     def _delete(self) -> bool:
-        return self._store.delete_doomed(_BATCH) > 0
+        deleted = self._store.delete_doomed(_BATCH) > 0
+        self._downloads.sweep()
+        return deleted
 
     def _process(self) -> bool:
         rows = self._store.waiting(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _BATCH)

@@ -199,6 +199,7 @@ class Resource:
             for resource_id in ids:
                 if not self.remove(context, place, resource_id):
                     missing.append(resource_id)
+        context.state.downloads.sweep()
         if len(missing) == len(ids):
             raise self.no(missing[0])
         response = _response(context)

@@ -64,6 +64,11 @@ CREATE TABLE IF NOT EXISTS places (
     collection INTEGER NOT NULL, latitude REAL NOT NULL, longitude REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_place ON places (collection, latitude, longitude);
+-- Files outside, and what they belong to; nothing, once that is deleted.
+CREATE TABLE IF NOT EXISTS files (
+    name TEXT PRIMARY KEY, seq INTEGER REFERENCES resources (seq) ON DELETE SET NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS files_of ON files (seq);
 CREATE TABLE IF NOT EXISTS tags (
     collection INTEGER NOT NULL, id TEXT NOT NULL, positive INTEGER NOT NULL,
     status INTEGER NOT NULL,
@@ -633,6 +638,26 @@ class Store:
                     (self._number(where),),
                 ).fetchall()
             )
+
+    def own_file(self, name: str, seq: int) -> None:
+        """Notes that a file belongs to a resource, which may have been deleted meanwhile."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO files"
+                " VALUES (?, (SELECT seq FROM resources WHERE seq = ?))",
+                (name, seq),
+            )
+
+    def abandoned_files(self) -> list[str]:
+        """The files whose resources are deleted."""
+        with self._lock:
+            rows = self._db.execute("SELECT name FROM files WHERE seq IS NULL").fetchall()
+        return [name for (name,) in rows]
+
+    def forget_file(self, name: str) -> None:
+        """Drops the note of a file."""
+        with self.transaction():
+            self._db.execute("DELETE FROM files WHERE name = ?", (name,))
 
     def count_tags(self, where: Collection) -> list[TagCount]:
         """How many resources carry which concept, by the concepts' ids."""

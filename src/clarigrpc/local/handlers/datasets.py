@@ -376,6 +376,7 @@ def _export(state: State, where: Collection, row: Row) -> None:
         made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_SUCCESS))
         made.url = state.downloads.url(name)
         made.size = path.stat().st_size
+        state.downloads.keep(name, found.seq)
         version.modified_at.GetCurrentTime()
         state.store.update(found.seq, version.SerializeToString(), found.status)
 

@@ -97,6 +97,7 @@ def _export(state: State, where: Collection, row: Row) -> None:
         export.status.CopyFrom(make_status(_Code.MODEL_EXPORTED))
         export.url = state.downloads.url(name)
         export.size = path.stat().st_size
+        state.downloads.keep(name, version_row.seq)
     state.store.update(row.seq, export.SerializeToString(), export.status.code)
 
 

@@ -44,6 +44,7 @@ def get_video_manifest(
         with store.transaction():
             store.delete(manifests, item.id)
             store.insert(manifests, item.id, name.encode(), key=item.id)
+            downloads.keep(name, row.seq)
     else:
         name = made.body.decode()
     return v2.GetVideoManifestResponse(
