@@ -159,13 +159,12 @@ def test_apps_rename_and_delete(raw: Raw) -> None:
     assert not ok(raw("ListInputs", v2.ListInputsRequest(user_app_id=two))).inputs
 
 
-def duplicated(raw: Raw, source: str, name: str, **filter: bool) -> v2.AppDuplication:
+def duplicated(raw: Raw, source: v2.UserAppIDSet, name: str, **filter: bool) -> v2.AppDuplication:
     """The finished copy of an app."""
     request = v2.PostAppDuplicationsRequest()
-    request.user_app_id.app_id = source
+    request.user_app_id.CopyFrom(source)
     request.app_duplications.add().destination_app.id = name
-    if filter:
-        json_format.ParseDict(filter, request.app_duplications[0].filter)
+    json_format.ParseDict(filter, request.app_duplications[0].filter)
     job = ok(raw("PostAppDuplications", request)).app_duplications[0]
     assert job.status.code == Code.APP_DUPLICATION_PENDING
     get = v2.GetAppDuplicationRequest(app_duplication_id=job.id)
@@ -179,7 +178,7 @@ def duplicated(raw: Raw, source: str, name: str, **filter: bool) -> v2.AppDuplic
 
 
 def test_copies_of_apps(library: Raw) -> None:
-    source = library.server.app_id
+    source = v2.UserAppIDSet(app_id=library.server.app_id)
     ok(library("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
     join = v2.PostDatasetInputsRequest(dataset_id="d")
     join.dataset_inputs.add().input.id = "berlin"
@@ -216,7 +215,7 @@ def test_copies_of_apps(library: Raw) -> None:
 
 
 def test_copies_of_parts_of_apps(library: Raw) -> None:
-    source = library.server.app_id
+    source = v2.UserAppIDSet(app_id=library.server.app_id)
     label = message(v2.Annotation, id="a", input_id="berlin", data={})
     ok(library("PostAnnotations", v2.PostAnnotationsRequest(annotations=[label])))
     done = duplicated(library, source, "labels", copy_annotations=True)

@@ -12,7 +12,7 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer
 
 from .conftest import Raw, png, predict_request
-from .test_domains import message, ok
+from .test_domains import duplicated, message, ok
 
 Code = v2.StatusCode
 
@@ -136,6 +136,27 @@ def test_what_lies_below(alice: Raw) -> None:
     hidden = bob("ListDatasetVersions", request_).status.code
     request_.dataset_id = "its-absent"
     assert hidden == bob("ListDatasetVersions", request_).status.code != Code.SUCCESS
+
+
+def test_copies_have_what_is_public(alice: Raw) -> None:
+    bob = alice.with_key("bob-secret")
+    done = duplicated(bob, OPEN, "copied")
+    fields = v2.AppDuplicationFilters.DESCRIPTOR.fields
+    every = {f.name for f in fields if not f.GetOptions().deprecated}
+    assert {entry.field for entry in done.progress} == every  # it had no filter
+    again = duplicated(bob, OPEN, "copied", copy_inputs=False)
+    assert again.HasField("filter")  # which names nothing
+    assert {entry.field for entry in again.progress} == every
+    there = v2.UserAppIDSet(user_id="bob", app_id="copied")
+    for kind in ("Concept", "Dataset", "Model", "Workflow"):
+        request = getattr(v2, f"List{kind}sRequest")(user_app_id=there)
+        listed = getattr(ok(bob(f"List{kind}s", request)), KINDS[kind][0])
+        assert {item.id for item in listed} == {"its-public"}
+    everything = {"its-public", "its-private", "its-default"}
+    duplicated(alice.with_key("carol-secret"), OPEN, "whole")
+    whole = v2.ListModelsRequest(user_app_id=v2.UserAppIDSet(user_id="carol", app_id="whole"))
+    models = ok(alice.with_key("carol-secret")("ListModels", whole)).models
+    assert {model.id for model in models} == everything
 
 
 def test_what_is_published_is_seen(alice: Raw) -> None:

@@ -138,7 +138,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         Args:
             app_id: The app.
             destination_id: The app that the copy goes into; made if it is not there.
-            filter: What is copied; None: everything.
+            filter: What is copied; None, or one that names nothing: everything.
             timeout: Seconds; None: the client's.
 
         Returns:

@@ -12,14 +12,23 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local import membership, patching
+from clarigrpc.local.auth import Caller
 from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import Code, Context, Scope, ServiceError, State, make_status
+from clarigrpc.local.core import (
+    Code,
+    Context,
+    Scope,
+    ServiceError,
+    State,
+    is_public,
+    make_status,
+)
 from clarigrpc.local.embeddings import DIMENSIONS
 from clarigrpc.local.handlers.general import RESOURCES
 from clarigrpc.local.handlers.searches import inputs_found
 from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.resources import Place
-from clarigrpc.local.store import Collection, Row
+from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 
@@ -222,9 +231,9 @@ _COPIED = {
     "copy_annotations": ("annotation", "annotation_track"),
     "copy_models": ("model", "model_version"),
     "copy_workflows": ("workflow", "workflow_version"),
-    "copy_installed_module_versions": ("installed_module_version",),
 }
-"""Field of the filter -> what it copies, in an order in which what is named is there before."""
+"""Field of the filter -> what it copies, in an order in which what is named is there before. A
+filter that names none of them, and none at all, means all of them."""
 
 
 def _duplicate(state: State, where: Collection, row: Row) -> None:
@@ -245,9 +254,8 @@ def _duplicate(state: State, where: Collection, row: Row) -> None:
         job.last_modified_at.GetCurrentTime()
         store.update(row.seq, job.SerializeToString(), code)
 
-    for name, kinds in _COPIED.items():
-        if job.HasField("filter") and not getattr(job.filter, name):
-            continue
+    wanted = [name for name in _COPIED if getattr(job.filter, name)] or list(_COPIED)
+    for name, kinds in ((name, _COPIED[name]) for name in wanted):
         progress = job.progress.add(field=name)
         for kind in kinds:
             for found in store.collections(kind, copy.source.user_id, copy.source.app_id):
@@ -283,10 +291,21 @@ class _Copy:
         self._state = state
         self.source = source
         self._target = target
+        self._only_public = state.accounts.is_stranger(Caller(target.user_id), source)
 
     def resource(self, found: Collection, row: Row) -> None:
-        """Copies one resource, unless the target has its id or lacks what it belongs to."""
+        """Copies one resource, unless the target has its id or lacks what it belongs to.
+
+        What strangers do not see in the source they do not get by copying it.
+        """
         store = self._state.store
+        resource = RESOURCES.get(found.kind)
+        if resource is not None:
+            if self._only_public and not is_public(resource.cls.FromString(row.body)):
+                return
+            above = zip(resource.kind.parents, found.parent.split(PARENT_SEPARATOR), strict=False)
+            if not all(self._has(kind, resource_id) for kind, resource_id in above):
+                return
         to = found._replace(user_id=self._target.user_id, app_id=self._target.app_id)
         if store.get(to, row.id) is not None:
             return
