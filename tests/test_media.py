@@ -77,6 +77,8 @@ def test_ids_concepts_and_metadata() -> None:
     made = text("t", concepts={"cat": 1.0, "dog": 0.0})
     assert [(one.id, one.value) for one in made.data.concepts] == [("cat", 1), ("dog", 0)]
     assert made.data.text.raw == "t"
+    for one in ("cat", v2.Concept(id="cat", value=1)):
+        assert list(image(b"x", concepts=one).data.concepts) == [v2.Concept(id="cat", value=1)]
 
 
 def test_text_is_never_a_path_or_a_url(tmp_path: Path) -> None:

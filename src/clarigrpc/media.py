@@ -16,7 +16,7 @@ class _PilImage(Protocol):
 
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Concepts = Iterable[str | v2.Concept] | Mapping[str, float]
+Concepts = str | v2.Concept | Iterable[str | v2.Concept] | Mapping[str, float]
 
 
 def image(
@@ -34,7 +34,8 @@ def image(
             file, a binary file object, a PIL image or an array of shape (height, width[, 3 or 4])
             and dtype uint8 (both sent as PNG; needs the extra ``image``).
         id: Id of the input; the service makes one up when it is empty.
-        concepts: Ids of concepts that the image shows, or a mapping of id to value (0 or 1).
+        concepts: Ids of concepts that the image shows, one or many, or a mapping of id to value (0
+            or 1).
         metadata: JSON-like values to be kept with the input.
         allow_duplicate_url: Whether the same URL may be added a second time.
 
@@ -124,6 +125,8 @@ def as_input(value: Any) -> v2.Input:
 
 def concept_messages(concepts: Concepts) -> list[v2.Concept]:
     """The messages of concepts given by id, by id and value, or as messages."""
+    if isinstance(concepts, str | v2.Concept):  # a string is an id, not one of each letter
+        concepts = (concepts,)
     pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
     return [
         concept if isinstance(concept, v2.Concept) else v2.Concept(id=concept, value=value)

@@ -141,7 +141,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
         Args:
             input_id: Id of the input.
-            concepts: Ids, or a mapping of id to value (1: it shows that, 0: it does not).
+            concepts: Ids, one or many, or a mapping of id to value (1: it shows that, 0: it does
+                not).
             timeout: Seconds; None: the client's.
 
         Raises:
