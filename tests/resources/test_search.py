@@ -117,6 +117,11 @@ def test_conditions_that_cannot_be() -> None:
         query.search("dog")  # type: ignore[arg-type]
 
 
+async def test_options_that_are_none(both: Both) -> None:
+    with pytest.raises(TypeError, match=r"takes conditions and language, .*; not rank"):
+        await ids(both, rank="dog")
+
+
 conditions = st.lists(
     st.one_of(
         st.text(min_size=1).map(query.has_concept),

@@ -124,6 +124,9 @@ class SearchOperations(Domain):
     def _found(
         self, method: str, conditions: tuple[query.Condition, ...], options: SearchOptions
     ) -> ItemPlan[v2.Hit]:
+        if unknown := options.keys() - SearchOptions.__optional_keys__:
+            known = ", ".join(sorted(SearchOptions.__optional_keys__))
+            raise TypeError(f"a search takes conditions and {known}; not {', '.join(unknown)}")
         fields: dict[str, Any] = dict(options)
         settings = {name: fields.pop(name) for name in _SETTINGS if name in fields}
         return self._pages(
