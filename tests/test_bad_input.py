@@ -134,7 +134,9 @@ async def fails(both: Both, *says: str, seconds: float) -> errors.ApiError:
     for part in (both.client.settings.target.url, *says):
         assert part in str(caught.value)
     with pytest.raises(type(caught.value)):
-        await both.collect(both.open("GenerateModelOutputs", v2.PostModelOutputsRequest()))
+        await both.collect(
+            both.open("GenerateModelOutputs", v2.PostModelOutputsRequest(model_id="m"))
+        )
     return caught.value
 
 
@@ -168,6 +170,13 @@ def http1() -> Iterator[int]:
 async def test_a_server_that_speaks_http1(connect: Connect, http1: int) -> None:
     both = connect(f"http://127.0.0.1:{http1}", timeout=5, retry=ONCE)
     error = await fails(both, "HTTP/1", "gRPC address", "transport='rest'", seconds=5)
+    assert type(error) is errors.UnavailableError
+
+
+async def test_rest_where_grpc_is_spoken(connect: Connect, clarifai_local: LocalServer) -> None:
+    ids = {"user_id": "clarifai", "app_id": "main"}
+    both = connect(clarifai_local.base, transport="rest", timeout=5, retry=ONCE, **ids)
+    error = await fails(both, "HTTP/1", "address for REST", seconds=5)
     assert type(error) is errors.UnavailableError
 
 

@@ -263,6 +263,7 @@ def mixed() -> Any:
     bad = response.inputs.add(id="b")
     bad.status.code = Code.INPUT_DUPLICATE
     bad.status.description = "duplicate"
+    bad.status.details = "it is there"
     response.inputs.add(id="c").status.code = Code.INPUT_SUCCESS
     return response
 
@@ -279,7 +280,7 @@ async def test_mixed_status(both: Both, scripted: ScriptedServer) -> None:
     assert [index for index, _ in error.succeeded] == [0, 2]
     assert [(pair.index, pair.status.code) for pair in error.failed] == [(1, Code.INPUT_DUPLICATE)]
     assert "1 of 3 items failed" in str(error)
-    assert "INPUT_DUPLICATE" in str(error)
+    assert "INPUT_DUPLICATE duplicate: it is there" in str(error)
 
 
 async def test_mixed_status_returned_per_call(both: Both, scripted: ScriptedServer) -> None:

@@ -546,9 +546,10 @@ def from_response(
         error.succeeded = [pair for pair in pairs if not _failed(pair.status)]
         if error.failed:
             index, first = error.failed[0]
+            said = ": ".join(filter(None, (first.description, first.details)))
             error.details = (
                 f"{len(error.failed)} of {len(pairs)} items failed, the first is item {index}: "
-                f"{first.code} {code_name(first.code)} {first.description} {first.details}".rstrip()
+                f"{first.code} {code_name(first.code)} {said}".rstrip()
             )
     return error
 
@@ -618,6 +619,11 @@ _EXPLANATIONS = (
     (
         ("http1", "http/1", "http2 preface", "failed parsing http/2"),
         "{} speaks HTTP/1, not gRPC; give a gRPC address, or transport='rest'",
+    ),
+    (
+        # What an HTTP/1 client makes of the frames that a gRPC server greets it with.
+        ("illegal request line", "illegal status line"),
+        "{} does not speak HTTP/1; transport='rest' needs the server's address for REST",
     ),
     (
         ("certificate_verify_failed",),
