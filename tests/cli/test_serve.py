@@ -137,10 +137,17 @@ def test_limits() -> None:
             list(client.inputs.list())
 
 
-def test_a_limit_that_is_none(process: Run) -> None:
-    result = process("serve", "--limit", "speed=1")
+@pytest.mark.parametrize(
+    ("limit", "explanation"),
+    [
+        ("speed=1", "limits has requests, inputs, concurrent, not speed"),
+        ("requests", "a limit has the form name=value, not 'requests'"),
+    ],
+)
+def test_a_limit_that_is_none(process: Run, limit: str, explanation: str) -> None:
+    result = process("serve", "--limit", limit)
     assert result.code == 1
-    assert "limits has requests, inputs, concurrent" in one_line(result.err)
+    assert explanation in one_line(result.err)
 
 
 def test_data_outlives_the_process(tmp_path: Path, photo: Path) -> None:

@@ -77,8 +77,9 @@ class Limits:
         Raises:
             ValueError: There is no limit of such a name, or not with such a value.
         """
-        if not isinstance(values, Mapping) or values.keys() - set(cls.__slots__):
-            raise ValueError(f"limits has {', '.join(cls.__slots__)}, not {values!r}")
+        names = values if isinstance(values, Mapping) else [repr(values)]
+        if unknown := [str(name) for name in names if name not in cls.__slots__]:
+            raise ValueError(f"limits has {', '.join(cls.__slots__)}, not {', '.join(unknown)}")
         return cls(**values)
 
     @classmethod
@@ -90,7 +91,9 @@ class Limits:
         """
         values: dict[str, Any] = {}
         for text in texts:
-            name, _, value = text.partition("=")
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ValueError(f"a limit has the form name=value, not {text!r}")
             values[name] = int(value) if name == "concurrent" and value.isdecimal() else value
         return cls.of(values)
 
