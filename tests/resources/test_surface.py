@@ -260,6 +260,8 @@ def test_help_says_what_each_verb_takes_and_does() -> None:
         assert not re.search(r"\{\w+\}|MessageT", f"{text} {inspect.signature(verb)}"), path
         if not path.endswith((".upload", ".stream")):  # these are written out, and point to a class
             assert "Unpack" not in str(inspect.signature(verb)), path
+        article = re.search(r"\ba (?!use)[aeiou]\w+|\ban (?![aeiou])\w+", text)
+        assert not article, f"{path}: {article}"
     signature = str(inspect.signature(every_verb()["datasets.create"]))
     assert signature.startswith("(self, item: 'v2.Dataset | str | Mapping[str, Any]'")
     listed = inspect.signature(every_verb()["models.list"])

@@ -228,6 +228,7 @@ class Collection(Domain, Generic[MessageT]):
         singular = cls.noun or _spaced(cls.message.__name__)
         return {
             "{noun}": singular,
+            "{a noun}": f"{_article(singular)} {singular}",
             "{nouns}": cls.nouns or f"{singular}s",
             "MessageT": f"v2.{cls.message.__name__}",
             **super()._words(),
@@ -351,7 +352,7 @@ class Creates(Collection[MessageT]):
     def create(
         self, item: MessageT | str | Mapping[str, Any], *, timeout: float | None = None
     ) -> Plan[MessageT]:
-        """Create a {noun}.
+        """Create {a noun}.
 
         Args:
             item: A MessageT, a mapping like the JSON of one, or a string for one with this id and
@@ -399,7 +400,7 @@ class Gets(Collection[MessageT]):
 
     @operation
     def get(self, resource_id: str, /, *, timeout: float | None = None) -> Plan[MessageT]:
-        """A {noun} by its id.
+        """The {noun} with an id.
 
         Args:
             resource_id: Its id.
@@ -435,7 +436,7 @@ class Patches(Collection[MessageT]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[MessageT]:
-        """Change a {noun}.
+        """Change {a noun}.
 
         Args:
             item: Its id and what is to be changed.
@@ -532,6 +533,10 @@ def _snake(name: str) -> str:
 
 def _spaced(name: str) -> str:
     return _snake(name).replace("_", " ")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" and not noun.startswith("use") else "a"
 
 
 def pages(
