@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import hypothesis
+import numpy as np
 import pytest
 from google.protobuf import json_format
 from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer, matching
+from clarigrpc.local.embeddings import DIMENSIONS
 from clarigrpc.local.store import Collection, Store
 
 from .conftest import Raw, gone
@@ -305,25 +308,55 @@ def test_work_does_not_grow_with_the_app(grown: Raw, name: str) -> None:
     assert steps["large"] < 2 * steps["small"] + 50, json.dumps(steps)
 
 
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """What SQLite is asked meanwhile."""
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
+    yield asked
+    store._db.set_trace_callback(None)
+
+
 @pytest.mark.parametrize("app_id", SIZES)
 def test_concepts_are_counted_without_the_inputs(grown: Raw, app_id: str) -> None:
     store = _store(grown.server)
     inputs = store._number(Collection("input", "me", app_id))
-    statements: list[str] = []
-    store._db.set_trace_callback(statements.append)
     request = v2.GetConceptCountsRequest()
     request.user_app_id.app_id = app_id
-    counts = {c.id: c for c in ok(grown("GetConceptCounts", request)).concept_counts}
-    store._db.set_trace_callback(None)
+    with statements(store) as asked:
+        counts = {c.id: c for c in ok(grown("GetConceptCounts", request)).concept_counts}
     size = SIZES[app_id]
     assert counts["common"].concept_type_count.positive == size
     assert counts["common"].detail_concept_count.processed.positive == size - 10
     assert counts["common"].detail_concept_count.errors.positive == 10
     assert counts["rare"].concept_type_count.positive == 10
-    (counting,) = (s for s in statements if "tags" in s)
-    assert not [s for s in statements if "body" in s and f"collection = {inputs}" in s]
+    (counting,) = (s for s in asked if "tags" in s)
+    assert not [s for s in asked if "body" in s and f"collection = {inputs}" in s]
     plan = [row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {counting}")]
     assert plan == ["SEARCH tags USING PRIMARY KEY (collection=?)"]
+
+
+def test_looks_are_compared_without_the_inputs(grown: Raw) -> None:
+    store = _store(grown.server)
+    where = Collection("input", "me", "small")
+    dice = np.random.default_rng(3)
+    with store.transaction():
+        for row in store.page(where, 0, -1):
+            vector = dice.random(DIMENSIONS["image"], np.float32)
+            above = where._replace(kind="image_embedding")
+            store.insert(above, row.id, vector.tobytes(), key=row.id)
+    method, request = search(ranks=[{"annotation": {"input_id": "i7"}}])
+    request.user_app_id.app_id = "small"
+    request.pagination.page = 1
+    with statements(store) as asked:
+        hits = ok(grown(method, request)).hits
+    assert (hits[0].input.id, hits[0].score) == ("i7", pytest.approx(1))
+    bodies = [s for s in asked if "body" in s]
+    walk = f"collection = {store._number(where)}"
+    assert not [s for s in bodies if walk in s and " AND id = " not in s]
+    # Five are on the page; what is read at once is a little more.
+    (places,) = (s.partition("seq IN")[2] for s in bodies if "seq IN" in s)
+    assert 5 <= places.count(",") + 1 <= 32
 
 
 def test_what_is_deleted_is_in_no_index(app: App) -> None:

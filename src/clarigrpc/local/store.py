@@ -742,8 +742,9 @@ class Store:
 
     def rows(self, places: Sequence[int]) -> Iterator[Row]:
         """The resources at some places, in that order, read in stretches; without deleted ones."""
-        for start in range(0, len(places), _STRETCH):
-            stretch = places[start : start + _STRETCH]
+        start, size = 0, _FIRST_STRETCH
+        while stretch := places[start : start + size]:
+            start, size = start + size, min(2 * size, _STRETCH)
             with self._lock:
                 query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
                 query += f" ({', '.join('?' * len(stretch))})"
