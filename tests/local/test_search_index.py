@@ -336,7 +336,9 @@ def test_concepts_are_counted_without_the_inputs(grown: Raw, app_id: str) -> Non
     assert plan == ["SEARCH tags USING PRIMARY KEY (collection=?)"]
 
 
-def test_looks_are_compared_without_the_inputs(grown: Raw) -> None:
+@pytest.fixture(scope="module")
+def seen(grown: Raw) -> Raw:
+    """The small app has vectors."""
     store = _store(grown.server)
     where = Collection("input", "me", "small")
     dice = np.random.default_rng(3)
@@ -345,12 +347,23 @@ def test_looks_are_compared_without_the_inputs(grown: Raw) -> None:
             vector = dice.random(DIMENSIONS["image"], np.float32)
             above = where._replace(kind="image_embedding")
             store.insert(above, row.id, vector.tobytes(), key=row.id)
-    method, request = search(ranks=[{"annotation": {"input_id": "i7"}}])
+    return grown
+
+
+@pytest.mark.parametrize("kind", ["input", "annotation"])
+def test_looks_are_compared_without_the_messages(seen: Raw, kind: str) -> None:
+    store = _store(seen.server)
+    where = Collection(kind, "me", "small")
+    _, request = search(ranks=[{"annotation": {"input_id": "i8"}}])
+    if kind == "annotation":
+        request = v2.PostAnnotationsSearchesRequest.FromString(request.SerializeToString())
+    method = f"Post{kind.capitalize()}sSearches"
     request.user_app_id.app_id = "small"
     request.pagination.page = 1
     with statements(store) as asked:
-        hits = ok(grown(method, request)).hits
-    assert (hits[0].input.id, hits[0].score) == ("i7", pytest.approx(1))
+        hits = ok(seen(method, request)).hits
+    assert (hits[0].input.id, hits[0].score) == ("i8", pytest.approx(1))
+    assert hits[0].annotation.id == ("a8" if kind == "annotation" else "")
     bodies = [s for s in asked if "body" in s]
     walk = f"collection = {store._number(where)}"
     assert not [s for s in bodies if walk in s and " AND id = " not in s]

@@ -130,6 +130,14 @@ class Row(NamedTuple):
     body: bytes
 
 
+class Candidate(NamedTuple):
+    """What may be found: its place, its id and its second name."""
+
+    seq: int
+    id: str
+    key: str | None
+
+
 class DuplicateIdError(Exception):
     """The collection has a resource of that id."""
 
@@ -671,10 +679,8 @@ class Store:
 
     # Looking up
 
-    def matching(
-        self, where: Collection, wanted: Sequence[Sequence[Lookup]]
-    ) -> list[tuple[int, str]]:
-        """Place and id of the resources of a collection that may fit, the newest first.
+    def matching(self, where: Collection, wanted: Sequence[Sequence[Lookup]]) -> list[Candidate]:
+        """The resources of a collection that may fit, the newest first.
 
         Those that do fit are among them.
 
@@ -695,15 +701,17 @@ class Store:
                     rare.append({seq for (seq,) in found})
                 tests += f" AND seq IN ({either})"
                 values += given
-            query = "SELECT seq, id FROM resources WHERE"
+            query = "SELECT seq, id, key FROM resources WHERE"
             if rare:
                 # What is common would have to be gone through to rule out a few of these.
                 places = json.dumps(list(set.intersection(*rare)))
                 query += " seq IN (SELECT value FROM json_each(?))"
-                return self._db.execute(f"{query} ORDER BY seq DESC", (places,)).fetchall()
-            # Unary plus keeps SQLite from going through the whole collection.
-            query += f" {'+' if wanted else ''}collection = ?{tests} ORDER BY seq DESC"
-            return self._db.execute(query, (number, *values)).fetchall()
+                rows = self._db.execute(f"{query} ORDER BY seq DESC", (places,)).fetchall()
+            else:
+                # Unary plus keeps SQLite from going through the whole collection.
+                query += f" {'+' if wanted else ''}collection = ?{tests} ORDER BY seq DESC"
+                rows = self._db.execute(query, (number, *values)).fetchall()
+        return [Candidate(*row) for row in rows]
 
     def values(self, where: Collection, wanted: Sequence[Lookup]) -> dict[str, float]:
         """The largest value of the terms that are looked up, by the id of what has them."""

@@ -28,7 +28,7 @@ from clarigrpc.local.jobs import INPUT_KIND
 from clarigrpc.local.models.embedder import Vector
 from clarigrpc.local.resources import Place
 from clarigrpc.local.search_index import Lookups
-from clarigrpc.local.store import Collection, Row, Store
+from clarigrpc.local.store import Candidate, Collection, Row, Store
 
 _Code = v2.StatusCode
 
@@ -112,7 +112,7 @@ def _best_first(
     if not ranking.query.ranks:
         if least > 1.0:
             return
-        narrowed = [seq for seq, _ in store.matching(where, wanted)] if wanted else None
+        narrowed = [one.seq for one in store.matching(where, wanted)] if wanted else None
         for row in store.walk(where) if narrowed is None else store.rows(narrowed):
             found = read(row)
             if found is not None:
@@ -122,7 +122,7 @@ def _best_first(
     scores = ranking.scores()
     if scores is None:
         hits = []
-        for row in store.rows([seq for seq, _ in candidates]):
+        for row in store.rows([one.seq for one in candidates]):
             found = read(row)
             score = ranking.score(found.input, found.labels) if found is not None else None
             if found is not None and score is not None and score >= least:
@@ -131,9 +131,9 @@ def _best_first(
         yield from hits
         return
     scored = [
-        (score, seq, resource_id)
-        for seq, resource_id in candidates
-        if (score := scores(resource_id)) is not None and score >= least
+        (score, one.seq, one.id)
+        for one in candidates
+        if (score := scores(one)) is not None and score >= least
     ]
     ordered = sorted(scored, key=lambda hit: -hit[0])
     known = {resource_id: score for score, _, resource_id in ordered}
@@ -209,26 +209,26 @@ class _Ranking:
             )
         return found
 
-    def scores(self) -> Callable[[str], float | None] | None:
-        """Tells the score of an id by the index alone; None where a rank needs more than that."""
-        tables: list[tuple[bool, dict[str, float]]] = []
+    def scores(self) -> Callable[[Candidate], float | None] | None:
+        """Tells a score by the index alone; None where a rank needs more than that."""
+        of_inputs = self.where.kind == INPUT_KIND
+        # For each rank, whether it goes by inputs, which annotations have as second names.
+        tables: list[tuple[bool, bool, dict[str, float]]] = []
         for rank, alike in self._ranks:
             concepts = rank.annotation.data.concepts
             if alike is not None:
-                if self.where.kind != INPUT_KIND:
-                    return None
-                tables.append((rank.negate, alike))
+                tables.append((rank.negate, True, alike))
             elif len(concepts) == 1 and concepts[0].value >= 0.5:
                 found = self.store.values(self.where, self._lookups.of_concept(concepts[0]))
-                tables.append((rank.negate, defaultdict(float, found)))
+                tables.append((rank.negate, of_inputs, defaultdict(float, found)))
             else:
                 return None
 
-        def score(resource_id: str) -> float | None:
+        def score(found: Candidate) -> float | None:
             total = 0.0
-            for negate, table in tables:
+            for negate, by_input, table in tables:
                 try:
-                    value = table[resource_id]
+                    value = table[(found.key or "") if by_input and not of_inputs else found.id]
                 except KeyError:  # it has no vector
                     return None
                 total += 1.0 - value if negate else value

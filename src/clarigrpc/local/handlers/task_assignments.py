@@ -282,11 +282,13 @@ def get_samples(
     task.filters.add().annotation.task_id = request.task_id
     wanted = Lookups(scope, "annotation").of_query(task)
     response = v2.MultiInputAnnotationResponse(status=make_status(_Code.SUCCESS))
-    places = [seq for seq, _ in store.matching(inputs._replace(kind="annotation"), wanted)]
+    places = [one.seq for one in store.matching(inputs._replace(kind="annotation"), wanted)]
     for row in store.rows(places):
         label = v2.Annotation.FromString(row.body)
         item = store.get(inputs, label.input_id)
-        if item is None or (request.user_ids and label.user_id not in request.user_ids):
+        if item is None or label.task_id != request.task_id:
+            continue
+        if request.user_ids and label.user_id not in request.user_ids:
             continue
         hit = response.hits.add(score=1.0, annotation=label)
         hit.input.ParseFromString(item.body)
