@@ -113,6 +113,9 @@ async def test_a_model_that_does_not_exist(local: Both) -> None:
     for wrong in ("", None, 5):
         with pytest.raises(errors.InvalidArgumentError, match="needs the id of a model"):
             local.client.model(wrong)
+    for address in ("clarifai/main/color-recognition", "https://h/clarifai/main/models/m"):
+        with pytest.raises(errors.InvalidArgumentError, match="no id of a model; say"):
+            local.client.model(address)
 
 
 @pytest.mark.parametrize("kind", ["pat", "api_key", "session_token"])

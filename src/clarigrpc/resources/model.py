@@ -40,6 +40,10 @@ class ModelOperations(StreamOperations):
     ) -> None:
         if not model_id or not isinstance(model_id, str):
             raise errors.InvalidArgumentError("client.model() needs the id of a model")
+        if "/" in model_id:  # as on the command line, or the address of its page
+            raise errors.InvalidArgumentError(
+                f"{model_id!r} is no id of a model; say client.model(id, user_id=, app_id=)"
+            )
         super().__init__(client, user_id, app_id)
         self.model_id = model_id
         self.version_id = version_id
