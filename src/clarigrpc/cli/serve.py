@@ -75,8 +75,8 @@ def serve(
 
     When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, API_KEY, USER_ID
     and APP_ID, with --rest-port also CLIENT_ID, CLIENT_SECRET and TOKEN_URL, then exports that this
-    command and other gRPC clients of the service understand. Methods that it does not have answer
-    UNIMPLEMENTED.
+    command and other gRPC clients of the service understand (--transport rest needs --base with
+    REST_BASE). Methods that it does not have answer UNIMPLEMENTED.
 
     \b
     Examples:
