@@ -127,11 +127,16 @@ def concept_messages(concepts: Concepts) -> list[v2.Concept]:
     """The messages of concepts given by id, by id and value, or as messages."""
     if isinstance(concepts, str | v2.Concept):  # a string is an id, not one of each letter
         concepts = (concepts,)
-    pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
-    return [
-        concept if isinstance(concept, v2.Concept) else v2.Concept(id=concept, value=value)
-        for concept, value in pairs
-    ]
+    try:
+        pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
+        return [
+            concept if isinstance(concept, v2.Concept) else v2.Concept(id=concept, value=value)
+            for concept, value in pairs
+        ]
+    except TypeError as error:
+        raise TypeError(
+            f"concepts are ids, or a mapping of id to value, not {concepts!r}"
+        ) from error
 
 
 def _input(id: str, concepts: Concepts, metadata: Mapping[str, Any] | None) -> v2.Input:
