@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def surroundings(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> Path:
     """A folder with two pictures, and an app of the page's own in the environment."""
-    app_id = request.node.callspec.params["page"].removesuffix(".md")
+    page = request.node.callspec.params["page"].removesuffix(".md")
+    app_id = f"{page}-{uuid.uuid4().hex[:8]}"  # a further try finds nothing of the first
     with server.client() as client:
         client.apps.create(app_id)
     for name, colour in (("cat", (254, 0, 0)), ("dog", (0, 0, 254))):
