@@ -93,7 +93,8 @@ class PredictEncoder:
         """
         if type(value) is bytes and value:
             return self._image_pieces(value)
-        encoded = as_input(value).SerializeToString()
+        one = value if isinstance(value, v2.Input) else as_input(value)
+        encoded = one.SerializeToString()
         length = len(encoded)
         if length < _SHORT:
             return self._short[length], encoded

@@ -22,6 +22,7 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Sequence,
 )
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -127,18 +128,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indexes)
 
-    def put(self, index: int, pieces: Pieces) -> None:
-        """Take an input in."""
-        self.indexes.append(index)
-        self.pieces.append(pieces)
-        self.size += size_of(pieces)
-
-    def part(self, places: Iterable[int], divided: int) -> Batch:
+    def part(self, places: Sequence[int], divided: int) -> Batch:
         """A batch of the inputs at these places of this one."""
-        batch = Batch(divided=divided)
-        for place in places:
-            batch.put(self.indexes[place], self.pieces[place])
-        return batch
+        indexes = [self.indexes[place] for place in places]
+        pieces = [self.pieces[place] for place in places]
+        return Batch(indexes, pieces, sum(map(size_of, pieces)), divided=divided)
 
 
 class Pipeline:
@@ -243,7 +237,7 @@ class Pipeline:
         self._taken = index + 1
         try:
             pieces = self._encoder.pieces(value)
-            size = size_of(pieces)
+            size = len(pieces[0]) + len(pieces[1])
             if size > self._max_bytes:
                 raise errors.InvalidArgumentError(
                     f"the input takes {size} bytes, more than max_message_bytes of the client"
@@ -258,9 +252,12 @@ class Pipeline:
             batch = self._open
         if not batch.indexes:
             self._opened_at = now
-        batch.put(index, pieces)
+        indexes = batch.indexes
+        indexes.append(index)
+        batch.pieces.append(pieces)
+        batch.size += size
         self._pending_bytes += size
-        if len(batch.indexes) >= self.batch_size.size:
+        if len(indexes) >= self.batch_size.size:
             batch.full = True
             self.flush()
 
