@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import methods, transcoding, v2
@@ -91,7 +91,13 @@ def test_a_response_survives_the_way_over_json(method: str, data: st.DataObject)
     )
 
 
+_LARGEST = float.fromhex("0x1.fffffep127")  # of 32 bits
+
+
 @settings(max_examples=200, deadline=None)
+@example(
+    v2.MultiOutputResponse(outputs=[v2.Output(data=v2.Data(concepts=[v2.Concept(value=_LARGEST)]))])
+)
 @given(messages(v2.MultiOutputResponse, depth=5))
 def test_json_is_protobufs_own_but_for_the_services_ways(response: v2.MultiOutputResponse) -> None:
     expected = json_format.MessageToDict(
@@ -105,7 +111,9 @@ def _without_shown(descriptor: Any, ours: Any, theirs: Any) -> Any:
     if isinstance(ours, list) and isinstance(theirs, list):
         return [_without_shown(descriptor, *pair) for pair in zip(ours, theirs, strict=True)]
     if not isinstance(ours, dict):
-        return ours
+        # protobuf rounds the largest float up, to what no parser of its takes.
+        largest = isinstance(ours, float) and abs(ours) == _LARGEST
+        return theirs if largest and theirs == pytest.approx(ours, rel=1e-7) else ours
     kept = {}
     for name, value in ours.items():
         if name in theirs:
