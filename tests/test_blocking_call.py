@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_a_handler_of_a_server_passes_its_deadline_on(
     scripted.on("GetModel", reply("GetModel"))
     call(GET.SerializeToString(), 10.0, METADATA)
     assert scripted.seen[0].seconds_left < 3
+
+
+def test_threads_that_make_the_first_call_at_once(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_direct = blocking_call.direct
+
+    def slow(multicallable: Any) -> Any:
+        time.sleep(0.05)
+        return real_direct(multicallable)
+
+    monkeypatch.setattr("clarigrpc.channel.direct", slow)
+    scripted.always("GetModel", reply("GetModel", model=v2.Model(id="m")))
+    with Client(base=scripted.base, pat=PAT) as client, ThreadPoolExecutor(8) as pool:
+
+        def call(delay: float) -> str:
+            time.sleep(delay)
+            return client.v2.GetModel(GET).model.id
+
+        assert set(pool.map(call, [number * 0.01 for number in range(8)])) == {"m"}
 
 
 async def test_an_answer_without_a_message_is_an_error(

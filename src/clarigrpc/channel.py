@@ -162,13 +162,14 @@ class _Multicallable(BoundMethod):
         """The real multicallable, made anew after a fork."""
         channel = self._channel
         if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
-            self._owner = channel.real()
-            self._real = getattr(self._owner, self._kind)(self.path)
-            self._rebound()
+            owner = channel.real()
+            self._bind(getattr(owner, self._kind)(self.path))
+            self._owner = owner  # last: another thread does not call what is half bound
         return self._real
 
-    def _rebound(self) -> None:
-        """There is another real multicallable."""
+    def _bind(self, real: Any) -> None:
+        """Take another real multicallable."""
+        self._real = real
 
     def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
         """Id and metadata of a new call, and what getting them left of the timeout."""
@@ -227,8 +228,9 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
 
     _direct: DirectCall | None
 
-    def _rebound(self) -> None:
-        self._direct = direct(self._real)
+    def _bind(self, real: Any) -> None:
+        self._direct = direct(real)
+        super()._bind(real)
 
     def __call__(
         self,
