@@ -1,0 +1,1 @@
+"""Many items: batches, a window, order, retries item by item."""

@@ -1,0 +1,1 @@
+"""Facts of the V2 contract: one row a method, and what is deprecated."""

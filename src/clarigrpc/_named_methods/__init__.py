@@ -1,0 +1,1 @@
+"""Methods of a model with named arguments: signatures and values."""

@@ -1,0 +1,1 @@
+"""The service by domain: one file a domain, sync and async."""

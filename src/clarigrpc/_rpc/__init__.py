@@ -1,0 +1,1 @@
+"""One call: options to metadata, deadline, retries, status to value."""

@@ -1,0 +1,1 @@
+"""Responses as they come, in both directions."""

@@ -1,0 +1,1 @@
+"""What moves bytes: gRPC, HTTP/JSON, several connections."""

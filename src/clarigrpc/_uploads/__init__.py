@@ -1,0 +1,1 @@
+"""Files in parts: chunks, resumption, checksums."""

@@ -1,0 +1,1 @@
+"""What handlers share: kinds of resources, filters, patches, background work."""

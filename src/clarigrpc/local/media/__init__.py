@@ -1,0 +1,1 @@
+"""Media: fetching and decoding."""

@@ -1,0 +1,1 @@
+"""What is kept: resources in SQLite, their index, files."""

@@ -1,1 +1,0 @@
-"""Predicting many inputs: batches, streams and shared requests."""
