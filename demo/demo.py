@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import Client, errors, image, v2
+from clarigrpc._resources.model_handle import Model
 from clarigrpc.cli.render import outputs_table, terminal
-from clarigrpc.resources.model import Model
 
 ROUNDS = 12
 SLICE_SECONDS = 0.2

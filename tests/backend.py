@@ -7,8 +7,9 @@ from typing import Any
 
 import grpc
 
-from clarigrpc import methods, v2
-from clarigrpc.local.core import Call, CallAborted
+from clarigrpc import v2
+from clarigrpc._contract import methods
+from clarigrpc.local.context import Call, CallAborted
 
 Handler = Callable[[Any, Call], Any]
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import grpc
 
-from clarigrpc import methods, v2
+from clarigrpc import v2
+from clarigrpc._contract import methods
 
 SUCCESS = v2.StatusCode.SUCCESS
 THREADS = "scripted"

@@ -16,8 +16,8 @@ from typing import Any
 import PIL.Image
 import pytest
 
+from clarigrpc._resources.sync_async import Lazy
 from clarigrpc.client import Client
-from clarigrpc.colours import Lazy
 from clarigrpc.local import LocalServer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -38,12 +38,12 @@ def predicting() -> set[str]:
     "module",
     [
         "clarigrpc.local",
-        "clarigrpc.predict.coalesce",
-        "clarigrpc.predict.pipeline",
-        "clarigrpc.predict.signatures",
-        "clarigrpc.resources.inputs",
-        "clarigrpc.rest",
-        "clarigrpc.upload.sources",
+        "clarigrpc._bulk.coalescing",
+        "clarigrpc._bulk.predict_many",
+        "clarigrpc._named_methods.signatures",
+        "clarigrpc._resources.inputs",
+        "clarigrpc._transports.http",
+        "clarigrpc._uploads.upload_sources",
         "clarigrpc.v2.service_pb2_grpc",
         "hashlib",
         "httpx",
@@ -60,4 +60,4 @@ def test_a_client_that_predicts_does_not_import(module: str, predicting: set[str
 
 
 def test_what_is_used_is_imported() -> None:
-    assert "clarigrpc.predict.pipeline" in imported(PREDICTING_MANY)
+    assert "clarigrpc._bulk.predict_many" in imported(PREDICTING_MANY)

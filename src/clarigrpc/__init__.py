@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from clarigrpc import errors as errors
     from clarigrpc import v2 as v2
     from clarigrpc import wellknown as wellknown
-    from clarigrpc.auth import ClientCredentials as ClientCredentials
+    from clarigrpc._config.credentials import ClientCredentials as ClientCredentials
+    from clarigrpc._rpc.retry import RetryPolicy as RetryPolicy
     from clarigrpc.client import AsyncClient as AsyncClient
     from clarigrpc.client import Client as Client
     from clarigrpc.media import audio as audio
     from clarigrpc.media import image as image
     from clarigrpc.media import text as text
     from clarigrpc.media import video as video
-    from clarigrpc.policy import RetryPolicy as RetryPolicy
 
 __version__ = "0.1.0"
 
@@ -29,8 +29,8 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "AsyncClient": "clarigrpc.client",
     "Client": "clarigrpc.client",
-    "ClientCredentials": "clarigrpc.auth",
-    "RetryPolicy": "clarigrpc.policy",
+    "ClientCredentials": "clarigrpc._config.credentials",
+    "RetryPolicy": "clarigrpc._rpc.retry",
     "audio": "clarigrpc.media",
     "image": "clarigrpc.media",
     "text": "clarigrpc.media",

@@ -9,44 +9,45 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
-from clarigrpc import config, v2
-from clarigrpc.aio import AioChannel
-from clarigrpc.auth import AuthCallable, ClientCredentials
-from clarigrpc.channel import Channel
-from clarigrpc.colours import Awaiting, Blocking, Lazy
-from clarigrpc.methods import lookup, names
-from clarigrpc.policy import RetryPolicy
+from clarigrpc import v2
+from clarigrpc._config import settings
+from clarigrpc._config.credentials import AuthCallable, ClientCredentials
+from clarigrpc._contract.methods import lookup, names
+from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy
+from clarigrpc._rpc.async_channel import AioChannel
+from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc._rpc.sync_channel import Channel
 
 # Resources are imported when they are first asked for: a service that only predicts starts sooner.
 
 if TYPE_CHECKING:
-    from clarigrpc.predict.coalesce import CoalesceLimits
-    from clarigrpc.resources.annotations import Annotations, AsyncAnnotations
-    from clarigrpc.resources.apps import Apps, AsyncApps, AsyncDuplications, Duplications
-    from clarigrpc.resources.artifacts import Artifacts, AsyncArtifacts
-    from clarigrpc.resources.collaborations import (
+    from clarigrpc._bulk.coalescing import CoalesceLimits
+    from clarigrpc._resources.annotations import Annotations, AsyncAnnotations
+    from clarigrpc._resources.apps import Apps, AsyncApps, AsyncDuplications, Duplications
+    from clarigrpc._resources.artifacts import Artifacts, AsyncArtifacts
+    from clarigrpc._resources.collaborations import (
         AsyncCollaborations,
         AsyncCollaborators,
         Collaborations,
         Collaborators,
     )
-    from clarigrpc.resources.collectors import AsyncCollectors, Collectors
-    from clarigrpc.resources.compute import (
+    from clarigrpc._resources.collectors import AsyncCollectors, Collectors
+    from clarigrpc._resources.compute import (
         AsyncComputeClusters,
         AsyncDeployments,
         ComputeClusters,
         Deployments,
     )
-    from clarigrpc.resources.concepts import (
+    from clarigrpc._resources.concepts import (
         AsyncConcepts,
         AsyncKnowledgeGraphs,
         Concepts,
         KnowledgeGraphs,
     )
-    from clarigrpc.resources.datasets import AsyncDatasets, Datasets
-    from clarigrpc.resources.evaluations import AsyncEvaluations, Evaluations
-    from clarigrpc.resources.inputs import AsyncInputs, Inputs
-    from clarigrpc.resources.jobs import (
+    from clarigrpc._resources.datasets import AsyncDatasets, Datasets
+    from clarigrpc._resources.evaluations import AsyncEvaluations, Evaluations
+    from clarigrpc._resources.inputs import AsyncInputs, Inputs
+    from clarigrpc._resources.jobs import (
         AsyncBulkOperations,
         AsyncExtractionJobs,
         AsyncJobs,
@@ -54,28 +55,28 @@ if TYPE_CHECKING:
         ExtractionJobs,
         Jobs,
     )
-    from clarigrpc.resources.keys import AsyncKeys, Keys
-    from clarigrpc.resources.label_orders import AsyncLabelOrders, LabelOrders
-    from clarigrpc.resources.logs import AsyncLogs, Logs
-    from clarigrpc.resources.model import AsyncModel, Model
-    from clarigrpc.resources.models import AsyncModels, Models
-    from clarigrpc.resources.modules import (
+    from clarigrpc._resources.keys import AsyncKeys, Keys
+    from clarigrpc._resources.label_orders import AsyncLabelOrders, LabelOrders
+    from clarigrpc._resources.logs import AsyncLogs, Logs
+    from clarigrpc._resources.model_collection import AsyncModels, Models
+    from clarigrpc._resources.model_handle import AsyncModel, Model
+    from clarigrpc._resources.modules import (
         AsyncInstalledModules,
         AsyncModules,
         InstalledModules,
         Modules,
     )
-    from clarigrpc.resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
-    from clarigrpc.resources.pipelines import AsyncPipelines, Pipelines
-    from clarigrpc.resources.runners import AsyncRunners, Runners
-    from clarigrpc.resources.scopes import AsyncScopes, Scopes
-    from clarigrpc.resources.search import AsyncSearch, Search
-    from clarigrpc.resources.secrets import AsyncSecrets, Secrets
-    from clarigrpc.resources.status_codes import AsyncStatusCodes, StatusCodes
-    from clarigrpc.resources.tasks import AsyncTasks, Tasks
-    from clarigrpc.resources.uploads import AsyncUploads, Uploads
-    from clarigrpc.resources.users import AsyncUsers, Users
-    from clarigrpc.resources.workflows import AsyncWorkflows, Workflows
+    from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
+    from clarigrpc._resources.pipelines import AsyncPipelines, Pipelines
+    from clarigrpc._resources.runners import AsyncRunners, Runners
+    from clarigrpc._resources.scopes import AsyncScopes, Scopes
+    from clarigrpc._resources.search import AsyncSearch, Search
+    from clarigrpc._resources.secrets import AsyncSecrets, Secrets
+    from clarigrpc._resources.status_codes import AsyncStatusCodes, StatusCodes
+    from clarigrpc._resources.tasks import AsyncTasks, Tasks
+    from clarigrpc._resources.uploads import AsyncUploads, Uploads
+    from clarigrpc._resources.users import AsyncUsers, Users
+    from clarigrpc._resources.workflows import AsyncWorkflows, Workflows
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
 
@@ -85,7 +86,7 @@ ChannelT = TypeVar("ChannelT", Channel, AioChannel)
 
 def _resource(module: str, name: str, text: str) -> Lazy[Any, Any]:
     """A resource, which is imported when it is first asked for."""
-    return Lazy(f"clarigrpc.resources.{module}", name, text)
+    return Lazy(f"clarigrpc._resources.{module}", name, text)
 
 
 class LazyStub:
@@ -175,7 +176,7 @@ class _BaseClient(Generic[ChannelT]):
     )
     search: Lazy[Search, AsyncSearch] = _resource("search", "Search", "Searches over the app.")
     models: Lazy[Models, AsyncModels] = _resource(
-        "models", "Models", "The models of the app; ``model(...)`` predicts with one."
+        "model_collection", "Models", "The models of the app; ``model(...)`` predicts with one."
     )
     evaluations: Lazy[Evaluations, AsyncEvaluations] = _resource(
         "evaluations", "Evaluations", "The evaluations of the app's models."
@@ -260,11 +261,11 @@ class _BaseClient(Generic[ChannelT]):
         user_id: str | None = None,
         app_id: str | None = None,
         base: str | Sequence[str] | None = None,
-        timeout: float = config.DEFAULT_TIMEOUT,
-        stream_timeout: float = config.DEFAULT_STREAM_TIMEOUT,
-        transport: config.Transport = "grpc",
+        timeout: float = settings.DEFAULT_TIMEOUT,
+        stream_timeout: float = settings.DEFAULT_STREAM_TIMEOUT,
+        transport: settings.Transport = "grpc",
         allow_plaintext: bool = False,
-        max_message_bytes: int = config.DEFAULT_MAX_MESSAGE_BYTES,
+        max_message_bytes: int = settings.DEFAULT_MAX_MESSAGE_BYTES,
         root_certificates: str | os.PathLike[str] | bytes | None = None,
         client_key: str | os.PathLike[str] | bytes | None = None,
         client_certificate: str | os.PathLike[str] | bytes | None = None,
@@ -276,7 +277,7 @@ class _BaseClient(Generic[ChannelT]):
         context: str | None = None,
         config_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.settings = config.resolve(
+        self.settings = settings.resolve(
             pat=pat,
             api_key=api_key,
             session_token=session_token,
@@ -348,7 +349,7 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     """The limits of ``client.model``'s shared requests; None: none are shared."""
     if not coalesce and all(limit is None for limit in limits):
         return None
-    from clarigrpc.predict.coalesce import limits_of
+    from clarigrpc._bulk.coalescing import limits_of
 
     return limits_of(*limits)
 
@@ -398,7 +399,7 @@ class Client(_BaseClient[Channel], Blocking):
             max_batch: Inputs a shared request. Default 128.
             max_bytes: Bytes of inputs a shared request. Default 16 MiB.
         """
-        from clarigrpc.resources.model import Model
+        from clarigrpc._resources.model_handle import Model
 
         return Model(
             self,
@@ -456,7 +457,7 @@ class AsyncClient(_BaseClient[AioChannel], Awaiting):
         max_bytes: int | None = None,
     ) -> AsyncModel:
         """A model to predict with, as ``Client.model``."""
-        from clarigrpc.resources.model import AsyncModel
+        from clarigrpc._resources.model_handle import AsyncModel
 
         return AsyncModel(
             self,

@@ -29,7 +29,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from clarigrpc.descriptor_pool import POOL
+from clarigrpc._descriptor_pool import POOL
 from clarigrpc.v2._index import MODULES
 
 __all__ = ["convert", "duration", "struct", "timestamp", "value"]

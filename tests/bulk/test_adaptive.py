@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW, BatchSize, Window
+from clarigrpc._bulk.adaptive import MAX_BATCH, MAX_WINDOW, BatchSize, Window
 
 
 def serve(

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
-from clarigrpc.predict.coalesce import Caller, CoalesceLimits, Gathering
+from clarigrpc._bulk.coalescing import Caller, CoalesceLimits, Gathering
 from tests.both import Both
-from tests.predict.service import METHOD, Hanging, outputs, poisoned, script, wait_until
+from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.scripted import Fail, ScriptedServer, refuse
 
 PAT = "x" * 20

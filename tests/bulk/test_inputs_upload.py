@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc.ingest import UploadReport
-from clarigrpc.ingest.batches import (
+from clarigrpc._bulk.input_batches import (
     Batch,
     Batcher,
     Item,
@@ -24,10 +23,11 @@ from clarigrpc.ingest.batches import (
     make_item,
     make_unsure_item,
 )
-from clarigrpc.ingest.journal import Journal, Record
-from clarigrpc.ingest.machine import Finish, Ingest, Pause, Read, Send, is_ours
-from clarigrpc.ingest.window import Pace, Window
-from clarigrpc.policy import RetryPolicy
+from clarigrpc._bulk.input_engine import Finish, Ingest, Pause, Read, Send, is_ours
+from clarigrpc._bulk.input_journal import Journal, Record
+from clarigrpc._bulk.input_window import Pace, Window
+from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc.ingest import UploadReport
 
 TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}
 

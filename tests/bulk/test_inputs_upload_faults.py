@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
+from clarigrpc._rpc.retry import RetryPolicy
 from clarigrpc.ingest import UploadReport
 from clarigrpc.local import LocalServer
-from clarigrpc.policy import RetryPolicy
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Fault, FaultProxy
 

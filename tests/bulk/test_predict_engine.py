@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import RetryPolicy, errors, v2
-from clarigrpc.predict.limits import MAX_BATCH, MAX_WINDOW
-from clarigrpc.predict.pipeline import LINGER, MAX_BATCH_BYTES, Batch, Pipeline, PredictResult
-from clarigrpc.wire import Pieces
+from clarigrpc._bulk.adaptive import MAX_BATCH, MAX_WINDOW
+from clarigrpc._bulk.predict_many import LINGER, MAX_BATCH_BYTES, Batch, Pipeline, PredictResult
+from clarigrpc._rpc.encoding import Pieces
 
 SUCCESS = v2.StatusCode.SUCCESS
 

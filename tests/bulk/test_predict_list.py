@@ -8,7 +8,7 @@ import pytest
 
 from clarigrpc import errors, text, v2
 from tests.both import Both
-from tests.predict.service import METHOD, Response, outputs, script
+from tests.bulk.service import METHOD, Response, outputs, script
 from tests.scripted import ScriptedServer
 
 FAILED = v2.StatusCode.INPUT_DOWNLOAD_FAILED

@@ -20,9 +20,9 @@ from PIL import Image
 from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
+from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
-from tests.predict.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.scripted import Fail, ScriptedServer, refuse
 
 COLORS = {"user_id": "clarifai", "app_id": "main"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clarigrpc import methods
+from clarigrpc._contract import methods
 from clarigrpc.local import LocalServer
 from tests.cli.conftest import COMMAND, Run, one_line
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import AsyncClient, Client, ClientCredentials, errors
-from clarigrpc.config import Target, mask, parse_base
+from clarigrpc._config.settings import Target, mask, parse_base
 from clarigrpc.errors import ConfigurationError
 
 SECRET = "s3cr3t-0123456789abcdef"

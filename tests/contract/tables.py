@@ -20,7 +20,7 @@ from google.protobuf.descriptor import (
     MethodDescriptor,
 )
 
-from clarigrpc.descriptor_pool import POOL
+from clarigrpc._descriptor_pool import POOL
 from clarigrpc.v2 import (
     auth_options_pb2,
     auth_scopes_pb2,

@@ -7,10 +7,11 @@ from typing import Any
 from google.protobuf import text_format
 from hypothesis import strategies as st
 
-from clarigrpc import transcoding, v2
-from clarigrpc.descriptor_pool import POOL
-from clarigrpc.local.service import Service
-from clarigrpc.transcoding import TranscodingError
+from clarigrpc import v2
+from clarigrpc._descriptor_pool import POOL
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.transcoding import TranscodingError
+from clarigrpc.local.service.dispatch import Service
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
 from tests.fuzz.world import World

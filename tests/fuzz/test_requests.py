@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from hypothesis import strategies as st
 
 from clarigrpc import v2
-from clarigrpc.descriptor_pool import POOL
-from clarigrpc.local.service import Service
+from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.service.dispatch import Service
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
 from tests.fuzz.world import World

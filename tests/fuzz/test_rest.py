@@ -11,8 +11,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from hypothesis import strategies as st
 
-from clarigrpc import transcoding, v2
-from clarigrpc.transcoding import Binding
+from clarigrpc import v2
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.transcoding import Binding
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
 from tests.fuzz.world import TIMEOUT, World

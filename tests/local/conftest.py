@@ -16,7 +16,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from clarigrpc import transcoding, v2
+from clarigrpc import v2
+from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
 from clarigrpc.v2._index import METHODS
 

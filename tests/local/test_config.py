@@ -11,8 +11,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-
-from .conftest import Raw, png
+from tests.local.conftest import Raw, png
 
 Code = v2.StatusCode
 

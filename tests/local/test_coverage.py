@@ -8,16 +8,19 @@ import grpc
 import httpx
 import pytest
 
-from clarigrpc import transcoding, v2
+from clarigrpc import v2
+from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
-from clarigrpc.local.coverage import UNIMPLEMENTED, status, table
+from clarigrpc.local.service.coverage import UNIMPLEMENTED, status, table
 from clarigrpc.v2._index import METHODS
 
 PAGE = Path(__file__).parents[2] / "docs" / "local-server-methods.md"
 
 
 def test_the_page_is_as_the_code() -> None:
-    assert PAGE.read_text() == table(), "python -m clarigrpc.local.coverage writes the page anew"
+    assert PAGE.read_text() == table(), (
+        "python -m clarigrpc.local.service.coverage writes the page anew"
+    )
 
 
 def page() -> dict[str, str]:

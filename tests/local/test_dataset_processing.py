@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.interpolation import MAX_FRAMES, interpolate
-
-from .conftest import Raw, clip, settled
-from .test_domains import add, message, ok, until
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.engine.box_interpolation import MAX_FRAMES, interpolate
+from tests.local.conftest import Raw, clip, settled
+from tests.local.test_domains import add, message, ok, until
 
 Code = v2.StatusCode
 

@@ -14,8 +14,7 @@ import pytest
 from google.protobuf import json_format
 
 from clarigrpc import v2
-
-from .conftest import PUBLIC, Raw, gone, png, settled
+from tests.local.conftest import PUBLIC, Raw, gone, png, settled
 
 Code = v2.StatusCode
 

@@ -13,14 +13,15 @@ import grpc
 import httpx
 import pytest
 
-from clarigrpc import methods, transcoding, v2
+from clarigrpc import v2
+from clarigrpc._contract import methods
+from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
-from clarigrpc.local.auth import auth_type
-from clarigrpc.local.store import Collection
+from clarigrpc.local.service.scopes import auth_type
+from clarigrpc.local.store.resources import Collection
 from clarigrpc.v2._index import METHODS
-
-from .conftest import Raw, clip, png, settled
-from .test_domains import message, ok, until
+from tests.local.conftest import Raw, clip, png, settled
+from tests.local.test_domains import message, ok, until
 
 Code = v2.StatusCode
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from clarigrpc import v2
-from clarigrpc.local import metrics
-
-from .conftest import Raw
-from .test_domains import add, ok, until
+from clarigrpc.local.engine import evaluation_metrics
+from tests.local.conftest import Raw
+from tests.local.test_domains import add, ok, until
 
 Code = v2.StatusCode
 
@@ -96,14 +95,14 @@ def test_what_is_not_there(raw: Raw) -> None:
 
 def test_area_under_the_curve() -> None:
     scores = np.array([0.1, 0.4, 0.35, 0.8])
-    assert metrics.roc_auc(np.array([False, False, True, True]), scores) == 0.75
-    assert metrics.roc_auc(np.array([False, True]), np.array([0.5, 0.5])) == 0.5
-    assert math.isnan(metrics.roc_auc(np.array([True]), np.array([0.5])))
+    assert evaluation_metrics.roc_auc(np.array([False, False, True, True]), scores) == 0.75
+    assert evaluation_metrics.roc_auc(np.array([False, True]), np.array([0.5, 0.5])) == 0.5
+    assert math.isnan(evaluation_metrics.roc_auc(np.array([True]), np.array([0.5])))
 
 
 def test_numbers_of_one_concept() -> None:
     truth = np.array([True, True, False, False])
-    found = metrics.binary("x", truth, np.array([0.9, 0.4, 0.6, 0.1]))
+    found = evaluation_metrics.binary("x", truth, np.array([0.9, 0.4, 0.6, 0.1]))
     assert (found.num_pos, found.num_neg, found.num_tot) == (2, 2, 4)
     assert found.f1 == pytest.approx(0.5)
     assert found.roc_auc == pytest.approx(0.75)

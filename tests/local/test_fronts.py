@@ -17,7 +17,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc.descriptor_pool import POOL
+from clarigrpc._descriptor_pool import POOL
 from clarigrpc.local import LocalServer
 from clarigrpc.v2._index import METHODS
 from tests.both import Both, Colour

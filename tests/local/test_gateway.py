@@ -17,9 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clarigrpc import errors, methods, transcoding, v2
+from clarigrpc import errors, v2
+from clarigrpc._contract import methods
+from clarigrpc._transports import transcoding
 from clarigrpc.errors import Kind
-from clarigrpc.local.gateway import HTTP_STATUSES, RestFront, http_status, parse_timeout
+from clarigrpc.local.fronts.rest import HTTP_STATUSES, RestFront, http_status, parse_timeout
 from clarigrpc.v2 import _index
 from tests.backend import Backend, abort, outputs, respond
 

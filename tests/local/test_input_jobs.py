@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from clarigrpc import v2
-
-from .conftest import Raw, png
-from .test_domains import ok, until
+from tests.local.conftest import Raw, png
+from tests.local.test_domains import ok, until
 
 Code = v2.StatusCode
 

@@ -21,8 +21,7 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local import Faults, LocalServer
-
-from .conftest import Raw, clip, gone, png, settled
+from tests.local.conftest import Raw, clip, gone, png, settled
 
 Code = v2.StatusCode
 

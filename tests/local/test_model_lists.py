@@ -10,11 +10,10 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-
-from .conftest import PUBLIC, Raw
-from .pictures import digit
-from .test_domains import ok
-from .test_training import add, create, image, trained, wants
+from tests.local.conftest import PUBLIC, Raw
+from tests.local.pictures import digit
+from tests.local.test_domains import ok
+from tests.local.test_training import add, create, image, trained, wants
 
 
 @pytest.fixture(scope="module")

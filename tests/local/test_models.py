@@ -14,13 +14,12 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.embeddings import DIMENSIONS
-from clarigrpc.local.model_types import BASES
+from clarigrpc.local.engine.embeddings import DIMENSIONS
 from clarigrpc.local.models.colors import W3C_NAMES
-
-from .conftest import PUBLIC, Raw, png
-from .pictures import encoded, photograph, video
-from .web import serving
+from clarigrpc.local.models.model_types import BASES
+from tests.local.conftest import PUBLIC, Raw, png
+from tests.local.pictures import encoded, photograph, video
+from tests.local.web import serving
 
 Code = v2.StatusCode
 

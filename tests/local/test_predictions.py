@@ -12,9 +12,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import Faults
-
-from .conftest import PUBLIC, Raw, png, predict_request
-from .test_inputs import web as web  # the fixture
+from tests.local.conftest import PUBLIC, Raw, png, predict_request
+from tests.local.test_inputs import web as web
 
 Code = v2.StatusCode
 

@@ -14,10 +14,9 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.fetch import Fetcher
-from clarigrpc.local.values import Converter
-
-from .conftest import Raw, png
+from clarigrpc.local.media.fetching import Fetcher
+from clarigrpc.local.models.python_values import Converter
+from tests.local.conftest import Raw, png
 
 Code = v2.StatusCode
 

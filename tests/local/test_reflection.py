@@ -13,8 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from clarigrpc import v2
 from clarigrpc.v2._index import METHODS
-
-from .conftest import Raw
+from tests.local.conftest import Raw
 
 
 def test_every_method_can_be_called_by_reflection(raw: Raw) -> None:

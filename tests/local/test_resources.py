@@ -9,12 +9,11 @@ import pytest
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.kinds import KINDS
-from clarigrpc.local.patching import patch
+from clarigrpc.local.engine.patching import patch
+from clarigrpc.local.engine.resource_kinds import KINDS
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.v2._index import METHODS
-
-from .conftest import Raw
+from tests.local.conftest import Raw
 
 Code = v2.StatusCode
 

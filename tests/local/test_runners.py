@@ -10,10 +10,9 @@ import grpc
 import pytest
 
 from clarigrpc import v2
-from clarigrpc.local.store import Collection
-
-from .conftest import Raw
-from .test_domains import ok
+from clarigrpc.local.store.resources import Collection
+from tests.local.conftest import Raw
+from tests.local.test_domains import ok
 
 Code = v2.StatusCode
 

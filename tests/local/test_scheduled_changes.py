@@ -15,9 +15,8 @@ import pytest
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc.local import LocalServer
 from tests.conftest import Connect
+from tests.local.conftest import PUBLIC, Raw, gone, png, predict_request, settled
 from tests.scripted import ScriptedServer, refuse, reply
-
-from .conftest import PUBLIC, Raw, gone, png, predict_request, settled
 
 Code = v2.StatusCode
 

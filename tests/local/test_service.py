@@ -22,8 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from clarigrpc import v2
 from clarigrpc.local import Faults, LocalServer
 from clarigrpc.v2._index import METHODS
-
-from .conftest import PUBLIC, Raw, png, predict_request
+from tests.local.conftest import PUBLIC, Raw, png, predict_request
 
 Code = v2.StatusCode
 

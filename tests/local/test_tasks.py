@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from clarigrpc import v2
-
-from .conftest import Raw, settled
-from .test_domains import message, ok
+from tests.local.conftest import Raw, settled
+from tests.local.test_domains import message, ok
 
 Code = v2.StatusCode
 Action = v2.PutTaskAssignmentsRequestAction

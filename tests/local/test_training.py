@@ -27,11 +27,10 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.handlers import training
 from clarigrpc.local.models.classifier import Weights
-
-from .conftest import Raw, png
-from .pictures import digit, video
-from .test_domains import ok, until
-from .web import serving
+from tests.local.conftest import Raw, png
+from tests.local.pictures import digit, video
+from tests.local.test_domains import ok, until
+from tests.local.web import serving
 
 Code = v2.StatusCode
 

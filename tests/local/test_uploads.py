@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import v2
-from clarigrpc.local import LocalServer, contents
-from clarigrpc.local.contents import PartError, PartFile
-
-from .conftest import Raw
+from clarigrpc.local import LocalServer
+from clarigrpc.local.store import upload_files
+from clarigrpc.local.store.upload_files import PartError, PartFile
+from tests.local.conftest import Raw
 
 Code = v2.StatusCode
 CONTENT = random.Random(1).randbytes(1_000_003)
@@ -490,7 +490,7 @@ def test_any_split_repeat_and_restart_gives_the_content(
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda r: [r[0], r[0] + r[1]]))
 )
 def test_ranges_are_those_of_the_bytes(ranges: list[list[int]]) -> None:
-    merged = contents.merge_ranges([list(r) for r in ranges])
+    merged = upload_files.merge_ranges([list(r) for r in ranges])
     expected = {n for start, end in ranges for n in range(start, end)}
     assert {n for start, end in merged for n in range(start, end)} == expected
     assert all(a[1] < b[0] for a, b in itertools.pairwise(merged))

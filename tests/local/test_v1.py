@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import Client, errors, v2
 from clarigrpc.local import LocalServer
-
-from .conftest import Raw, png
+from tests.local.conftest import Raw, png
 
 CONFIG: dict[str, Any] = {
     "users": [

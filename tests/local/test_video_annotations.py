@@ -8,9 +8,8 @@ import pytest
 from google.protobuf import json_format
 
 from clarigrpc import v2
-
-from .conftest import Raw, clip, png, settled
-from .test_domains import message, ok
+from tests.local.conftest import Raw, clip, png, settled
+from tests.local.test_domains import message, ok
 
 Code = v2.StatusCode
 

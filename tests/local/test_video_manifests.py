@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 from clarigrpc import v2
-
-from .conftest import Raw, clip, gone, png, settled
-from .test_domains import ok, until
+from tests.local.conftest import Raw, clip, gone, png, settled
+from tests.local.test_domains import ok, until
 
 Code = v2.StatusCode
 

@@ -10,9 +10,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-
-from .conftest import Raw, png, predict_request
-from .test_domains import duplicated, message, ok
+from tests.local.conftest import Raw, png, predict_request
+from tests.local.test_domains import duplicated, message, ok
 
 Code = v2.StatusCode
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.embeddings import similarities
-
-from .conftest import PUBLIC, Raw, gone, settled
-from .pictures import digit, encoded, photograph
-from .test_domains import ok
-from .test_training import add, image, text
-from .web import serving
+from clarigrpc.local.engine.embeddings import similarities
+from tests.local.conftest import PUBLIC, Raw, gone, settled
+from tests.local.pictures import digit, encoded, photograph
+from tests.local.test_domains import ok
+from tests.local.test_training import add, image, text
+from tests.local.web import serving
 
 Code = v2.StatusCode
 

@@ -8,8 +8,7 @@ from clarigrpc import errors, v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
-
-from .conftest import OTHER, add_inputs
+from tests.resources.conftest import OTHER, add_inputs
 
 
 async def test_apps(both: Both) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from clarigrpc import errors, query, v2
 from tests.both import Both
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 
 def about(input_id: str, annotation_id: str, *concepts: str) -> v2.Annotation:

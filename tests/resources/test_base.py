@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import Client, errors, v2
+from clarigrpc._resources.annotations import Annotations
+from clarigrpc._resources.base import MAX_ITEMS, chunks, field_of
 from clarigrpc.local import LocalServer
-from clarigrpc.resources.annotations import Annotations
-from clarigrpc.resources.base import MAX_ITEMS, chunks, field_of
 from tests.both import Both
 from tests.conftest import Connect
 

@@ -6,8 +6,7 @@ import pytest
 
 from clarigrpc import errors, v2
 from tests.both import Both
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 
 async def test_concepts(both: Both) -> None:

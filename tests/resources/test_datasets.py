@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from clarigrpc import errors, query, v2
+from clarigrpc._resources.downloads import fetch
 from clarigrpc.local import LocalServer
-from clarigrpc.resources.downloads import fetch
 from tests.both import Both
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 Format = v2.DatasetVersionExportFormat
 

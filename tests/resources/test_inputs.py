@@ -8,8 +8,7 @@ import pytest
 from clarigrpc import errors, image, text, v2, video
 from tests.both import Both
 from tests.local.conftest import clip, png
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 Code = v2.StatusCode
 

@@ -7,8 +7,7 @@ import pytest
 from clarigrpc import errors, v2
 from tests.both import Both
 from tests.local.conftest import png
-
-from .conftest import COLORS, add_inputs
+from tests.resources.conftest import COLORS, add_inputs
 
 Code = v2.StatusCode
 

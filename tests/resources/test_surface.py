@@ -15,9 +15,17 @@ from typing import Any
 import pytest
 
 from clarigrpc import AsyncClient, Client, query, v2
+from clarigrpc._resources.sync_async import (
+    Awaiting,
+    Blocking,
+    Coloured,
+    Lazy,
+    below,
+    iteration,
+    operation,
+)
+from clarigrpc._uploads import upload_methods
 from clarigrpc.client import _BaseClient
-from clarigrpc.colours import Awaiting, Blocking, Coloured, Lazy, below, iteration, operation
-from clarigrpc.upload import targets
 from tests.both import Both, Colour
 
 ENDPOINTS = json.loads((Path(__file__).parents[1] / "data" / "endpoints.json").read_text())
@@ -129,7 +137,7 @@ async def test_documented_methods_have_a_verb(
     if rpc == "PostModelVersionsUpload":
         # A stream of requests; tests/streams/test_upload.py has it at work.
         config = v2.PostModelVersionsUploadConfig(model_id="m")
-        assert targets.model_version(config).method == rpc
+        assert upload_methods.model_version(config).method == rpc
         return
 
     def unary(self: object, method: str, *, encoded: bool = False) -> Callable[..., Any]:
@@ -275,11 +283,11 @@ def test_resources_are_imported_when_they_are_asked_for() -> None:
 import sys
 from clarigrpc import Client
 client = Client(base="http://127.0.0.1:1", pat="p")
-loaded = lambda: sorted(m for m in sys.modules if m.startswith("clarigrpc.resources."))
+loaded = lambda: sorted(m for m in sys.modules if m.startswith("clarigrpc._resources."))
 assert not loaded(), loaded()
 client.datasets.list
-assert "clarigrpc.resources.datasets" in loaded()
-assert "clarigrpc.resources.workflows" not in loaded()
+assert "clarigrpc._resources.datasets" in loaded()
+assert "clarigrpc._resources.workflows" not in loaded()
 assert client.datasets is client.datasets
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

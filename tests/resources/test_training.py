@@ -10,8 +10,7 @@ from clarigrpc import errors, image, query, v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.local.conftest import png
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 Code = v2.StatusCode
 

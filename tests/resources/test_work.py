@@ -10,8 +10,7 @@ import pytest
 from clarigrpc import errors, v2
 from tests.both import Both
 from tests.local.conftest import png
-
-from .conftest import add_inputs
+from tests.resources.conftest import add_inputs
 
 Code = v2.StatusCode
 

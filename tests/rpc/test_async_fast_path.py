@@ -14,7 +14,9 @@ import pytest
 import pytest_asyncio
 from grpc import _observability, aio
 
-from clarigrpc import AsyncClient, aio_call, blocking_call, errors, methods, v2
+from clarigrpc import AsyncClient, errors, v2
+from clarigrpc._contract import methods
+from clarigrpc._rpc import async_fast_path, sync_fast_path
 from tests.conftest import PAT
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
 
@@ -34,14 +36,14 @@ async def multicallable(scripted: ScriptedServer) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-def running() -> aio_call.Running:
+def running() -> async_fast_path.Running:
     return {}
 
 
 @pytest.fixture
-def attempts(multicallable: Any, running: aio_call.Running) -> list[Attempt]:
+def attempts(multicallable: Any, running: async_fast_path.Running) -> list[Attempt]:
     """The same call straight on the core, and by the multicallable."""
-    start = aio_call.direct(multicallable, running)
+    start = async_fast_path.direct(multicallable, running)
     if start is None:
         pytest.skip(f"not with grpcio {grpc.__version__}")
     return [
@@ -54,8 +56,8 @@ def attempts(multicallable: Any, running: aio_call.Running) -> list[Attempt]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a client makes its calls."""
     if request.param == "public":
-        monkeypatch.setattr("clarigrpc.aio_call.uninstrumented", lambda: False)
-    elif not blocking_call.uninstrumented():
+        monkeypatch.setattr("clarigrpc._rpc.async_fast_path.uninstrumented", lambda: False)
+    elif not sync_fast_path.uninstrumented():
         pytest.skip(f"not with grpcio {grpc.__version__}")
     return str(request.param)
 
@@ -125,7 +127,7 @@ async def outcome(call: Any) -> list[Any]:
 
 
 async def test_a_response_and_what_is_known_of_its_call(
-    scripted: ScriptedServer, attempts: list[Attempt], running: aio_call.Running
+    scripted: ScriptedServer, attempts: list[Attempt], running: async_fast_path.Running
 ) -> None:
     answer = reply("GetModel", model=v2.Model(id="m"))
     script = Answer([answer], trailing=(("k", "v"), ("b-bin", b"\x01")))
@@ -347,7 +349,7 @@ async def test_other_versions_of_grpcio_are_called_the_public_way(
     scripted: ScriptedServer, multicallable: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(grpc, "__version__", version)
-    assert aio_call.direct(multicallable, {}) is None
+    assert async_fast_path.direct(multicallable, {}) is None
     scripted.on("GetModel", reply("GetModel", model=v2.Model(id="m")))
     async with AsyncClient(base=scripted.base, pat=PAT) as client:
         assert (await client.v2.GetModel(GET)).model.id == "m"
@@ -357,8 +359,8 @@ async def test_an_instrumented_grpcio_is_called_the_public_way(
     multicallable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_observability, "_OBSERVABILITY_PLUGIN", object())
-    assert not blocking_call.uninstrumented()
-    assert aio_call.direct(multicallable, {}) is None
+    assert not sync_fast_path.uninstrumented()
+    assert async_fast_path.direct(multicallable, {}) is None
 
 
 async def test_interceptors_are_not_passed_by(scripted: ScriptedServer) -> None:
@@ -368,7 +370,7 @@ async def test_interceptors_are_not_passed_by(scripted: ScriptedServer) -> None:
 
     address = scripted.base.removeprefix("http://")
     async with aio.insecure_channel(address, interceptors=[Interceptor()]) as channel:
-        assert aio_call.direct(channel.unary_unary(PATH), {}) is None
+        assert async_fast_path.direct(channel.unary_unary(PATH), {}) is None
 
 
 async def test_a_call_with_options_is_made_the_public_way(

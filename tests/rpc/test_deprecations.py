@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clarigrpc import deprecations, methods, v2
+from clarigrpc import v2
+from clarigrpc._contract import deprecations, methods
 from tests.both import Both
 from tests.conftest import Connect
 from tests.scripted import ScriptedServer, reply

@@ -15,7 +15,8 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from clarigrpc import RetryPolicy, errors, methods, v2
+from clarigrpc import RetryPolicy, errors, v2
+from clarigrpc._contract import methods
 from clarigrpc.errors import Kind
 from tests.both import Both
 from tests.conftest import PAT, Connect

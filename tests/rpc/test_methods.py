@@ -10,7 +10,8 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from clarigrpc import AsyncClient, Client, errors, methods, v2
+from clarigrpc import AsyncClient, Client, errors, v2
+from clarigrpc._contract import methods
 from clarigrpc.v2 import service_pb2
 from tests.both import Both
 from tests.conftest import PAT, Connect

@@ -10,8 +10,17 @@ from typing import Any
 
 import pytest
 
-from clarigrpc.plan import Item, ItemPlan, Plan, Sleep, aiterating, awaiting, blocking, iterating
-from clarigrpc.plan import call as step
+from clarigrpc._rpc.plan import (
+    Item,
+    ItemPlan,
+    Plan,
+    Sleep,
+    aiterating,
+    awaiting,
+    blocking,
+    iterating,
+)
+from clarigrpc._rpc.plan import call as step
 
 
 class Multicallable:

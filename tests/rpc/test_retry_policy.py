@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import RetryPolicy, errors
-from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
+from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 
 NOT_SENT = "failed to connect to all addresses; last error: Connection refused"
 

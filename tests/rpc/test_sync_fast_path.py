@@ -12,7 +12,9 @@ import grpc
 import pytest
 from grpc import _observability
 
-from clarigrpc import Client, blocking_call, errors, methods, v2
+from clarigrpc import Client, errors, v2
+from clarigrpc._contract import methods
+from clarigrpc._rpc import sync_fast_path
 from tests.both import Both
 from tests.conftest import PAT
 from tests.scripted import Answer, Fail, ScriptedServer, reply
@@ -31,9 +33,9 @@ def multicallable(scripted: ScriptedServer) -> Iterator[Any]:
 
 @pytest.fixture
 def call(multicallable: Any) -> Any:
-    found = blocking_call.direct(multicallable)
+    found = sync_fast_path.direct(multicallable)
     if found is None:
-        assert blocking_call._TESTED[1] < RELEASE
+        assert sync_fast_path._TESTED[1] < RELEASE
         pytest.skip(f"not with grpcio {grpc.__version__}")
     return found
 
@@ -85,7 +87,7 @@ def test_a_handler_of_a_server_passes_its_deadline_on(
 ) -> None:
     cygrpc = import_module("grpc._cython.cygrpc")
     monkeypatch.setattr(cygrpc, "get_deadline_from_context", lambda: time.time() + 2)
-    call = blocking_call.direct(multicallable)
+    call = sync_fast_path.direct(multicallable)
     if call is None:
         pytest.skip(f"not with grpcio {grpc.__version__}")
     scripted.on("GetModel", reply("GetModel"))
@@ -96,13 +98,13 @@ def test_a_handler_of_a_server_passes_its_deadline_on(
 def test_threads_that_make_the_first_call_at_once(
     scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_direct = blocking_call.direct
+    real_direct = sync_fast_path.direct
 
     def slow(multicallable: Any) -> Any:
         time.sleep(0.05)
         return real_direct(multicallable)
 
-    monkeypatch.setattr("clarigrpc.channel.direct", slow)
+    monkeypatch.setattr("clarigrpc._rpc.sync_channel.direct", slow)
     scripted.always("GetModel", reply("GetModel", model=v2.Model(id="m")))
     with Client(base=scripted.base, pat=PAT) as client, ThreadPoolExecutor(8) as pool:
 
@@ -126,7 +128,7 @@ def test_other_versions_of_grpcio_are_called_the_public_way(
     scripted: ScriptedServer, multicallable: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(grpc, "__version__", version)
-    assert blocking_call.direct(multicallable) is None
+    assert sync_fast_path.direct(multicallable) is None
     scripted.on("GetModel", reply("GetModel", model=v2.Model(id="m")))
     with Client(base=scripted.base, pat=PAT) as client:
         assert client.v2.GetModel(GET).model.id == "m"
@@ -136,7 +138,7 @@ def test_an_instrumented_grpcio_is_called_the_public_way(
     multicallable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_observability, "_OBSERVABILITY_PLUGIN", object())
-    assert blocking_call.direct(multicallable) is None
+    assert sync_fast_path.direct(multicallable) is None
 
 
 def test_interceptors_are_not_passed_by(scripted: ScriptedServer) -> None:
@@ -146,4 +148,4 @@ def test_interceptors_are_not_passed_by(scripted: ScriptedServer) -> None:
 
     with grpc.insecure_channel(scripted.base.removeprefix("http://")) as channel:
         intercepted = grpc.intercept_channel(channel, Interceptor())
-        assert blocking_call.direct(intercepted.unary_unary(PATH)) is None
+        assert sync_fast_path.direct(intercepted.unary_unary(PATH)) is None

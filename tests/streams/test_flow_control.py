@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from clarigrpc import errors
-from clarigrpc.predict.feed import Feed, Next
+from clarigrpc._streams.flow_control import Feed, Next
 
 WINDOW = 4
 PATIENCE = 5.0

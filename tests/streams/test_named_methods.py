@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import errors, image, v2
+from clarigrpc._named_methods.signatures import signature_text
+from clarigrpc._named_methods.values import MediaReader, decode, encode, type_of
 from clarigrpc.local import LocalServer
-from clarigrpc.predict.signatures import signature_text
-from clarigrpc.predict.values import MediaReader, decode, encode, type_of
 from tests.both import Both
 from tests.conftest import Connect
 from tests.scripted import ScriptedServer, reply

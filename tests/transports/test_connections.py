@@ -13,10 +13,10 @@ import pytest
 import trustme
 
 from clarigrpc import Client, errors, text
-from clarigrpc.config import Target, parse_bases
-from clarigrpc.multipath import Latencies
+from clarigrpc._config.settings import Target, parse_bases
+from clarigrpc._transports.balancing import Latencies
+from tests.bulk.service import METHOD, outputs, script
 from tests.conftest import Connect
-from tests.predict.service import METHOD, outputs, script
 from tests.scripted import ScriptedServer
 
 PAT = "x" * 20

@@ -20,10 +20,11 @@ from grpc import aio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clarigrpc import methods, v2
+from clarigrpc import v2
+from clarigrpc._contract import methods
+from clarigrpc._transports.http import AsyncRestChannel, RestChannel
 from clarigrpc.local import LocalServer
-from clarigrpc.local.gateway import RestFront
-from clarigrpc.rest import AsyncRestChannel, RestChannel
+from clarigrpc.local.fronts.rest import RestFront
 from clarigrpc.v2.service_pb2_grpc import V2Stub
 from tests.backend import Backend, abort, outputs, respond
 from tests.strategies import messages

@@ -13,8 +13,10 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clarigrpc import methods, transcoding, v2
-from clarigrpc.transcoding import TranscodingError
+from clarigrpc import v2
+from clarigrpc._contract import methods
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.transcoding import TranscodingError
 from tests.strategies import messages
 
 with warnings.catch_warnings():

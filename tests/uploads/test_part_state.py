@@ -19,18 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import v2
-from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.upload.chunked import (
+from clarigrpc._uploads.part_encoding import PartEncoder
+from clarigrpc._uploads.part_state import (
     AwaitAnswer,
     ChunkedUpload,
     EndStream,
     SendConfig,
     SendPart,
 )
-from clarigrpc.upload.encoding import PartEncoder
-from clarigrpc.upload.progress import Meter, UploadProgress
-from clarigrpc.upload.resume import SUFFIX, ResumeFile, ResumeState
-from clarigrpc.upload.sources import Source, SpooledSource, StoppedError, open_source
+from clarigrpc._uploads.resume_state import SUFFIX, ResumeFile, ResumeState
+from clarigrpc._uploads.upload_progress import Meter, UploadProgress
+from clarigrpc._uploads.upload_sources import Source, SpooledSource, StoppedError, open_source
+from clarigrpc.errors import InvalidArgumentError
 
 
 class _Service:

@@ -22,11 +22,11 @@ import grpc
 import pytest
 
 from clarigrpc import errors, v2
+from clarigrpc._uploads import async_driver, sync_driver
+from clarigrpc._uploads.resume_state import SUFFIX
+from clarigrpc._uploads.upload_progress import UploadProgress
+from clarigrpc._uploads.upload_session import UploadResult
 from clarigrpc.local import LocalServer
-from clarigrpc.upload import awaiting, blocking
-from clarigrpc.upload.progress import UploadProgress
-from clarigrpc.upload.resume import SUFFIX
-from clarigrpc.upload.session import UploadResult
 from tests.both import Both
 from tests.conftest import Connect
 
@@ -325,7 +325,7 @@ async def test_no_thread_is_left(both: Both, file: Path) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For services that do not answer a config."""
-    for driver in (awaiting, blocking):
+    for driver in (async_driver, sync_driver):
         monkeypatch.setattr(driver, "ANSWER_SECONDS", 0.1)
 
 

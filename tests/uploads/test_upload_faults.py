@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from clarigrpc import errors, v2
+from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc._uploads.upload_progress import UploadProgress
 from clarigrpc.local import LocalServer
-from clarigrpc.policy import RetryPolicy
-from clarigrpc.upload.progress import UploadProgress
 from tests.both import Both
 from tests.conftest import Connect
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Direction, FaultProxy
-from tests.streams.test_upload import Unseekable, identity, prepare, states, stored
+from tests.uploads.test_upload import Unseekable, identity, prepare, states, stored
 
 PART = 128 << 10
 CONTENT = random.Random(2).randbytes(40 * PART + 5)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clarigrpc import AsyncClient, Client
-from clarigrpc.upload.progress import UploadProgress
+from clarigrpc._uploads.upload_progress import UploadProgress
 
 
 class Unseekable(io.RawIOBase):

@@ -20,12 +20,12 @@ from os import getpid
 from typing import Any, Protocol
 
 from clarigrpc import errors, v2
-from clarigrpc.channel import Cancellation
-from clarigrpc.forklock import ForkLock
-from clarigrpc.policy import deadline_after
-from clarigrpc.predict.limits import MAX_BATCH
-from clarigrpc.predict.pipeline import METHOD, may_be_one_input, mismatch
-from clarigrpc.wire import Pieces, PredictEncoder, size_of
+from clarigrpc._bulk.adaptive import MAX_BATCH
+from clarigrpc._bulk.predict_many import METHOD, may_be_one_input, mismatch
+from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
+from clarigrpc._rpc.retry import deadline_after
+from clarigrpc._rpc.sync_channel import Cancellation
+from clarigrpc._transports.fork_lock import ForkLock
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from clarigrpc import v2
-from clarigrpc.calls import RetryLoop
-from clarigrpc.wire import tag, varint
+from clarigrpc._rpc.call import RetryLoop
+from clarigrpc._rpc.encoding import tag, varint
 
 _ID_TAG = tag(v2.Input, "id")
 _INPUT_TAG = tag(v2.PostInputsRequest, "inputs")

@@ -18,10 +18,10 @@ from collections.abc import (
 from typing import Any, Concatenate, ParamSpec
 
 from clarigrpc import errors
-from clarigrpc.ingest.batches import Batch
-from clarigrpc.ingest.job import Job
-from clarigrpc.ingest.machine import Finish, Read, Send
-from clarigrpc.ingest.report import UploadReport
+from clarigrpc._bulk.input_batches import Batch
+from clarigrpc._bulk.input_engine import Finish, Read, Send
+from clarigrpc._bulk.input_job import Job
+from clarigrpc._bulk.input_report import UploadReport
 
 P = ParamSpec("P")
 

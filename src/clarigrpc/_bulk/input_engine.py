@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from clarigrpc import errors, v2
-from clarigrpc.ingest.batches import Batch, Batcher, Item
-from clarigrpc.ingest.journal import Event, Record
-from clarigrpc.ingest.report import FailedInput, UploadReport
-from clarigrpc.ingest.window import Window
-from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
+from clarigrpc._bulk.input_batches import Batch, Batcher, Item
+from clarigrpc._bulk.input_journal import Event, Record
+from clarigrpc._bulk.input_report import FailedInput, UploadReport
+from clarigrpc._bulk.input_window import Window
+from clarigrpc._rpc.retry import RetryBudget, RetryPolicy, retry_delays
 
 CLOCK_SKEW = 300.0
 """Seconds that the service's clock and ours may differ."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc.ingest.batches import Batch, encode_post, make_item, make_unsure_item
-from clarigrpc.ingest.journal import Journal
-from clarigrpc.ingest.machine import Ingest, status_of
-from clarigrpc.ingest.progress import Callback, Progress
-from clarigrpc.ingest.report import FailedInput, UploadReport
-from clarigrpc.ingest.sources import AnySource, open_source
+from clarigrpc._bulk.input_batches import Batch, encode_post, make_item, make_unsure_item
+from clarigrpc._bulk.input_engine import Ingest, status_of
+from clarigrpc._bulk.input_journal import Journal
+from clarigrpc._bulk.input_progress import Callback, Progress
+from clarigrpc._bulk.input_report import FailedInput, UploadReport
+from clarigrpc._bulk.input_sources import AnySource, open_source
+from clarigrpc._resources.base import MAX_ITEMS, Owner
 from clarigrpc.media import as_input
-from clarigrpc.resources.base import MAX_ITEMS, Owner
 
 # What reading one file or row can raise; anything else is a bug and ends the upload.
 _UNREADABLE = (OSError, ValueError, errors.ClarigrpcError)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clarigrpc.ingest.report import UploadReport
-from clarigrpc.progress import open_bar
+from clarigrpc._bulk.input_report import UploadReport
+from clarigrpc._progress_bar import open_bar
 
 Callback = Callable[[UploadReport], None]
 

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from clarigrpc import v2
+from clarigrpc._bulk.input_report import FailedInput
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.ingest.report import FailedInput
 from clarigrpc.media import audio, image, text, video
 
 Deferred: TypeAlias = Callable[[], v2.Input]

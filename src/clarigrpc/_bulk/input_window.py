@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 
-from clarigrpc.ingest.batches import Batch
+from clarigrpc._bulk.input_batches import Batch
 
 _TRIES_PER_PROBE = 10
 _FASTER = 0.9

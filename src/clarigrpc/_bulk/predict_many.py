@@ -28,10 +28,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc.policy import RetryBudget, RetryPolicy, retry_delays
-from clarigrpc.predict.limits import MAX_BATCH, BatchSize, Window
-from clarigrpc.progress import Bar
-from clarigrpc.wire import Pieces, PredictEncoder, size_of
+from clarigrpc._bulk.adaptive import MAX_BATCH, BatchSize, Window
+from clarigrpc._progress_bar import Bar
+from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
+from clarigrpc._rpc.retry import RetryBudget, RetryPolicy, retry_delays
 
 METHOD = "PostModelOutputs"
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clarigrpc._transports.fork_lock import ForkLock
 from clarigrpc.errors import (
     AuthenticationError,
     ConfigurationError,
     DeadlineExceededError,
     InvalidArgumentError,
 )
-from clarigrpc.forklock import ForkLock
 
 Pairs = tuple[tuple[str, str], ...]
 AuthCallable = Callable[[], Sequence[tuple[str, str]]]

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from clarigrpc.auth import AuthCallable, ClientCredentials, Credentials
+from clarigrpc._config.credentials import AuthCallable, ClientCredentials, Credentials
+from clarigrpc._rpc.retry import RetryPolicy
 from clarigrpc.errors import ConfigurationError
-from clarigrpc.policy import RetryPolicy
 
 DEFAULT_BASE = "https://api.clarifai.com"
 DEFAULT_TIMEOUT = 60.0

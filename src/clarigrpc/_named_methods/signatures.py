@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import errors, v2
-from clarigrpc.predict.values import Field, MediaReader, decode, encode, type_name
+from clarigrpc._named_methods.values import Field, MediaReader, decode, encode, type_name
 
 METHOD_NAME = "_method_name"
 """Key of an input's metadata that names the method to call."""

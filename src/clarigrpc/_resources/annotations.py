@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, Lazy, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import (
+from clarigrpc._resources.base import (
     Action,
     Creates,
     Deletes,
@@ -20,7 +18,9 @@ from clarigrpc.resources.base import (
     as_ids,
     chunks,
 )
-from clarigrpc.streams import AsyncStream, Session, Stream
+from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
+from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
 
 STREAM = "StreamAnnotations"
 STREAM_LIVE = "StreamLivestreamAnnotations"

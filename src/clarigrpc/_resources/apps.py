@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Creates, Gets, Lists, Paging, Patches, as_ids
-from clarigrpc.resources.waiting import Waits
+from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids
+from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class AppFilters(Paging, total=False):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below
-from clarigrpc.resources.base import Creates, Deletes, Gets, Lists
-from clarigrpc.upload import targets
-from clarigrpc.upload.operations import UploadKeywords, aupload, upload
-from clarigrpc.upload.session import UploadResult
-from clarigrpc.upload.sources import Uploadable
-from clarigrpc.upload.targets import Target
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
+from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below
+from clarigrpc._uploads import upload_methods
+from clarigrpc._uploads.upload_methods import Target
+from clarigrpc._uploads.upload_session import UploadResult
+from clarigrpc._uploads.upload_sources import Uploadable
 
 
 class ArtifactVersionOperations(
@@ -42,7 +42,7 @@ class ArtifactOperations(
     def _target(
         self, artifact_id: str, version: v2.ArtifactVersion | None, storage_request_size: int
     ) -> Target:
-        return targets.artifact_version(
+        return upload_methods.artifact_version(
             v2.PostArtifactVersionsUploadConfig(
                 user_app_id=self.user_app_id or self._client.user_app_id,
                 artifact_id=artifact_id,

@@ -21,10 +21,10 @@ from functools import cache
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import iteration, operation
-from clarigrpc.config import Settings
-from clarigrpc.methods import lookup
-from clarigrpc.plan import Item, ItemPlan, Plan, call
+from clarigrpc._config.settings import Settings
+from clarigrpc._contract.methods import lookup
+from clarigrpc._resources.sync_async import iteration, operation
+from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.v2._index import METHODS
 
 MAX_ITEMS = 128

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Creates, Domain, Paging, Patches, as_ids
+from clarigrpc._resources.base import Creates, Domain, Paging, Patches, as_ids
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class CollaboratorFilters(Paging, total=False):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking
-from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Patches
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Patches
+from clarigrpc._resources.sync_async import Awaiting, Blocking
 
 
 class CollectorOperations(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc.resources.runners import AsyncRunners, Runners
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
+from clarigrpc._resources.runners import AsyncRunners, Runners
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class NodepoolOperations(

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan, Run
-from clarigrpc.resources.base import (
+from clarigrpc._resources.base import (
     Creates,
     Deletes,
     Gets,
@@ -22,8 +20,10 @@ from clarigrpc.resources.base import (
     as_ids,
     chunks,
 )
-from clarigrpc.resources.downloads import fetch
-from clarigrpc.resources.waiting import Waits, until
+from clarigrpc._resources.downloads import fetch
+from clarigrpc._resources.long_running import Waits, until
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan, Run
 
 
 class DatasetInputOperations(Gets[v2.DatasetInput], Lists[v2.DatasetInput]):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Collection, Creates, Lists, Paging
-from clarigrpc.resources.waiting import Waits
+from clarigrpc._resources.base import Collection, Creates, Lists, Paging
+from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 PARTS = tuple(field.name for field in v2.FieldsValue.DESCRIPTOR.fields)
 """The parts of the metrics that are sent when they are asked for."""

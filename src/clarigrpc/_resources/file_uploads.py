@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
-from clarigrpc.config import Settings
-from clarigrpc.resources.base import Owner
+from clarigrpc._config.settings import Settings
+from clarigrpc._resources.base import Owner
 
 if TYPE_CHECKING:  # imported when something is uploaded
-    from clarigrpc.upload.progress import ProgressCallback
-    from clarigrpc.upload.session import UploadOptions, UploadResult, UploadSession
-    from clarigrpc.upload.sources import Source, Uploadable
-    from clarigrpc.upload.targets import Target
+    from clarigrpc._uploads.upload_methods import Target
+    from clarigrpc._uploads.upload_progress import ProgressCallback
+    from clarigrpc._uploads.upload_session import UploadOptions, UploadResult, UploadSession
+    from clarigrpc._uploads.upload_sources import Source, Uploadable
 
 
 class UploadKeywords(TypedDict, total=False):
@@ -38,7 +38,7 @@ class Uploader(Owner, Protocol):
 
 def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> Source:
     """The source of an upload, once its options are found to be good."""
-    from clarigrpc.upload.sources import open_source
+    from clarigrpc._uploads.upload_sources import open_source
 
     options.check(settings.max_message_bytes)
     from pathlib import Path
@@ -52,7 +52,7 @@ def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> 
 def _session(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadSession:
-    from clarigrpc.upload.session import UploadOptions, UploadSession
+    from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
 
     chosen = UploadOptions(**options)
     opened = open_for(source, chosen, client.settings)
@@ -63,18 +63,18 @@ def upload(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadResult:
     """Upload with a ``Client``."""
-    from clarigrpc.upload import blocking
+    from clarigrpc._uploads import sync_driver
 
-    return blocking.run(_session(client, target, source, options), client.channel)
+    return sync_driver.run(_session(client, target, source, options), client.channel)
 
 
 async def aupload(
     client: Any, target: Target, source: Uploadable, options: UploadKeywords
 ) -> UploadResult:
     """Upload with an ``AsyncClient``."""
-    from clarigrpc.upload import awaiting
+    from clarigrpc._uploads import async_driver
 
-    return await awaiting.run(_session(client, target, source, options), client.channel)
+    return await async_driver.run(_session(client, target, source, options), client.channel)
 
 
 class _Model(Protocol):
@@ -90,9 +90,9 @@ class _Model(Protocol):
 def _model_target(
     model: _Model, version: v2.ModelVersion | None, is_v3: bool, storage_request_size: int
 ) -> Target:
-    from clarigrpc.upload import targets
+    from clarigrpc._uploads import upload_methods
 
-    return targets.model_version(
+    return upload_methods.model_version(
         v2.PostModelVersionsUploadConfig(
             user_app_id=model.user_app_id or model._client.user_app_id,
             model_id=model.model_id,

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, iteration, operation
-from clarigrpc.ingest.drivers import auploading, uploading
-from clarigrpc.ingest.job import Job
-from clarigrpc.ingest.progress import Callback
-from clarigrpc.ingest.report import UploadReport
-from clarigrpc.ingest.sources import AnySource
+from clarigrpc._bulk.input_drivers import auploading, uploading
+from clarigrpc._bulk.input_job import Job
+from clarigrpc._bulk.input_progress import Callback
+from clarigrpc._bulk.input_report import UploadReport
+from clarigrpc._bulk.input_sources import AnySource
+from clarigrpc._resources.base import MAX_ITEMS, Action, Gets, Paging, as_list, chunks
+from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import Concepts, as_input, concept_messages
-from clarigrpc.plan import Item, ItemPlan, Plan, call
-from clarigrpc.resources.base import MAX_ITEMS, Action, Gets, Paging, as_list, chunks
-from clarigrpc.resources.waiting import Waits
 
 
 class InputFilters(Paging, total=False):

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, operation
-from clarigrpc.plan import Plan
-from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, as_ids
-from clarigrpc.resources.uploads import UploadOperations, send
-from clarigrpc.resources.waiting import Waits
-from clarigrpc.upload.operations import UploadKeywords
-from clarigrpc.upload.session import UploadOptions
-from clarigrpc.upload.sources import Source, Uploadable
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, as_ids
+from clarigrpc._resources.file_uploads import UploadKeywords
+from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.uploads import UploadOperations, send
+from clarigrpc._rpc.plan import Plan
+from clarigrpc._uploads.upload_session import UploadOptions
+from clarigrpc._uploads.upload_sources import Source, Uploadable
 
 
 class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TypedDict, Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, iteration
-from clarigrpc.plan import ItemPlan
-from clarigrpc.resources.base import Domain, Paging
-from clarigrpc.streams import AsyncStream, Session, Stream
+from clarigrpc._resources.base import Domain, Paging
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration
+from clarigrpc._rpc.plan import ItemPlan
+from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
 
 STREAM = "StreamLogEntries"
 

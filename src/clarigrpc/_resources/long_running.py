@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import operation
-from clarigrpc.methods import lookup
-from clarigrpc.plan import Plan, Sleep
-from clarigrpc.resources.base import Collection, MessageT, as_list, field_of
+from clarigrpc._contract.methods import lookup
+from clarigrpc._resources.base import Collection, MessageT, as_list, field_of
+from clarigrpc._resources.sync_async import operation
+from clarigrpc._rpc.plan import Plan, Sleep
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0

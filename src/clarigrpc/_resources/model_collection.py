@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, Lazy, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import (
+from clarigrpc._resources.base import (
     Action,
     Deletes,
     Gets,
@@ -18,8 +16,10 @@ from clarigrpc.resources.base import (
     Patches,
     as_ids,
 )
-from clarigrpc.resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
-from clarigrpc.resources.waiting import until
+from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
+from clarigrpc._resources.long_running import until
+from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class ModelTypeOperations(Gets[v2.ModelType], Lists[v2.ModelType]):

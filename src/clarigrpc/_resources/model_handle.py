@@ -6,20 +6,20 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, 
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from clarigrpc import errors, v2
-from clarigrpc.calls import SUCCESS
-from clarigrpc.channel import Cancellation
-from clarigrpc.colours import Awaiting, Blocking, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan, awaiting, blocking, call
-from clarigrpc.policy import deadline_after
-from clarigrpc.predict.operations import AsyncModelStreams, ModelStreams, StreamOperations
-from clarigrpc.progress import Bar, open_bar
-from clarigrpc.resources.base import Owner, Paging, chunks
-from clarigrpc.upload.operations import AsyncModelUploads, ModelUploads
-from clarigrpc.wire import PredictEncoder
+from clarigrpc._progress_bar import Bar, open_bar
+from clarigrpc._resources.base import Owner, Paging, chunks
+from clarigrpc._resources.file_uploads import AsyncModelUploads, ModelUploads
+from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
+from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc.call import SUCCESS
+from clarigrpc._rpc.encoding import PredictEncoder
+from clarigrpc._rpc.plan import ItemPlan, Plan, awaiting, blocking, call
+from clarigrpc._rpc.retry import deadline_after
+from clarigrpc._rpc.sync_channel import Cancellation
 
 if TYPE_CHECKING:
-    from clarigrpc.predict.coalesce import AsyncCoalescer, CoalesceLimits, Coalescer
-    from clarigrpc.predict.pipeline import Pipeline, PredictResult
+    from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
+    from clarigrpc._bulk.predict_many import Pipeline, PredictResult
 
 PREDICT = "PostModelOutputs"
 
@@ -101,7 +101,7 @@ class ModelOperations(StreamOperations):
                 PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
             )
             if len(response.outputs) != len(chunk):
-                from clarigrpc.predict.pipeline import mismatch
+                from clarigrpc._bulk.predict_many import mismatch
 
                 raise mismatch(len(chunk), response)
             outputs.extend(response.outputs)
@@ -123,7 +123,7 @@ class ModelOperations(StreamOperations):
         ordered: bool,
         timeout: float | None,
     ) -> Pipeline:
-        from clarigrpc.predict.pipeline import Pipeline
+        from clarigrpc._bulk.predict_many import Pipeline
 
         settings = self._client.settings
         timeout = settings.timeout if timeout is None else timeout
@@ -173,7 +173,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
         super().__init__(client, model_id, **options)
         self._coalescer: Coalescer | None = None
         if self._coalesce is not None:
-            from clarigrpc.predict.coalesce import Coalescer
+            from clarigrpc._bulk.coalescing import Coalescer
 
             self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
@@ -260,14 +260,14 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
         Yields:
             ``PredictResult`` with ``index`` and either ``output`` or ``error``.
         """
-        from clarigrpc.predict import pipeline
+        from clarigrpc._bulk import predict_many
 
         machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
             return self._post.future(payload, timeout=machine.timeout)
 
-        return pipeline.run(machine, values, send, self._bar(progress, values))
+        return predict_many.run(machine, values, send, self._bar(progress, values))
 
 
 class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting):
@@ -277,7 +277,7 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting
         super().__init__(client, model_id, **options)
         self._coalescer: AsyncCoalescer | None = None
         if self._coalesce is not None:
-            from clarigrpc.predict.coalesce import AsyncCoalescer
+            from clarigrpc._bulk.coalescing import AsyncCoalescer
 
             self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
@@ -328,11 +328,11 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting
         progress: bool = False,
     ) -> AsyncGenerator[PredictResult, None]:
         """As ``Model.predict_many``; ``values`` may be asynchronous."""
-        from clarigrpc.predict import pipeline
+        from clarigrpc._bulk import predict_many
 
         machine = self._pipeline(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
             return self._post(payload, timeout=machine.timeout, retry=False)
 
-        return pipeline.arun(machine, values, send, self._bar(progress, values))
+        return predict_many.arun(machine, values, send, self._bar(progress, values))

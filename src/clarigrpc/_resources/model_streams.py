@@ -8,22 +8,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clarigrpc import errors, v2
-from clarigrpc.calls import SUCCESS
-from clarigrpc.plan import Plan, awaiting, blocking, call
-from clarigrpc.predict.feed import PATIENCE, WINDOW, Feed
-from clarigrpc.predict.stream import (
+from clarigrpc._resources.base import Operations
+from clarigrpc._rpc.call import SUCCESS
+from clarigrpc._rpc.encoding import PredictEncoder
+from clarigrpc._rpc.plan import Plan, awaiting, blocking, call
+from clarigrpc._streams.flow_control import PATIENCE, WINDOW, Feed
+from clarigrpc._streams.predict_streams import (
     GENERATE,
     STREAM,
     AsyncDuplexSession,
     DuplexSession,
     GenerateSession,
 )
-from clarigrpc.resources.base import Operations
-from clarigrpc.streams import AsyncStream, Session, Stream
-from clarigrpc.wire import PredictEncoder
+from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
 
 if TYPE_CHECKING:
-    from clarigrpc.predict.signatures import MethodCall
+    from clarigrpc._named_methods.signatures import MethodCall
 
 PREDICT = "PostModelOutputs"
 
@@ -96,7 +96,7 @@ class StreamOperations(Operations):
         Raises:
             UnimplementedError: The model has no methods with named arguments.
         """
-        from clarigrpc.predict import signatures
+        from clarigrpc._named_methods import signatures
 
         if self._signatures is None:
             output = yield from self._output(signatures.asks_for_signatures(), timeout)
@@ -114,7 +114,7 @@ class StreamOperations(Operations):
     def _prepare(
         self, method: str, arguments: Mapping[str, Any], timeout: float | None
     ) -> Plan[MethodCall]:
-        from clarigrpc.predict.signatures import MethodCall, find
+        from clarigrpc._named_methods.signatures import MethodCall, find
 
         known = yield from self._methods(timeout=timeout)
         signature = find(known, method, self.model_id)

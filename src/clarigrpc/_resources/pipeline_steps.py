@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration
-from clarigrpc.plan import ItemPlan
-from clarigrpc.resources.base import Creates, Deletes, Gets, Lists, Paging
-from clarigrpc.upload import targets
-from clarigrpc.upload.operations import UploadKeywords, aupload, upload
-from clarigrpc.upload.session import UploadResult
-from clarigrpc.upload.sources import Uploadable
-from clarigrpc.upload.targets import Target
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
+from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration
+from clarigrpc._rpc.plan import ItemPlan
+from clarigrpc._uploads import upload_methods
+from clarigrpc._uploads.upload_methods import Target
+from clarigrpc._uploads.upload_session import UploadResult
+from clarigrpc._uploads.upload_sources import Uploadable
 
 
 class StepVersionFilters(Paging, total=False):
@@ -68,7 +68,7 @@ class PipelineStepOperations(
     def _target(
         self, step_id: str, version: v2.PipelineStepVersion | None, storage_request_size: int
     ) -> Target:
-        return targets.pipeline_step_version(
+        return upload_methods.pipeline_step_version(
             v2.PostPipelineStepVersionsUploadConfig(
                 user_app_id=self.user_app_id or self._client.user_app_id,
                 pipeline_step_id=step_id,

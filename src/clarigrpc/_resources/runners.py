@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import (
+from clarigrpc._resources.base import (
     Creates,
     Deletes,
     Gets,
@@ -17,6 +15,8 @@ from clarigrpc.resources.base import (
     Patches,
     as_list,
 )
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class RunnerItemOperations(Lists[v2.RunnerItem]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from clarigrpc import query, v2
-from clarigrpc.colours import Awaiting, Blocking, Lazy, iteration, operation
-from clarigrpc.plan import ItemPlan, Plan
-from clarigrpc.resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
+from clarigrpc._resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
+from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class SearchOptions(Paging, total=False):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from clarigrpc import v2
-from clarigrpc.colours import Awaiting, Blocking, operation
-from clarigrpc.plan import Plan
-from clarigrpc.resources.base import Lists
+from clarigrpc._resources.base import Lists
+from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._rpc.plan import Plan
 
 
 class StatusCodeOperations(Lists[v2.Status]):

@@ -1,7 +1,7 @@
 """One class body for both clients: its operations block on a client, and are awaited on the other.
 
-An operation is a plan (see ``clarigrpc.plan``) with one of the decorators below. What it becomes
-follows from the class that it is used on: one with ``Blocking`` among its bases has blocking
+An operation is a plan (see ``clarigrpc._rpc.plan``) with one of the decorators below. What it
+becomes follows from the class that it is used on: one with ``Blocking`` among its bases has blocking
 methods and iterators, one with ``Awaiting`` has coroutines and asynchronous iterators. Type
 checkers see the same::
 
@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from importlib import import_module
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from clarigrpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, iterating
+from clarigrpc._rpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, iterating
 
 _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
 

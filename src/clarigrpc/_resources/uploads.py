@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, operation
-from clarigrpc.plan import Plan, Run, call
-from clarigrpc.policy import deadline_after
-from clarigrpc.resources.base import Deletes, Gets, Lists
-from clarigrpc.upload.encoding import PartEncoder
-from clarigrpc.upload.operations import UploadKeywords, open_for
-from clarigrpc.upload.progress import reporting
-from clarigrpc.upload.resume import ResumeFile, ResumeState
-from clarigrpc.upload.session import UploadOptions, compare
-from clarigrpc.upload.sources import Source, Uploadable
+from clarigrpc._resources.base import Deletes, Gets, Lists
+from clarigrpc._resources.file_uploads import UploadKeywords, open_for
+from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._rpc.plan import Plan, Run, call
+from clarigrpc._rpc.retry import deadline_after
+from clarigrpc._uploads.part_encoding import PartEncoder
+from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
+from clarigrpc._uploads.upload_progress import reporting
+from clarigrpc._uploads.upload_session import UploadOptions, compare
+from clarigrpc._uploads.upload_sources import Source, Uploadable
 
 Begin = Callable[[Source, str], Plan[v2.Upload]]
 """Makes an upload for a source, under a name."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, operation
-from clarigrpc.plan import Plan
-from clarigrpc.resources.base import Domain
+from clarigrpc._resources.base import Domain
+from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._rpc.plan import Plan
 
 
 class UserOperations(Domain):

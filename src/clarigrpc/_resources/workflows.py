@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc.colours import Awaiting, Blocking, below, iteration, operation
-from clarigrpc.media import as_input
-from clarigrpc.plan import ItemPlan, Plan, call
-from clarigrpc.resources.base import (
+from clarigrpc._resources.base import (
     Creates,
     Deletes,
     Gets,
@@ -20,7 +17,10 @@ from clarigrpc.resources.base import (
     as_ids,
     chunks,
 )
-from clarigrpc.resources.waiting import Waits
+from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._rpc.plan import ItemPlan, Plan, call
+from clarigrpc.media import as_input
 
 
 class EvaluationDataOperations(

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from clarigrpc import aio_call, errors
-from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
-from clarigrpc.config import Settings
-from clarigrpc.transport import open_aio_channel
+from clarigrpc import errors
+from clarigrpc._config.settings import Settings
+from clarigrpc._rpc import async_fast_path
+from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc._transports.opening import open_aio_channel
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
     _StreamUnaryBase = aio.StreamUnaryMultiCallable[Any, Any]
@@ -53,7 +54,7 @@ class AioChannel(aio.Channel):
         self.core = CallCore(settings)
         self.current: aio.Channel | None = None
         self.bound: weakref.WeakSet[_Multicallable] = weakref.WeakSet()
-        self.running: aio_call.Running = {}
+        self.running: async_fast_path.Running = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -147,7 +148,7 @@ class AioChannel(aio.Channel):
             began = time.monotonic()
             await asyncio.wait(self.running.values(), timeout=grace)
             grace = max(0.0, grace - (time.monotonic() - began))
-        aio_call.cancel(self.running)
+        async_fast_path.cancel(self.running)
         await real.close(grace)
 
     async def __aenter__(self) -> AioChannel:
@@ -207,10 +208,10 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
     __slots__ = ("direct",)
 
-    direct: aio_call.Start | None
+    direct: async_fast_path.Start | None
 
     def _rebound(self) -> None:
-        self.direct = aio_call.direct(self._real, self._channel.running)
+        self.direct = async_fast_path.direct(self._real, self._channel.running)
 
     def __call__(
         self,

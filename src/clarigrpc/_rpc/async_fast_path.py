@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import grpc
 from grpc import aio
 
-from clarigrpc.blocking_call import uninstrumented
-from clarigrpc.calls import Metadata
+from clarigrpc._rpc.call import Metadata
+from clarigrpc._rpc.sync_fast_path import uninstrumented
 
 Running: TypeAlias = dict[Any, asyncio.Task[Any]]
 """The calls of a channel that somebody holds: the core's call, and the task that runs it."""

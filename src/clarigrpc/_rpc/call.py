@@ -12,11 +12,12 @@ from typing import Any
 
 import grpc
 
-from clarigrpc import deprecations, errors
-from clarigrpc.auth import check_metadata
-from clarigrpc.config import Settings, fork_support_disabled
-from clarigrpc.methods import Method, lookup
-from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
+from clarigrpc import errors
+from clarigrpc._config.credentials import check_metadata
+from clarigrpc._config.settings import Settings, fork_support_disabled
+from clarigrpc._contract import deprecations
+from clarigrpc._contract.methods import Method, lookup
+from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
 SUCCESS = 10000

@@ -11,8 +11,8 @@ and returns its result. Written once, it is run by a blocking and by an awaiting
     class AsyncInputs(InputOperations): get = awaiting(InputOperations._get)
 
 A plan that yields ``Item`` objects becomes an iterator instead (``iterating``, ``aiterating``). The
-classes of ``clarigrpc.resources`` have their plans bound by the decorators of
-``clarigrpc.colours``, which apply these.
+classes of ``clarigrpc._resources`` have their plans bound by the decorators of
+``clarigrpc._resources.sync_async``, which apply these.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from clarigrpc import errors
-from clarigrpc.forklock import ForkLock
+from clarigrpc._transports.fork_lock import ForkLock
 
 
 @dataclass(frozen=True, slots=True)

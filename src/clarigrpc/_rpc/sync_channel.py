@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 
 from clarigrpc import errors
-from clarigrpc.blocking_call import DirectCall, direct
-from clarigrpc.calls import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
-from clarigrpc.config import Settings
-from clarigrpc.forklock import ForkLock
-from clarigrpc.policy import deadline_after
-from clarigrpc.transport import open_channel
+from clarigrpc._config.settings import Settings
+from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc._rpc.retry import deadline_after
+from clarigrpc._rpc.sync_fast_path import DirectCall, direct
+from clarigrpc._transports.fork_lock import ForkLock
+from clarigrpc._transports.opening import open_channel
 
 if TYPE_CHECKING:  # generic in the type stubs only
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]

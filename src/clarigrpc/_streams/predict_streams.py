@@ -11,8 +11,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import Any, Protocol, TypeVar
 
 from clarigrpc import errors
-from clarigrpc.predict.feed import Feed, Next
-from clarigrpc.streams import Session
+from clarigrpc._streams.flow_control import Feed, Next
+from clarigrpc._streams.response_stream import Session
 
 GENERATE = "GenerateModelOutputs"
 STREAM = "StreamModelOutputs"

@@ -17,8 +17,8 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from clarigrpc.forklock import ForkLock
-from clarigrpc.policy import RetryBudget
+from clarigrpc._rpc.retry import RetryBudget
+from clarigrpc._transports.fork_lock import ForkLock
 
 HEDGED = "/clarifai.api.V2/PostModelOutputs"
 """The method whose slow calls are sent a second time; it may be served twice."""

@@ -1,9 +1,8 @@
 """The calls of the service over HTTP/JSON, behind the interfaces of gRPC's channels.
 
 ``v2.V2Stub(RestChannel("http://127.0.0.1:8080"))`` works like a stub over a real channel, and so
-does everything that is made to sit on one: addresses and JSON follow ``clarigrpc.transcoding``,
-metadata become HTTP headers, and a failure on the way is a ``grpc.aio.AioRpcError`` (a
-``grpc.RpcError`` with ``code()``, ``details()`` and ``trailing_metadata()``) on both channels:
+does everything that is made to sit on one: addresses and JSON follow ``transcoding.py``, metadata
+become HTTP headers, and a failure on the way is a ``grpc.aio.AioRpcError`` (a ``grpc.RpcError`` with ``code()``, ``details()`` and ``trailing_metadata()``) on both channels:
 UNAVAILABLE where the server cannot be reached, DEADLINE_EXCEEDED, INVALID_ARGUMENT for a request
 that HTTP cannot say, UNIMPLEMENTED for client streams, INTERNAL and UNKNOWN for an answer that is
 not the service's. An HTTP error with a V2 status in its body is a response: its status decides, as
@@ -41,12 +40,13 @@ import grpc
 import httpx
 from grpc import aio
 
-from clarigrpc import methods, transcoding
-from clarigrpc.forklock import ForkLock
-from clarigrpc.transcoding import TranscodingError
+from clarigrpc._contract import methods
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.fork_lock import ForkLock
+from clarigrpc._transports.transcoding import TranscodingError
 
 if TYPE_CHECKING:
-    from clarigrpc.config import Settings
+    from clarigrpc._config.settings import Settings
 
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]

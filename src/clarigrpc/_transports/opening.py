@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
-    from clarigrpc.config import Settings
-    from clarigrpc.policy import RetryBudget
+    from clarigrpc._config.settings import Settings
+    from clarigrpc._rpc.retry import RetryBudget
 
 USER_AGENT = "clarigrpc/0.1.0"
 
@@ -91,7 +91,7 @@ def _address(settings: Settings) -> str:
 def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
     """A blocking channel over gRPC, or over REST where the settings say so."""
     if settings.transport == "rest":
-        from clarigrpc.rest import RestChannel
+        from clarigrpc._transports.http import RestChannel
 
         return RestChannel.from_settings(settings)
     options = channel_options(settings)
@@ -105,7 +105,7 @@ def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
 
     if settings.connections == 1 and settings.hedge is None:
         return open_one()
-    from clarigrpc.multipath import Hedge, Multipath
+    from clarigrpc._transports.balancing import Hedge, Multipath
 
     hedge = None if settings.hedge is None else Hedge(settings.hedge, budget)
     return Multipath([open_one() for _ in range(settings.connections)], hedge)
@@ -114,7 +114,7 @@ def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
 def open_aio_channel(settings: Settings, budget: RetryBudget) -> grpc.aio.Channel:
     """An asyncio channel on the running loop, over gRPC or REST."""
     if settings.transport == "rest":
-        from clarigrpc.rest import AsyncRestChannel
+        from clarigrpc._transports.http import AsyncRestChannel
 
         return AsyncRestChannel.from_settings(settings)
     options = channel_options(settings)
@@ -127,7 +127,7 @@ def open_aio_channel(settings: Settings, budget: RetryBudget) -> grpc.aio.Channe
 
     if settings.connections == 1 and settings.hedge is None:
         return open_one()
-    from clarigrpc.multipath import AioMultipath, Hedge
+    from clarigrpc._transports.balancing import AioMultipath, Hedge
 
     hedge = None if settings.hedge is None else Hedge(settings.hedge, budget)
     return AioMultipath([open_one() for _ in range(settings.connections)], hedge)

@@ -33,8 +33,8 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from clarigrpc import methods
-from clarigrpc.descriptor_pool import POOL
+from clarigrpc._contract import methods
+from clarigrpc._descriptor_pool import POOL
 from clarigrpc.v2 import field_options_pb2, service_pb2
 
 _FLOAT32 = struct.Struct("<f")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import grpc
 
 from clarigrpc import errors
-from clarigrpc.upload.chunked import AwaitAnswer, EndStream, SendConfig, SendPart
-from clarigrpc.upload.session import ANSWER_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.part_state import AwaitAnswer, EndStream, SendConfig, SendPart
+from clarigrpc._uploads.upload_session import ANSWER_SECONDS, UploadResult, UploadSession
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
 
     Args:
         session: The upload.
-        channel: A ``clarigrpc.aio.AioChannel``.
+        channel: A ``clarigrpc._rpc.async_channel.AioChannel``.
     """
     worker = _Worker(session)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.upload.sources import Content
-from clarigrpc.wire import tag, varint
+from clarigrpc._rpc.encoding import tag, varint
+from clarigrpc._uploads.upload_sources import Content
 
 
 def _number_tag(field: str) -> bytes:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clarigrpc.upload.sources import Source
+from clarigrpc._uploads.upload_sources import Source
 
 SUFFIX = ".clarigrpc-upload"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from clarigrpc import errors
-from clarigrpc.upload.chunked import AwaitAnswer, EndStream
-from clarigrpc.upload.session import ANSWER_SECONDS, UploadResult, UploadSession
-from clarigrpc.upload.sources import StoppedError
+from clarigrpc._uploads.part_state import AwaitAnswer, EndStream
+from clarigrpc._uploads.upload_session import ANSWER_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.upload_sources import StoppedError
 
 
 def run(session: UploadSession, channel: Any) -> UploadResult:
@@ -18,7 +18,7 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
 
     Args:
         session: The upload.
-        channel: A ``clarigrpc.channel.Channel``.
+        channel: A ``clarigrpc._rpc.sync_channel.Channel``.
     """
     source = session.source
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.methods import lookup
+from clarigrpc._contract.methods import lookup
 
 _Code = v2.StatusCode
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clarigrpc.progress import open_bar
+from clarigrpc._progress_bar import open_bar
 
 
 @dataclass(frozen=True, slots=True)

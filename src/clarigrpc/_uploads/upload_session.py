@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc.config import Settings
-from clarigrpc.methods import lookup
-from clarigrpc.policy import RetryBudget, deadline_after, retry_delays
-from clarigrpc.upload.chunked import ChunkedUpload, SendConfig, SendPart
-from clarigrpc.upload.encoding import PartEncoder
-from clarigrpc.upload.progress import Meter, ProgressCallback, reporting
-from clarigrpc.upload.resume import ResumeFile, ResumeState
-from clarigrpc.upload.sources import Source
-from clarigrpc.upload.targets import Target
+from clarigrpc._config.settings import Settings
+from clarigrpc._contract.methods import lookup
+from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
+from clarigrpc._uploads.part_encoding import PartEncoder
+from clarigrpc._uploads.part_state import ChunkedUpload, SendConfig, SendPart
+from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
+from clarigrpc._uploads.upload_methods import Target
+from clarigrpc._uploads.upload_progress import Meter, ProgressCallback, reporting
+from clarigrpc._uploads.upload_sources import Source
 
 MIN_PART_SIZE = 128 << 10
 MAX_PART_SIZE = 14 << 20

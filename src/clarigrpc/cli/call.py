@@ -14,11 +14,11 @@ import click
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from clarigrpc import methods
+from clarigrpc._contract import methods
+from clarigrpc._contract.methods import Method
+from clarigrpc._descriptor_pool import POOL
 from clarigrpc.cli.options import client_options, open_client
-from clarigrpc.descriptor_pool import POOL
 from clarigrpc.errors import PartialFailureError
-from clarigrpc.methods import Method
 
 _STDIN = 0
 

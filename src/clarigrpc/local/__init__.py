@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clarigrpc.local.faults import Faults as Faults
-    from clarigrpc.local.limits import Limits as Limits
     from clarigrpc.local.server import LocalServer as LocalServer
+    from clarigrpc.local.service.faults import Faults as Faults
+    from clarigrpc.local.service.limits import Limits as Limits
 
 __all__ = ["Faults", "Limits", "LocalServer"]
 

@@ -15,19 +15,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from clarigrpc import errors, v2
 
 if TYPE_CHECKING:
-    from clarigrpc.local.accounts import Accounts
-    from clarigrpc.local.applications import Applications
-    from clarigrpc.local.auth import Caller
-    from clarigrpc.local.background import Background
-    from clarigrpc.local.catalog import Catalog, Entry
-    from clarigrpc.local.contents import UploadStore
-    from clarigrpc.local.downloads import Downloads
-    from clarigrpc.local.embeddings import Embeddings
-    from clarigrpc.local.faults import Faults
-    from clarigrpc.local.fetch import Fetcher
-    from clarigrpc.local.jobs import InputWorker
-    from clarigrpc.local.runners import RunnerQueues
-    from clarigrpc.local.store import Store
+    from clarigrpc.local.engine.background_tasks import Background
+    from clarigrpc.local.engine.embeddings import Embeddings
+    from clarigrpc.local.engine.input_processing import InputWorker
+    from clarigrpc.local.engine.model_catalog import Catalog, Entry
+    from clarigrpc.local.engine.runner_queues import RunnerQueues
+    from clarigrpc.local.media.fetching import Fetcher
+    from clarigrpc.local.service.accounts import Accounts
+    from clarigrpc.local.service.faults import Faults
+    from clarigrpc.local.service.oauth_applications import Applications
+    from clarigrpc.local.service.scopes import Caller
+    from clarigrpc.local.store.download_files import Downloads
+    from clarigrpc.local.store.resources import Store
+    from clarigrpc.local.store.upload_files import UploadStore
 
 Code: TypeAlias = v2.StatusCode.ValueType
 

@@ -18,16 +18,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from clarigrpc import v2
-from clarigrpc.descriptor_pool import POOL
-from clarigrpc.local.applications import TOKEN_SECONDS
-from clarigrpc.local.auth import Credentials
-from clarigrpc.local.core import Call, CallAborted, Scope
-from clarigrpc.local.faults import Faults
-from clarigrpc.local.fetch import Fetcher
-from clarigrpc.local.limits import Limits
-from clarigrpc.local.models.builtin import user_models
-from clarigrpc.local.seed import Seed
-from clarigrpc.local.service import Service
+from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.context import Call, CallAborted, Scope
+from clarigrpc.local.media.fetching import Fetcher
+from clarigrpc.local.models.builtin_models import user_models
+from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.faults import Faults
+from clarigrpc.local.service.limits import Limits
+from clarigrpc.local.service.oauth_applications import TOKEN_SECONDS
+from clarigrpc.local.service.scopes import Credentials
+from clarigrpc.local.service.seeding import Seed
 from clarigrpc.v2._index import METHODS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LocalServer:
         models: Functions, classes or objects of yours that become models of the default app, by
             id. A public method is a method of the model, with named arguments; one that returns
             an iterator streams its results, one that takes an iterator is fed by a stream. Types
-            come from the annotations; the table is in ``clarigrpc.predict.values``. They are
+            come from the annotations; the table is in ``clarigrpc._named_methods.values``. They are
             called from several threads.
         faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
         workers: Threads that serve calls; a stream holds one while it is open.
@@ -72,7 +72,7 @@ class LocalServer:
             ``config`` says, or nothing.
         config: Users, apps, keys, concepts, models and workflows that the server is to have from
             its start: a YAML or JSON file, or what it holds. What is there already stays as it
-            is. ``clarigrpc.local.seed`` describes it.
+            is. ``clarigrpc.local.service.seeding`` describes it.
         input_roots: Folders that ``file:`` data sources of inputs may name; none by default.
 
     Attributes:
@@ -247,8 +247,8 @@ class LocalServer:
         self._grpc.start()
         self.base = f"http://{self.address}"
         if self._rest_port is not None:
-            from clarigrpc.local.gateway import RestFront
-            from clarigrpc.local.v1 import FirstGeneration
+            from clarigrpc.local.fronts.first_generation import FirstGeneration
+            from clarigrpc.local.fronts.rest import RestFront
 
             self._rest = RestFront(
                 service,

@@ -15,10 +15,10 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from clarigrpc.local.core import Scope
+from clarigrpc.local.context import Scope
 from clarigrpc.local.models import embedder, text_embedder
 from clarigrpc.local.models.embedder import Vector
-from clarigrpc.local.store import Collection, DuplicateIdError, Store
+from clarigrpc.local.store.resources import Collection, DuplicateIdError, Store
 
 Medium: TypeAlias = Literal["image", "text"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
+from clarigrpc.local.context import ServiceError
 
 _Code = v2.StatusCode
 

@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from clarigrpc import v2
-from clarigrpc.local import media
-from clarigrpc.local.core import Scope, ServiceError, make_status
-from clarigrpc.local.downloads import Downloads
-from clarigrpc.local.embeddings import Embeddings
-from clarigrpc.local.faults import Faults
-from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.context import Scope, ServiceError, make_status
+from clarigrpc.local.engine.embeddings import Embeddings
+from clarigrpc.local.media import media_content
+from clarigrpc.local.media.fetching import Fetcher
 from clarigrpc.local.models.embedder import Vector
-from clarigrpc.local.store import Collection, Row, Store
+from clarigrpc.local.service.faults import Faults
+from clarigrpc.local.store.download_files import Downloads
+from clarigrpc.local.store.resources import Collection, Row, Store
 
 INPUT_KIND = "input"
 
@@ -107,7 +107,7 @@ class InputWorker:
         looked = []
         for where, row in rows:
             item = v2.Input.FromString(row.body)
-            if media.url_of(item.data):
+            if media_content.url_of(item.data):
                 seen = self._pool.submit(self._look, row, item)
             else:
                 seen = _done(self._look(row, item))
@@ -123,11 +123,11 @@ class InputWorker:
         vector: Vector | str | None = None
         try:
             self._faults.fail_input(item.id, v2.StatusCode.INPUT_FAILED)
-            kind = media.kind_of(item.data)
+            kind = media_content.kind_of(item.data)
             content = self._store.content(row.seq)
             if content is None:
-                content = media.content_of(item.data, self._fetcher)
-            image = media.inspect(content, kind, item.data)
+                content = media_content.content_of(item.data, self._fetcher)
+            image = media_content.inspect(content, kind, item.data)
             if image is not None:
                 vector = self._embeddings.of_image(image)
             elif kind == "text":
@@ -150,7 +150,7 @@ class InputWorker:
         # A patch may have changed the input since it was read: only what was found out is new.
         item = v2.Input.FromString(row.body)
         item.status.CopyFrom(seen.status)
-        for kind in media.KINDS:
+        for kind in media_content.KINDS:
             name = f"{kind}_info"
             if item.data.HasField(kind) and getattr(seen.data, kind).HasField(name):
                 info = getattr(getattr(seen.data, kind), name)

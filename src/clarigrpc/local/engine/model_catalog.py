@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from clarigrpc import v2
-from clarigrpc.local.core import Scope, ServiceError, is_built, is_public, make_status
-from clarigrpc.local.model_types import BASES
+from clarigrpc.local.context import Scope, ServiceError, is_built, is_public, make_status
 from clarigrpc.local.models.classifier import EmbeddingClassifier, Weights
-from clarigrpc.local.runtime import Runtime
-from clarigrpc.local.store import Collection, Store
+from clarigrpc.local.models.model_types import BASES
+from clarigrpc.local.models.runtime import Runtime
+from clarigrpc.local.store.resources import Collection, Store
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"

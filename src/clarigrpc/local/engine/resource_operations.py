@@ -18,8 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import patching
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -31,8 +30,9 @@ from clarigrpc.local.core import (
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.kinds import KINDS, Kind
-from clarigrpc.local.store import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
+from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.resource_kinds import KINDS, Kind
+from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
 from clarigrpc.v2._index import METHODS
 
 Handler = Callable[[Context, Any], Message]

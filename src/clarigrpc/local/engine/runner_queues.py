@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 from clarigrpc import errors, v2
-from clarigrpc.local.core import ServiceError, new_id
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.context import ServiceError, new_id
+from clarigrpc.local.models.runtime import Options, Runtime
 
 _Code = v2.StatusCode
 

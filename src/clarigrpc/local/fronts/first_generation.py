@@ -37,18 +37,18 @@ from starlette.types import Receive, Scope, Send
 
 from clarigrpc import errors, v2
 from clarigrpc.errors import Kind
-from clarigrpc.local import media
-from clarigrpc.local.applications import AccessToken, Application
-from clarigrpc.local.auth import PUBLIC
-from clarigrpc.local.core import MAX_ITEMS, Call
-from clarigrpc.local.gateway import (
+from clarigrpc.local.context import MAX_ITEMS, Call
+from clarigrpc.local.fronts.rest import (
     MAX_BODY_BYTES,
     BodyTooLongError,
     http_status,
     read_body,
     throttle_headers,
 )
-from clarigrpc.local.service import Service
+from clarigrpc.local.media import media_content
+from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.oauth_applications import AccessToken, Application
+from clarigrpc.local.service.scopes import PUBLIC
 
 DEFAULT_MODEL = "color-recognition"
 """What tags an image when neither the request nor its application names a model."""
@@ -169,7 +169,7 @@ class FirstGeneration:
             "max_batch_size": MAX_ITEMS,
             # Pixels of a side: clients scale what is beyond it.
             "min_image_size": 1,
-            "max_image_size": math.isqrt(media.MAX_PIXELS),
+            "max_image_size": math.isqrt(media_content.MAX_PIXELS),
             "max_body_bytes": self._max_body_bytes,
         }
         content = {"status_code": "OK", "status_msg": "what this server takes", "results": results}

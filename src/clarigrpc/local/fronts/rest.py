@@ -1,6 +1,6 @@
 """The REST front of the local server: HTTP/JSON in, the same service code behind it.
 
-Addresses, names and JSON follow ``clarigrpc.transcoding``. What is decided here:
+Addresses, names and JSON follow ``clarigrpc._transports.transcoding``. What is decided here:
 
 * The HTTP status says what the V2 status in the body says (``HTTP_STATUSES``). A failure of HTTP
   itself (no such path, a body that is not JSON) has a V2 status in the body too.
@@ -36,11 +36,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clarigrpc import errors, methods, transcoding, v2
+from clarigrpc import errors, v2
+from clarigrpc._contract import methods
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.transcoding import Binding, TranscodingError
 from clarigrpc.errors import Kind
-from clarigrpc.local.core import Call, CallAborted, make_status
-from clarigrpc.local.downloads import MEDIA_TYPES
-from clarigrpc.transcoding import Binding, TranscodingError
+from clarigrpc.local.context import Call, CallAborted, make_status
+from clarigrpc.local.store.download_files import MEDIA_TYPES
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 WORKERS = 32

@@ -11,10 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import membership, patching
-from clarigrpc.local.auth import Caller
-from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     Code,
     Context,
     Scope,
@@ -23,12 +20,15 @@ from clarigrpc.local.core import (
     is_public,
     make_status,
 )
-from clarigrpc.local.embeddings import DIMENSIONS
-from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.engine import dataset_membership, patching
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.embeddings import DIMENSIONS
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.handlers.searches import inputs_found
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place
-from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.service.scopes import Caller
+from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 
@@ -129,7 +129,7 @@ def _targets(state: State, scope: Scope, operation: v2.BulkOperation) -> list[st
         return list(operation.input_ids.input_ids)
     if source == "search":
         return [item.id for _, item in inputs_found(state, scope, operation.search)]
-    members = membership.members_of(scope, operation.dataset.id)
+    members = dataset_membership.members_of(scope, operation.dataset.id)
     return [row.id for row in state.store.walk(members)]
 
 
@@ -152,13 +152,13 @@ def _change(
         return
     kind = operation.WhichOneof("operation")
     if kind == "add_to_dataset":
-        membership.join(store, scope, operation.add_to_dataset.dataset_id, input_id)
+        dataset_membership.join(store, scope, operation.add_to_dataset.dataset_id, input_id)
         return
     if kind == "delete_from_dataset":
-        membership.leave(store, scope, operation.delete_from_dataset.dataset_id, input_id)
+        dataset_membership.leave(store, scope, operation.delete_from_dataset.dataset_id, input_id)
         return
     if kind == "split_into_datasets":
-        membership.join(store, scope, choose(), input_id)
+        dataset_membership.join(store, scope, choose(), input_id)
         return
     item = v2.Input.FromString(row.body)
     data = item.data

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local import matching, metrics, snapshots
-from clarigrpc.local.core import Scope, ServiceError, make_status
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.membership import members_of
+from clarigrpc.local.context import Scope, ServiceError, make_status
+from clarigrpc.local.engine import evaluation_metrics, filters
+from clarigrpc.local.engine.dataset_membership import members_of
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.handlers import dataset_snapshots
 from clarigrpc.local.models.classifier import Weights, fit, packed, unpacked
-from clarigrpc.local.store import Collection, Store
+from clarigrpc.local.store.resources import Collection, Store
 
 _Code = v2.StatusCode
 _Floats: TypeAlias = NDArray[np.float32]
@@ -49,7 +50,7 @@ def labelled_inputs(store: Store, scope: Scope, dataset: v2.Dataset) -> Iterator
     of the whole input; one that says that a concept is there wins over one that denies it.
     """
     if dataset.version.id:
-        for entry in snapshots.entries(store, scope, dataset.id, dataset.version.id):
+        for entry in dataset_snapshots.entries(store, scope, dataset.id, dataset.version.id):
             yield from _usable(entry.input, entry.annotations)
         return
     inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
@@ -66,7 +67,7 @@ def labelled_inputs(store: Store, scope: Scope, dataset: v2.Dataset) -> Iterator
     for row in rows:
         if row.status == _Code.INPUT_SUCCESS:
             item = v2.Input.FromString(row.body)
-            yield from _usable(item, [matching.as_annotation(item), *annotated.get(item.id, ())])
+            yield from _usable(item, [filters.as_annotation(item), *annotated.get(item.id, ())])
 
 
 def _usable(item: v2.Input, annotations: Iterable[v2.Annotation]) -> Iterator[Labelled]:
@@ -245,14 +246,14 @@ def _held_out(
             return found
         values[parts == part] = trained_on(training).values(vectors[rows[parts == part]])
     examples = [
-        metrics.Example(
+        evaluation_metrics.Example(
             v2.Input(),
             dict(zip(concepts, labels[row].astype(float).tolist(), strict=True)),
             dict(zip(concepts, value.tolist(), strict=True)),
         )
         for row, value in zip(rows, values, strict=True)
     ]
-    metrics.evaluate(examples, found)
+    evaluation_metrics.evaluate(examples, found)
     summary = v2.EvalMetrics(status=make_status(_Code.MODEL_EVALUATED), summary=found.summary)
     summary.label_counts.CopyFrom(found.label_counts)
     return summary

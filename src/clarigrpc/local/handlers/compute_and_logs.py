@@ -8,8 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import accounts
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -18,9 +17,10 @@ from clarigrpc.local.core import (
     new_id,
     page_bounds,
 )
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.resources import Place
-from clarigrpc.local.store import Collection
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service import accounts
+from clarigrpc.local.store.resources import Collection
 
 _Code = v2.StatusCode
 

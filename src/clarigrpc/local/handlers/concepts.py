@@ -8,11 +8,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.core import Context, ServiceError, make_status, page_bounds
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place, place_below
-from clarigrpc.local.store import Collection
+from clarigrpc.local.context import Context, ServiceError, make_status, page_bounds
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place, place_below
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.store.resources import Collection
 
 _Code = v2.StatusCode
 

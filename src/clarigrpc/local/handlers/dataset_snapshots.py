@@ -11,14 +11,15 @@ from typing import Any, Literal, NamedTuple
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local import matching, media
-from clarigrpc.local.core import Scope
-from clarigrpc.local.handlers.general import SNAPSHOT_KINDS
+from clarigrpc.local.context import Scope
+from clarigrpc.local.engine import filters
+from clarigrpc.local.engine.box_interpolation import interpolate
+from clarigrpc.local.engine.dataset_membership import members_of
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.handlers.resource_hooks import SNAPSHOT_KINDS
 from clarigrpc.local.handlers.searches import annotations_of
-from clarigrpc.local.interpolation import interpolate
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.membership import members_of
-from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Store
+from clarigrpc.local.media import media_content
+from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Store
 
 _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType
@@ -67,14 +68,14 @@ def take(
             continue
         item = v2.Input.FromString(row.body)
         if predictions is None:
-            own = matching.as_annotation(item)
+            own = filters.as_annotation(item)
             every = [own] if own.data.ListFields() else []
             every += annotations_of(store, scope, item.id)
         else:
             every = predictions.get(item.id, [])
         if sample_ms:
             every = [interpolate(found, sample_ms) for found in every]
-        kept = [found for found in every if matching.annotation_matches(item, found, query)]
+        kept = [found for found in every if filters.annotation_matches(item, found, query)]
         # A query without conditions takes inputs without annotations as well.
         if not kept and (query.filters or version.annotation_filter_config.ignore_empty_inputs):
             continue
@@ -108,7 +109,7 @@ def count(content: Iterable[Entry]) -> v2.DatasetVersionMetrics:
         frames = [frame for one in data for frame in one.frames]
         in_frames = [region for frame in frames for region in frame.data.regions]
         tags = {c.id for one in data for c in one.concepts if c.value >= 0.5}
-        labelled = any(True for one in data for _ in matching.concepts_of(one))
+        labelled = any(True for one in data for _ in filters.concepts_of(one))
         add("inputs_count", 1)
         add("unlabeled_inputs_count", not labelled)
         add("inputs_with_metadata_count", item.data.HasField("metadata"))
@@ -154,7 +155,7 @@ def _concepts(entry: Entry) -> set[str]:
     return {
         concept.id
         for annotation in entry.annotations
-        for concept in matching.concepts_of(annotation.data)
+        for concept in filters.concepts_of(annotation.data)
         if concept.value >= 0.5
     }
 
@@ -170,7 +171,7 @@ def _ratio(entry: Entry) -> list[object]:
 
 
 _GROUPS: dict[Any, Callable[[Entry], Iterable[object]]] = {
-    _Group.INPUT_TYPE: lambda entry: [media.kind_of(entry.input.data)],
+    _Group.INPUT_TYPE: lambda entry: [media_content.kind_of(entry.input.data)],
     _Group.CONCEPT_ID: _concepts,
     _Group.CONCEPTS_COUNT: lambda entry: [len(_concepts(entry))],
     _Group.BOUNDING_BOXES_COUNT: lambda entry: [_regions(entry, "bounding_box")],

@@ -8,9 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import matching, membership, snapshots
-from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -22,12 +20,15 @@ from clarigrpc.local.core import (
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.engine import dataset_membership, filters
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import dataset_snapshots
 from clarigrpc.local.handlers.inputs import with_content
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options, predict
-from clarigrpc.local.store import Collection, Row
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.models.runtime import Options, predict
+from clarigrpc.local.store.resources import Collection, Row
 
 _Code = v2.StatusCode
 _Format = v2.DatasetVersionExportFormat
@@ -51,7 +52,9 @@ def list_dataset_inputs(
 ) -> v2.MultiDatasetInputResponse:
     scope = _dataset(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.page(membership.members_of(scope, request.dataset_id), offset, limit)
+    rows = context.state.store.page(
+        dataset_membership.members_of(scope, request.dataset_id), offset, limit
+    )
     return v2.MultiDatasetInputResponse(
         status=make_status(_Code.SUCCESS),
         dataset_inputs=[_pair(context, scope, row) for row in rows],
@@ -63,7 +66,7 @@ def get_dataset_input(
 ) -> v2.SingleDatasetInputResponse:
     scope = _dataset(context, request)
     row = context.state.store.get(
-        membership.members_of(scope, request.dataset_id), request.input_id
+        dataset_membership.members_of(scope, request.dataset_id), request.input_id
     )
     if row is None:
         raise ServiceError(
@@ -113,14 +116,14 @@ def post_dataset_inputs(
             input_id = given.input.id
             if store.get(inputs, input_id) is None:
                 status = make_status(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
-            elif membership.join(store, scope, request.dataset_id, input_id):
+            elif dataset_membership.join(store, scope, request.dataset_id, input_id):
                 status = make_status(_Code.SUCCESS)
             else:
                 status = make_status(
                     _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is in it already"
                 )
             statuses.append(status)
-            row = store.get(membership.members_of(scope, request.dataset_id), input_id)
+            row = store.get(dataset_membership.members_of(scope, request.dataset_id), input_id)
             if row is None or status.code != _Code.SUCCESS:
                 failed = response.dataset_inputs.add()
                 failed.input.id = input_id
@@ -142,7 +145,7 @@ def delete_dataset_inputs(
     store = context.state.store
     with store.transaction():
         gone = [
-            membership.leave(store, scope, request.dataset_id, input_id)
+            dataset_membership.leave(store, scope, request.dataset_id, input_id)
             for input_id in request.input_ids
         ]
     if not any(gone):
@@ -214,7 +217,7 @@ def _predictions(
         raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version")
     inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
     found: dict[str, list[v2.Annotation]] = {}
-    for member in state.store.walk(membership.members_of(scope, dataset_id)):
+    for member in state.store.walk(dataset_membership.members_of(scope, dataset_id)):
         row = state.store.get(inputs, member.id)
         if row is None or row.status != _Code.INPUT_SUCCESS or state.background.closing:
             continue
@@ -242,7 +245,7 @@ def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
         wanted = v2.AnnotationFilter.FromString(row.body)
     if wanted.search.query.ranks:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "an annotation filter has no ranks")
-    return matching.simplified(wanted.search.query)
+    return filters.simplified(wanted.search.query)
 
 
 def _freeze(state: State, where: Collection, row: Row) -> None:
@@ -267,7 +270,7 @@ def _freeze(state: State, where: Collection, row: Row) -> None:
             if failure is not None:
                 raise failure
             query = _filter(state, scope, version)
-            snapshots.take(
+            dataset_snapshots.take(
                 state.store,
                 scope,
                 where.parent,
@@ -276,8 +279,8 @@ def _freeze(state: State, where: Collection, row: Row) -> None:
                 predictions=predictions,
                 sample_ms=_sample_ms(version),
             )
-            content = snapshots.entries(state.store, scope, where.parent, version.id)
-            version.metrics["/"].CopyFrom(snapshots.count(content))
+            content = dataset_snapshots.entries(state.store, scope, where.parent, version.id)
+            version.metrics["/"].CopyFrom(dataset_snapshots.count(content))
             version.status.CopyFrom(make_status(_Code.DATASET_VERSION_READY))
         except ServiceError as error:
             version.status.CopyFrom(make_status(_Code.DATASET_VERSION_FAILURE, str(error)))
@@ -314,10 +317,12 @@ def list_metrics_groups(
     )
     scope, version = _ready(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
-    content = list(snapshots.entries(context.state.store, scope, request.dataset_id, version.id))
+    content = list(
+        dataset_snapshots.entries(context.state.store, scope, request.dataset_id, version.id)
+    )
     found = [
         group
-        for group in snapshots.groups(content)
+        for group in dataset_snapshots.groups(content)
         if (not request.types or group.type in request.types)
         and (not request.values or group.value in request.values)
         and (not request.parent_paths or group.parent_path in request.parent_paths)
@@ -360,11 +365,11 @@ def _export(state: State, where: Collection, row: Row) -> None:
     scope = Scope(where.user_id, where.app_id)
     version_id, _, number = row.id.rpartition("/")
     versions = where._replace(kind="dataset_version")
-    content = list(snapshots.entries(state.store, scope, where.parent, version_id))
+    content = list(dataset_snapshots.entries(state.store, scope, where.parent, version_id))
     name = state.downloads.name(".zip")
     path = state.downloads.path(name)
     form = int(number)
-    snapshots.export(path, form, content)  # type: ignore[arg-type]
+    dataset_snapshots.export(path, form, content)  # type: ignore[arg-type]
     with state.store.transaction():
         found = state.store.get(versions, version_id)
         state.store.delete(where, row.id)

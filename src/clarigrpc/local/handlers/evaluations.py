@@ -8,9 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import matching, metrics, snapshots
-from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -21,12 +19,15 @@ from clarigrpc.local.core import (
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.engine import evaluation_metrics, filters
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import dataset_snapshots
 from clarigrpc.local.handlers.inputs import with_content
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options, predict
-from clarigrpc.local.store import Collection, Row
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.models.runtime import Options, predict
+from clarigrpc.local.store.resources import Collection, Row
 
 _Code = v2.StatusCode
 
@@ -110,7 +111,7 @@ def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalM
 def _labels(annotations: Iterable[v2.Annotation]) -> dict[str, float]:
     found: dict[str, float] = {}
     for annotation in annotations:
-        for concept in matching.concepts_of(annotation.data):
+        for concept in filters.concepts_of(annotation.data):
             found[concept.id] = max(found.get(concept.id, 0.0), concept.value)
     return found
 
@@ -121,7 +122,7 @@ def _evaluate(state: State, where: Collection, row: Row) -> None:
     result = v2.EvalMetrics.FromString(row.body)
     try:
         examples = _usable(_examples(state, scope, result))
-        metrics.evaluate(examples, result)
+        evaluation_metrics.evaluate(examples, result)
         result.status.CopyFrom(make_status(_Code.MODEL_EVALUATED))
     except ServiceError as error:
         result.status.CopyFrom(make_status(_Code.MODEL_EVALUATION_FAILED, str(error)))
@@ -131,30 +132,34 @@ def _evaluate(state: State, where: Collection, row: Row) -> None:
             state.store.update(now.seq, result.SerializeToString(), result.status.code)
 
 
-def _usable(found: Iterable[metrics.Example]) -> list[metrics.Example]:
+def _usable(found: Iterable[evaluation_metrics.Example]) -> list[evaluation_metrics.Example]:
     examples = list(found)
     if not examples:
         raise ServiceError(_Code.MODEL_EVALUATION_NEED_INPUTS, "the version has no inputs")
-    if not any(value >= metrics.THRESHOLD for e in examples for value in e.truth.values()):
+    if not any(
+        value >= evaluation_metrics.THRESHOLD for e in examples for value in e.truth.values()
+    ):
         raise ServiceError(_Code.MODEL_EVALUATION_NEED_LABELS, "no input has a label")
     return examples
 
 
-def _examples(state: State, scope: Scope, result: v2.EvalMetrics) -> Iterable[metrics.Example]:
+def _examples(
+    state: State, scope: Scope, result: v2.EvalMetrics
+) -> Iterable[evaluation_metrics.Example]:
     truth = result.ground_truth_dataset
     predictions = None
     if result.HasField("predictions_dataset"):
         given = result.predictions_dataset
         predictions = {
             entry.input.id: _labels(entry.annotations)
-            for entry in snapshots.entries(state.store, scope, given.id, given.version.id)
+            for entry in dataset_snapshots.entries(state.store, scope, given.id, given.version.id)
         }
     owner = Scope(result.model.user_id, result.model.app_id)
     evaluated = state.catalog.find(owner, result.model.id)
     version = evaluated.version(result.model.model_version.id)
     runtime = state.catalog.runtime(evaluated, version) if version is not None else None
     inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    for entry in snapshots.entries(state.store, scope, truth.id, truth.version.id):
+    for entry in dataset_snapshots.entries(state.store, scope, truth.id, truth.version.id):
         if predictions is not None:
             predicted = predictions.get(entry.input.id, {})
         else:
@@ -167,7 +172,7 @@ def _examples(state: State, scope: Scope, result: v2.EvalMetrics) -> Iterable[me
             data = with_content(state.store, live.seq, entry.input)
             output = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
             predicted = {concept.id: concept.value for concept in output.concepts}
-        yield metrics.Example(entry.input, _labels(entry.annotations), predicted)
+        yield evaluation_metrics.Example(entry.input, _labels(entry.annotations), predicted)
 
 
 def _trimmed(body: bytes, fields: v2.FieldsValue) -> v2.EvalMetrics:

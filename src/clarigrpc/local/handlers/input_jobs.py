@@ -13,13 +13,13 @@ from urllib.parse import unquote, urlsplit
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.core import Context, Scope, ServiceError, State, make_status, new_id
+from clarigrpc.local.context import Context, Scope, ServiceError, State, make_status, new_id
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers import inputs, uploads
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place
-from clarigrpc.local.store import Collection, Row, Store
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.store.resources import Collection, Row, Store
 
 _Code = v2.StatusCode
 

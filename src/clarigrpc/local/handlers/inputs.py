@@ -8,8 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import matching, media, membership
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     MAX_PER_PAGE,
     Context,
@@ -20,8 +19,10 @@ from clarigrpc.local.core import (
     overall,
     page_bounds,
 )
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.store import Collection, Row, Store
+from clarigrpc.local.engine import dataset_membership, filters
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.media import media_content
+from clarigrpc.local.store.resources import Collection, Row, Store
 
 STREAM_PER_PAGE = 20
 """Inputs of one StreamInputs answer unless the request says otherwise."""
@@ -57,11 +58,11 @@ def add_input(
 ) -> None:
     """Keeps a new input, which ``item`` becomes; its status says why where it cannot be kept."""
     # Without the bytes, which can be large: the item is stored and echoed, they are kept apart.
-    content = media.inline(given.data)
+    content = media_content.inline(given.data)
     _copy_without_bytes(given, item)
     item.id = given.id or new_id()
     try:
-        kind = media.check(given.data)
+        kind = media_content.check(given.data)
         _check_place(given.data)
         existing = store.get(where, item.id) if given.id else None
         if existing is not None and on_conflict == v2.InputIDConflictResolution.SKIP:
@@ -70,7 +71,7 @@ def add_input(
         if existing is not None and on_conflict == v2.InputIDConflictResolution.SUFFIX:
             item.id = f"{item.id}-{new_id()[:8]}"
             existing = None
-        url = media.url_of(item.data)
+        url = media_content.url_of(item.data)
         _check_new(store, where, item, existing, kind)
         _check_datasets(store, where, item.dataset_ids)
     except ServiceError as error:
@@ -90,7 +91,7 @@ def add_input(
         key=url or None,
         content=None if url or kind == "text" else content,
     )
-    membership.update(store, _scope(where), item.id, (), item.dataset_ids)
+    dataset_membership.update(store, _scope(where), item.id, (), item.dataset_ids)
 
 
 def _scope(where: Collection) -> Scope:
@@ -98,14 +99,14 @@ def _scope(where: Collection) -> Scope:
 
 
 def _check_place(data: v2.Data) -> None:
-    if data.HasField("geo") and not matching.is_place(data.geo.geo_point):
+    if data.HasField("geo") and not filters.is_place(data.geo.geo_point):
         raise ServiceError(
             _Code.INPUT_INVALID_ARGUMENT, "geo_point is not on the earth: degrees to 90 and 180"
         )
 
 
 def _check_datasets(store: Store, where: Collection, dataset_ids: Iterable[str]) -> None:
-    unknown = membership.unknown(store, _scope(where), dataset_ids)
+    unknown = dataset_membership.unknown(store, _scope(where), dataset_ids)
     if unknown:
         raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}")
 
@@ -115,7 +116,7 @@ def _check_new(
 ) -> None:
     if existing is not None:
         raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input {item.id!r} already")
-    url = media.url_of(item.data)
+    url = media_content.url_of(item.data)
     if url and not getattr(item.data, kind).allow_duplicate_url and store.has_key(where, url):
         raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input with the URL {url}")
 
@@ -228,7 +229,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
                 response.inputs.add(id=change.id).status.CopyFrom(error.status())
                 failures.append(error.status())
                 continue
-            membership.update(store, scope, item.id, before, item.dataset_ids)
+            dataset_membership.update(store, scope, item.id, before, item.dataset_ids)
             for concept in item.data.concepts:
                 concept.name = concept.name or concept.id
                 concept.app_id = scope.app_id
@@ -302,7 +303,7 @@ def _remove_struct(target: Message, change: Message) -> None:
 def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseResponse:
     scope = context.writable(request.user_app_id)
     with context.state.store.transaction():
-        membership.forget_input(context.state.store, scope, request.input_id)
+        dataset_membership.forget_input(context.state.store, scope, request.input_id)
         found = context.state.store.doom(_inputs(scope), [request.input_id])
     if not found:
         raise _no_input(request.input_id)
@@ -319,7 +320,7 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
         )
     with context.state.store.transaction():
         for input_id in request.ids:
-            membership.forget_input(context.state.store, scope, input_id)
+            dataset_membership.forget_input(context.state.store, scope, input_id)
         found = set(context.state.store.doom(_inputs(scope), request.ids))
     missing = [i for i in request.ids if i not in found]
     if not found:
@@ -336,7 +337,7 @@ def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:
     data.CopyFrom(item.data)
     content = store.content(seq)
     if content is not None:
-        kind = media.kind_of(data)
+        kind = media_content.kind_of(data)
         getattr(data, kind).base64 = content
     return data
 

@@ -10,17 +10,17 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.catalog import Entry, models_in
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     Context,
     ServiceError,
     make_status,
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.model_types import MODEL_TYPES
-from clarigrpc.local.resources import relevance
-from clarigrpc.local.store import DuplicateIdError
+from clarigrpc.local.engine.model_catalog import Entry, models_in
+from clarigrpc.local.engine.resource_operations import relevance
+from clarigrpc.local.models.model_types import MODEL_TYPES
+from clarigrpc.local.store.resources import DuplicateIdError
 
 _Code = v2.StatusCode
 _WORD = re.compile(r"\w+")

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -21,9 +21,9 @@ from clarigrpc.local.core import (
     new_id,
     overall,
 )
-from clarigrpc.local.runners import RemoteRuntime
-from clarigrpc.local.runtime import Options, Runtime, combined
-from clarigrpc.local.store import Collection
+from clarigrpc.local.engine.runner_queues import RemoteRuntime
+from clarigrpc.local.models.runtime import Options, Runtime, combined
+from clarigrpc.local.store.resources import Collection
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local import accounts, matching, membership, patching
-from clarigrpc.local.auth import SCOPES
-from clarigrpc.local.catalog import Entry
-from clarigrpc.local.core import Context, Scope, ServiceError, is_built, make_status, new_id
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.kinds import nodepools_of
-from clarigrpc.local.resources import Handler, Place, Resource, build, place_below
-from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.context import Context, Scope, ServiceError, is_built, make_status, new_id
+from clarigrpc.local.engine import dataset_membership, filters, patching
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.model_catalog import Entry
+from clarigrpc.local.engine.resource_kinds import nodepools_of
+from clarigrpc.local.engine.resource_operations import Handler, Place, Resource, build, place_below
+from clarigrpc.local.service import accounts
+from clarigrpc.local.service.scopes import SCOPES
+from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 
@@ -206,7 +207,7 @@ class Annotations(Resource):
 
     def _name(self, item: Any, place: Place) -> None:
         """Completes the concepts, which may be given by id alone."""
-        for concept in matching.concepts_of(item.data):
+        for concept in filters.concepts_of(item.data):
             if not concept.id and not concept.name:
                 raise ServiceError(self.kind.invalid, "a concept needs an id or a name")
             concept.id = concept.id or concept.name
@@ -228,8 +229,8 @@ class Datasets(Resource):
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         store, scope = context.state.store, place.scope
-        for row in store.walk(membership.members_of(scope, resource_id)):
-            membership.leave(store, scope, resource_id, row.id)
+        for row in store.walk(dataset_membership.members_of(scope, resource_id)):
+            dataset_membership.leave(store, scope, resource_id, row.id)
         for kind in (*SNAPSHOT_KINDS, "dataset_export"):
             for below in store.collections(kind, scope.user_id, scope.app_id, resource_id):
                 store.clear(below)

@@ -8,9 +8,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.core import Context, Scope, ServiceError, make_status
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.resources import Place
+from clarigrpc.local.context import Context, Scope, ServiceError, make_status
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
 
 _Code = v2.StatusCode
 

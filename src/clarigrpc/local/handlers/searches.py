@@ -11,8 +11,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import matching, media
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     Context,
     Scope,
     ServiceError,
@@ -22,13 +21,15 @@ from clarigrpc.local.core import (
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.embeddings import DIMENSIONS, Medium, similarities
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.jobs import INPUT_KIND
+from clarigrpc.local.engine import filters
+from clarigrpc.local.engine.embeddings import DIMENSIONS, Medium, similarities
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.media import media_content
 from clarigrpc.local.models.embedder import Vector
-from clarigrpc.local.resources import Place
-from clarigrpc.local.search_index import Lookups
-from clarigrpc.local.store import Candidate, Collection, Row, Store
+from clarigrpc.local.store.resources import Candidate, Collection, Row, Store
+from clarigrpc.local.store.search_index import Lookups
 
 _Code = v2.StatusCode
 
@@ -62,9 +63,9 @@ def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tupl
 
     def read(row: Row) -> _Found[v2.Input] | None:
         item = v2.Input.FromString(row.body)
-        if not matching.input_matches(item, ranking.query, annotations):
+        if not filters.input_matches(item, ranking.query, annotations):
             return None
-        labels = chain([matching.as_annotation(item)], annotations(item.id))
+        labels = chain([filters.as_annotation(item)], annotations(item.id))
         return _Found(item, item, labels)
 
     return _best_first(ranking, search.min_value, read)
@@ -80,7 +81,7 @@ def _annotations_found(
         annotation = v2.Annotation.FromString(row.body)
         above = state.store.get(inputs, annotation.input_id)
         item = v2.Input.FromString(above.body) if above else v2.Input(id=annotation.input_id)
-        if not matching.annotation_matches(item, annotation, ranking.query):
+        if not filters.annotation_matches(item, annotation, ranking.query):
             return None
         return _Found((item, annotation), item, [annotation])
 
@@ -155,7 +156,7 @@ class _Ranking:
         self, state: State, scope: Scope, search: v2.Search, kind: Literal["input", "annotation"]
     ) -> None:
         refuse_other_fields(search, _SEARCH_FIELDS)
-        self.query = matching.simplified(search.query)
+        self.query = filters.simplified(search.query)
         self.store = state.store
         self.where = Collection(kind, scope.user_id, scope.app_id)
         self._lookups = Lookups(scope, kind)
@@ -190,11 +191,11 @@ class _Ranking:
                 + " or ".join(f"{n} ({medium})" for medium, n in DIMENSIONS.items()),
             )
         if data.HasField("image") or data.HasField("text"):
-            kind = media.check(data)
-            content = media.content_of(data, self._state.fetcher)
+            kind = media_content.check(data)
+            content = media_content.content_of(data, self._state.fetcher)
             if kind == "text":
-                return "text", embeddings.of_text(media.decode_text(content))
-            return "image", embeddings.of_image(media.open_image(content))
+                return "text", embeddings.of_text(media_content.decode_text(content))
+            return "image", embeddings.of_image(media_content.open_image(content))
         inputs = Collection(INPUT_KIND, self._scope.user_id, self._scope.app_id)
         if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(
@@ -246,7 +247,7 @@ class _Ranking:
             if alike is None:
                 wanted = rank.annotation.data.concepts
                 found = found or list(labels)  # read only where a rank asks
-                score = max(matching.concept_score(one, wanted) for one in found)
+                score = max(filters.concept_score(one, wanted) for one in found)
             elif item.id in alike:
                 score = alike[item.id]
             else:

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.core import Context, ServiceError, make_status
+from clarigrpc.local.context import Context, ServiceError, make_status
 
 
 def list_status_codes(

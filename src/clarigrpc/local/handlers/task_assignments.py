@@ -10,8 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import membership
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Code,
     Context,
@@ -20,12 +19,13 @@ from clarigrpc.local.core import (
     make_status,
     overall,
 )
-from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.engine import dataset_membership
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.handlers.searches import annotations_of, inputs_found
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place
-from clarigrpc.local.search_index import Lookups
-from clarigrpc.local.store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.store.search_index import Lookups
 
 _Code = v2.StatusCode
 _Action = v2.PutTaskAssignmentsRequestAction
@@ -82,7 +82,9 @@ def _inputs_of(context: Context, scope: Scope, task: v2.Task) -> Iterator[v2.Inp
     else:
         rows: Iterable[Row | None]
         if source.type == _Source.DATASET:
-            members = store.walk(membership.members_of(scope, source.id), newest_first=False)
+            members = store.walk(
+                dataset_membership.members_of(scope, source.id), newest_first=False
+            )
             rows = (store.get(where, member.id) for member in members)
         elif source.type == _Source.INPUT:
             rows = [store.get(where, source.id)]

@@ -13,11 +13,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local import embeddings, training
-from clarigrpc.local.auth import PUBLIC
-from clarigrpc.local.background import Waiting, Work
-from clarigrpc.local.catalog import VERSION_KIND, Entry, versions_of
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -27,22 +23,27 @@ from clarigrpc.local.core import (
     new_id,
     refuse_other_fields,
 )
-from clarigrpc.local.handlers.general import RESOURCES
+from clarigrpc.local.engine import embeddings
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.model_catalog import VERSION_KIND, Entry, versions_of
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import classifier_training
 from clarigrpc.local.handlers.inputs import with_content
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.media import kind_of
-from clarigrpc.local.model_types import (
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.media.media_content import kind_of
+from clarigrpc.local.models import background_images
+from clarigrpc.local.models.embedder import Vector
+from clarigrpc.local.models.model_types import (
     AUTOMATIC,
     BASES,
     DISABLED,
     ENRICH_DATASET,
     MUTUALLY_EXCLUSIVE,
 )
-from clarigrpc.local.models import background
-from clarigrpc.local.models.embedder import Vector
-from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options, Runtime
-from clarigrpc.local.store import Collection, DuplicateIdError, Row
+from clarigrpc.local.models.runtime import Options, Runtime
+from clarigrpc.local.service.scopes import PUBLIC
+from clarigrpc.local.store.resources import Collection, DuplicateIdError, Row
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
@@ -148,10 +149,10 @@ def _prepare(context: Context, scope: Scope, entry: Entry, version: v2.ModelVers
                 raise ServiceError(
                     _Code.MODEL_INVALID_ARGUMENT, f"{dataset.version.id!r} is not ready"
                 )
-    found = list(training.labelled_inputs(context.state.store, scope, dataset))
+    found = list(classifier_training.labelled_inputs(context.state.store, scope, dataset))
     kinds = {kind_of(one.item.data) for one in found}
     _choose_base(context, scope, entry, version, kinds)
-    examples = training.Examples.gather(
+    examples = classifier_training.Examples.gather(
         found, (concept.id for concept in version.output_info.data.concepts)
     )
     version.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_TRAINING))
@@ -301,13 +302,15 @@ def _learn(state: State, scope: Scope, version: v2.ModelVersion, content: bytes)
             )
 
     base = version.input_info.base_embed_model
-    examples, vectors = _embedded(state, scope, base, training.Examples.from_bytes(content), check)
+    examples, vectors = _embedded(
+        state, scope, base, classifier_training.Examples.from_bytes(content), check
+    )
     params = version.train_info.params.fields
     negatives = None
     disabled = ENRICH_DATASET in params and params[ENRICH_DATASET].string_value == DISABLED
     if base.id == "image-embedding" and not disabled:
-        negatives = np.stack([state.embeddings.of_image(one) for one in background.images()])
-    result = training.learn(
+        negatives = np.stack([state.embeddings.of_image(one) for one in background_images.images()])
+    result = classifier_training.learn(
         examples,
         vectors,
         negatives,
@@ -337,9 +340,9 @@ def _embedded(
     state: State,
     scope: Scope,
     base: v2.Model,
-    examples: training.Examples,
+    examples: classifier_training.Examples,
     check: Callable[[], None],
-) -> tuple[training.Examples, NDArray[np.float32]]:
+) -> tuple[classifier_training.Examples, NDArray[np.float32]]:
     """The examples that have embeddings, and those."""
     kept: list[int] = []
     vectors: list[Vector] = []

@@ -10,10 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import errors, v2
-from clarigrpc.local import contents
-from clarigrpc.local.catalog import models_in, versions_of
-from clarigrpc.local.contents import PartError, PartFile
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     Code,
     Context,
     Scope,
@@ -23,7 +20,10 @@ from clarigrpc.local.core import (
     overall,
     page_bounds,
 )
-from clarigrpc.local.store import Collection, DuplicateIdError, Row, Store
+from clarigrpc.local.engine.model_catalog import models_in, versions_of
+from clarigrpc.local.store import upload_files
+from clarigrpc.local.store.resources import Collection, DuplicateIdError, Row, Store
+from clarigrpc.local.store.upload_files import PartError, PartFile
 
 _Code = v2.StatusCode
 
@@ -287,7 +287,7 @@ class _Upload:
 
     def failed(self, error: PartError | ServiceError | OSError, stream: PartFile) -> Message:
         if isinstance(error, PartError):
-            error = contents.as_service_error(error, self._target.invalid)
+            error = upload_files.as_service_error(error, self._target.invalid)
         elif isinstance(error, OSError):
             error = ServiceError(_Code.UPLOAD_FAILED, f"cannot keep the content: {error.strerror}")
         return self._response(error.status(), stream.remaining)
@@ -405,13 +405,13 @@ def put_upload_content_parts(
         ranges = json.loads(state.body)
         try:
             for part in request.content_parts:
-                ranges = contents.write_part(path, ranges, part, upload.content_length)
+                ranges = upload_files.write_part(path, ranges, part, upload.content_length)
         except PartError as error:
-            raise contents.as_service_error(error, _Code.CONN_INVALID_REQUEST) from error
+            raise upload_files.as_service_error(error, _Code.CONN_INVALID_REQUEST) from error
         there = sum(end - start for start, end in ranges)
         if upload.status.code == _Code.UPLOAD_IN_PROGRESS:
             if there == upload.content_length:
-                details = f"sha256 {contents.hash_file(path)}"
+                details = f"sha256 {upload_files.hash_file(path)}"
                 upload.status.CopyFrom(make_status(_Code.UPLOAD_DONE, details))
             upload.status.percent_completed = there * 100 // upload.content_length
             upload.modified_at.GetCurrentTime()

@@ -9,10 +9,10 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import media
-from clarigrpc.local.core import Context, ServiceError, make_status
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.store import Collection
+from clarigrpc.local.context import Context, ServiceError, make_status
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.media import media_content
+from clarigrpc.local.store.resources import Collection
 
 _Code = v2.StatusCode
 
@@ -39,7 +39,9 @@ def get_video_manifest(
     made = store.get(manifests, item.id)
     if made is None or downloads.find(made.body.decode()) is None:
         name = downloads.name(".m3u8")
-        content = store.content(row.seq) or media.content_of(item.data, context.state.fetcher)
+        content = store.content(row.seq) or media_content.content_of(
+            item.data, context.state.fetcher
+        )
         write_hls(content, downloads.path(name))
         with store.transaction():
             store.delete(manifests, item.id)
@@ -73,7 +75,7 @@ def write_hls(content: bytes, manifest: Path) -> None:
     }
     try:
         with (
-            media.open_container(content) as source,
+            media_content.open_container(content) as source,
             av.open(str(manifest), "w", format="hls", options=options) as target,
         ):
             streams = [*source.streams.video[:1], *source.streams.audio[:1]]

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     ServiceError,
@@ -18,10 +18,10 @@ from clarigrpc.local.core import (
     new_id,
     overall,
 )
-from clarigrpc.local.embeddings import similarities
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.resources import Place
-from clarigrpc.local.runtime import Options, Runtime, combined
+from clarigrpc.local.engine.embeddings import similarities
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.models.runtime import Options, Runtime, combined
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

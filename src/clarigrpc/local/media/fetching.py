@@ -9,7 +9,7 @@ import socket
 import httpx
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
+from clarigrpc.local.context import ServiceError
 
 _REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}

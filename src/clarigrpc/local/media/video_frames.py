@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local import media
-from clarigrpc.local.core import ServiceError
+from clarigrpc.local.context import ServiceError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -79,13 +78,13 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for what cannot be decoded,
             INPUT_OVER_LIMIT (30105) for a video that is too long or has too many pixels.
     """
-    with media.open_container(content) as container:
+    with content.open_container(content) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no pictures")
-        if stream.width * stream.height > media.MAX_PIXELS:
+        if stream.width * stream.height > content.MAX_PIXELS:
             raise ServiceError(
-                _Code.INPUT_OVER_LIMIT, f"a frame has more than {media.MAX_PIXELS} pixels"
+                _Code.INPUT_OVER_LIMIT, f"a frame has more than {content.MAX_PIXELS} pixels"
             )
         length = (container.duration or 0) / 1000
         _check_length(length)

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.auth import PUBLIC
-from clarigrpc.local.catalog import Entry, builtin
-from clarigrpc.local.core import Scope
+from clarigrpc.local.context import Scope
+from clarigrpc.local.engine.model_catalog import Entry, builtin
 from clarigrpc.local.models.colors import W3C_NAMES, ColorRecognition
 from clarigrpc.local.models.embedder import ImageEmbedding
 from clarigrpc.local.models.faces import FaceDetection
-from clarigrpc.local.models.python import PythonModel
+from clarigrpc.local.models.python_models import PythonModel
+from clarigrpc.local.models.runtime import Runtime
 from clarigrpc.local.models.sentiment import CONCEPTS as SENTIMENTS
 from clarigrpc.local.models.sentiment import TextSentiment
 from clarigrpc.local.models.text import TextStream
 from clarigrpc.local.models.text_embedder import TextEmbedding
-from clarigrpc.local.runtime import Runtime
+from clarigrpc.local.service.scopes import PUBLIC
 
 
 def public_models() -> list[Entry]:

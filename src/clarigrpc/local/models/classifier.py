@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.runtime import Options, Runtime, limit_concepts
+from clarigrpc.local.models.runtime import Options, Runtime, limit_concepts
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.bool_]

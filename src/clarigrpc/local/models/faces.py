@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local import media
 from clarigrpc.local.models.images import ImageModel
 
 _SIDE = 512
@@ -46,7 +45,7 @@ class FaceDetection(ImageModel):
         return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / _CASCADE))
 
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
-        grey = media.as_rgb(image).convert("L")
+        grey = content.as_rgb(image).convert("L")
         grey.thumbnail((_SIDE, _SIDE))
         with self._lock:
             boxes, counts = self._cascade.detectMultiScale2(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local import media, video
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media import media_content, video_frames
+from clarigrpc.local.models.runtime import Options, Runtime
 
 
 class ImageModel(Runtime):
@@ -41,14 +41,14 @@ class ImageModel(Runtime):
                 v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
                 "this model needs data.image, or data.video for its frames",
             )
-        kind = media.check(data)
+        kind = media_content.check(data)
         config = options.output_config
-        sample_ms = video.interval(config) if kind == "video" else 0
-        content = media.content_of(data, options.fetcher)
+        sample_ms = video_frames.interval(config) if kind == "video" else 0
+        content = media_content.content_of(data, options.fetcher)
         if kind == "image":
-            yield self.look(media.open_image(content, side=self.side), config)
+            yield self.look(media_content.open_image(content, side=self.side), config)
             return
-        for sample in video.samples(content, sample_ms, options.is_active):
+        for sample in video_frames.samples(content, sample_ms, options.is_active):
             frame = v2.Frame(data=self.look(sample.image, config))
             frame.frame_info.index = sample.index
             frame.frame_info.time = sample.time

@@ -11,9 +11,9 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.runtime import Options, Runtime
-from clarigrpc.local.values import Converter
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.models.python_values import Converter
+from clarigrpc.local.models.runtime import Options, Runtime
 
 METHOD_NAME = "_method_name"
 """Key of an input's metadata that names the method to call."""

@@ -1,6 +1,6 @@
 """Annotations of a model's Python function as the types of its arguments and results.
 
-How values cross is the same on both sides, see ``clarigrpc.predict.values``. Without an
+How values cross is the same on both sides, see ``clarigrpc._named_methods.values``. Without an
 annotation a value is taken for what its data shows, which cannot tell 0 or "" from nothing:
 annotate. dict, list and Any without arguments cross as JSON.
 """
@@ -16,10 +16,10 @@ import numpy as np
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local import media
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.fetch import Fetcher
-from clarigrpc.predict import values
+from clarigrpc._named_methods import values
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media import media_content
+from clarigrpc.local.media.fetching import Fetcher
 
 _Field = v2.ModelTypeField
 _Type = v2.ModelTypeField.DataType
@@ -129,7 +129,7 @@ class _Reader(values.MediaReader):
         self._fetcher = fetcher
 
     def text(self, data: v2.Data) -> str:
-        return media.content_of(data, self._fetcher).decode()
+        return media_content.content_of(data, self._fetcher).decode()
 
     def image(self, data: v2.Data) -> Any:
-        return media.open_image(media.content_of(data, self._fetcher))
+        return media_content.open_image(media_content.content_of(data, self._fetcher))

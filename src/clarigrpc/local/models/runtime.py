@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media.fetching import Fetcher
 
 _log = logging.getLogger(__name__)
 

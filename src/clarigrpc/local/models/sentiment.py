@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from clarigrpc import v2
+from clarigrpc.local.models.runtime import Options, Runtime, limit_concepts
 from clarigrpc.local.models.text import text_of
-from clarigrpc.local.runtime import Options, Runtime, limit_concepts
 
 CONCEPTS = ("positive", "neutral", "negative")
 

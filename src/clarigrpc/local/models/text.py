@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from clarigrpc import v2
-from clarigrpc.local import media
-from clarigrpc.local.core import ServiceError
-from clarigrpc.local.fetch import Fetcher
-from clarigrpc.local.runtime import Options, Runtime
+from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media import media_content
+from clarigrpc.local.media.fetching import Fetcher
+from clarigrpc.local.models.runtime import Options, Runtime
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
@@ -39,5 +39,5 @@ def text_of(data: v2.Data, fetcher: Fetcher) -> str:
     """
     if not data.HasField("text"):
         raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
-    media.check(data)
-    return media.decode_text(media.content_of(data, fetcher))
+    media_content.check(data)
+    return media_content.decode_text(media_content.content_of(data, fetcher))

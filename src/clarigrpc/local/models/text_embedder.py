@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
+from clarigrpc.local.models.runtime import Options, Runtime
 from clarigrpc.local.models.text import text_of
-from clarigrpc.local.runtime import Options, Runtime
 
 DIMENSIONS = 1024
 """Length of a vector: each counts the pieces that fall on it."""

@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping
 
 from clarigrpc import v2
-from clarigrpc.local.applications import Applications
-from clarigrpc.local.auth import (
+from clarigrpc.local.context import Scope, ServiceError
+from clarigrpc.local.service.oauth_applications import Applications
+from clarigrpc.local.service.scopes import (
     PUBLIC,
     SCOPES,
     Caller,
@@ -23,8 +24,7 @@ from clarigrpc.local.auth import (
     depending_scopes,
     expand,
 )
-from clarigrpc.local.core import Scope, ServiceError
-from clarigrpc.local.store import Collection, Store
+from clarigrpc.local.store.resources import Collection, Store
 
 API_KEY = "api_key"
 PAT = "personal_access_token"

@@ -1,6 +1,6 @@
 """Which methods of V2 the local server has, as a table in Markdown.
 
-``python -m clarigrpc.local.coverage docs/local-server-methods.md`` writes it.
+``python -m clarigrpc.local.service.coverage docs/local-server-methods.md`` writes it.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clarigrpc.local.service import Service
+from clarigrpc.local.service.dispatch import Service
 from clarigrpc.v2._index import METHODS
 
 WORKS, UNIMPLEMENTED = "works", "UNIMPLEMENTED"
 
 _HEAD = """# Methods of the local server
 
-Written by `python -m clarigrpc.local.coverage`; do not edit. Of the {total} methods of V2,
+Written by `python -m clarigrpc.local.service.coverage`; do not edit. Of the {total} methods of V2,
 {works} work. The others answer with the gRPC status UNIMPLEMENTED, over HTTP with 501; none
 makes results up.
 

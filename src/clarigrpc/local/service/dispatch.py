@@ -14,14 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import retired
-from clarigrpc.local.accounts import Accounts
-from clarigrpc.local.applications import TOKEN_SECONDS, Applications
-from clarigrpc.local.auth import Credentials
-from clarigrpc.local.background import Background, Waiting, Work
-from clarigrpc.local.catalog import Catalog, Entry
-from clarigrpc.local.contents import UploadStore
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     Call,
     CallAborted,
     Context,
@@ -31,25 +24,26 @@ from clarigrpc.local.core import (
     make_status,
     new_id,
 )
-from clarigrpc.local.downloads import Downloads
-from clarigrpc.local.embeddings import Embeddings
-from clarigrpc.local.faults import Faults
-from clarigrpc.local.fetch import Fetcher
+from clarigrpc.local.engine.background_tasks import Background, Waiting, Work
+from clarigrpc.local.engine.embeddings import Embeddings
+from clarigrpc.local.engine.input_processing import InputWorker
+from clarigrpc.local.engine.model_catalog import Catalog, Entry
+from clarigrpc.local.engine.runner_queues import RunnerQueues
 from clarigrpc.local.handlers import (
-    access,
-    annotating,
-    bulk,
+    account_methods,
+    annotation_methods,
+    bulk_operations,
+    compute_and_logs,
     concepts,
     datasets,
     evaluations,
-    extras,
-    general,
     input_jobs,
     inputs,
     model_details,
     model_exports,
     models,
     predictions,
+    resource_hooks,
     runner_items,
     searches,
     status_codes,
@@ -60,27 +54,33 @@ from clarigrpc.local.handlers import (
     video_manifests,
     workflow_results,
 )
-from clarigrpc.local.jobs import InputWorker
-from clarigrpc.local.limits import Limiter, Limits
-from clarigrpc.local.models.builtin import public_models
-from clarigrpc.local.runners import RunnerQueues
-from clarigrpc.local.search_index import INDEXERS
-from clarigrpc.local.seed import Seed
-from clarigrpc.local.store import Store
+from clarigrpc.local.media.fetching import Fetcher
+from clarigrpc.local.models.builtin_models import public_models
+from clarigrpc.local.service import retired_options
+from clarigrpc.local.service.accounts import Accounts
+from clarigrpc.local.service.faults import Faults
+from clarigrpc.local.service.limits import Limiter, Limits
+from clarigrpc.local.service.oauth_applications import TOKEN_SECONDS, Applications
+from clarigrpc.local.service.scopes import Credentials
+from clarigrpc.local.service.seeding import Seed
+from clarigrpc.local.store.download_files import Downloads
+from clarigrpc.local.store.resources import Store
+from clarigrpc.local.store.search_index import INDEXERS
+from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.v2._index import METHODS
 
 __all__ = ["Call", "CallAborted", "Service", "ServiceError"]
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
-    **general.UNARY,
+    **resource_hooks.UNARY,
     # What follows replaces parts of the general mechanism.
-    **access.UNARY,
-    **annotating.UNARY,
-    **bulk.UNARY,
+    **account_methods.UNARY,
+    **annotation_methods.UNARY,
+    **bulk_operations.UNARY,
     **concepts.UNARY,
     **datasets.UNARY,
     **evaluations.UNARY,
-    **extras.UNARY,
+    **compute_and_logs.UNARY,
     **runner_items.UNARY,
     **inputs.UNARY,
     **model_details.UNARY,
@@ -102,7 +102,7 @@ _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **video_annotations.SERVER_STREAM,
 }
 _BACKGROUND: Mapping[Waiting, Work] = {
-    **bulk.BACKGROUND,
+    **bulk_operations.BACKGROUND,
     **datasets.BACKGROUND,
     **evaluations.BACKGROUND,
     **input_jobs.BACKGROUND,
@@ -210,7 +210,7 @@ class Service:
     @staticmethod
     def only_stores(method: str) -> bool:
         """Whether the method keeps or shows resources without further consequences."""
-        return getattr(_UNARY.get(method), "__self__", None) in general.PLAIN
+        return getattr(_UNARY.get(method), "__self__", None) in resource_hooks.PLAIN
 
     def download(self, name: str) -> Path | None:
         """A file that the service made for its users, None where there is none."""
@@ -274,7 +274,7 @@ class Service:
         self.state.faults.before(call, request)
         context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
         if request is not None:
-            retired.check(call.method, request)
+            retired_options.check(call.method, request)
         if self._limiter is None:
             yield context
             return

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from clarigrpc import v2
-from clarigrpc.local.core import Call, CallAborted, Code, ServiceError
+from clarigrpc.local.context import Call, CallAborted, Code, ServiceError
 
 
 @dataclass

@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from clarigrpc import v2
-from clarigrpc.local.core import Call, ServiceError
+from clarigrpc.local.context import Call, ServiceError
 
 BUSY_SECONDS = 1.0
 """What a caller with too many calls at a time is told to wait: nobody knows when one ends."""

@@ -18,8 +18,8 @@ from typing import Any
 
 from oauthlib.oauth2 import BackendApplicationServer, RequestValidator
 
-from clarigrpc.local.core import Scope
-from clarigrpc.local.store import Collection, Store
+from clarigrpc.local.context import Scope
+from clarigrpc.local.store.resources import Collection, Store
 
 SCOPE = "api_access"
 TOKEN_SECONDS = 36_000

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from clarigrpc import v2
-from clarigrpc.deprecations import MODEL_TYPES, VALUES
-from clarigrpc.local.core import Code, ServiceError
+from clarigrpc._contract.deprecations import MODEL_TYPES, VALUES
+from clarigrpc.local.context import Code, ServiceError
 
 _Code = v2.StatusCode
 

@@ -13,8 +13,8 @@ from typing import Any
 from google.protobuf import message_factory
 
 from clarigrpc import v2
-from clarigrpc.descriptor_pool import POOL
-from clarigrpc.local.core import Scope
+from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.context import Scope
 from clarigrpc.v2 import auth_options_pb2, auth_scopes_pb2, service_pb2
 
 PUBLIC = Scope("clarifai", "main")

@@ -21,7 +21,7 @@ YAML or JSON, in the JSON form of the contract's messages with some lists nested
                 nodes:
                   - id: first
                     model: {id: color-recognition, user_id: clarifai, app_id: main}
-    limits:                           # of each user, see ``clarigrpc.local.limits``
+    limits:                           # of each user, see ``clarigrpc.local.service.limits``
       requests: 10/second; 1000/hour
       inputs: 5000/month
       concurrent: 4
@@ -40,12 +40,12 @@ from typing import Any, Self
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local import accounts
-from clarigrpc.local.auth import Caller
-from clarigrpc.local.core import Call, Context, Scope, ServiceError, State
-from clarigrpc.local.handlers.general import RESOURCES, check_scopes
-from clarigrpc.local.limits import Limits
-from clarigrpc.local.resources import Place
+from clarigrpc.local.context import Call, Context, Scope, ServiceError, State
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES, check_scopes
+from clarigrpc.local.service import accounts
+from clarigrpc.local.service.limits import Limits
+from clarigrpc.local.service.scopes import Caller
 
 # Of an app, beside its own fields and what ``_KINDS`` has.
 _ACCESS = ("keys", "applications")

@@ -6,7 +6,7 @@ import re
 import secrets
 from pathlib import Path
 
-from clarigrpc.local.store import Store
+from clarigrpc.local.store.resources import Store
 
 MEDIA_TYPES = {
     ".zip": "application/zip",

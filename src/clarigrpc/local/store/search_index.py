@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from clarigrpc import v2
-from clarigrpc.local import matching
-from clarigrpc.local.core import Scope
-from clarigrpc.local.store import (
+from clarigrpc.local.context import Scope
+from clarigrpc.local.engine import filters
+from clarigrpc.local.store.resources import (
     Box,
     Collection,
     Id,
@@ -39,7 +39,7 @@ _ANNOTATION_FIELDS = (
     "workflow_version_id",
     "task_id",
 )
-_KM_OF_DEGREE = matching.EARTH_KM * math.pi / 180
+_KM_OF_DEGREE = filters.EARTH_KM * math.pi / 180
 # Coordinates are floats of 32 bits; a box a little too large costs nothing.
 _MARGIN_DEGREES = 1e-3
 
@@ -78,7 +78,7 @@ def _leaves_of(value: Any, path: tuple[str, ...]) -> Iterator[int]:
 def _data(data: v2.Data) -> Indexed:
     """The terms of what an input says of itself, or of what an annotation says."""
     terms: set[tuple[int, float]] = set()
-    for concept in matching.concepts_of(data):
+    for concept in filters.concepts_of(data):
         if concept.id:
             terms.add((_number("concept", concept.id), concept.value))
         if concept.name:
@@ -146,7 +146,7 @@ def _box(geo: v2.Geo) -> Box | None:
         west, east = sorted((one.longitude, two.longitude))
     else:
         point = geo.geo_point
-        km = matching.limit_km(geo.geo_limit) if geo.HasField("geo_limit") else 0.0
+        km = filters.limit_km(geo.geo_limit) if geo.HasField("geo_limit") else 0.0
         degrees = km / _KM_OF_DEGREE
         south, north = point.latitude - degrees, point.latitude + degrees
         if not -89 < south <= north < 89:

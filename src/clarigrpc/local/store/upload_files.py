@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clarigrpc import v2
-from clarigrpc.local.core import ServiceError
+from clarigrpc.local.context import ServiceError
 
 
 class PartError(Exception):

@@ -9,8 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import patching
-from clarigrpc.local.core import (
+from clarigrpc.local.context import (
     MAX_ITEMS,
     Context,
     ServiceError,
@@ -18,8 +17,9 @@ from clarigrpc.local.core import (
     overall,
     page_bounds,
 )
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.resources import Place
+from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
 
 _Code = v2.StatusCode
 

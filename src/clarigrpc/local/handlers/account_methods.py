@@ -8,13 +8,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local import accounts, patching
-from clarigrpc.local.auth import SCOPES, depending_scopes
-from clarigrpc.local.core import Context, Scope, ServiceError, make_status, page_bounds
-from clarigrpc.local.handlers.general import RESOURCES
-from clarigrpc.local.jobs import INPUT_KIND
-from clarigrpc.local.resources import Place, relevance
-from clarigrpc.local.store import Collection
+from clarigrpc.local.context import Context, Scope, ServiceError, make_status, page_bounds
+from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place, relevance
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service import accounts
+from clarigrpc.local.service.scopes import SCOPES, depending_scopes
+from clarigrpc.local.store.resources import Collection
 from clarigrpc.v2._index import METHODS
 
 _Code = v2.StatusCode

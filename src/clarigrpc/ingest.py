@@ -1,0 +1,18 @@
+"""Sources of inputs for ``client.inputs.upload``: a folder, a CSV file, a COCO data set.
+
+from clarigrpc.ingest import from_folder
+
+report = client.inputs.upload(from_folder("pictures", concepts_from_folders=True))
+"""
+
+from clarigrpc._bulk.input_report import FailedInput, UploadReport
+from clarigrpc._bulk.input_sources import Source, from_coco, from_csv, from_folder
+
+__all__ = [
+    "FailedInput",
+    "Source",
+    "UploadReport",
+    "from_coco",
+    "from_csv",
+    "from_folder",
+]
