@@ -1,9 +1,9 @@
 """One class body for both clients: its operations block on a client, and are awaited on the other.
 
 An operation is a plan (see ``clarigrpc._rpc.plan``) with one of the decorators below. What it
-becomes follows from the class that it is used on: one with ``Blocking`` among its bases has blocking
-methods and iterators, one with ``Awaiting`` has coroutines and asynchronous iterators. Type
-checkers see the same::
+becomes follows from the class that it is used on: one with ``Blocking`` among its bases has
+blocking methods and iterators, one with ``Awaiting`` has coroutines and asynchronous iterators.
+Type checkers see the same::
 
     class DatasetOperations(Operations):
         @operation

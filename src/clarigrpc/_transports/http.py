@@ -2,11 +2,11 @@
 
 ``v2.V2Stub(RestChannel("http://127.0.0.1:8080"))`` works like a stub over a real channel, and so
 does everything that is made to sit on one: addresses and JSON follow ``transcoding.py``, metadata
-become HTTP headers, and a failure on the way is a ``grpc.aio.AioRpcError`` (a ``grpc.RpcError`` with ``code()``, ``details()`` and ``trailing_metadata()``) on both channels:
-UNAVAILABLE where the server cannot be reached, DEADLINE_EXCEEDED, INVALID_ARGUMENT for a request
-that HTTP cannot say, UNIMPLEMENTED for client streams, INTERNAL and UNKNOWN for an answer that is
-not the service's. An HTTP error with a V2 status in its body is a response: its status decides, as
-over gRPC.
+become HTTP headers, and a failure on the way is a ``grpc.aio.AioRpcError`` (a ``grpc.RpcError``
+with ``code()``, ``details()`` and ``trailing_metadata()``) on both channels: UNAVAILABLE where the
+server cannot be reached, DEADLINE_EXCEEDED, INVALID_ARGUMENT for a request that HTTP cannot say,
+UNIMPLEMENTED for client streams, INTERNAL and UNKNOWN for an answer that is not the service's. An
+HTTP error with a V2 status in its body is a response: its status decides, as over gRPC.
 
 Differences to gRPC: an unread stream has not been opened yet; ``wait_for_ready`` and
 ``compression`` have no effect; call credentials are refused (give them as metadata).

@@ -10,6 +10,7 @@ import PIL.Image
 
 from clarigrpc import v2
 from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media import media_content
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -78,13 +79,13 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for what cannot be decoded,
             INPUT_OVER_LIMIT (30105) for a video that is too long or has too many pixels.
     """
-    with content.open_container(content) as container:
+    with media_content.open_container(content) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no pictures")
-        if stream.width * stream.height > content.MAX_PIXELS:
+        if stream.width * stream.height > media_content.MAX_PIXELS:
             raise ServiceError(
-                _Code.INPUT_OVER_LIMIT, f"a frame has more than {content.MAX_PIXELS} pixels"
+                _Code.INPUT_OVER_LIMIT, f"a frame has more than {media_content.MAX_PIXELS} pixels"
             )
         length = (container.duration or 0) / 1000
         _check_length(length)

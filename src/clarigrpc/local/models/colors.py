@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clarigrpc import v2
 from clarigrpc.local.context import ServiceError
+from clarigrpc.local.media import media_content
 from clarigrpc.local.models.images import ImageModel
 from clarigrpc.local.models.runtime import limit_concepts
 
@@ -119,7 +120,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Floats, _Floats]:
     A box is 16 levels of each channel: coarse enough to count, fine enough that no two colours
     that look different share one.
     """
-    small = image.convert("RGBA") if image.has_transparency_data else content.as_rgb(image)
+    small = image.convert("RGBA") if image.has_transparency_data else media_content.as_rgb(image)
     if small is image:
         small = image.copy()  # the next line works in place
     small.thumbnail((_SIDE, _SIDE), PIL.Image.Resampling.BOX)

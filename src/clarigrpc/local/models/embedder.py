@@ -9,6 +9,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from clarigrpc import v2
+from clarigrpc.local.media import media_content
 from clarigrpc.local.models.colors import to_lab
 from clarigrpc.local.models.images import ImageModel
 
@@ -28,7 +29,7 @@ def embed(image: PIL.Image.Image) -> Vector:
     Colours are means in CIELAB, edges sums of gradients by direction; both are classical features,
     nothing is learned. Images that look alike in layout and colour come close.
     """
-    small = content.as_rgb(image).resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
+    small = media_content.as_rgb(image).resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
     pixels = np.asarray(small, float)
     lab = to_lab(pixels.reshape(-1, 3)).reshape(_SIDE, _SIDE, 3)
     size = _SIDE // _CELLS

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 
 from clarigrpc import v2
+from clarigrpc.local.media import media_content
 from clarigrpc.local.models.images import ImageModel
 
 _SIDE = 512
@@ -45,7 +46,7 @@ class FaceDetection(ImageModel):
         return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / _CASCADE))
 
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
-        grey = content.as_rgb(image).convert("L")
+        grey = media_content.as_rgb(image).convert("L")
         grey.thumbnail((_SIDE, _SIDE))
         with self._lock:
             boxes, counts = self._cascade.detectMultiScale2(
