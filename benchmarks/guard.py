@@ -23,7 +23,8 @@ from typing import Any
 
 from benchmarks.workers import neutral_environment
 from clarigrpc import AsyncClient, Client, text, v2
-from clarigrpc._rpc.encoding import PredictEncoder, output_embeddings
+from clarigrpc._rpc.encoding import PredictEncoder
+from clarigrpc.arrays import output_embeddings
 
 BOUNDS = Path(__file__).with_name("guard.json")
 MARGIN = 1.3

@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from protocol import Config, Slice, Variant, awaiting, blocking, counting, embedding_answer, serve
 
 from clarigrpc import AsyncClient, Client, text, v2
-from clarigrpc._rpc.encoding import output_concepts, output_embeddings
+from clarigrpc.arrays import output_concepts, output_embeddings
 
 
 def _arguments(config: Config) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clarigrpc import v2 as v2
     from clarigrpc import wellknown as wellknown
     from clarigrpc._config.credentials import ClientCredentials as ClientCredentials
-    from clarigrpc._rpc.retry import RetryPolicy as RetryPolicy
+    from clarigrpc._config.retry_policy import RetryPolicy as RetryPolicy
     from clarigrpc.client import AsyncClient as AsyncClient
     from clarigrpc.client import Client as Client
     from clarigrpc.media import audio as audio
@@ -30,7 +30,7 @@ _EXPORTS = {
     "AsyncClient": "clarigrpc.client",
     "Client": "clarigrpc.client",
     "ClientCredentials": "clarigrpc._config.credentials",
-    "RetryPolicy": "clarigrpc._rpc.retry",
+    "RetryPolicy": "clarigrpc._config.retry_policy",
     "audio": "clarigrpc.media",
     "image": "clarigrpc.media",
     "text": "clarigrpc.media",

@@ -12,10 +12,10 @@ import grpc
 from clarigrpc import v2
 from clarigrpc._config import settings
 from clarigrpc._config.credentials import AuthCallable, ClientCredentials
+from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._contract.methods import lookup, names
 from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy
 from clarigrpc._rpc.async_channel import AioChannel
-from clarigrpc._rpc.retry import RetryPolicy
 from clarigrpc._rpc.sync_channel import Channel
 
 # Resources are imported when they are first asked for: a service that only predicts starts sooner.

@@ -26,7 +26,7 @@ from clarigrpc._bulk.input_batches import (
 from clarigrpc._bulk.input_engine import Finish, Ingest, Pause, Read, Send, is_ours
 from clarigrpc._bulk.input_journal import Journal, Record
 from clarigrpc._bulk.input_window import Pace, Window
-from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc.ingest import UploadReport
 
 TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
-from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc.ingest import UploadReport
 from clarigrpc.local import LocalServer
 from tests.faults.processes import ServerProcess

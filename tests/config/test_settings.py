@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import AsyncClient, Client, ClientCredentials, errors
-from clarigrpc._config.settings import Target, mask, parse_base
+from clarigrpc._config.addresses import Target, parse_base
+from clarigrpc._config.settings import mask
 from clarigrpc.errors import ConfigurationError
 
 SECRET = "s3cr3t-0123456789abcdef"

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
 from clarigrpc._contract import methods
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import Kind
 from clarigrpc._transports import transcoding
-from clarigrpc.errors import Kind
 from clarigrpc.local.fronts.rest import HTTP_STATUSES, RestFront, http_status, parse_timeout
 from clarigrpc.v2 import _index
 from tests.backend import Backend, abort, outputs, respond
@@ -131,7 +132,7 @@ def test_every_kind_and_every_code_has_an_http_status() -> None:
     assert set(HTTP_STATUSES) == set(Kind)
     for value in v2.StatusCode.DESCRIPTOR.values:
         status = http_status(value.number)
-        passing = errors.kind_of(value.number) in (Kind.SUCCESS, Kind.PENDING, Kind.PARTIAL)
+        passing = statuses.kind_of(value.number) in (Kind.SUCCESS, Kind.PENDING, Kind.PARTIAL)
         assert (200 <= status < 300) == passing, value.name
     assert http_status(123456789) == 500
 
@@ -189,7 +190,7 @@ def test_aborted_calls(
     assert response.headers["grpc-status"] == number
     body = response.json()["status"]
     assert body["details"] == "as told"
-    assert errors.kind_of(body["code"]) is errors.kind_of_grpc(code)
+    assert statuses.kind_of(body["code"]) is statuses.kind_of_grpc(code)
 
 
 def test_a_handler_that_fails_tells_the_log_and_not_the_caller(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from clarigrpc import RetryPolicy, errors, v2
+from clarigrpc._rpc import statuses
 from clarigrpc.local import LocalServer
 from tests.conftest import Connect
 from tests.local.conftest import PUBLIC, Raw, gone, png, predict_request, settled
@@ -52,7 +53,7 @@ def http(server: LocalServer) -> Iterator[httpx.Client]:
 
 
 def refused(response: Any, words: str) -> None:
-    assert response.status.code not in errors.PASSING
+    assert response.status.code not in statuses.PASSING
     assert words in response.status.details
 
 

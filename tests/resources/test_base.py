@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import Client, errors, v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.annotations import Annotations
-from clarigrpc._resources.base import MAX_ITEMS, chunks, field_of
+from clarigrpc._resources.base import chunks, field_of
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect

@@ -17,7 +17,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._contract import methods
-from clarigrpc.errors import Kind
+from clarigrpc._contract.status_names import code_name
+from clarigrpc._rpc import grpc_failures, statuses
+from clarigrpc._rpc.statuses import Kind
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
@@ -47,7 +49,7 @@ RETRYABLE = {Kind.RATE_LIMIT, Kind.NOT_READY, Kind.UNAVAILABLE}
 
 
 def unclassified(codes: Mapping[str, int]) -> list[str]:
-    return [name for name, number in codes.items() if number not in errors.STATUS_KINDS]
+    return [name for name, number in codes.items() if number not in statuses.STATUS_KINDS]
 
 
 def test_every_status_code_is_classified() -> None:
@@ -58,13 +60,13 @@ def test_every_status_code_is_classified() -> None:
 
 def test_a_new_status_code_is_noticed() -> None:
     assert unclassified({**dict(Code.items()), "BRAND_NEW": 99_999}) == ["BRAND_NEW"]
-    assert errors.kind_of(99_999) is Kind.INTERNAL
-    assert errors.code_name(99_999) == "UNKNOWN"
+    assert statuses.kind_of(99_999) is Kind.INTERNAL
+    assert code_name(99_999) == "UNKNOWN"
 
 
 def test_no_status_code_is_classified_twice_or_made_up() -> None:
     listed = [
-        (name, kind) for kind, names in errors._STATUS_NAMES.items() for name in names.split()
+        (name, kind) for kind, names in statuses._STATUS_NAMES.items() for name in names.split()
     ]
     kinds: dict[int, Kind] = {}
     for name, kind in listed:
@@ -75,21 +77,21 @@ def test_no_status_code_is_classified_twice_or_made_up() -> None:
 
 def test_every_grpc_code_is_classified() -> None:
     for code in grpc.StatusCode:
-        assert isinstance(errors.kind_of_grpc(code), Kind), code
-    assert errors._GRPC_KINDS.keys() == set(grpc.StatusCode)
+        assert isinstance(statuses.kind_of_grpc(code), Kind), code
+    assert statuses._GRPC_KINDS.keys() == set(grpc.StatusCode)
 
 
 def test_every_kind_is_a_success_or_has_a_class() -> None:
     assert set(CLASSES) == set(Kind) - {Kind.SUCCESS, Kind.PENDING}
-    assert errors.RETRYABLE == RETRYABLE
+    assert statuses.RETRYABLE == RETRYABLE
 
 
 @pytest.mark.parametrize("name", Code.keys())
 def test_a_response_with_a_code_becomes_the_class_of_its_kind(name: str) -> None:
     code = Code.Value(name)
     response = v2.SingleModelResponse(status=v2.Status(code=code, description="d", details="x"))
-    error = errors.from_response(response, method="GetModel", request_id="r", item_field="")
-    kind = errors.STATUS_KINDS[code]
+    error = statuses.from_response(response, method="GetModel", request_id="r", item_field="")
+    kind = statuses.STATUS_KINDS[code]
     if kind in (Kind.SUCCESS, Kind.PENDING):
         assert error is None
         return
@@ -122,7 +124,7 @@ def test_a_response_with_a_code_becomes_the_class_of_its_kind(name: str) -> None
     ],
 )
 def test_kinds_of_well_known_codes(name: str, kind: Kind) -> None:
-    assert errors.kind_of(Code.Value(name)) is kind
+    assert statuses.kind_of(Code.Value(name)) is kind
 
 
 def test_every_response_has_a_status() -> None:
@@ -177,7 +179,7 @@ async def test_every_grpc_code_as_users_see_it(
     with pytest.raises(errors.ApiError) as caught:
         await both.call("GetModel", v2.GetModelRequest())
     error = caught.value
-    kind = errors.kind_of_grpc(code)
+    kind = statuses.kind_of_grpc(code)
     assert type(error) is CLASSES[kind]
     assert error.grpc_code is code
     assert error.code is None
@@ -206,7 +208,9 @@ def every_error() -> list[errors.ApiError]:
     failed = refuse("PostInputs", Code.MIXED_STATUS)
     for code in (Code.INPUT_PENDING, Code.INPUT_DUPLICATE):
         failed.inputs.add().status.code = code
-    partial = errors.from_response(failed, method="PostInputs", request_id="r", item_field="inputs")
+    partial = statuses.from_response(
+        failed, method="PostInputs", request_id="r", item_field="inputs"
+    )
     assert partial is not None
     return [*made, partial]
 
@@ -325,7 +329,7 @@ async def test_a_response_without_a_status_is_no_failure(
 
 def test_a_status_of_zero_that_was_sent_is_a_failure() -> None:
     response = v2.SingleModelResponse(status=v2.Status(description="odd"))
-    error = errors.from_response(response, method="GetModel", request_id="", item_field="")
+    error = statuses.from_response(response, method="GetModel", request_id="", item_field="")
     assert type(error) is errors.InternalError
 
 
@@ -404,7 +408,7 @@ async def test_broken_rich_details_do_not_hide_the_failure(
     ],
 )
 def test_retry_after(pairs: Any, seconds: float | None) -> None:
-    assert errors.retry_after_of(pairs) == seconds
+    assert grpc_failures.retry_after_of(pairs) == seconds
 
 
 async def test_retry_after_beside_a_v2_status(connect: Connect, scripted: ScriptedServer) -> None:
@@ -429,9 +433,9 @@ async def test_a_failure_inside_a_stream(both: Both, scripted: ScriptedServer) -
 
 
 def test_from_item() -> None:
-    assert errors.from_item(v2.Status(), method="m", request_id="") is None
-    assert errors.from_item(v2.Status(code=SUCCESS), method="m", request_id="") is None
-    error = errors.from_item(
+    assert statuses.from_item(v2.Status(), method="m", request_id="") is None
+    assert statuses.from_item(v2.Status(code=SUCCESS), method="m", request_id="") is None
+    error = statuses.from_item(
         v2.Status(code=Code.INPUT_DUPLICATE, details="x"), method="m", request_id="r"
     )
     assert type(error) is errors.AlreadyExistsError

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import RetryPolicy, errors
+from clarigrpc._rpc import grpc_failures
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 
 NOT_SENT = "failed to connect to all addresses; last error: Connection refused"
@@ -133,7 +134,7 @@ def test_a_call_that_must_not_run_twice_is_sent_once(
 ) -> None:
     run = simulate(failures, policy, timeout=timeout, draws=draws, idempotent=False)
     for failure in failures[: len(run.waits)]:
-        assert errors.was_not_sent(failure.error)
+        assert grpc_failures.was_not_sent(failure.error)
         assert isinstance(failure.error, errors.UnavailableError)
 
 
@@ -248,9 +249,9 @@ def test_a_long_wait_does_not_overflow() -> None:
 
 
 def test_what_was_not_sent() -> None:
-    assert errors.was_not_sent(failing(details=NOT_SENT))
-    assert not errors.was_not_sent(failing(details="Socket closed"))
-    assert not errors.was_not_sent(failing(errors.InternalError, details=NOT_SENT))
+    assert grpc_failures.was_not_sent(failing(details=NOT_SENT))
+    assert not grpc_failures.was_not_sent(failing(details="Socket closed"))
+    assert not grpc_failures.was_not_sent(failing(errors.InternalError, details=NOT_SENT))
 
 
 @quick

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from clarigrpc import Client, errors, text
-from clarigrpc._config.settings import Target, parse_bases
+from clarigrpc._config.addresses import Target, parse_bases
 from clarigrpc._transports.balancing import Latencies
 from tests.bulk.service import METHOD, outputs, script
 from tests.conftest import Connect

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import errors, v2
-from clarigrpc._rpc.retry import RetryPolicy
+from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._uploads.upload_progress import UploadProgress
 from clarigrpc.local import LocalServer
 from tests.both import Both

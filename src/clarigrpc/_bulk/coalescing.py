@@ -22,10 +22,11 @@ from typing import Any, Protocol
 from clarigrpc import errors, v2
 from clarigrpc._bulk.adaptive import MAX_BATCH
 from clarigrpc._bulk.predict_many import METHOD, may_be_one_input, mismatch
+from clarigrpc._fork_lock import ForkLock
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
-from clarigrpc._transports.fork_lock import ForkLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def answer(callers: Batch, response: v2.MultiOutputResponse) -> None:
             continue
         failure = None
         if output.status.code != success:
-            failure = errors.from_item(output.status, method=METHOD, request_id=request_id)
+            failure = statuses.from_item(output.status, method=METHOD, request_id=request_id)
         if failure is None:
             caller.slot.set_result(output)
         else:

@@ -27,7 +27,9 @@ from clarigrpc._bulk.input_batches import Batch, Batcher, Item
 from clarigrpc._bulk.input_journal import Event, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_window import Window
-from clarigrpc._rpc.retry import RetryBudget, RetryPolicy, retry_delays
+from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._rpc import grpc_failures, statuses
+from clarigrpc._rpc.retry import RetryBudget, retry_delays
 
 CLOCK_SKEW = 300.0
 """Seconds that the service's clock and ours may differ."""
@@ -176,7 +178,7 @@ class Ingest:
         self._now = now
         sent_at = self._window.failed(batch)
         kind = type(error)
-        if kind in _UNSURE and not errors.was_not_sent(error):
+        if kind in _UNSURE and not grpc_failures.was_not_sent(error):
             for item in batch.items:
                 item.unsure = True
         if kind is errors.RateLimitError:
@@ -263,8 +265,8 @@ class Ingest:
             self._window.put(half)
 
     def _posted(self, batch: Batch, response: v2.MultiInputResponse) -> None:
-        statuses = _statuses(batch.items, response)
-        if statuses is None:
+        reported = _statuses(batch.items, response)
+        if reported is None:
             for item in batch.items:
                 item.unsure = True
             error = errors.InternalError("the answer does not fit the inputs", method="PostInputs")
@@ -274,8 +276,8 @@ class Ingest:
         taken: list[Item] = []
         later: list[Item] = []
         passing: errors.ApiError | None = None
-        for item, status in zip(batch.items, statuses, strict=True):
-            failure = errors.from_item(status, method="PostInputs", request_id="")
+        for item, status in zip(batch.items, reported, strict=True):
+            failure = statuses.from_item(status, method="PostInputs", request_id="")
             if failure is None:
                 added[item.id] = item
             elif _is_taken(status) and item.unsure and item.id not in added:

@@ -18,7 +18,8 @@ from clarigrpc._bulk.input_journal import Journal
 from clarigrpc._bulk.input_progress import Callback, Progress
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_sources import AnySource, open_source
-from clarigrpc._resources.base import MAX_ITEMS, Owner
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc.media import as_input
 
 # What reading one file or row can raise; anything else is a bug and ends the upload.
@@ -30,7 +31,7 @@ class Job:
 
     def __init__(
         self,
-        client: Owner,
+        client: ClientInterface,
         user_app_id: v2.UserAppIDSet,
         source: AnySource,
         *,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
+from clarigrpc._contract.status_names import code_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class FailedInput:
         text = f"{self.status.description} {self.status.details}".strip()
         return (
             f"input {self.index} ({self.id or 'no id'}): {self.status.code} "
-            f"{errors.code_name(self.status.code)} {text}"
+            f"{code_name(self.status.code)} {text}"
         )
 
 

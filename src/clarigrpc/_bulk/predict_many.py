@@ -29,9 +29,11 @@ from typing import Any
 
 from clarigrpc import errors, v2
 from clarigrpc._bulk.adaptive import MAX_BATCH, BatchSize, Window
+from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._progress_bar import Bar
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
-from clarigrpc._rpc.retry import RetryBudget, RetryPolicy, retry_delays
+from clarigrpc._rpc.retry import RetryBudget, retry_delays
 
 METHOD = "PostModelOutputs"
 
@@ -340,7 +342,7 @@ class Pipeline:
         for place, output in enumerate(outputs):
             failure = None
             if output.status.code != success:
-                failure = errors.from_item(output.status, method=METHOD, request_id=request_id)
+                failure = statuses.from_item(output.status, method=METHOD, request_id=request_id)
             if failure is not None and failure.retryable:
                 again.append(place)
                 passing = failure

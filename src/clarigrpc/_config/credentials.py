@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from clarigrpc._transports.fork_lock import ForkLock
+from clarigrpc._fork_lock import ForkLock
 from clarigrpc.errors import (
     AuthenticationError,
     ConfigurationError,

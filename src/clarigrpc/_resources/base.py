@@ -16,19 +16,18 @@ the fields of their requests and responses from the types of these.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.sync_async import iteration, operation
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.v2._index import METHODS
-
-MAX_ITEMS = 128
-"""Most items of a request, and the default and largest size of a page."""
 
 Action = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: add or replace, replace all, take away."""
@@ -57,25 +56,6 @@ DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
 
-class Owner(Protocol):
-    """What a resource needs of its client."""
-
-    settings: Settings
-
-    @property
-    def user_app_id(self) -> v2.UserAppIDSet:
-        """The user and the app of the client's settings."""
-
-    def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
-        """The multicallable of a method; ``encoded``: for requests that are serialized."""
-
-    def close_with(self, part: Any) -> None:
-        """Have ``part.close()`` called when the client is closed."""
-
-    def raises_on_partial(self, wanted: bool | None) -> bool:
-        """Whether a partial failure is raised, where a call says ``wanted``."""
-
-
 class Operations:
     """The operations of a domain on the resources of one user and app.
 
@@ -89,7 +69,7 @@ class Operations:
 
     def __init__(
         self,
-        client: Owner,
+        client: ClientInterface,
         user_id: str = "",
         app_id: str = "",
         parents: Mapping[str, str] | None = None,
@@ -175,8 +155,8 @@ class Operations:
         failure: Exception | None = None
         with_status = lookup(method).item_field == field
         if with_status and len(items) == 1:
-            failure = errors.from_item(items[0].status, method=method, request_id=request_id)
-        failure = failure or errors.from_response(
+            failure = statuses.from_item(items[0].status, method=method, request_id=request_id)
+        failure = failure or statuses.from_response(
             merged, method=method, request_id=request_id, item_field=field if with_status else ""
         )
         if failure is not None:

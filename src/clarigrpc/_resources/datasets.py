@@ -23,6 +23,7 @@ from clarigrpc._resources.base import (
 from clarigrpc._resources.downloads import fetch
 from clarigrpc._resources.long_running import Waits, until
 from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan, Run
 
 
@@ -192,10 +193,10 @@ class DatasetVersionOperations(
             if not version.export_info.HasField(field):  # type: ignore[arg-type]
                 raise errors.NotFoundError(f"{version_id!r} has no {field} export", method=method)
             export: v2.DatasetVersionExport = getattr(version.export_info, field)
-            failure = errors.from_item(export.status, method=method, request_id="")
+            failure = statuses.from_item(export.status, method=method, request_id="")
             if failure is not None:
                 raise failure
-            return None if errors.kind_of(export.status.code) is errors.Kind.PENDING else export
+            return None if statuses.kind_of(export.status.code) is statuses.Kind.PENDING else export
 
         def late() -> errors.ApiError:
             return errors.DeadlineExceededError(

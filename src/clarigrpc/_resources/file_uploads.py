@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc._config.settings import Settings
-from clarigrpc._resources.base import Owner
+from clarigrpc._rpc.client_interface import ClientInterface
 
 if TYPE_CHECKING:  # imported when something is uploaded
     from clarigrpc._uploads.upload_methods import Target
@@ -29,7 +29,7 @@ class UploadKeywords(TypedDict, total=False):
     timeout: float | None
 
 
-class Uploader(Owner, Protocol):
+class Uploader(ClientInterface, Protocol):
     """What an upload needs of its client."""
 
     settings: Settings
@@ -81,7 +81,7 @@ class _Model(Protocol):
     """What the upload of a version needs of its model."""
 
     model_id: str
-    _client: Owner
+    _client: ClientInterface
 
     @property
     def user_app_id(self) -> v2.UserAppIDSet | None: ...

@@ -14,7 +14,8 @@ from clarigrpc._bulk.input_job import Job
 from clarigrpc._bulk.input_progress import Callback
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_sources import AnySource
-from clarigrpc._resources.base import MAX_ITEMS, Action, Gets, Paging, as_list, chunks
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call

@@ -10,11 +10,12 @@ from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
 from clarigrpc._resources.base import Collection, MessageT, as_list, field_of
 from clarigrpc._resources.sync_async import operation
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import Plan, Sleep
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-_PENDING = errors.Kind.PENDING
+_PENDING = statuses.Kind.PENDING
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class Waits(Collection[MessageT]):
         def look(seconds: float) -> Plan[bool | None]:
             found = yield from self._look(left(), seconds)
             for one, item in found.items():
-                if errors.kind_of(_status_of(item).code) is not _PENDING:
+                if statuses.kind_of(_status_of(item).code) is not _PENDING:
                     settled[one] = item
             return None if left() else True
 
@@ -122,7 +123,7 @@ def _status_of(item: Any) -> v2.Status:
 
 def _overall(items: Iterable[Any]) -> v2.StatusCode.ValueType:
     """The status of a call from those of its items, as the service would put it."""
-    good = [_status_of(one).code in errors.PASSING for one in items]
+    good = [_status_of(one).code in statuses.PASSING for one in items]
     if all(good):
         return v2.StatusCode.SUCCESS
     return v2.StatusCode.MIXED_STATUS if any(good) else v2.StatusCode.FAILURE

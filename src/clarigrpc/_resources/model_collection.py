@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._contract.status_names import code_name
 from clarigrpc._resources.base import (
     Action,
     Deletes,
@@ -19,6 +20,7 @@ from clarigrpc._resources.base import (
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
 from clarigrpc._resources.long_running import until
 from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -369,14 +371,13 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
             code = version.status.code
             if code == v2.StatusCode.MODEL_TRAINED:
                 return version
-            if errors.kind_of(code) is errors.Kind.PENDING:
+            if statuses.kind_of(code) is statuses.Kind.PENDING:
                 return None
-            failure = errors.from_item(
+            failure = statuses.from_item(
                 version.status, method=method, request_id=response.status.req_id
             )
             raise failure or errors.InvalidArgumentError(
-                f"version {version_id!r} of {model_id!r} is not being trained: "
-                f"{errors.code_name(code)}",
+                f"version {version_id!r} of {model_id!r} is not being trained: {code_name(code)}",
                 method=method,
             )
 

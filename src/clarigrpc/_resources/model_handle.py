@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from clarigrpc import errors, v2
 from clarigrpc._progress_bar import Bar, open_bar
-from clarigrpc._resources.base import Owner, Paging, chunks
+from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import AsyncModelUploads, ModelUploads
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
 from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
+from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, awaiting, blocking, call
 from clarigrpc._rpc.retry import deadline_after
@@ -29,7 +31,7 @@ class ModelOperations(StreamOperations):
 
     def __init__(
         self,
-        client: Owner,
+        client: ClientInterface,
         model_id: str,
         *,
         user_id: str = "",
@@ -80,7 +82,7 @@ class ModelOperations(StreamOperations):
         output: v2.Output = outputs[0]
         status = output.status
         if status.code != SUCCESS:
-            failure = errors.from_item(status, method=PREDICT, request_id=response.status.req_id)
+            failure = statuses.from_item(status, method=PREDICT, request_id=response.status.req_id)
             if failure is not None:
                 raise failure
         return output
@@ -109,7 +111,7 @@ class ModelOperations(StreamOperations):
                 failed = response.status
         if failed is not None and self._client.raises_on_partial(raise_on_partial):
             merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
-            failure = errors.from_response(
+            failure = statuses.from_response(
                 merged, method=PREDICT, request_id=failed.req_id, item_field="outputs"
             )
             if failure is not None:
@@ -169,7 +171,7 @@ class ModelOperations(StreamOperations):
 class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
     """A model to predict with. Threads can share it."""
 
-    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+    def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:
         super().__init__(client, model_id, **options)
         self._coalescer: Coalescer | None = None
         if self._coalesce is not None:
@@ -273,7 +275,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
 class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting):
     """A model to predict with, on the client's event loop."""
 
-    def __init__(self, client: Owner, model_id: str, **options: Any) -> None:
+    def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:
         super().__init__(client, model_id, **options)
         self._coalescer: AsyncCoalescer | None = None
         if self._coalesce is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Operations
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import Plan, awaiting, blocking, call
@@ -32,7 +33,7 @@ def outputs_of(response: v2.MultiOutputResponse, method: str, raising: bool) -> 
     """The outputs of a response of a stream; ``raising``: until the first that failed."""
     for output in response.outputs:
         if raising and output.status.code != SUCCESS:
-            failure = errors.from_item(
+            failure = statuses.from_item(
                 output.status, method=method, request_id=response.status.req_id
             )
             if failure is not None:

@@ -11,6 +11,7 @@ from clarigrpc import errors, v2
 from clarigrpc._resources.base import Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, open_for
 from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import Plan, Run, call
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._uploads.part_encoding import PartEncoder
@@ -122,7 +123,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
                     timeout=min(remaining, self._client.settings.timeout),
                 )
                 upload = response.upload
-                failure = errors.from_item(
+                failure = statuses.from_item(
                     upload.status,
                     method="PutUploadContentParts",
                     request_id=response.status.req_id,
@@ -143,7 +144,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
             "PostUploads", request, idempotent=True, raise_on_partial=False
         )
         upload = response.uploads[0]
-        failure = errors.from_item(
+        failure = statuses.from_item(
             upload.status, method="PostUploads", request_id=response.status.req_id
         )
         if isinstance(failure, errors.AlreadyExistsError):
@@ -158,7 +159,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
             upload = yield from self._fetch(upload_id)
         except errors.NotFoundError:
             return None
-        return upload if upload.status.code in errors.PASSING else None
+        return upload if upload.status.code in statuses.PASSING else None
 
 
 def send(

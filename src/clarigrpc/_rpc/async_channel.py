@@ -24,7 +24,7 @@ from grpc import aio
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
-from clarigrpc._rpc import async_fast_path
+from clarigrpc._rpc import async_fast_path, grpc_failures
 from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc._transports.opening import open_aio_channel
 
@@ -565,7 +565,7 @@ class _Ending:
     def note(self, call: Any) -> None:
         """The call has a status, so that asking for it does not wait."""
         details = _result_of(call.details())
-        if self.code is None and details != errors.WRITE_FAILED:
+        if self.code is None and details != grpc_failures.WRITE_FAILED:
             self.code, self.details = _result_of(call.code()), details
 
 
@@ -621,7 +621,7 @@ class _ReadableCall(_Call):
             try:
                 encoded = await self._call.read()
             except aio.AioRpcError as error:
-                if error.details() != errors.WRITE_FAILED:
+                if error.details() != grpc_failures.WRITE_FAILED:
                     raise
                 encoded = await self._read_despite(error)
         except aio.AioRpcError as error:

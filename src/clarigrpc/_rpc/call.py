@@ -17,6 +17,7 @@ from clarigrpc._config.credentials import check_metadata
 from clarigrpc._config.settings import Settings, fork_support_disabled
 from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
@@ -132,7 +133,7 @@ class BoundMethod:
     def rpc_error(self, error: Any, request_id: str) -> errors.ApiError:
         """The exception for a call that gRPC ended."""
         target = self.core.settings.target.url
-        result = errors.from_rpc(error, method=self.name, request_id=request_id, target=target)
+        result = statuses.from_rpc(error, method=self.name, request_id=request_id, target=target)
         if isinstance(result, errors.AuthenticationError):
             self.core.credentials.rejected()
         return result
@@ -165,7 +166,7 @@ class BoundMethod:
         raise_on_partial: bool | None,
     ) -> errors.ApiError | None:
         """The exception that the V2 status of a response stands for, if it is a failure."""
-        error = errors.from_response(
+        error = statuses.from_response(
             response,
             method=self.name,
             request_id=request_id,

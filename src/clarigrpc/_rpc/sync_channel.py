@@ -19,10 +19,10 @@ import grpc
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
+from clarigrpc._fork_lock import ForkLock
 from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
-from clarigrpc._transports.fork_lock import ForkLock
 from clarigrpc._transports.opening import open_channel
 
 if TYPE_CHECKING:  # generic in the type stubs only

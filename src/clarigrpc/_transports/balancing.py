@@ -12,13 +12,12 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc import aio
 
-from clarigrpc._rpc.retry import RetryBudget
-from clarigrpc._transports.fork_lock import ForkLock
+from clarigrpc._fork_lock import ForkLock
 
 HEDGED = "/clarifai.api.V2/PostModelOutputs"
 """The method whose slow calls are sent a second time; it may be served twice."""
@@ -52,10 +51,17 @@ class Latencies:
                 self.unusual = known[min(len(known) - 1, int(len(known) * self._percentile))]
 
 
+class Budget(Protocol):
+    """What limits second requests: the retry budget of the client."""
+
+    def spend(self) -> bool:
+        """Take the token for a request; False when there is none."""
+
+
 class Hedge:
     """When to send a second request, and whether it may be sent."""
 
-    def __init__(self, percentile: float, budget: RetryBudget) -> None:
+    def __init__(self, percentile: float, budget: Budget) -> None:
         self.latencies = Latencies(percentile)
         self.budget = budget
 

@@ -41,8 +41,8 @@ import httpx
 from grpc import aio
 
 from clarigrpc._contract import methods
+from clarigrpc._fork_lock import ForkLock
 from clarigrpc._transports import transcoding
-from clarigrpc._transports.fork_lock import ForkLock
 from clarigrpc._transports.transcoding import TranscodingError
 
 if TYPE_CHECKING:

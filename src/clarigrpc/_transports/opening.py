@@ -8,7 +8,7 @@ import grpc
 
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
-    from clarigrpc._rpc.retry import RetryBudget
+    from clarigrpc._transports.balancing import Budget
 
 USER_AGENT = "clarigrpc/0.1.0"
 
@@ -88,7 +88,7 @@ def _address(settings: Settings) -> str:
     return f"ipv{target.ip_version}:{every}"
 
 
-def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
+def open_channel(settings: Settings, budget: Budget) -> grpc.Channel:
     """A blocking channel over gRPC, or over REST where the settings say so."""
     if settings.transport == "rest":
         from clarigrpc._transports.http import RestChannel
@@ -111,7 +111,7 @@ def open_channel(settings: Settings, budget: RetryBudget) -> grpc.Channel:
     return Multipath([open_one() for _ in range(settings.connections)], hedge)
 
 
-def open_aio_channel(settings: Settings, budget: RetryBudget) -> grpc.aio.Channel:
+def open_aio_channel(settings: Settings, budget: Budget) -> grpc.aio.Channel:
     """An asyncio channel on the running loop, over gRPC or REST."""
     if settings.transport == "rest":
         from clarigrpc._transports.http import AsyncRestChannel

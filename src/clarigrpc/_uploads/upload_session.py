@@ -14,6 +14,7 @@ from typing import Any
 from clarigrpc import errors, v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
+from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import ChunkedUpload, SendConfig, SendPart
@@ -244,7 +245,7 @@ class UploadSession:
         if self.machine.may_be_done and not remaining:
             return True
         raise errors.InternalError(
-            f"the service reports {errors.code_name(code)} before it was sent the whole content",
+            f"the service reports {code_name(code)} before it was sent the whole content",
             code=code,
             method=self.target.method,
         )

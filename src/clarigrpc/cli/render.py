@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import errors, v2
+from clarigrpc._rpc import statuses
 from clarigrpc.cli.text import printable
 
 MOST_COLORS = 5
@@ -47,7 +48,7 @@ def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None
 
 def failure_of(output: v2.Output) -> errors.ApiError | None:
     """The failure of a single output, None for a good one."""
-    return errors.from_item(
+    return statuses.from_item(
         output.status, method="PostModelOutputs", request_id=output.status.req_id
     )
 

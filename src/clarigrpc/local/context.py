@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
+from clarigrpc._contract.status_names import code_name
+from clarigrpc._rpc import statuses
 
 if TYPE_CHECKING:
     from clarigrpc.local.engine.background_tasks import Background
@@ -68,7 +70,7 @@ class ServiceError(Exception):
     """
 
     def __init__(self, code: Code, details: str = "", description: str = "") -> None:
-        super().__init__(details or description or errors.code_name(code))
+        super().__init__(details or description or code_name(code))
         self.code = code
         self.details = details
         self.description = description or describe(code)
@@ -96,7 +98,7 @@ def describe(code: Code) -> str:
     """Short text for a status code."""
     if code == v2.StatusCode.SUCCESS:
         return "Ok"
-    return errors.code_name(code).replace("_", " ").capitalize()
+    return code_name(code).replace("_", " ").capitalize()
 
 
 def make_status(code: Code, details: str = "") -> v2.Status:
@@ -104,11 +106,11 @@ def make_status(code: Code, details: str = "") -> v2.Status:
     return v2.Status(code=code, description=describe(code), details=details)
 
 
-def overall(statuses: Iterable[v2.Status]) -> v2.Status:
+def overall(items: Iterable[v2.Status]) -> v2.Status:
     """The status of a bulk call from those of its items: SUCCESS, MIXED_STATUS or FAILURE."""
     good = bad = 0
-    for item in statuses:
-        if item.code in errors.PASSING:
+    for item in items:
+        if item.code in statuses.PASSING:
             good += 1
         else:
             bad += 1

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
+from clarigrpc._rpc import statuses
 from clarigrpc.local.context import ServiceError, new_id
 from clarigrpc.local.models.runtime import Options, Runtime
 
@@ -180,6 +181,6 @@ class RemoteRuntime(Runtime):
                     details = response.status.details or "the runner gave not one output"
                     raise ServiceError(code, details)
                 (output,) = response.outputs
-                if output.status.code not in errors.PASSING and output.status.code:
+                if output.status.code not in statuses.PASSING and output.status.code:
                     raise ServiceError(output.status.code, output.status.details)
                 yield output.data

@@ -35,8 +35,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
-from clarigrpc import errors, v2
-from clarigrpc.errors import Kind
+from clarigrpc import v2
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import Kind
 from clarigrpc.local.context import MAX_ITEMS, Call
 from clarigrpc.local.fronts.rest import (
     MAX_BODY_BYTES,
@@ -251,7 +252,7 @@ def _unauthorized(code: str) -> _Refused:
 
 def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _Refused:
     """The failure of a request that has no outputs."""
-    kind = errors.kind_of(status.code)
+    kind = statuses.kind_of(status.code)
     if kind is Kind.AUTHENTICATION:
         return _unauthorized("TOKEN_INVALID")  # it ended between two looks at it
     message = f"{status.description}: {status.details}" if status.details else status.description
@@ -290,7 +291,7 @@ def _result(output: v2.Output, data: v2.Data, local_id: str) -> dict[str, Any]:
     }
     if output.status.code == v2.StatusCode.SUCCESS:
         return result | {"status_code": "OK", "status_msg": "OK", "result": {"tag": _tags(output)}}
-    kind = errors.kind_of(output.status.code)
+    kind = statuses.kind_of(output.status.code)
     client = kind in _CLIENT_KINDS
     return result | {
         "status_code": "CLIENT_ERROR" if client else "SERVER_ERROR",

@@ -36,11 +36,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
 from clarigrpc._contract import methods
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import Kind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding, TranscodingError
-from clarigrpc.errors import Kind
 from clarigrpc.local.context import Call, CallAborted, make_status
 from clarigrpc.local.store.download_files import MEDIA_TYPES
 
@@ -119,7 +120,7 @@ class Backend(Protocol):
 
 def http_status(code: int) -> int:
     """The HTTP status of a response with this V2 status code."""
-    return _HTTP_STATUSES_BY_CODE.get(code, HTTP_STATUSES[errors.kind_of(code)])  # type: ignore[call-overload, no-any-return]
+    return _HTTP_STATUSES_BY_CODE.get(code, HTTP_STATUSES[statuses.kind_of(code)])  # type: ignore[call-overload, no-any-return]
 
 
 def parse_timeout(text: str) -> float | None:
@@ -208,7 +209,7 @@ def _explain(error: Exception, call: Call) -> _Reply:
     if isinstance(error, _Refused):
         return error.reply
     if isinstance(error, CallAborted):
-        kind = errors.kind_of_grpc(error.code)
+        kind = statuses.kind_of_grpc(error.code)
         code = _ABORT_CODES.get(kind, v2.StatusCode.INTERNAL_UNCATEGORIZED)
         headers = {**call.trailing, "grpc-status": str(_grpc_number(error))}
         return _failure(code, error.details, headers)

@@ -9,7 +9,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
+from clarigrpc._rpc import statuses
 from clarigrpc.local.context import (
     Code,
     Context,
@@ -221,7 +222,7 @@ class _Upload:
         if version_id:
             self.version = self._load(version_id)
             status = target.status(self.version)
-            if errors.kind_of(status.code) is errors.Kind.FAILED:
+            if statuses.kind_of(status.code) is statuses.Kind.FAILED:
                 raise ServiceError(_Code.UPLOAD_FAILED, status.details)
             state = json.loads(self._state(version_id).body)
             if status.code != target.uploading:

@@ -1,0 +1,138 @@
+"""Addresses of the service: what ``base`` may be."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from clarigrpc.errors import ConfigurationError
+
+_DNS = "dns:///"
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+
+
+class Target(NamedTuple):
+    """Where the service is.
+
+    Attributes:
+        host: Name or address, without brackets.
+        port: TCP port.
+        tls: Whether the connection is encrypted.
+    """
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def address(self) -> str:
+        """``host:port`` as gRPC takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """``http://host:port`` or ``https://host:port``."""
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def ip_version(self) -> int | None:
+        """4 or 6 for an IP address, None for a name."""
+        address = _ip_address(self.host)
+        return None if address is None else address.version
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the traffic stays on this machine."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        address = _ip_address(self.host)
+        return address is not None and address.is_loopback
+
+
+def parse_base(base: str) -> Target:
+    """Read a base address.
+
+    ``http://host:port`` is plaintext; ``https://host[:port]`` and a bare ``host[:port]`` are TLS.
+
+    Raises:
+        ConfigurationError: The text is not of these forms.
+    """
+    example = "for example https://api.clarifai.com or http://127.0.0.1:8080"
+    text = base.strip()
+    if not text:
+        raise ConfigurationError(f"base is empty; give an address, {example}")
+    if "://" not in text:
+        text = f"https://{text}"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+        if port == 0:
+            raise ValueError("port 0")  # noqa: TRY301 - as urlsplit does with other ports
+    except ValueError as error:
+        raise ConfigurationError(f"base {base!r} has {error}; write it as {example}") from error
+    if parts.scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"base {base!r} has the scheme {parts.scheme!r}; use http (plaintext) or https (TLS)"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base holds a user name or password; give the credential as pat=")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"base {base!r} has more than scheme, host and port; drop what follows them"
+        )
+    # urlsplit drops line breaks and tabs.
+    if not text.isprintable() or not (_is_ipv6(host) or _HOST.fullmatch(host)):
+        raise ConfigurationError(f"base {base!r} has no valid host; write it as {example}")
+    tls = parts.scheme == "https"
+    return Target(host=host, port=port or (443 if tls else 80), tls=tls)
+
+
+def parse_bases(base: str | Sequence[str]) -> tuple[tuple[Target, ...], bool]:
+    """The addresses of the service, and whether calls are spread over them.
+
+    ``dns:///name[:port]`` stands for all addresses of a name; it is TLS unless the name is this
+    machine's. A list of one does the same for an address that says which. A list of several has
+    IP addresses, all of one kind.
+
+    Raises:
+        ConfigurationError: The text is not of these forms.
+    """
+    if isinstance(base, str):
+        if not base.strip().startswith(_DNS):
+            return (parse_base(base),), False
+        target = parse_base(base.strip().removeprefix(_DNS))
+        if target.is_loopback:
+            target = target._replace(tls=False)
+        return (target,), True
+    targets = tuple(map(parse_base, base))
+    if not targets:
+        raise ConfigurationError("base is an empty list; give at least one address")
+    if len(targets) > 1:
+        targets = tuple(
+            target._replace(host="127.0.0.1") if target.host == "localhost" else target
+            for target in targets
+        )
+        if len({(target.tls, target.ip_version) for target in targets}) > 1:
+            raise ConfigurationError("the addresses of a list have to be of one kind")
+        if targets[0].ip_version is None:
+            raise ConfigurationError(
+                "a list of several addresses takes IP addresses; for a name that has several, "
+                "give base='dns:///NAME:PORT'"
+            )
+    return targets, True
+
+
+def _is_ipv6(host: str) -> bool:
+    return ":" in host and _ip_address(host) is not None
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A host as an IP address, None for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""The reading of gRPC's failures: texts, trailers, rich details."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from clarigrpc.errors import ApiError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+
+# Fragments of gRPC's error text that tell that no byte of the request left this process.
+_NOT_SENT = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "DNS resolution failed",
+    "errors resolving",
+    "empty address list",
+)
+
+
+WRITE_FAILED = "Internal error from Core"
+
+
+"""What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
+
+
+_THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
+
+
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+
+def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float | None:
+    """Seconds that trailing metadata or HTTP headers ask to wait.
+
+    None where they do not say, ``inf`` where they ask not to come back (a negative or malformed
+    ``grpc-retry-pushback-ms``, as gRFC A6 has it).
+    """
+    for key, value in metadata or ():
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        key = key.lower()
+        if key == _PUSHBACK_KEY:
+            return float(text) / 1000 if text.isdecimal() else float("inf")
+        if key in _THROTTLE_KEYS:
+            try:
+                seconds = float(text)
+            except ValueError:  # an HTTP date; nobody of this service sends one
+                continue
+            if not math.isnan(seconds):
+                return max(0.0, seconds)
+    return None
+
+
+def was_not_sent(error: ApiError) -> bool:
+    """Whether the server provably did not see the request."""
+    return error.grpc_code is grpc.StatusCode.UNAVAILABLE and is_not_sent_text(error.details)
+
+
+def is_not_sent_text(text: str) -> bool:
+    """The same, of the text that gRPC gives with UNAVAILABLE."""
+    return any(fragment in text for fragment in _NOT_SENT)
+
+
+# Fragments of gRPC's error text, in lower case -> what they mean; the first that fits counts.
+# The texts differ between versions of gRPC.
+_EXPLANATIONS = (
+    (
+        ("http1", "http/1", "http2 preface", "failed parsing http/2"),
+        "{} speaks HTTP/1, not gRPC; give a gRPC address, or transport='rest'",
+    ),
+    (
+        # What an HTTP/1 client makes of the frames that a gRPC server greets it with.
+        ("illegal request line", "illegal status line"),
+        "{} does not speak HTTP/1; transport='rest' needs the server's address for REST",
+    ),
+    (
+        ("certificate_verify_failed",),
+        "the TLS certificate of {} is not trusted; give root_certificates=",
+    ),
+    (
+        ("hostname verification", "is not in peer certificate"),
+        "the TLS certificate of {} is for another host; check base=",
+    ),
+    (
+        ("security handshaker",),
+        "no TLS with {}: root_certificates=, client_key= or client_certificate= is no valid PEM",
+    ),
+    (
+        # Older versions of gRPC say no more than this when they cannot read the PEM.
+        ("empty address list",),
+        "no usable address for {}; check base=, and that root_certificates=, client_key= and "
+        "client_certificate= are valid PEM",
+    ),
+    (
+        ("wrong_version_number",),
+        "{} does not speak TLS; if it is a plaintext server, give base='http://...'",
+    ),
+    (
+        ("handshake", "ssl"),
+        "no TLS with {}; if it is a plaintext server, give base='http://...', and if it asks for "
+        "a client certificate, client_key= and client_certificate=",
+    ),
+    (
+        ("connection refused",),
+        "nothing listens at {}; check base= and that the server is running",
+    ),
+    (
+        ("dns", "errors resolving"),
+        "the name of {} cannot be resolved; check base= and the network",
+    ),
+)
+
+
+def explain(code: grpc.StatusCode, text: str, target: str) -> str:
+    """What happened on the way to the server, and what to do, as far as gRPC's text tells."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no complete answer from {target} in time; raise timeout= for a slow call"
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return text or code.name.replace("_", " ").lower()
+    lower = text.lower()
+    for fragments, explanation in _EXPLANATIONS:
+        if any(fragment in lower for fragment in fragments):
+            return explanation.format(target)
+    if is_not_sent_text(text) and ("closed" in lower or "reset" in lower):
+        advice = (
+            "a client certificate, give client_key= and client_certificate="
+            if target.startswith("https:")
+            else "TLS, give base='https://...'"
+        )
+        return f"{target} accepts connections and closes them at once; if it wants {advice}"
+    return f"the connection to {target} failed"
+
+
+def rich_details(error: Any) -> tuple[Message, ...]:
+    """The messages in ``grpc-status-details-bin``; none when it is absent or does not parse."""
+    if not any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ()):
+        return ()
+    from google.protobuf.message import DecodeError
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    found = []
+    # A trailer that does not parse, or contradicts the status of the call, must not hide the error.
+    with contextlib.suppress(DecodeError, ValueError):
+        status = rpc_status.from_call(error)
+        for packed in status.details if status is not None else ():
+            name = packed.TypeName().rpartition(".")[2]
+            detail_class = getattr(error_details_pb2, name, None)
+            if detail_class is not None:
+                detail = detail_class()
+                if packed.Unpack(detail):
+                    found.append(detail)
+    return tuple(found)
+
+
+def retry_info(details: Iterable[Any]) -> float | None:
+    for detail in details:
+        if detail.DESCRIPTOR.full_name == "google.rpc.RetryInfo":
+            return float(detail.retry_delay.ToTimedelta().total_seconds())
+    return None
