@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 from clarigrpc import AsyncClient, Client
 
-Colour = Literal["sync", "async"]
+ClientKind = Literal["sync", "async"]
 _END = object()
 
 
 class Both:
-    """A client of either colour.
+    """A client of either kind.
 
     Attributes:
         client: The client itself.
         blocking: Whether it is the blocking one.
     """
 
-    def __init__(self, colour: Colour, **settings: Any) -> None:
-        self.blocking = colour == "sync"
+    def __init__(self, client_kind: ClientKind, **settings: Any) -> None:
+        self.blocking = client_kind == "sync"
         self.client: Any = (Client if self.blocking else AsyncClient)(**settings)
 
     async def run(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.scripted import ScriptedServer
 
 Connect = Callable[..., Both]
@@ -35,9 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> Colour:
+def client_kind(request: pytest.FixtureRequest) -> ClientKind:
     """Which client is tested."""
-    found: Colour = request.param
+    found: ClientKind = request.param
     return found
 
 
@@ -50,14 +50,14 @@ def scripted() -> Iterator[ScriptedServer]:
 
 
 @pytest_asyncio.fixture
-async def connect(colour: Colour) -> AsyncIterator[Connect]:
-    """Makes clients of either colour; they are closed at the end."""
+async def connect(client_kind: ClientKind) -> AsyncIterator[Connect]:
+    """Makes clients of either kind; they are closed at the end."""
     made: list[Both] = []
 
     def make(base: str, **settings: Any) -> Both:
         if not settings.keys() & {"pat", "api_key", "session_token", "oauth", "auth"}:
             settings["pat"] = PAT
-        made.append(Both(colour, base=base, **settings))
+        made.append(Both(client_kind, base=base, **settings))
         return made[-1]
 
     yield make
@@ -67,5 +67,5 @@ async def connect(colour: Colour) -> AsyncIterator[Connect]:
 
 @pytest_asyncio.fixture
 async def both(connect: Connect, scripted: ScriptedServer) -> Both:
-    """A client of either colour, connected to the scripted server."""
+    """A client of either kind, connected to the scripted server."""
     return connect(scripted.base, timeout=10, stream_timeout=20)

@@ -14,7 +14,7 @@ from clarigrpc._config import settings
 from clarigrpc._config.credentials import AuthCallable, ClientCredentials
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._contract.methods import lookup, names
-from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy
+from clarigrpc._resources.sync_async import Async, Lazy, Sync
 from clarigrpc._rpc.async_channel import AioChannel
 from clarigrpc._rpc.sync_channel import Channel
 
@@ -357,7 +357,7 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
 _ARGUMENTS = (_BaseClient.__doc__ or "").partition("\n\n")[2]
 
 
-class Client(_BaseClient[Channel], Blocking):
+class Client(_BaseClient[Channel], Sync):
     __doc__ = f"A blocking client. Threads can share it.\n\n{_ARGUMENTS}"
     _channel_class = Channel
 
@@ -424,7 +424,7 @@ class Client(_BaseClient[Channel], Blocking):
         self.close()
 
 
-class AsyncClient(_BaseClient[AioChannel], Awaiting):
+class AsyncClient(_BaseClient[AioChannel], Async):
     __doc__ = (
         "An asyncio client, for one event loop.\n\n"
         "    Close it before the process forks: gRPC's asyncio side crashes or hangs in the child\n"

@@ -24,7 +24,7 @@ from clarigrpc.local import LocalServer
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Fault, FaultProxy
 
-COLOURS = ("sync", "async")
+CLIENT_KINDS = ("sync", "async")
 _SCRIPT = Path(__file__).with_name("local_server.py")
 _UPLOADER = Path(__file__).with_name("uploader.py")
 
@@ -39,7 +39,7 @@ def _texts(count: int) -> Iterator[v2.Input]:
 
 
 def _upload(
-    colour: str,
+    client_kind: str,
     base: str,
     pat: str,
     source: Any,
@@ -54,7 +54,7 @@ def _upload(
         "retry": RetryPolicy(max_backoff=0.3),
         "timeout": 5.0,
     }
-    if colour == "sync":
+    if client_kind == "sync":
         with Client(**settings) as client:
             return client.inputs.upload(source, report=report, **how)
 
@@ -93,8 +93,8 @@ def _when(
     return thread
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_each_of_20000_inputs_is_there_once(colour: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_each_of_20000_inputs_is_there_once(client_kind: str, tmp_path: Path) -> None:
     count = 20_000
     report = UploadReport()
     with (
@@ -108,7 +108,7 @@ def test_each_of_20000_inputs_is_there_once(colour: str, tmp_path: Path) -> None
             faults=(Fault.CUT, Fault.RESET, Fault.CUT_BEFORE_RESPONSE, Fault.DELAY, Fault.GOAWAY),
         )
         restarts = _when(report, (4_000, 9_000, 14_000), server.restart)
-        _upload(colour, proxy.base, pat, _texts(count), report)
+        _upload(client_kind, proxy.base, pat, _texts(count), report)
         restarts.join(10)
         assert not restarts.is_alive()
         stored = _stored(server.base, pat)
@@ -121,9 +121,9 @@ def test_each_of_20000_inputs_is_there_once(colour: str, tmp_path: Path) -> None
     assert stored == collections.Counter(f"text {number}" for number in range(count))
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 def test_lost_answers_are_recognised_and_true_duplicates_are_not(
-    colour: str,
+    client_kind: str,
 ) -> None:
     with LocalServer() as server:
         with server.client() as client:
@@ -133,7 +133,13 @@ def test_lost_answers_are_recognised_and_true_duplicates_are_not(
             proxy.cut_before_response(skip=2)
             source = (text(f"text {number}", id=f"given-{number}") for number in range(8))
             report = _upload(
-                colour, proxy.base, server.pat, source, UploadReport(), batch_size=4, in_flight=1
+                client_kind,
+                proxy.base,
+                server.pat,
+                source,
+                UploadReport(),
+                batch_size=4,
+                in_flight=1,
             )
         # given-1 and given-3 were refused at the first try of their batch: nothing to find out.
         assert [(one.index, one.id) for one in report.failed_inputs] == [
@@ -145,28 +151,28 @@ def test_lost_answers_are_recognised_and_true_duplicates_are_not(
         assert sum(_stored(server.base, server.pat).values()) == 8
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_another_input_of_the_id_is_told_from_ours_after_a_retry(colour: str) -> None:
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_another_input_of_the_id_is_told_from_ours_after_a_retry(client_kind: str) -> None:
     with LocalServer() as server:
         with server.client() as client:
             client.inputs.create(text("other", id="given-1"))
         with FaultProxy("127.0.0.1", server.port) as proxy:
             proxy.cut_before_response()
             source = (text(f"text {number}", id=f"given-{number}") for number in range(3))
-            report = _upload(colour, proxy.base, server.pat, source, UploadReport())
+            report = _upload(client_kind, proxy.base, server.pat, source, UploadReport())
         (failed,) = report.failed_inputs
         assert (failed.id, failed.status.code) == ("given-1", v2.StatusCode.INPUT_DUPLICATE)
         assert not failed.maybe_added
         assert (report.added, report.recognised) == (2, 2)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_a_killed_upload_goes_on_from_its_journal(client_kind: str, tmp_path: Path) -> None:
     count = 6_000
     journal = tmp_path / "journal"
     with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
         proxy.delay(0.02)
-        arguments = [colour, proxy.base, server.pat, str(journal), str(count)]
+        arguments = [client_kind, proxy.base, server.pat, str(journal), str(count)]
         for enough in (1_000, 3_000):
             process = subprocess.Popen([sys.executable, str(_UPLOADER), *arguments])
             while sum(_stored(server.base, server.pat).values()) < enough:
@@ -186,8 +192,8 @@ def test_a_killed_upload_goes_on_from_its_journal(colour: str, tmp_path: Path) -
         assert (outcome["added"], outcome["resumed"], outcome["failed"]) == (0, count, [])
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_an_upload_that_gives_up_can_be_fed_back(client_kind: str) -> None:
     report = UploadReport()
     with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
         proxy.cut_before_response(skip=2, times=None)
@@ -200,7 +206,7 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
 
         with pytest.raises(errors.UnavailableError) as raised:
             _upload(
-                colour,
+                client_kind,
                 proxy.base,
                 server.pat,
                 source(),
@@ -213,7 +219,7 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
         assert report.taken == report.settled < 1_000
         assert any(one.maybe_added for one in report.failed_inputs)
         again = _upload(
-            colour,
+            client_kind,
             server.base,
             server.pat,
             report.failed_inputs,
@@ -225,14 +231,14 @@ def test_an_upload_that_gives_up_can_be_fed_back(colour: str) -> None:
         assert sum(_stored(server.base, server.pat).values()) == report.taken
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_an_interrupted_upload_ends_at_once(colour: str) -> None:
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_an_interrupted_upload_ends_at_once(client_kind: str) -> None:
     report = UploadReport()
     ended: list[float] = []
     with LocalServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
         proxy.blackhole()
         settings = {"base": proxy.base, "pat": server.pat, "timeout": 30.0}
-        if colour == "sync":
+        if client_kind == "sync":
             begin = time.monotonic() + 0.5
             interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
             interrupt.start()

@@ -9,7 +9,7 @@ from clarigrpc import AsyncClient, Client, text
 from clarigrpc.ingest import UploadReport
 
 if __name__ == "__main__":
-    colour, base, pat, journal, count = sys.argv[1:]
+    client_kind, base, pat, journal, count = sys.argv[1:]
     settings: dict[str, Any] = {
         "base": base,
         "pat": pat,
@@ -20,7 +20,7 @@ if __name__ == "__main__":
         text(f"text {number}", id=f"given-{number}" if number % 2 else "")
         for number in range(int(count))
     )
-    if colour == "sync":
+    if client_kind == "sync":
         with Client(**settings) as client:
             report = client.inputs.upload(source, journal=journal, batch_size=64)
     else:

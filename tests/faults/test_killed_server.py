@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from clarigrpc import Client, errors, v2
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.faults.processes import ServerProcess
 from tests.faults.test_matrix import KINDS, LATE, Attempt, operation, works_again
 
@@ -29,9 +29,9 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 
 
 @pytest_asyncio.fixture
-async def both(colour: Colour, process: ServerProcess) -> AsyncIterator[Both]:
+async def both(client_kind: ClientKind, process: ServerProcess) -> AsyncIterator[Both]:
     both = Both(
-        colour,
+        client_kind,
         base=process.base,
         pat=process.pat,
         user_id="local-user",

@@ -22,7 +22,7 @@ from PIL import Image
 
 from clarigrpc import Client, errors, image, text, v2
 from clarigrpc.local import LocalServer
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.faults.proxy import Direction, FaultProxy
 
 TIMEOUT = 3.0
@@ -197,12 +197,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 
 
 @pytest_asyncio.fixture
-async def through(colour: Colour, server: LocalServer) -> AsyncIterator[tuple[Both, FaultProxy]]:
-    """A client of either colour, and the proxy between it and the server."""
+async def through(
+    client_kind: ClientKind, server: LocalServer
+) -> AsyncIterator[tuple[Both, FaultProxy]]:
+    """A client of either kind, and the proxy between it and the server."""
     host, port = server.address.rsplit(":", 1)
     with FaultProxy(host, int(port)) as proxy:
         both = Both(
-            colour,
+            client_kind,
             base=proxy.base,
             pat=server.pat,
             user_id=server.user_id,

@@ -125,7 +125,7 @@ def test_a_version_with_frames_in_between(raw: Raw) -> None:
     assert raw("PostDatasetVersions", wrong).status.code == Code.CONN_INVALID_REQUEST
 
 
-COLOURS = {"id": "color-recognition", "user_id": "clarifai", "app_id": "main"}
+CLIENT_KINDS = {"id": "color-recognition", "user_id": "clarifai", "app_id": "main"}
 
 
 def test_a_version_of_predictions(raw: Raw) -> None:
@@ -136,7 +136,7 @@ def test_a_version_of_predictions(raw: Raw) -> None:
         join.dataset_inputs.add().input.id = name
         ok(raw("PostDatasetInputs", join))
     truth = version(raw, id="truth")
-    made = version(raw, id="predicted", model_predict_config={"model": COLOURS})
+    made = version(raw, id="predicted", model_predict_config={"model": CLIENT_KINDS})
     assert made.status.code == Code.DATASET_VERSION_READY
     assert made.model_predict_config.model.model_version.id
     assert made.metrics["/"].unlabeled_inputs_count.value == 0
@@ -146,7 +146,7 @@ def test_a_version_of_predictions(raw: Raw) -> None:
         eval_metrics=[
             {
                 "id": "e",
-                "model": COLOURS,
+                "model": CLIENT_KINDS,
                 "ground_truth_dataset": {"id": "d", "version": {"id": truth.id}},
                 "predictions_dataset": {"id": "d", "version": {"id": made.id}},
             }

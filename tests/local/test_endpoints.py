@@ -37,9 +37,9 @@ ACROSS = {
 
 IMAGE = {"data": {"image": {"base64": base64.b64encode(png("red")).decode()}}}
 VIDEO = base64.b64encode(clip(frames=3)).decode()
-COLOURS = {"id": "color-recognition", "userId": "clarifai", "appId": "main"}
+CLIENT_KINDS = {"id": "color-recognition", "userId": "clarifai", "appId": "main"}
 CAT = {"data": {"concepts": [{"id": "c"}]}}
-NODES = [{"id": "n", "model": {**COLOURS, "id": "image-embedding"}}]
+NODES = [{"id": "n", "model": {**CLIENT_KINDS, "id": "image-embedding"}}]
 
 # What the body of a request has, and a part of the response that it leads to.
 BODIES: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PatchWorkflows": {"action": "overwrite", "workflows": [{"id": "w", "description": "new"}]},
     "PostDatasetVersions": {"datasetVersions": [{"id": "new"}]},
     "PostEvaluations": {
-        "evalMetrics": [{"id": "new", "model": COLOURS, "groundTruthDataset": {"id": "d"}}]
+        "evalMetrics": [{"id": "new", "model": CLIENT_KINDS, "groundTruthDataset": {"id": "d"}}]
     },
     "PostInputs": {"inputs": [{"id": "new", **IMAGE}]},
     "PostInputsDataSources": {"dataSources": [{"inputsAddJobId": "new", "url": {"url": "?file"}}]},

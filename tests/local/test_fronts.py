@@ -1,6 +1,6 @@
 """The gRPC and the REST front answer the same, to the blocking and to the asyncio client.
 
-Each scenario runs once for every front and colour of client, in an app of its own, and checks what
+Each scenario runs once for every front and kind of client, in an app of its own, and checks what
 it is answered. What was answered is kept as a transcript, without request ids, times and ids that
 the server made; all transcripts of a scenario have to be equal.
 """
@@ -20,7 +20,7 @@ from clarigrpc import errors, image, text, v2
 from clarigrpc._descriptor_pool import POOL
 from clarigrpc.local import LocalServer
 from clarigrpc.v2._index import METHODS
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.local.conftest import PUBLIC, png
 
 Code = v2.StatusCode
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     """A way to the server."""
 
     transport: str
-    colour: Colour
+    client_kind: ClientKind
 
 
 KINDS = [
@@ -76,7 +76,7 @@ class Front:
         base = self._server.rest_base if rest else self._server.base
         settings.setdefault("pat", self._server.pat)
         both = Both(
-            self._kind.colour,
+            self._kind.client_kind,
             base=base,
             transport=self._kind.transport,
             user_id=self._server.user_id,
@@ -186,7 +186,7 @@ def transcripts() -> dict[str, Any]:
 async def front(server: LocalServer, request: pytest.FixtureRequest) -> AsyncIterator[Front]:
     kind: Kind = request.param
     scenario = request.node.callspec.params["scenario"].__name__
-    app_id = f"{scenario}-{kind.transport}-{kind.colour}"
+    app_id = f"{scenario}-{kind.transport}-{kind.client_kind}"
     with server.client() as client:
         client.v2.PostApps(v2.PostAppsRequest(apps=[v2.App(id=app_id)]))
     made = Front(server, kind, app_id)
@@ -464,8 +464,8 @@ async def searches(front: Front) -> None:
 
 async def predictions(front: Front) -> None:
     request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="color-recognition")
-    for colour in ("red", "blue"):
-        request.inputs.add().data.image.base64 = png(colour, size=4)
+    for client_kind in ("red", "blue"):
+        request.inputs.add().data.image.base64 = png(client_kind, size=4)
     outputs = (await front("PostModelOutputs", request)).outputs
     assert [output.data.colors[0].w3c.name for output in outputs] == ["Red", "Blue"]
     words_of = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="text-stream")

@@ -43,7 +43,7 @@ def service(folder: Path) -> Iterator[LocalServer]:
 
 @pytest_asyncio.fixture
 async def both(connect: Connect, service: LocalServer) -> Both:
-    """A client of either colour in an empty app."""
+    """A client of either kind in an empty app."""
     app = f"app{next(_numbers)}"
     made = connect(service.base, pat=service.pat, user_id=service.user_id, app_id=app, timeout=20)
     await made.run(made.client.apps.create, app)

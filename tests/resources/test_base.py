@@ -125,8 +125,8 @@ async def test_values_that_cannot_be(both: Both) -> None:
     c = both.client
     with pytest.raises(TypeError, match=r"v2\.Dataset, an id or a mapping"):
         await both.run(c.datasets.create, v2.Model(id="m"))
-    with pytest.raises(errors.InvalidArgumentError, match="colour"):
-        await both.run(c.datasets.create, {"id": "d", "colour": "red"})
+    with pytest.raises(errors.InvalidArgumentError, match="client_kind"):
+        await both.run(c.datasets.create, {"id": "d", "client_kind": "red"})
     with pytest.raises(errors.InvalidArgumentError, match="at least one"):
         await both.run(c.datasets.create_many, [])
     with pytest.raises(errors.InvalidArgumentError, match="at least one"):

@@ -60,8 +60,8 @@ async def test_filters_of_lists(both: Both) -> None:
     assert {one.id for one in listed} == {"i", "k"}
     assert await both.collect(c.inputs.list(status=v2.Status(code=Code.INPUT_FAILED))) == []
     assert len(await both.collect(c.inputs.stream(per_page=2))) == 3
-    with pytest.raises(TypeError, match=r"ListInputs takes.*not colour"):
-        await both.collect(c.inputs.list(colour="red"))
+    with pytest.raises(TypeError, match=r"ListInputs takes.*not client_kind"):
+        await both.collect(c.inputs.list(client_kind="red"))
     assert await both.run(c.inputs.delete_all) == 3
 
 

@@ -16,17 +16,17 @@ import pytest
 
 from clarigrpc import AsyncClient, Client, query, v2
 from clarigrpc._resources.sync_async import (
-    Awaiting,
-    Blocking,
-    Coloured,
+    Async,
     Lazy,
-    below,
+    Sync,
+    SyncOrAsync,
     iteration,
+    nested,
     operation,
 )
 from clarigrpc._uploads import upload_methods
 from clarigrpc.client import _BaseClient
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 
 ENDPOINTS = json.loads((Path(__file__).parents[1] / "data" / "endpoints.json").read_text())
 DOCUMENTED = sorted({endpoint["rpc"] for endpoint in ENDPOINTS})
@@ -132,7 +132,7 @@ class Sent(Exception):
 
 @pytest.mark.parametrize("rpc", DOCUMENTED)
 async def test_documented_methods_have_a_verb(
-    rpc: str, colour: Colour, monkeypatch: pytest.MonkeyPatch
+    rpc: str, client_kind: ClientKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if rpc == "PostModelVersionsUpload":
         # A stream of requests; tests/streams/test_upload.py has it at work.
@@ -147,7 +147,7 @@ async def test_documented_methods_have_a_verb(
         return send
 
     monkeypatch.setattr(_BaseClient, "unary", unary)
-    both = Both(colour, base="http://127.0.0.1:1", pat="p", user_id="u", app_id="a")
+    both = Both(client_kind, base="http://127.0.0.1:1", pat="p", user_id="u", app_id="a")
     try:
         with pytest.raises(Sent) as caught:
             found = VERBS[rpc](both.client)
@@ -171,7 +171,7 @@ def _verbs(owner: type[Any], path: str) -> Iterator[tuple[str, Any]]:
         value = _declared(owner, name)
         if isinstance(value, Lazy):
             yield from _verbs(_made(value), f"{path}.{name}")
-        elif isinstance(value, below):
+        elif isinstance(value, nested):
             yield from _verbs(value._classes[0], f"{path}.{name}")
         elif not name.startswith("_") and _is_verb(owner, name):
             yield f"{path}.{name}", getattr(owner, name)
@@ -181,7 +181,7 @@ def _declared(owner: type[Any], name: str) -> Any:
     """An attribute as the class body has it; a class that was used has functions instead."""
     for base in owner.__mro__:
         value = vars(base).get(name)
-        if isinstance(value, (Lazy, Coloured)):
+        if isinstance(value, (Lazy, SyncOrAsync)):
             return value
     return inspect.getattr_static(owner, name)
 
@@ -249,8 +249,8 @@ def test_both_clients_have_the_same() -> None:
     mine, theirs = resources(), resources("Async")
     assert len(mine) >= 34
     for name, made in mine.items():
-        assert issubclass(made, Blocking)
-        assert issubclass(theirs[name], Awaiting)
+        assert issubclass(made, Sync)
+        assert issubclass(theirs[name], Async)
         verbs = {path for path, _ in _verbs(made, name)}
         assert verbs == {path for path, _ in _verbs(theirs[name], name)}
         for path in verbs:
@@ -298,4 +298,4 @@ def test_the_attributes_themselves() -> None:
         assert {"datasets", "models", "search"} <= set(dir(client))
         assert isinstance(client.datasets, Lazy)
         assert client.datasets.__doc__ == "The datasets of the app."
-    assert issubclass(operation, Coloured)
+    assert issubclass(operation, SyncOrAsync)

@@ -17,13 +17,13 @@ Code = v2.StatusCode
 
 async def test_jobs_from_addresses(both: Both, folder: Path) -> None:
     c = both.client
-    template = v2.Input(data=v2.Data(concepts=[v2.Concept(id="colour", value=1)]))
+    template = v2.Input(data=v2.Data(concepts=[v2.Concept(id="client_kind", value=1)]))
     started = await both.run(c.jobs.create_from_urls, f"{folder.as_uri()}/", template=template)
     (ended,) = await both.run(c.jobs.wait, started)
     assert ended.status.code == Code.JOB_COMPLETED
     assert ended.progress.success_count == 2
     added = await both.collect(c.inputs.list())
-    assert [one.data.concepts[0].id for one in added] == ["colour", "colour"]
+    assert [one.data.concepts[0].id for one in added] == ["client_kind", "client_kind"]
     assert (await both.run(c.jobs.get, started.id)).id == started.id
     assert [one.id for one in await both.collect(c.jobs.list())] == [started.id]
     with pytest.raises(errors.InvalidArgumentError, match="address"):
@@ -52,13 +52,13 @@ async def test_jobs_of_archives(both: Both, tmp_path: Path) -> None:
 
 async def test_jobs_of_uploaded_archives(both: Both, folder: Path) -> None:
     c = both.client
-    template = v2.Input(data=v2.Data(concepts=[v2.Concept(id="colour", value=1)]))
+    template = v2.Input(data=v2.Data(concepts=[v2.Concept(id="client_kind", value=1)]))
     started = await both.run(c.jobs.upload, folder, job_id="mine", template=template)
     assert started.id == "mine"
     (ended,) = await both.run(c.jobs.wait, started)
     assert ended.progress.success_count == 2
     added = await both.collect(c.inputs.list())
-    assert [one.data.concepts[0].id for one in added] == ["colour", "colour"]
+    assert [one.data.concepts[0].id for one in added] == ["client_kind", "client_kind"]
     with pytest.raises(FileNotFoundError):
         await both.run(c.jobs.upload, folder / "none.zip")
 

@@ -15,15 +15,15 @@ import grpc
 import pytest
 
 from clarigrpc import AsyncClient, Client, errors, v2
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, THREADS, Answer, Fail, ScriptedServer, refuse, reply
 
 GET = v2.GetModelRequest(model_id="m")
 PREDICT = v2.PostModelOutputsRequest(model_id="m")
 DUPLEX, SERVER_STREAM = "StreamModelOutputs", "GenerateModelOutputs"
-only_sync = pytest.mark.parametrize("colour", ["sync"])
-only_async = pytest.mark.parametrize("colour", ["async"])
+only_sync = pytest.mark.parametrize("client_kind", ["sync"])
+only_async = pytest.mark.parametrize("client_kind", ["async"])
 
 
 def outputs(method: str, count: int) -> list[Any]:
@@ -132,7 +132,7 @@ async def test_a_duplex_stream_in_turns(both: Both, scripted: ScriptedServer) ->
 
 @only_async
 async def test_a_duplex_stream_out_of_an_async_iterable(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     async def requests() -> Any:
         for _ in range(3):
@@ -146,7 +146,7 @@ async def test_a_duplex_stream_out_of_an_async_iterable(
 
 @only_async
 async def test_a_duplex_stream_that_is_written_to(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     def echo(requests: Iterator[Any], context: Any) -> Iterator[Any]:
         for request in requests:
@@ -164,7 +164,7 @@ async def test_a_duplex_stream_that_is_written_to(
 
 @only_async
 async def test_reading_and_writing_at_once_before_a_token_is_there(
-    colour: Colour, connect: Connect, scripted: ScriptedServer
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
 ) -> None:
     both = connect(scripted.base, auth=lambda: [("authorization", "x")])
     scripted.on(DUPLEX, outputs(DUPLEX, 1))
@@ -274,7 +274,7 @@ async def test_leaving_a_stream_ends_it(
 
 @only_sync
 async def test_reading_a_cancelled_stream(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     scripted.on(SERVER_STREAM, endless([]))
     stream = both.open(SERVER_STREAM, PREDICT)
@@ -289,7 +289,7 @@ async def test_reading_a_cancelled_stream(
 
 @only_async
 async def test_cancelling_a_task_ends_its_call(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     ended: list[float] = []
     scripted.on(SERVER_STREAM, endless(ended))
@@ -304,7 +304,7 @@ async def test_cancelling_a_task_ends_its_call(
 
 @only_sync
 async def test_streams_that_are_dropped_leave_nothing(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     ended: list[float] = []
     scripted.always(SERVER_STREAM, endless(ended))
@@ -330,7 +330,7 @@ async def test_streams_that_are_dropped_leave_nothing(
 
 @only_async
 async def test_asyncio_streams_that_are_dropped_leave_nothing(
-    colour: Colour, both: Both, scripted: ScriptedServer
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
     ended: list[float] = []
     scripted.always(SERVER_STREAM, endless(ended))

@@ -15,10 +15,10 @@ from clarigrpc._rpc.plan import (
     ItemPlan,
     Plan,
     Sleep,
-    aiterating,
-    awaiting,
-    blocking,
-    iterating,
+    async_iterator,
+    async_method,
+    sync_iterator,
+    sync_method,
 )
 from clarigrpc._rpc.plan import call as step
 
@@ -93,26 +93,26 @@ class Operations:
             self.closed.append("count")
 
 
-class Blocking(Operations):
-    two = blocking(Operations._two)
-    nothing = blocking(Operations._nothing)
-    sleep = blocking(Operations._sleep)
-    recover = blocking(Operations._recover)
-    fail = blocking(Operations._fail)
-    count = iterating(Operations._count)
+class Sync(Operations):
+    two = sync_method(Operations._two)
+    nothing = sync_method(Operations._nothing)
+    sleep = sync_method(Operations._sleep)
+    recover = sync_method(Operations._recover)
+    fail = sync_method(Operations._fail)
+    count = sync_iterator(Operations._count)
 
 
-class Awaiting(Operations):
+class Async(Operations):
     awaited = True
-    two = awaiting(Operations._two)
-    nothing = awaiting(Operations._nothing)
-    sleep = awaiting(Operations._sleep)
-    recover = awaiting(Operations._recover)
-    fail = awaiting(Operations._fail)
-    count = aiterating(Operations._count)
+    two = async_method(Operations._two)
+    nothing = async_method(Operations._nothing)
+    sleep = async_method(Operations._sleep)
+    recover = async_method(Operations._recover)
+    fail = async_method(Operations._fail)
+    count = async_iterator(Operations._count)
 
 
-@pytest.fixture(params=[Blocking, Awaiting])
+@pytest.fixture(params=[Sync, Async])
 def resource(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
@@ -171,16 +171,16 @@ async def test_an_error_of_the_plan_comes_after_its_items(resource: Any) -> None
 
 
 def test_names_texts_and_signatures() -> None:
-    for owner, returned in ((Blocking, "list[Any]"), (Awaiting, "list[Any]")):
+    for owner, returned in ((Sync, "list[Any]"), (Async, "list[Any]")):
         two: Any = owner.two
         assert two.__name__ == "two"
         assert two.__doc__ == "Ask twice."
         assert list(inspect.signature(two).parameters) == ["self", "first", "timeout"]
         assert inspect.signature(two).return_annotation == returned
-    assert inspect.signature(Blocking.count).return_annotation == "Iterator[int]"
-    assert inspect.signature(Awaiting.count).return_annotation == "AsyncIterator[int]"
-    assert asyncio.iscoroutinefunction(Awaiting.two)
-    assert not asyncio.iscoroutinefunction(Blocking.two)
+    assert inspect.signature(Sync.count).return_annotation == "Iterator[int]"
+    assert inspect.signature(Async.count).return_annotation == "AsyncIterator[int]"
+    assert asyncio.iscoroutinefunction(Async.two)
+    assert not asyncio.iscoroutinefunction(Sync.two)
 
 
 async def test_cancelling_closes_the_plan() -> None:
@@ -195,7 +195,7 @@ async def test_cancelling_closes_the_plan() -> None:
             finally:
                 closed.append(True)
 
-        wait = awaiting(_wait)
+        wait = async_method(_wait)
 
     task = asyncio.ensure_future(Slow().wait())
     await asyncio.sleep(0.01)

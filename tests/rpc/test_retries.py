@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from clarigrpc import RetryPolicy, errors, v2
-from tests.both import Both, Colour
+from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
 
@@ -255,9 +255,9 @@ async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer) -
         await call
 
 
-@pytest.mark.parametrize("colour", ["async"])
+@pytest.mark.parametrize("client_kind", ["async"])
 async def test_cancelling_a_task_ends_its_wait(
-    colour: Colour, connect: Connect, scripted: ScriptedServer
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
 ) -> None:
     both = connect(scripted.base)
     scripted.on("GetModel", Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "5"),)))
@@ -272,9 +272,9 @@ async def test_cancelling_a_task_ends_its_wait(
     assert time.monotonic() - began < 0.5
 
 
-@pytest.mark.parametrize("colour", ["async"])
+@pytest.mark.parametrize("client_kind", ["async"])
 async def test_cancelling_a_call_ends_its_wait(
-    colour: Colour, connect: Connect, scripted: ScriptedServer
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
 ) -> None:
     both = connect(scripted.base)
     scripted.on("GetModel", Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "5"),)))

@@ -48,7 +48,7 @@ class Caller:
         raise NotImplementedError
 
 
-class Blocking(Caller):
+class Sync(Caller):
     def unary(self, method: str, request: Any, **how: Any) -> Any:
         with RestChannel(self.base, **self.options) as channel:
             return getattr(V2Stub(channel), method)(request, **how)
@@ -58,7 +58,7 @@ class Blocking(Caller):
             return list(getattr(V2Stub(channel), method)(request, **how))
 
 
-class Awaiting(Caller):
+class Async(Caller):
     def unary(self, method: str, request: Any, **how: Any) -> Any:
         async def run() -> Any:
             async with AsyncRestChannel(self.base, **self.options) as channel:
@@ -100,7 +100,7 @@ def channel(front: RestFront) -> Iterator[RestChannel]:
         yield channel
 
 
-@pytest.fixture(params=[Blocking, Awaiting])
+@pytest.fixture(params=[Sync, Async])
 def caller(request: pytest.FixtureRequest, front: RestFront) -> Caller:
     made: Caller = request.param(front.base)
     return made

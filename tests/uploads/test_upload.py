@@ -504,9 +504,9 @@ async def test_a_deadline_ends_it_within_a_second(connect: Connect, file: Path) 
 
 
 async def test_a_cancelled_task_ends_within_a_second(
-    connect: Connect, file: Path, colour: str
+    connect: Connect, file: Path, client_kind: str
 ) -> None:
-    if colour == "sync":
+    if client_kind == "sync":
         pytest.skip("a blocking call is ended by Ctrl-C, see below")
     with fake(_stuck) as (base, _):
         both = connect(base)
@@ -524,11 +524,11 @@ async def test_a_cancelled_task_ends_within_a_second(
         await both.close()
 
 
-def _interrupt(base: str, pat: str, colour: str, source: str, options: str) -> float:
+def _interrupt(base: str, pat: str, client_kind: str, source: str, options: str) -> float:
     """Seconds from Ctrl-C to the end of a process that uploads."""
     script = Path(__file__).with_name("upload_client.py")
     process = subprocess.Popen(
-        [sys.executable, script, base, pat, colour, source, options],
+        [sys.executable, script, base, pat, client_kind, source, options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -545,9 +545,9 @@ def _interrupt(base: str, pat: str, colour: str, source: str, options: str) -> f
     return time.monotonic() - start
 
 
-def test_ctrl_c_ends_it_within_a_second(colour: str, file: Path) -> None:
+def test_ctrl_c_ends_it_within_a_second(client_kind: str, file: Path) -> None:
     with fake(_stuck) as (base, _):
         # Leaving the process takes a while as well.
         options = f'{{"part_size": {PART}}}'
-        assert _interrupt(base, "x" * 20, colour, str(file), options) < 1.5
+        assert _interrupt(base, "x" * 20, client_kind, str(file), options) < 1.5
     assert len(states(file.parent)) == 1

@@ -247,7 +247,12 @@ async def test_the_server_is_killed_and_restarted(
 
 @pytest.mark.parametrize("kind", ["path", "stream"])
 async def test_the_client_is_killed_and_the_next_goes_on(
-    process: ServerProcess, connect: Connect, colour: str, file: Path, data_dir: Path, kind: str
+    process: ServerProcess,
+    connect: Connect,
+    client_kind: str,
+    file: Path,
+    data_dir: Path,
+    kind: str,
 ) -> None:
     options: dict[str, Any] = {"part_size": PART, "verify": True}
     source = str(file)
@@ -259,7 +264,7 @@ async def test_the_client_is_killed_and_the_next_goes_on(
         await both.close()
         script = str(HERE / "upload_client.py")
         assert process.pat is not None
-        command = [sys.executable, script, proxy.base, process.pat, colour, source]
+        command = [sys.executable, script, proxy.base, process.pat, client_kind, source]
         command.append(json.dumps(options))
         proxy.throttle(2 << 20, Direction.TO_SERVER)
         client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -283,7 +288,7 @@ async def test_the_client_is_killed_and_the_next_goes_on(
 
 @pytest.mark.parametrize("kind", ["path", "stream"])
 async def test_memory_stays_flat(
-    process: ServerProcess, connect: Connect, colour: str, tmp_path: Path, kind: str
+    process: ServerProcess, connect: Connect, client_kind: str, tmp_path: Path, kind: str
 ) -> None:
     """Peak of anonymous memory over what a small upload before has left."""
     path = tmp_path / "large"
@@ -296,7 +301,13 @@ async def test_memory_stays_flat(
     run = await asyncio.to_thread(
         subprocess.run,
         [
-            *(sys.executable, str(HERE / "upload_client.py"), process.base, process.pat, colour),
+            *(
+                sys.executable,
+                str(HERE / "upload_client.py"),
+                process.base,
+                process.pat,
+                client_kind,
+            ),
             str(path) if kind == "path" else f"stream:{path}",
             json.dumps({"warm_up": True, **size}),
         ],

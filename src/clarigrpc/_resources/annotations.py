@@ -18,7 +18,7 @@ from clarigrpc._resources.base import (
     as_ids,
     chunks,
 )
-from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
 
@@ -180,10 +180,10 @@ class AnnotationTrackOperations(
         return self._list(options)
 
 
-class AnnotationTracks(AnnotationTrackOperations, Blocking): ...
+class AnnotationTracks(AnnotationTrackOperations, Sync): ...
 
 
-class AsyncAnnotationTracks(AnnotationTrackOperations, Awaiting): ...
+class AsyncAnnotationTracks(AnnotationTrackOperations, Async): ...
 
 
 class AnnotationFilterOperations(
@@ -198,10 +198,10 @@ class AnnotationFilterOperations(
     message = v2.AnnotationFilter
 
 
-class AnnotationFilters(AnnotationFilterOperations, Blocking): ...
+class AnnotationFilters(AnnotationFilterOperations, Sync): ...
 
 
-class AsyncAnnotationFilters(AnnotationFilterOperations, Awaiting): ...
+class AsyncAnnotationFilters(AnnotationFilterOperations, Async): ...
 
 
 class AnnotationOperations(Creates[v2.Annotation]):
@@ -212,7 +212,7 @@ class AnnotationOperations(Creates[v2.Annotation]):
     filters: Lazy[AnnotationFilters, AsyncAnnotationFilters] = Lazy(
         __name__, "AnnotationFilters", "The annotation filters of the app."
     )
-    tracks = below("input_id", AnnotationTracks, AsyncAnnotationTracks, "The tracks of a video.")
+    tracks = nested("input_id", AnnotationTracks, AsyncAnnotationTracks, "The tracks of a video.")
 
     @operation
     def get(
@@ -369,7 +369,7 @@ class AnnotationOperations(Creates[v2.Annotation]):
         )
 
 
-class Annotations(AnnotationOperations, Blocking):
+class Annotations(AnnotationOperations, Sync):
     """The annotations of an app."""
 
     def stream(
@@ -403,7 +403,7 @@ class Annotations(AnnotationOperations, Blocking):
         return Stream(self.unary(STREAM_LIVE), session, timeout)
 
 
-class AsyncAnnotations(AnnotationOperations, Awaiting):
+class AsyncAnnotations(AnnotationOperations, Async):
     """The annotations of an app."""
 
     def stream(

@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -63,10 +63,10 @@ class DuplicationOperations(
     of_user = True
 
 
-class Duplications(DuplicationOperations, Blocking): ...
+class Duplications(DuplicationOperations, Sync): ...
 
 
-class AsyncDuplications(DuplicationOperations, Awaiting): ...
+class AsyncDuplications(DuplicationOperations, Async): ...
 
 
 class AppOperations(Creates[v2.App], Patches[v2.App]):
@@ -209,7 +209,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         return self._list(options)
 
 
-class Apps(AppOperations, Blocking): ...
+class Apps(AppOperations, Sync): ...
 
 
-class AsyncApps(AppOperations, Awaiting): ...
+class AsyncApps(AppOperations, Async): ...

@@ -7,7 +7,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below
+from clarigrpc._resources.sync_async import Async, Sync, nested
 from clarigrpc._uploads import upload_methods
 from clarigrpc._uploads.upload_methods import Target
 from clarigrpc._uploads.upload_session import UploadResult
@@ -22,10 +22,10 @@ class ArtifactVersionOperations(
     message = v2.ArtifactVersion
 
 
-class ArtifactVersions(ArtifactVersionOperations, Blocking): ...
+class ArtifactVersions(ArtifactVersionOperations, Sync): ...
 
 
-class AsyncArtifactVersions(ArtifactVersionOperations, Awaiting): ...
+class AsyncArtifactVersions(ArtifactVersionOperations, Async): ...
 
 
 class ArtifactOperations(
@@ -35,7 +35,7 @@ class ArtifactOperations(
 
     message = v2.Artifact
 
-    versions = below(
+    versions = nested(
         "artifact_id", ArtifactVersions, AsyncArtifactVersions, "The versions of an artifact."
     )
 
@@ -52,7 +52,7 @@ class ArtifactOperations(
         )
 
 
-class Artifacts(ArtifactOperations, Blocking):
+class Artifacts(ArtifactOperations, Sync):
     """The artifacts of an app."""
 
     def upload(
@@ -69,7 +69,7 @@ class Artifacts(ArtifactOperations, Blocking):
         return upload(self._client, target, source, options)
 
 
-class AsyncArtifacts(ArtifactOperations, Awaiting):
+class AsyncArtifacts(ArtifactOperations, Async):
     """The artifacts of an app."""
 
     async def upload(

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Creates, Domain, Paging, Patches, as_ids
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -57,10 +57,10 @@ class CollaboratorOperations(Creates[v2.Collaborator], Patches[v2.Collaborator])
         return self._list(options)
 
 
-class Collaborators(CollaboratorOperations, Blocking): ...
+class Collaborators(CollaboratorOperations, Sync): ...
 
 
-class AsyncCollaborators(CollaboratorOperations, Awaiting): ...
+class AsyncCollaborators(CollaboratorOperations, Async): ...
 
 
 class CollaborationFilters(Paging, total=False):
@@ -89,7 +89,7 @@ class CollaborationOperations(Domain):
         return self._pages("ListCollaborations", "collaborations", options)
 
 
-class Collaborations(CollaborationOperations, Blocking): ...
+class Collaborations(CollaborationOperations, Sync): ...
 
 
-class AsyncCollaborations(CollaborationOperations, Awaiting): ...
+class AsyncCollaborations(CollaborationOperations, Async): ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking
+from clarigrpc._resources.sync_async import Async, Sync
 
 
 class CollectorOperations(
@@ -19,7 +19,7 @@ class CollectorOperations(
     message = v2.Collector
 
 
-class Collectors(CollectorOperations, Blocking): ...
+class Collectors(CollectorOperations, Sync): ...
 
 
-class AsyncCollectors(CollectorOperations, Awaiting): ...
+class AsyncCollectors(CollectorOperations, Async): ...

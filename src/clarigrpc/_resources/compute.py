@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.runners import AsyncRunners, Runners
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -24,7 +24,7 @@ class NodepoolOperations(
     message = v2.Nodepool
     of_user = True
 
-    runners = below("nodepool_id", Runners, AsyncRunners, "The runners of a nodepool.")
+    runners = nested("nodepool_id", Runners, AsyncRunners, "The runners of a nodepool.")
 
     @operation
     def set_status(
@@ -55,10 +55,10 @@ class NodepoolOperations(
         )
 
 
-class Nodepools(NodepoolOperations, Blocking): ...
+class Nodepools(NodepoolOperations, Sync): ...
 
 
-class AsyncNodepools(NodepoolOperations, Awaiting): ...
+class AsyncNodepools(NodepoolOperations, Async): ...
 
 
 class ComputeClusterOperations(
@@ -73,15 +73,15 @@ class ComputeClusterOperations(
     message = v2.ComputeCluster
     of_user = True
 
-    nodepools = below(
+    nodepools = nested(
         "compute_cluster_id", Nodepools, AsyncNodepools, "The nodepools of a compute cluster."
     )
 
 
-class ComputeClusters(ComputeClusterOperations, Blocking): ...
+class ComputeClusters(ComputeClusterOperations, Sync): ...
 
 
-class AsyncComputeClusters(ComputeClusterOperations, Awaiting): ...
+class AsyncComputeClusters(ComputeClusterOperations, Async): ...
 
 
 class DeploymentFilters(Paging, total=False):
@@ -122,7 +122,7 @@ class DeploymentOperations(
         return self._list(options)
 
 
-class Deployments(DeploymentOperations, Blocking): ...
+class Deployments(DeploymentOperations, Sync): ...
 
 
-class AsyncDeployments(DeploymentOperations, Awaiting): ...
+class AsyncDeployments(DeploymentOperations, Async): ...

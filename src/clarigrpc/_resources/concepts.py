@@ -6,7 +6,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -21,10 +21,10 @@ class ConceptLanguageOperations(
     message = v2.ConceptLanguage
 
 
-class ConceptLanguages(ConceptLanguageOperations, Blocking): ...
+class ConceptLanguages(ConceptLanguageOperations, Sync): ...
 
 
-class AsyncConceptLanguages(ConceptLanguageOperations, Awaiting): ...
+class AsyncConceptLanguages(ConceptLanguageOperations, Async): ...
 
 
 class RelationFilters(Paging, total=False):
@@ -80,10 +80,10 @@ class ConceptRelationOperations(Creates[v2.ConceptRelation], Deletes[v2.ConceptR
         return self._list(options)
 
 
-class ConceptRelations(ConceptRelationOperations, Blocking): ...
+class ConceptRelations(ConceptRelationOperations, Sync): ...
 
 
-class AsyncConceptRelations(ConceptRelationOperations, Awaiting): ...
+class AsyncConceptRelations(ConceptRelationOperations, Async): ...
 
 
 class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concept]):
@@ -91,13 +91,13 @@ class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concep
 
     message = v2.Concept
 
-    languages = below(
+    languages = nested(
         "concept_id",
         ConceptLanguages,
         AsyncConceptLanguages,
         "Names and definitions of a concept in other languages.",
     )
-    relations = below(
+    relations = nested(
         "concept_id", ConceptRelations, AsyncConceptRelations, "The relations of a concept."
     )
 
@@ -144,10 +144,10 @@ class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concep
         return self._list({"id": id, **options})
 
 
-class Concepts(ConceptOperations, Blocking): ...
+class Concepts(ConceptOperations, Sync): ...
 
 
-class AsyncConcepts(ConceptOperations, Awaiting): ...
+class AsyncConcepts(ConceptOperations, Async): ...
 
 
 class KnowledgeGraphOperations(Creates[v2.KnowledgeGraph], Lists[v2.KnowledgeGraph]):
@@ -156,7 +156,7 @@ class KnowledgeGraphOperations(Creates[v2.KnowledgeGraph], Lists[v2.KnowledgeGra
     message = v2.KnowledgeGraph
 
 
-class KnowledgeGraphs(KnowledgeGraphOperations, Blocking): ...
+class KnowledgeGraphs(KnowledgeGraphOperations, Sync): ...
 
 
-class AsyncKnowledgeGraphs(KnowledgeGraphOperations, Awaiting): ...
+class AsyncKnowledgeGraphs(KnowledgeGraphOperations, Async): ...

@@ -22,7 +22,7 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.downloads import fetch
 from clarigrpc._resources.long_running import Waits, until
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan, Run
 
@@ -83,10 +83,10 @@ class DatasetInputOperations(Gets[v2.DatasetInput], Lists[v2.DatasetInput]):
         return "input_id"
 
 
-class DatasetInputs(DatasetInputOperations, Blocking): ...
+class DatasetInputs(DatasetInputOperations, Sync): ...
 
 
-class AsyncDatasetInputs(DatasetInputOperations, Awaiting): ...
+class AsyncDatasetInputs(DatasetInputOperations, Async): ...
 
 
 class DatasetVersionFilters(Paging, total=False):
@@ -279,10 +279,10 @@ class DatasetVersionOperations(
         return self._list(options)
 
 
-class DatasetVersions(DatasetVersionOperations, Blocking): ...
+class DatasetVersions(DatasetVersionOperations, Sync): ...
 
 
-class AsyncDatasetVersions(DatasetVersionOperations, Awaiting): ...
+class AsyncDatasetVersions(DatasetVersionOperations, Async): ...
 
 
 class DatasetFilters(Paging, total=False):
@@ -319,8 +319,8 @@ class DatasetOperations(
 
     message = v2.Dataset
 
-    inputs = below("dataset_id", DatasetInputs, AsyncDatasetInputs, "The inputs in a dataset.")
-    versions = below(
+    inputs = nested("dataset_id", DatasetInputs, AsyncDatasetInputs, "The inputs in a dataset.")
+    versions = nested(
         "dataset_id", DatasetVersions, AsyncDatasetVersions, "The versions of a dataset."
     )
 
@@ -335,7 +335,7 @@ class DatasetOperations(
         return self._list(options)
 
 
-class Datasets(DatasetOperations, Blocking): ...
+class Datasets(DatasetOperations, Sync): ...
 
 
-class AsyncDatasets(DatasetOperations, Awaiting): ...
+class AsyncDatasets(DatasetOperations, Async): ...

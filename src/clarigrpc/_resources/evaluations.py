@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Collection, Creates, Lists, Paging
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 PARTS = tuple(field.name for field in v2.FieldsValue.DESCRIPTOR.fields)
@@ -95,10 +95,10 @@ class EvaluationOperations(Creates[v2.EvalMetrics], _Gets, Waits[v2.EvalMetrics]
         return self._list(options)
 
 
-class Evaluations(EvaluationOperations, Blocking): ...
+class Evaluations(EvaluationOperations, Sync): ...
 
 
-class AsyncEvaluations(EvaluationOperations, Awaiting): ...
+class AsyncEvaluations(EvaluationOperations, Async): ...
 
 
 class ModelVersionEvaluationOperations(
@@ -110,7 +110,7 @@ class ModelVersionEvaluationOperations(
     singular = "ModelVersionEvaluation"
 
 
-class ModelVersionEvaluations(ModelVersionEvaluationOperations, Blocking): ...
+class ModelVersionEvaluations(ModelVersionEvaluationOperations, Sync): ...
 
 
-class AsyncModelVersionEvaluations(ModelVersionEvaluationOperations, Awaiting): ...
+class AsyncModelVersionEvaluations(ModelVersionEvaluationOperations, Async): ...

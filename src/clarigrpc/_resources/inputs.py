@@ -17,7 +17,7 @@ from clarigrpc._bulk.input_sources import AnySource
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import Concepts, as_input, concept_messages
 
@@ -393,13 +393,13 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         return self._list(options)
 
 
-class Inputs(InputOperations, Blocking):
+class Inputs(InputOperations, Sync):
     """The inputs of an app."""
 
     upload = uploading(InputOperations._upload)
 
 
-class AsyncInputs(InputOperations, Awaiting):
+class AsyncInputs(InputOperations, Async):
     """The inputs of an app."""
 
     upload = auploading(InputOperations._upload)

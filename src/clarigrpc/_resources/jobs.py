@@ -11,7 +11,7 @@ from clarigrpc import errors, v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, as_ids
 from clarigrpc._resources.file_uploads import UploadKeywords
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._resources.uploads import UploadOperations, send
 from clarigrpc._rpc.plan import Plan
 from clarigrpc._uploads.upload_session import UploadOptions
@@ -160,10 +160,10 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         return response.inputs_add_job
 
 
-class Jobs(JobOperations, Blocking): ...
+class Jobs(JobOperations, Sync): ...
 
 
-class AsyncJobs(JobOperations, Awaiting): ...
+class AsyncJobs(JobOperations, Async): ...
 
 
 class ExtractionJobOperations(
@@ -185,10 +185,10 @@ class ExtractionJobOperations(
         return builtins.list(response.inputs_extraction_jobs)
 
 
-class ExtractionJobs(ExtractionJobOperations, Blocking): ...
+class ExtractionJobs(ExtractionJobOperations, Sync): ...
 
 
-class AsyncExtractionJobs(ExtractionJobOperations, Awaiting): ...
+class AsyncExtractionJobs(ExtractionJobOperations, Async): ...
 
 
 class BulkOperationOperations(
@@ -213,7 +213,7 @@ class BulkOperationOperations(
         return builtins.list(response.bulk_operation)
 
 
-class BulkOperations(BulkOperationOperations, Blocking): ...
+class BulkOperations(BulkOperationOperations, Sync): ...
 
 
-class AsyncBulkOperations(BulkOperationOperations, Awaiting): ...
+class AsyncBulkOperations(BulkOperationOperations, Async): ...

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration
+from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
 
 
@@ -60,7 +60,7 @@ class KeyOperations(Creates[v2.Key], Gets[v2.Key], Patches[v2.Key], Deletes[v2.K
         return self._list(options)
 
 
-class Keys(KeyOperations, Blocking): ...
+class Keys(KeyOperations, Sync): ...
 
 
-class AsyncKeys(KeyOperations, Awaiting): ...
+class AsyncKeys(KeyOperations, Async): ...

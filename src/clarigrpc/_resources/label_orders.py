@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking
+from clarigrpc._resources.sync_async import Async, Sync
 
 
 class LabelOrderOperations(
@@ -19,7 +19,7 @@ class LabelOrderOperations(
     message = v2.LabelOrder
 
 
-class LabelOrders(LabelOrderOperations, Blocking): ...
+class LabelOrders(LabelOrderOperations, Sync): ...
 
 
-class AsyncLabelOrders(LabelOrderOperations, Awaiting): ...
+class AsyncLabelOrders(LabelOrderOperations, Async): ...

@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Domain, Paging
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration
+from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
 
@@ -70,7 +70,7 @@ class LogOperations(Domain):
         return self._pages("ListLogEntries", "log_entries", {"log_type": log_type, **options})
 
 
-class Logs(LogOperations, Blocking):
+class Logs(LogOperations, Sync):
     """The logs of models, runners and pipelines."""
 
     def stream(
@@ -93,7 +93,7 @@ class Logs(LogOperations, Blocking):
         return Stream(self.unary(STREAM), self._session(log_type, ids), timeout)
 
 
-class AsyncLogs(LogOperations, Awaiting):
+class AsyncLogs(LogOperations, Async):
     """The logs of models, runners and pipelines."""
 
     def stream(

@@ -19,7 +19,7 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
 from clarigrpc._resources.long_running import until
-from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
@@ -30,10 +30,10 @@ class ModelTypeOperations(Gets[v2.ModelType], Lists[v2.ModelType]):
     message = v2.ModelType
 
 
-class ModelTypes(ModelTypeOperations, Blocking): ...
+class ModelTypes(ModelTypeOperations, Sync): ...
 
 
-class AsyncModelTypes(ModelTypeOperations, Awaiting): ...
+class AsyncModelTypes(ModelTypeOperations, Async): ...
 
 
 class InputExampleOperations(Gets[v2.ModelVersionInputExample], Lists[v2.ModelVersionInputExample]):
@@ -46,10 +46,10 @@ class InputExampleOperations(Gets[v2.ModelVersionInputExample], Lists[v2.ModelVe
         return "example_id"
 
 
-class InputExamples(InputExampleOperations, Blocking): ...
+class InputExamples(InputExampleOperations, Sync): ...
 
 
-class AsyncInputExamples(InputExampleOperations, Awaiting): ...
+class AsyncInputExamples(InputExampleOperations, Async): ...
 
 
 class ModelVersionFilters(Paging, total=False):
@@ -81,13 +81,13 @@ class ModelVersionOperations(
 
     message = v2.ModelVersion
 
-    evaluations = below(
+    evaluations = nested(
         "model_version_id",
         ModelVersionEvaluations,
         AsyncModelVersionEvaluations,
         "The evaluations of a model version.",
     )
-    input_examples = below(
+    input_examples = nested(
         "model_version_id",
         InputExamples,
         AsyncInputExamples,
@@ -194,10 +194,10 @@ class ModelVersionOperations(
         return self._list(options)
 
 
-class ModelVersions(ModelVersionOperations, Blocking): ...
+class ModelVersions(ModelVersionOperations, Sync): ...
 
 
-class AsyncModelVersions(ModelVersionOperations, Awaiting): ...
+class AsyncModelVersions(ModelVersionOperations, Async): ...
 
 
 class ModelFilters(Paging, total=False):
@@ -266,7 +266,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     types: Lazy[ModelTypes, AsyncModelTypes] = Lazy(
         __name__, "ModelTypes", "The types of models that the service has."
     )
-    versions = below("model_id", ModelVersions, AsyncModelVersions, "The versions of a model.")
+    versions = nested("model_id", ModelVersions, AsyncModelVersions, "The versions of a model.")
 
     @operation
     def create(
@@ -508,7 +508,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         return self._list(options)
 
 
-class Models(ModelCollectionOperations, Blocking): ...
+class Models(ModelCollectionOperations, Sync): ...
 
 
-class AsyncModels(ModelCollectionOperations, Awaiting): ...
+class AsyncModels(ModelCollectionOperations, Async): ...

@@ -10,12 +10,12 @@ from clarigrpc._progress_bar import Bar, open_bar
 from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import AsyncModelUploads, ModelUploads
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.encoding import PredictEncoder
-from clarigrpc._rpc.plan import ItemPlan, Plan, awaiting, blocking, call
+from clarigrpc._rpc.plan import ItemPlan, Plan, async_method, call, sync_method
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
 
@@ -168,7 +168,7 @@ class ModelOperations(StreamOperations):
         return self._pages("ListModelVersions", "model_versions", fields)
 
 
-class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
+class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
     """A model to predict with. Threads can share it."""
 
     def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:
@@ -187,7 +187,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
             payload, timeout, raise_on_partial=False, cancellation=cancellation
         )[0]
 
-    _predict_values = blocking(ModelOperations._predict_list)
+    _predict_values = sync_method(ModelOperations._predict_list)
 
     @overload
     def predict(
@@ -272,7 +272,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Blocking):
         return predict_many.run(machine, values, send, self._bar(progress, values))
 
 
-class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting):
+class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Async):
     """A model to predict with, on the client's event loop."""
 
     def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:
@@ -287,7 +287,7 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Awaiting
     def _send(self, payload: bytes, timeout: float | None) -> Any:
         return self._post(payload, timeout=timeout, raise_on_partial=False)
 
-    _predict_values = awaiting(ModelOperations._predict_list)
+    _predict_values = async_method(ModelOperations._predict_list)
 
     @overload
     async def predict(

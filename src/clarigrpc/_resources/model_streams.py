@@ -12,7 +12,7 @@ from clarigrpc._resources.base import Operations
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
-from clarigrpc._rpc.plan import Plan, awaiting, blocking, call
+from clarigrpc._rpc.plan import Plan, async_method, call, sync_method
 from clarigrpc._streams.flow_control import PATIENCE, WINDOW, Feed
 from clarigrpc._streams.predict_streams import (
     GENERATE,
@@ -141,9 +141,9 @@ def _no_result(method: str) -> errors.InternalError:
 class ModelStreams(StreamOperations):
     """What streams of a model, blocking."""
 
-    methods = blocking(StreamOperations._methods)
-    _prepared = blocking(StreamOperations._prepare)
-    _asked = blocking(StreamOperations._ask)
+    methods = sync_method(StreamOperations._methods)
+    _prepared = sync_method(StreamOperations._prepare)
+    _asked = sync_method(StreamOperations._ask)
 
     def _stream(self, method: str, session: Session[Any], timeout: float | None) -> Stream[Any]:
         return Stream(self.unary(method, encoded=True), session, timeout)
@@ -255,9 +255,9 @@ class ModelStreams(StreamOperations):
 class AsyncModelStreams(StreamOperations):
     """What streams of a model, on the client's event loop."""
 
-    methods = awaiting(StreamOperations._methods)
-    _prepared = awaiting(StreamOperations._prepare)
-    _asked = awaiting(StreamOperations._ask)
+    methods = async_method(StreamOperations._methods)
+    _prepared = async_method(StreamOperations._prepare)
+    _asked = async_method(StreamOperations._ask)
 
     def _stream(
         self, method: str, session: Session[Any], timeout: float | None

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -35,10 +35,10 @@ class ModuleVersionOperations(
         return response.usage_count
 
 
-class ModuleVersions(ModuleVersionOperations, Blocking): ...
+class ModuleVersions(ModuleVersionOperations, Sync): ...
 
 
-class AsyncModuleVersions(ModuleVersionOperations, Awaiting): ...
+class AsyncModuleVersions(ModuleVersionOperations, Async): ...
 
 
 class ModuleFilters(Paging, total=False):
@@ -72,7 +72,7 @@ class ModuleOperations(Creates[v2.Module], Gets[v2.Module], Patches[v2.Module], 
 
     message = v2.Module
 
-    versions = below("module_id", ModuleVersions, AsyncModuleVersions, "The versions of a module.")
+    versions = nested("module_id", ModuleVersions, AsyncModuleVersions, "The versions of a module.")
 
     @iteration
     def list(self, **options: Unpack[ModuleFilters]) -> ItemPlan[v2.Module]:
@@ -85,10 +85,10 @@ class ModuleOperations(Creates[v2.Module], Gets[v2.Module], Patches[v2.Module], 
         return self._list(options)
 
 
-class Modules(ModuleOperations, Blocking): ...
+class Modules(ModuleOperations, Sync): ...
 
 
-class AsyncModules(ModuleOperations, Awaiting): ...
+class AsyncModules(ModuleOperations, Async): ...
 
 
 class InstalledModuleOperations(
@@ -114,7 +114,7 @@ class InstalledModuleOperations(
         return response.key
 
 
-class InstalledModules(InstalledModuleOperations, Blocking): ...
+class InstalledModules(InstalledModuleOperations, Sync): ...
 
 
-class AsyncInstalledModules(InstalledModuleOperations, Awaiting): ...
+class AsyncInstalledModules(InstalledModuleOperations, Async): ...

@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
 from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._uploads import upload_methods
 from clarigrpc._uploads.upload_methods import Target
@@ -42,10 +42,10 @@ class PipelineStepVersionOperations(Gets[v2.PipelineStepVersion], Deletes[v2.Pip
         return self._list(options)
 
 
-class PipelineStepVersions(PipelineStepVersionOperations, Blocking): ...
+class PipelineStepVersions(PipelineStepVersionOperations, Sync): ...
 
 
-class AsyncPipelineStepVersions(PipelineStepVersionOperations, Awaiting): ...
+class AsyncPipelineStepVersions(PipelineStepVersionOperations, Async): ...
 
 
 class PipelineStepOperations(
@@ -58,7 +58,7 @@ class PipelineStepOperations(
 
     message = v2.PipelineStep
 
-    versions = below(
+    versions = nested(
         "pipeline_step_id",
         PipelineStepVersions,
         AsyncPipelineStepVersions,
@@ -78,7 +78,7 @@ class PipelineStepOperations(
         )
 
 
-class PipelineSteps(PipelineStepOperations, Blocking):
+class PipelineSteps(PipelineStepOperations, Sync):
     """The pipeline steps of an app."""
 
     def upload(
@@ -95,7 +95,7 @@ class PipelineSteps(PipelineStepOperations, Blocking):
         return upload(self._client, target, source, options)
 
 
-class AsyncPipelineSteps(PipelineStepOperations, Awaiting):
+class AsyncPipelineSteps(PipelineStepOperations, Async):
     """The pipeline steps of an app."""
 
     async def upload(

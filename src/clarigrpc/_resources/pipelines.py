@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 
 
@@ -71,10 +71,10 @@ class PipelineVersionRunOperations(
         return self._list(options)
 
 
-class PipelineVersionRuns(PipelineVersionRunOperations, Blocking): ...
+class PipelineVersionRuns(PipelineVersionRunOperations, Sync): ...
 
 
-class AsyncPipelineVersionRuns(PipelineVersionRunOperations, Awaiting): ...
+class AsyncPipelineVersionRuns(PipelineVersionRunOperations, Async): ...
 
 
 class PipelineVersionOperations(
@@ -87,7 +87,7 @@ class PipelineVersionOperations(
 
     message = v2.PipelineVersion
 
-    runs = below(
+    runs = nested(
         "pipeline_version_id",
         PipelineVersionRuns,
         AsyncPipelineVersionRuns,
@@ -95,10 +95,10 @@ class PipelineVersionOperations(
     )
 
 
-class PipelineVersions(PipelineVersionOperations, Blocking): ...
+class PipelineVersions(PipelineVersionOperations, Sync): ...
 
 
-class AsyncPipelineVersions(PipelineVersionOperations, Awaiting): ...
+class AsyncPipelineVersions(PipelineVersionOperations, Async): ...
 
 
 class PipelineOperations(
@@ -112,12 +112,12 @@ class PipelineOperations(
 
     message = v2.Pipeline
 
-    versions = below(
+    versions = nested(
         "pipeline_id", PipelineVersions, AsyncPipelineVersions, "The versions of a pipeline."
     )
 
 
-class Pipelines(PipelineOperations, Blocking): ...
+class Pipelines(PipelineOperations, Sync): ...
 
 
-class AsyncPipelines(PipelineOperations, Awaiting): ...
+class AsyncPipelines(PipelineOperations, Async): ...

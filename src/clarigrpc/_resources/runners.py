@@ -15,7 +15,7 @@ from clarigrpc._resources.base import (
     Patches,
     as_list,
 )
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -58,10 +58,10 @@ class RunnerItemOperations(Lists[v2.RunnerItem]):
         return [*response.runner_item_outputs]
 
 
-class RunnerItems(RunnerItemOperations, Blocking): ...
+class RunnerItems(RunnerItemOperations, Sync): ...
 
 
-class AsyncRunnerItems(RunnerItemOperations, Awaiting): ...
+class AsyncRunnerItems(RunnerItemOperations, Async): ...
 
 
 class RunnerFilters(Paging, total=False):
@@ -86,7 +86,7 @@ class RunnerOperations(Creates[v2.Runner], Gets[v2.Runner], Patches[v2.Runner], 
     message = v2.Runner
     of_user = True
 
-    items = below("runner_id", RunnerItems, AsyncRunnerItems, "The work that waits for a runner.")
+    items = nested("runner_id", RunnerItems, AsyncRunnerItems, "The work that waits for a runner.")
 
     @iteration
     def list(self, **options: Unpack[RunnerFilters]) -> ItemPlan[v2.Runner]:
@@ -99,7 +99,7 @@ class RunnerOperations(Creates[v2.Runner], Gets[v2.Runner], Patches[v2.Runner], 
         return self._list(options)
 
 
-class Runners(RunnerOperations, Blocking): ...
+class Runners(RunnerOperations, Sync): ...
 
 
-class AsyncRunners(RunnerOperations, Awaiting): ...
+class AsyncRunners(RunnerOperations, Async): ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Domain
-from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc.plan import Plan
 
 
@@ -54,7 +54,7 @@ class ScopeOperations(Domain):
         return response
 
 
-class Scopes(ScopeOperations, Blocking): ...
+class Scopes(ScopeOperations, Sync): ...
 
 
-class AsyncScopes(ScopeOperations, Awaiting): ...
+class AsyncScopes(ScopeOperations, Async): ...

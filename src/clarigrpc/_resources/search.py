@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from clarigrpc import query, v2
 from clarigrpc._resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, Lazy, iteration, operation
+from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -76,10 +76,10 @@ class SavedSearchOperations(
         return self._pages("PostSearchesByID", "hits", {"id": search_id, **options})
 
 
-class SavedSearches(SavedSearchOperations, Blocking): ...
+class SavedSearches(SavedSearchOperations, Sync): ...
 
 
-class AsyncSavedSearches(SavedSearchOperations, Awaiting): ...
+class AsyncSavedSearches(SavedSearchOperations, Async): ...
 
 
 class SearchOperations(Domain):
@@ -153,7 +153,7 @@ class SearchOperations(Domain):
         return sum(one.estimated_total for one in response.hit_counts)
 
 
-class Search(SearchOperations, Blocking): ...
+class Search(SearchOperations, Sync): ...
 
 
-class AsyncSearch(SearchOperations, Awaiting): ...
+class AsyncSearch(SearchOperations, Async): ...

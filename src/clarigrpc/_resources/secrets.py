@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking
+from clarigrpc._resources.sync_async import Async, Sync
 
 
 class SecretOperations(
@@ -20,7 +20,7 @@ class SecretOperations(
     of_user = True
 
 
-class Secrets(SecretOperations, Blocking): ...
+class Secrets(SecretOperations, Sync): ...
 
 
-class AsyncSecrets(SecretOperations, Awaiting): ...
+class AsyncSecrets(SecretOperations, Async): ...

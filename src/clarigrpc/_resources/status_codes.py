@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Lists
-from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc.plan import Plan
 
 
@@ -31,7 +31,7 @@ class StatusCodeOperations(Lists[v2.Status]):
         return found
 
 
-class StatusCodes(StatusCodeOperations, Blocking): ...
+class StatusCodes(StatusCodeOperations, Sync): ...
 
 
-class AsyncStatusCodes(StatusCodeOperations, Awaiting): ...
+class AsyncStatusCodes(StatusCodeOperations, Async): ...

@@ -1,16 +1,16 @@
 """One class body for both clients: its operations block on a client, and are awaited on the other.
 
 An operation is a plan (see ``clarigrpc._rpc.plan``) with one of the decorators below. What it
-becomes follows from the class that it is used on: one with ``Blocking`` among its bases has
-blocking methods and iterators, one with ``Awaiting`` has coroutines and asynchronous iterators.
+becomes follows from the class that it is used on: one with ``Sync`` among its bases has
+blocking methods and iterators, one with ``Async`` has coroutines and asynchronous iterators.
 Type checkers see the same::
 
     class DatasetOperations(Operations):
         @operation
         def get(self, dataset_id: str) -> Plan[v2.Dataset]: ...
 
-    class Datasets(DatasetOperations, Blocking): ...       # get(...) -> v2.Dataset
-    class AsyncDatasets(DatasetOperations, Awaiting): ...  # await get(...) -> v2.Dataset
+    class Datasets(DatasetOperations, Sync): ...       # get(...) -> v2.Dataset
+    class AsyncDatasets(DatasetOperations, Async): ...  # await get(...) -> v2.Dataset
 
 What ``help()`` shows are ordinary functions with their signatures and texts, and a call costs no
 more than that of a method.
@@ -26,25 +26,32 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from importlib import import_module
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from clarigrpc._rpc.plan import ItemPlan, Plan, aiterating, awaiting, blocking, iterating
+from clarigrpc._rpc.plan import (
+    ItemPlan,
+    Plan,
+    async_iterator,
+    async_method,
+    sync_iterator,
+    sync_method,
+)
 
 _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BlockingT = TypeVar("BlockingT")
-AwaitingT = TypeVar("AwaitingT")
+SyncT = TypeVar("SyncT")
+AsyncT = TypeVar("AsyncT")
 
 
-class Blocking:
+class Sync:
     """Base of the classes whose operations block."""
 
 
-class Awaiting:
+class Async:
     """Base of the classes whose operations are awaited."""
 
 
-class Coloured(ABC):
+class SyncOrAsync(ABC):
     """An attribute that differs between the classes of the two clients.
 
     A class gets what stands in its place when that is first asked for: importing a resource costs
@@ -60,15 +67,15 @@ class Coloured(ABC):
 
     def _found(self, instance: Any, owner: type[Any]) -> Any:
         """What ``__get__`` returns."""
-        if not issubclass(owner, (Blocking, Awaiting)):
+        if not issubclass(owner, (Sync, Async)):
             return self
         # Threads may get here at once; any of the functions will do.
-        function = self.bind(owner, self._name, awaited=issubclass(owner, Awaiting))
+        function = self.bind(owner, self._name, awaited=issubclass(owner, Async))
         setattr(owner, self._name, function)
         return function if instance is None else function.__get__(instance, owner)
 
 
-class operation(Coloured, Generic[P, T]):
+class operation(SyncOrAsync, Generic[P, T]):
     """A plan that becomes a method.
 
     Attributes:
@@ -82,19 +89,19 @@ class operation(Coloured, Generic[P, T]):
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Blocking, owner: Any) -> Callable[P, T]: ...
+    def __get__(self, instance: Sync, owner: Any) -> Callable[P, T]: ...
 
     @overload
-    def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, instance: Async, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
 
     def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        return _in_words_of(owner, (awaiting if awaited else blocking)(self.plan), name)
+        return _in_words_of(owner, (async_method if awaited else sync_method)(self.plan), name)
 
 
-class iteration(Coloured, Generic[P, T]):
+class iteration(SyncOrAsync, Generic[P, T]):
     """A plan of items that becomes an iterator.
 
     Attributes:
@@ -108,47 +115,47 @@ class iteration(Coloured, Generic[P, T]):
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Blocking, owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, instance: Sync, owner: Any) -> Callable[P, Iterator[T]]: ...
 
     @overload
-    def __get__(self, instance: Awaiting, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, instance: Async, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
 
     def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        return _in_words_of(owner, (aiterating if awaited else iterating)(self.plan), name)
+        return _in_words_of(owner, (async_iterator if awaited else sync_iterator)(self.plan), name)
 
 
-class below(Coloured, Generic[BlockingT, AwaitingT]):
+class nested(SyncOrAsync, Generic[SyncT, AsyncT]):
     """What lies below one resource: a method that takes its id and returns the collection there.
 
     Args:
         parent: The field of requests that holds the id.
-        blocking_class: The collection.
-        awaiting_class: The same of the other colour.
+        sync_class: The collection.
+        async_class: the class of the async client.
         text: Documentation of the method.
     """
 
     def __init__(
         self,
         parent: str,
-        blocking_class: type[BlockingT],
-        awaiting_class: type[AwaitingT],
+        sync_class: type[SyncT],
+        async_class: type[AsyncT],
         text: str,
     ) -> None:
         self._parent = parent
-        self._classes: tuple[type[Any], type[Any]] = (blocking_class, awaiting_class)
+        self._classes: tuple[type[Any], type[Any]] = (sync_class, async_class)
         self._text = text
 
     @overload
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Blocking, owner: Any) -> Callable[[str], BlockingT]: ...
+    def __get__(self, instance: Sync, owner: Any) -> Callable[[str], SyncT]: ...
 
     @overload
-    def __get__(self, instance: Awaiting, owner: Any) -> Callable[[str], AwaitingT]: ...
+    def __get__(self, instance: Async, owner: Any) -> Callable[[str], AsyncT]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
@@ -169,12 +176,12 @@ class below(Coloured, Generic[BlockingT, AwaitingT]):
         return method
 
 
-class Lazy(Generic[BlockingT, AwaitingT]):
+class Lazy(Generic[SyncT, AsyncT]):
     """An attribute that is imported and made when it is first asked for.
 
     Args:
         module: Name of the module.
-        name: Name of the class on a ``Blocking`` owner; ``Async`` stands before it on the other.
+        name: Name of the class on a ``Sync`` owner; ``Async`` stands before it on the other.
         text: What it is.
     """
 
@@ -190,15 +197,15 @@ class Lazy(Generic[BlockingT, AwaitingT]):
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Blocking, owner: Any) -> BlockingT: ...
+    def __get__(self, instance: Sync, owner: Any) -> SyncT: ...
 
     @overload
-    def __get__(self, instance: Awaiting, owner: Any) -> AwaitingT: ...
+    def __get__(self, instance: Async, owner: Any) -> AsyncT: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is None:
             return self
-        prefix = "Async" if isinstance(instance, Awaiting) else ""
+        prefix = "Async" if isinstance(instance, Async) else ""
         made = getattr(import_module(self._module), prefix + self._class_name)
         # Threads may get here at once; all of them go on with the first one's.
         return instance.__dict__.setdefault(self._attribute, instance.child(made))

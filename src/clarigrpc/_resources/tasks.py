@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches
-from clarigrpc._resources.sync_async import Awaiting, Blocking, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -142,7 +142,7 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
         return self._list(options)
 
 
-class Tasks(TaskOperations, Blocking): ...
+class Tasks(TaskOperations, Sync): ...
 
 
-class AsyncTasks(TaskOperations, Awaiting): ...
+class AsyncTasks(TaskOperations, Async): ...

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, open_for
-from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import Plan, Run, call
 from clarigrpc._rpc.retry import deadline_after
@@ -188,7 +188,7 @@ def _is_done(upload: Any) -> bool:
     return bool(upload.status.code == v2.StatusCode.UPLOAD_DONE)
 
 
-class Uploads(UploadOperations, Blocking): ...
+class Uploads(UploadOperations, Sync): ...
 
 
-class AsyncUploads(UploadOperations, Awaiting): ...
+class AsyncUploads(UploadOperations, Async): ...

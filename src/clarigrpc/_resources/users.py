@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Domain
-from clarigrpc._resources.sync_async import Awaiting, Blocking, operation
+from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc.plan import Plan
 
 
@@ -64,7 +64,7 @@ class UserOperations(Domain):
         return violations
 
 
-class Users(UserOperations, Blocking): ...
+class Users(UserOperations, Sync): ...
 
 
-class AsyncUsers(UserOperations, Awaiting): ...
+class AsyncUsers(UserOperations, Async): ...

@@ -18,7 +18,7 @@ from clarigrpc._resources.base import (
     chunks,
 )
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Awaiting, Blocking, below, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
 from clarigrpc.media import as_input
 
@@ -34,10 +34,10 @@ class EvaluationDataOperations(
     nouns = "results of the evaluation"
 
 
-class EvaluationData(EvaluationDataOperations, Blocking): ...
+class EvaluationData(EvaluationDataOperations, Sync): ...
 
 
-class AsyncEvaluationData(EvaluationDataOperations, Awaiting): ...
+class AsyncEvaluationData(EvaluationDataOperations, Async): ...
 
 
 class WorkflowEvaluationOperations(
@@ -52,7 +52,7 @@ class WorkflowEvaluationOperations(
     message = v2.WorkflowVersionEvaluation
     noun = "evaluation"
 
-    data = below(
+    data = nested(
         "workflow_version_evaluation_id",
         EvaluationData,
         AsyncEvaluationData,
@@ -60,10 +60,10 @@ class WorkflowEvaluationOperations(
     )
 
 
-class WorkflowEvaluations(WorkflowEvaluationOperations, Blocking): ...
+class WorkflowEvaluations(WorkflowEvaluationOperations, Sync): ...
 
 
-class AsyncWorkflowEvaluations(WorkflowEvaluationOperations, Awaiting): ...
+class AsyncWorkflowEvaluations(WorkflowEvaluationOperations, Async): ...
 
 
 class WorkflowVersionOperations(
@@ -76,7 +76,7 @@ class WorkflowVersionOperations(
 
     message = v2.WorkflowVersion
 
-    evaluations = below(
+    evaluations = nested(
         "workflow_version_id",
         WorkflowEvaluations,
         AsyncWorkflowEvaluations,
@@ -96,10 +96,10 @@ class WorkflowVersionOperations(
         yield from self._invoke("PostWorkflowVersionsUnPublish", timeout, publications=publications)
 
 
-class WorkflowVersions(WorkflowVersionOperations, Blocking): ...
+class WorkflowVersions(WorkflowVersionOperations, Sync): ...
 
 
-class AsyncWorkflowVersions(WorkflowVersionOperations, Awaiting): ...
+class AsyncWorkflowVersions(WorkflowVersionOperations, Async): ...
 
 
 class WorkflowFilters(Paging, total=False):
@@ -146,7 +146,7 @@ class WorkflowOperations(
 
     message = v2.Workflow
 
-    versions = below(
+    versions = nested(
         "workflow_id", WorkflowVersions, AsyncWorkflowVersions, "The versions of a workflow."
     )
 
@@ -306,7 +306,7 @@ class WorkflowOperations(
         return self._list(options)
 
 
-class Workflows(WorkflowOperations, Blocking): ...
+class Workflows(WorkflowOperations, Sync): ...
 
 
-class AsyncWorkflows(WorkflowOperations, Awaiting): ...
+class AsyncWorkflows(WorkflowOperations, Async): ...

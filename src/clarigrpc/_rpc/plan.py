@@ -7,8 +7,8 @@ and returns its result. Written once, it is run by a blocking and by an awaiting
         response = yield from call("GetInput", v2.GetInputRequest(input_id=input_id))
         return response.input
 
-    class Inputs(InputOperations):      get = blocking(InputOperations._get)
-    class AsyncInputs(InputOperations): get = awaiting(InputOperations._get)
+    class Inputs(InputOperations):      get = sync_method(InputOperations._get)
+    class AsyncInputs(InputOperations): get = async_method(InputOperations._get)
 
 A plan that yields ``Item`` objects becomes an iterator instead (``iterating``, ``aiterating``). The
 classes of ``clarigrpc._resources`` have their plans bound by the decorators of
@@ -154,7 +154,7 @@ def _documented(plan: Callable[..., Any], driven: Any, result: str) -> Any:
     return driven
 
 
-def blocking(
+def sync_method(
     plan: Callable[Concatenate[Any, P], Plan[T]],
 ) -> Callable[Concatenate[Any, P], T]:
     """The method that runs ``plan`` and blocks meanwhile."""
@@ -167,7 +167,7 @@ def blocking(
     return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
 
 
-def awaiting(
+def async_method(
     plan: Callable[Concatenate[Any, P], Plan[T]],
 ) -> Callable[Concatenate[Any, P], Awaitable[T]]:
     """The method that runs ``plan`` and awaits meanwhile."""
@@ -180,7 +180,7 @@ def awaiting(
     return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
 
 
-def iterating(
+def sync_iterator(
     plan: Callable[Concatenate[Any, P], ItemPlan[T]],
 ) -> Callable[Concatenate[Any, P], Iterator[T]]:
     """The method that runs ``plan`` as an iterator of its items."""
@@ -191,7 +191,7 @@ def iterating(
     return _documented(plan, driven, "Iterator[{}]")  # type: ignore[no-any-return]
 
 
-def aiterating(
+def async_iterator(
     plan: Callable[Concatenate[Any, P], ItemPlan[T]],
 ) -> Callable[Concatenate[Any, P], AsyncIterator[T]]:
     """The method that runs ``plan`` as an asynchronous iterator of its items."""

@@ -1,4 +1,4 @@
-"""Blocking calls with one request and one response, straight on gRPC's core.
+"""Sync calls with one request and one response, straight on gRPC's core.
 
 For each such call grpcio's own multicallable makes a state with a condition, flags and an object
 that others could watch, and nobody does. ``direct`` runs the same operations without them, which

@@ -376,7 +376,7 @@ def _settings_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-# Blocking -------------------------------------------------------------------------------------
+# Sync -------------------------------------------------------------------------------------
 
 
 class RestChannel(grpc.Channel):
@@ -830,7 +830,7 @@ class _StreamCall(_StreamState, grpc.Call, Iterator[Any]):
         return self._metadata()
 
 
-# Awaiting -------------------------------------------------------------------------------------
+# Async -------------------------------------------------------------------------------------
 
 
 class AsyncRestChannel(aio.Channel):
