@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Faults", "Limits", "LocalServer"]
 
 
-_MODULES = {"Faults": "faults", "Limits": "limits", "LocalServer": "server"}
+_MODULES = {"Faults": "service.faults", "Limits": "service.limits", "LocalServer": "server"}
 
 
 def __getattr__(name: str) -> Any:
