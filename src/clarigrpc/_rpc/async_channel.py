@@ -17,7 +17,7 @@ from collections.abc import (
     Iterable,
 )
 from os import getpid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 from grpc import aio
@@ -25,7 +25,16 @@ from grpc import aio
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
 from clarigrpc._rpc import async_fast_path, grpc_failures
-from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc._rpc.call import (
+    DOCUMENTATION,
+    SUCCESS,
+    BoundMethod,
+    CallCore,
+    Deserializer,
+    Metadata,
+    Serializer,
+)
+from clarigrpc._rpc.channel_methods import CallKind, ChannelMethods
 from clarigrpc._transports.opening import open_aio_channel
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
@@ -35,7 +44,6 @@ else:
     _StreamUnaryBase = aio.StreamUnaryMultiCallable
     _StreamStreamBase = aio.StreamStreamMultiCallable
 
-Deserializer = Callable[[bytes], Any]
 Requests = AsyncIterable[Any] | Iterable[Any]
 
 _STATUS_SECONDS = 1.0
@@ -43,7 +51,7 @@ _STATUS_TRIES = 100
 """How long, and how often, the server's own status is looked for after a failed write."""
 
 
-class AioChannel(aio.Channel):
+class AioChannel(ChannelMethods, aio.Channel):
     """A ``grpc.aio.Channel`` over the real one, which is opened at the first call.
 
     It belongs to the event loop of that call. Close it before the process forks: gRPC's asyncio
@@ -83,47 +91,14 @@ class AioChannel(aio.Channel):
             )
         return self.current
 
-    def unary_unary(
+    def multicallable(
         self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
+        kind: CallKind,
+        path: str,
+        serialize: Serializer | None,
+        deserialize: Deserializer | None,
     ) -> Any:
-        """A multicallable for one request and one response."""
-        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> Any:
-        """A multicallable for one request and a stream of responses."""
-        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> Any:
-        """A multicallable for a stream of requests and one response."""
-        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> Any:
-        """A multicallable for a stream of requests and a stream of responses."""
-        return StreamStream(
-            self, "stream_stream", method, request_serializer, response_deserializer
-        )
+        return _MULTICALLABLES[kind](self, path, serialize, deserialize)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The connectivity of the channel below."""
@@ -161,19 +136,19 @@ class AioChannel(aio.Channel):
 class _Multicallable(BoundMethod):
     """A method of the service, bound to the real channel when it is first called."""
 
-    __slots__ = ("_channel", "_kind", "_owner", "_real", "loop")
+    kind: ClassVar[CallKind]
+
+    __slots__ = ("_channel", "_owner", "_real", "loop")
 
     def __init__(
         self,
         channel: AioChannel,
-        kind: str,
         path: str,
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
         self._channel = channel
-        self._kind = kind
         self._owner: aio.Channel | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._real: Any = None
@@ -195,7 +170,7 @@ class _Multicallable(BoundMethod):
             self._owner = self._channel.real()
             self._channel.bound.add(self)
             self.loop = loop
-            self._real = getattr(self._owner, self._kind)(self.path)
+            self._real = getattr(self._owner, self.kind)(self.path)
             self._rebound()
         return self._real
 
@@ -206,6 +181,7 @@ class _Multicallable(BoundMethod):
 # One request, one response.
 class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
+    kind = "unary_unary"
     __slots__ = ("direct",)
 
     direct: async_fast_path.Start | None
@@ -260,6 +236,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
 # One request, a stream of responses.
 class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
+    kind = "unary_stream"
     __slots__ = ()
 
     def __call__(
@@ -287,6 +264,7 @@ class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
 # A stream of requests, one response. Never repeated: the requests are gone.
 class StreamUnary(_Multicallable, _StreamUnaryBase):
     __doc__ = DOCUMENTATION
+    kind = "stream_unary"
     __slots__ = ()
 
     def __call__(
@@ -312,6 +290,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
 # A stream of requests, a stream of responses. Never repeated: the requests are gone.
 class StreamStream(_Multicallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
+    kind = "stream_stream"
     __slots__ = ()
 
     def __call__(
@@ -332,6 +311,11 @@ class StreamStream(_Multicallable, _StreamStreamBase):
             metadata,
             (credentials, wait_for_ready, compression),
         )
+
+
+_MULTICALLABLES: dict[CallKind, type[_Multicallable]] = {
+    made.kind: made for made in (UnaryUnary, UnaryStream, StreamUnary, StreamStream)
+}
 
 
 class RequestStream(AsyncIterator[bytes]):

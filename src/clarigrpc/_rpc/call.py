@@ -31,6 +31,7 @@ logger = logging.getLogger("clarigrpc")
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
 RetryLoop = Generator[float, errors.ApiError, None]
 
 
@@ -99,7 +100,7 @@ class BoundMethod:
         core: CallCore,
         path: str,
         serialize: Serializer | None,
-        deserialize: Callable[[bytes], Any] | None,
+        deserialize: Deserializer | None,
     ) -> None:
         self.core = core
         self.path = path

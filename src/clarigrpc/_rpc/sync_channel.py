@@ -13,14 +13,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import getpid
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import grpc
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
 from clarigrpc._fork_lock import ForkLock
-from clarigrpc._rpc.call import DOCUMENTATION, SUCCESS, BoundMethod, CallCore, Metadata, Serializer
+from clarigrpc._rpc.call import (
+    DOCUMENTATION,
+    SUCCESS,
+    BoundMethod,
+    CallCore,
+    Deserializer,
+    Metadata,
+    Serializer,
+)
+from clarigrpc._rpc.channel_methods import CallKind, ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
 from clarigrpc._transports.opening import open_channel
@@ -38,10 +47,8 @@ else:
     _StreamStreamBase = grpc.StreamStreamMultiCallable
     _FutureBase = grpc.Future
 
-Deserializer = Callable[[bytes], Any]
 
-
-class Channel(grpc.Channel):
+class Channel(ChannelMethods, grpc.Channel):
     """A ``grpc.Channel`` over the real one, which is opened at the first call.
 
     Safe to share between threads. After a fork the child opens a channel of its own.
@@ -83,47 +90,14 @@ class Channel(grpc.Channel):
         """Undo ``subscribe``."""
         self.real().unsubscribe(callback)
 
-    def unary_unary(
+    def multicallable(
         self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> UnaryUnary:
-        """A multicallable for one request and one response."""
-        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> UnaryStream:
-        """A multicallable for one request and a stream of responses."""
-        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamUnary:
-        """A multicallable for a stream of requests and one response."""
-        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamStream:
-        """A multicallable for a stream of requests and a stream of responses."""
-        return StreamStream(
-            self, "stream_stream", method, request_serializer, response_deserializer
-        )
+        kind: CallKind,
+        path: str,
+        serialize: Serializer | None,
+        deserialize: Deserializer | None,
+    ) -> Any:
+        return _MULTICALLABLES[kind](self, path, serialize, deserialize)
 
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
@@ -142,19 +116,19 @@ class Channel(grpc.Channel):
 class _Multicallable(BoundMethod):
     """A method of the service, bound to the real channel when it is first called."""
 
-    __slots__ = ("_channel", "_kind", "_owner", "_real")
+    kind: ClassVar[CallKind]
+
+    __slots__ = ("_channel", "_owner", "_real")
 
     def __init__(
         self,
         channel: Channel,
-        kind: str,
         path: str,
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
         self._channel = channel
-        self._kind = kind
         self._owner: grpc.Channel | None = None
         self._real: Any = None
 
@@ -163,7 +137,7 @@ class _Multicallable(BoundMethod):
         channel = self._channel
         if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
             owner = channel.real()
-            self._bind(getattr(owner, self._kind)(self.path))
+            self._bind(getattr(owner, self.kind)(self.path))
             self._owner = owner  # last: another thread does not call what is half bound
         return self._real
 
@@ -224,6 +198,7 @@ class Cancellation:
 # One request, one response.
 class UnaryUnary(_Multicallable, _UnaryUnaryBase):
     __doc__ = DOCUMENTATION
+    kind = "unary_unary"
     __slots__ = ("_direct",)
 
     _direct: DirectCall | None
@@ -383,6 +358,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
 # One request, a stream of responses.
 class UnaryStream(_Multicallable, _UnaryStreamBase):
     __doc__ = DOCUMENTATION
+    kind = "unary_stream"
     __slots__ = ()
 
     def __call__(
@@ -417,6 +393,7 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
 # A stream of requests, one response. Never repeated: the requests are gone.
 class StreamUnary(_Multicallable, _StreamUnaryBase):
     __doc__ = DOCUMENTATION
+    kind = "stream_unary"
     __slots__ = ()
 
     def __call__(
@@ -469,6 +446,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
 # A stream of requests, a stream of responses. Never repeated: the requests are gone.
 class StreamStream(_Multicallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
+    kind = "stream_stream"
     __slots__ = ()
 
     def __call__(
@@ -487,6 +465,11 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         call = self._bound()(requests, timeout, *options)
         requests.attach(call)
         return ResponseStream(self, call, request_id, deadline, requests=requests)
+
+
+_MULTICALLABLES: dict[CallKind, type[_Multicallable]] = {
+    made.kind: made for made in (UnaryUnary, UnaryStream, StreamUnary, StreamStream)
+}
 
 
 class RequestStream(Iterator[bytes]):
