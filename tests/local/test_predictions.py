@@ -181,7 +181,7 @@ def test_generate_with_several_inputs_and_a_bad_one(raw: Raw) -> None:
     assert texts == ["a b c", "", "d"]
 
 
-class Feed:
+class FlowControl:
     """Requests that are sent when the test says so."""
 
     def __init__(self) -> None:
@@ -198,7 +198,7 @@ class Feed:
 
 
 def test_stream_answers_while_it_is_open(raw: Raw) -> None:
-    feed = Feed()
+    feed = FlowControl()
     call = raw("StreamModelOutputs", iter(feed))
     for color in ("red", "navy"):
         feed.send(predict_request(png(color)))
@@ -214,7 +214,7 @@ def test_stream_answers_while_it_is_open(raw: Raw) -> None:
 
 def test_a_server_that_drains_first(serve: Callable[..., Raw]) -> None:
     raw = serve(faults=Faults(drain_first=True))
-    feed = Feed()
+    feed = FlowControl()
     call = raw("StreamModelOutputs", iter(feed), timeout=0.5)
     feed.send(predict_request(png("red")))
     with pytest.raises(grpc.RpcError) as caught:
@@ -294,7 +294,7 @@ def test_other_faults(raw: Raw) -> None:
 def test_dropped_streams_free_their_threads(serve: Callable[..., Raw]) -> None:
     raw = serve(workers=4)
     for _ in range(20):
-        feed = Feed()
+        feed = FlowControl()
         call = raw("StreamModelOutputs", iter(feed))
         feed.send(predict_request(png("red")))
         next(call)

@@ -20,10 +20,7 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
-from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
-
-STREAM = "StreamAnnotations"
-STREAM_LIVE = "StreamLivestreamAnnotations"
+from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
 class FrameOptions(TypedDict, total=False):
@@ -86,7 +83,7 @@ class AnnotationListFilters(Paging, total=False):
     return_model_output: bool
 
 
-class FrameSession(Session[v2.Annotation]):
+class FrameSession(StreamSession[v2.Annotation]):
     """Annotations in the order of their frames, taken up again at the frame where they broke off.
 
     The cursor is the number of the frame, or its time where the request starts or ends by time.
@@ -148,7 +145,7 @@ class FrameSession(Session[v2.Annotation]):
         return True
 
 
-class _LiveSession(Session[v2.Annotation]):
+class _LiveSession(StreamSession[v2.Annotation]):
     """Annotations as they are made. There is no cursor."""
 
     def __init__(self, request: v2.StreamLivestreamAnnotationsRequest) -> None:
@@ -390,7 +387,7 @@ class Annotations(AnnotationOperations, Sync):
             An iterator of annotations. Leave its ``with`` block, ``cancel`` it or drop it to end
             the call.
         """
-        return Stream(self.unary(STREAM), self._frames(input_id, options), timeout)
+        return Stream(self.unary("StreamAnnotations"), self._frames(input_id, options), timeout)
 
     def stream_live(
         self, input_id: str, *, min_prediction_score: float = 0.0, timeout: float | None = None
@@ -400,7 +397,7 @@ class Annotations(AnnotationOperations, Sync):
         There is no cursor: a connection that breaks after the first annotation raises.
         """
         session = self._live(input_id, min_prediction_score)
-        return Stream(self.unary(STREAM_LIVE), session, timeout)
+        return Stream(self.unary("StreamLivestreamAnnotations"), session, timeout)
 
 
 class AsyncAnnotations(AnnotationOperations, Async):
@@ -410,11 +407,13 @@ class AsyncAnnotations(AnnotationOperations, Async):
         self, input_id: str, *, timeout: float | None = None, **options: Unpack[FrameOptions]
     ) -> AsyncStream[v2.Annotation]:
         """As ``Annotations.stream``."""
-        return AsyncStream(self.unary(STREAM), self._frames(input_id, options), timeout)
+        return AsyncStream(
+            self.unary("StreamAnnotations"), self._frames(input_id, options), timeout
+        )
 
     def stream_live(
         self, input_id: str, *, min_prediction_score: float = 0.0, timeout: float | None = None
     ) -> AsyncStream[v2.Annotation]:
         """As ``Annotations.stream_live``."""
         session = self._live(input_id, min_prediction_score)
-        return AsyncStream(self.unary(STREAM_LIVE), session, timeout)
+        return AsyncStream(self.unary("StreamLivestreamAnnotations"), session, timeout)

@@ -9,9 +9,7 @@ from clarigrpc import v2
 from clarigrpc._resources.base import Domain, Paging
 from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
-from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
-
-STREAM = "StreamLogEntries"
+from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
 class LogIds(TypedDict, total=False):
@@ -39,7 +37,7 @@ class LogFilters(LogIds, Paging, total=False):
     """
 
 
-class _LogSession(Session[v2.LogEntry]):
+class _LogSession(StreamSession[v2.LogEntry]):
     """Lines as they are written. There is no cursor."""
 
     def __init__(self, request: v2.StreamLogEntriesRequest) -> None:
@@ -56,7 +54,7 @@ class LogOperations(Domain):
     """The logs of models, runners and pipelines."""
 
     def _session(self, log_type: str, ids: LogIds) -> _LogSession:
-        return _LogSession(self._request(STREAM, {"log_type": log_type, **ids}))
+        return _LogSession(self._request("StreamLogEntries", {"log_type": log_type, **ids}))
 
     @iteration
     def list(self, log_type: str, **options: Unpack[LogFilters]) -> ItemPlan[v2.LogEntry]:
@@ -90,7 +88,7 @@ class Logs(LogOperations, Sync):
             An iterator of log entries. Leave its ``with`` block, ``cancel`` it or drop it to end
             the call.
         """
-        return Stream(self.unary(STREAM), self._session(log_type, ids), timeout)
+        return Stream(self.unary("StreamLogEntries"), self._session(log_type, ids), timeout)
 
 
 class AsyncLogs(LogOperations, Async):
@@ -100,4 +98,4 @@ class AsyncLogs(LogOperations, Async):
         self, log_type: str, *, timeout: float | None = None, **ids: Unpack[LogIds]
     ) -> AsyncStream[v2.LogEntry]:
         """As ``Logs.stream``."""
-        return AsyncStream(self.unary(STREAM), self._session(log_type, ids), timeout)
+        return AsyncStream(self.unary("StreamLogEntries"), self._session(log_type, ids), timeout)

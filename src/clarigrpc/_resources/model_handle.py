@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
     from clarigrpc._bulk.predict_many import Pipeline, PredictResult
 
-PREDICT = "PostModelOutputs"
-
 
 class ModelOperations(StreamOperations):
     """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
@@ -51,7 +49,7 @@ class ModelOperations(StreamOperations):
         self.version_id = version_id
         self.output_config = output_config
         self._encoder: PredictEncoder | None = None
-        self._post: Any = client.unary(PREDICT, encoded=True)
+        self._post: Any = client.unary("PostModelOutputs", encoded=True)
         self._coalesce = coalesce
 
     def __repr__(self) -> str:
@@ -78,11 +76,15 @@ class ModelOperations(StreamOperations):
     def _single(response: Any) -> v2.Output:
         outputs = response.outputs
         if not outputs:
-            raise errors.InternalError("the service answered without an output", method=PREDICT)
+            raise errors.InternalError(
+                "the service answered without an output", method="PostModelOutputs"
+            )
         output: v2.Output = outputs[0]
         status = output.status
         if status.code != SUCCESS:
-            failure = statuses.from_item(status, method=PREDICT, request_id=response.status.req_id)
+            failure = statuses.from_item(
+                status, method="PostModelOutputs", request_id=response.status.req_id
+            )
             if failure is not None:
                 raise failure
         return output
@@ -100,7 +102,10 @@ class ModelOperations(StreamOperations):
         failed: v2.Status | None = None
         for chunk in chunks(values):
             response = yield from call(
-                PREDICT, self.encoder.encode(chunk), timeout=timeout, raise_on_partial=False
+                "PostModelOutputs",
+                self.encoder.encode(chunk),
+                timeout=timeout,
+                raise_on_partial=False,
             )
             if len(response.outputs) != len(chunk):
                 from clarigrpc._bulk.predict_many import mismatch
@@ -112,7 +117,7 @@ class ModelOperations(StreamOperations):
         if failed is not None and self._client.raises_on_partial(raise_on_partial):
             merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
             failure = statuses.from_response(
-                merged, method=PREDICT, request_id=failed.req_id, item_field="outputs"
+                merged, method="PostModelOutputs", request_id=failed.req_id, item_field="outputs"
             )
             if failure is not None:
                 raise failure

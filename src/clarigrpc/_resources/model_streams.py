@@ -13,20 +13,16 @@ from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import Plan, async_method, call, sync_method
-from clarigrpc._streams.flow_control import PATIENCE, WINDOW, Feed
+from clarigrpc._streams.flow_control import DEFAULT_PATIENCE, DEFAULT_WINDOW, FlowControl
 from clarigrpc._streams.predict_streams import (
-    GENERATE,
-    STREAM,
-    AsyncDuplexSession,
-    DuplexSession,
+    AsyncBidiSession,
+    BidiSession,
     GenerateSession,
 )
-from clarigrpc._streams.response_stream import AsyncStream, Session, Stream
+from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 if TYPE_CHECKING:
     from clarigrpc._named_methods.signatures import MethodCall
-
-PREDICT = "PostModelOutputs"
 
 
 def outputs_of(response: v2.MultiOutputResponse, method: str, raising: bool) -> Iterator[v2.Output]:
@@ -65,23 +61,25 @@ class StreamOperations(Operations):
         """The encoder of this handle's requests."""
         raise NotImplementedError
 
-    def _feed(
+    def _flow_control(
         self, values: Any, window: int, drain_first: bool, patience: float
-    ) -> tuple[Feed, _InputEncoder]:
+    ) -> tuple[FlowControl, _InputEncoder]:
         if isinstance(values, (str, bytes, bytearray, os.PathLike, v2.Input)):
             raise TypeError(
                 f"stream() takes an iterable of inputs, not {type(values).__name__}; "
                 "generate() takes one"
             )
-        feed = Feed(None if drain_first else window, patience)
-        return feed, _InputEncoder(self.encoder)
+        flow = FlowControl(None if drain_first else window, patience)
+        return flow, _InputEncoder(self.encoder)
 
-    def _unpack(self, method: str, raise_on_partial: bool | None) -> Any:
+    def _output_reader(self, method: str, raise_on_partial: bool | None) -> Any:
         raising = self._client.raises_on_partial(raise_on_partial)
         return partial(outputs_of, method=method, raising=raising)
 
     def _generation(self, value: Any) -> GenerateSession[v2.Output]:
-        return GenerateSession(self.encoder.encode((value,)), self._unpack(GENERATE, True))
+        return GenerateSession(
+            self.encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
+        )
 
     def _methods(self, *, timeout: float | None = None) -> Plan[dict[str, v2.MethodSignature]]:
         """The methods of the model with their signatures, which the model itself tells.
@@ -106,11 +104,16 @@ class StreamOperations(Operations):
 
     def _output(self, value: v2.Input, timeout: float | None) -> Plan[v2.Output]:
         response = yield from call(
-            PREDICT, self.encoder.encode((value,)), timeout=timeout, raise_on_partial=False
+            "PostModelOutputs",
+            self.encoder.encode((value,)),
+            timeout=timeout,
+            raise_on_partial=False,
         )
-        for output in outputs_of(response, PREDICT, raising=True):
+        for output in outputs_of(response, "PostModelOutputs", raising=True):
             return output
-        raise errors.InternalError("the service answered without an output", method=PREDICT)
+        raise errors.InternalError(
+            "the service answered without an output", method="PostModelOutputs"
+        )
 
     def _prepare(
         self, method: str, arguments: Mapping[str, Any], timeout: float | None
@@ -123,14 +126,14 @@ class StreamOperations(Operations):
 
     def _ask(self, prepared: MethodCall, timeout: float | None) -> Plan[Any]:
         response = yield from call(
-            PREDICT, prepared.request(), timeout=timeout, raise_on_partial=False
+            "PostModelOutputs", prepared.request(), timeout=timeout, raise_on_partial=False
         )
-        for output in outputs_of(response, PREDICT, raising=True):
+        for output in outputs_of(response, "PostModelOutputs", raising=True):
             return prepared.result(output)
-        raise _no_result(PREDICT)
+        raise _no_result("PostModelOutputs")
 
     def _results(self, prepared: MethodCall, method: str) -> Any:
-        outputs = self._unpack(method, True)
+        outputs = self._output_reader(method, True)
         return lambda response: prepared.results(outputs(response))
 
 
@@ -145,16 +148,18 @@ class ModelStreams(StreamOperations):
     _prepared = sync_method(StreamOperations._prepare)
     _asked = sync_method(StreamOperations._ask)
 
-    def _stream(self, method: str, session: Session[Any], timeout: float | None) -> Stream[Any]:
+    def _stream(
+        self, method: str, session: StreamSession[Any], timeout: float | None
+    ) -> Stream[Any]:
         return Stream(self.unary(method, encoded=True), session, timeout)
 
     def stream(
         self,
         values: Iterable[Any],
         *,
-        window: int = WINDOW,
+        window: int = DEFAULT_WINDOW,
         drain_first: bool = False,
-        patience: float = PATIENCE,
+        patience: float = DEFAULT_PATIENCE,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Stream[v2.Output]:
@@ -188,10 +193,10 @@ class ModelStreams(StreamOperations):
             ApiError: From the iterator; the class of it that fits, see ``errors``.
             UnimplementedError: From the iterator, over REST, which has no client streams.
         """
-        feed, encoder = self._feed(values, window, drain_first, patience)
-        unpack = self._unpack(STREAM, raise_on_partial)
-        session = DuplexSession(values, feed, encoder, unpack, finish=True)
-        return self._stream(STREAM, session, timeout)
+        flow, encoder = self._flow_control(values, window, drain_first, patience)
+        read = self._output_reader("StreamModelOutputs", raise_on_partial)
+        session = BidiSession(values, flow, encoder, read, finish=True)
+        return self._stream("StreamModelOutputs", session, timeout)
 
     def generate(self, value: Any, *, timeout: float | None = None) -> Stream[v2.Output]:
         """Outputs of one input while the model makes them, each as soon as it is there.
@@ -210,7 +215,7 @@ class ModelStreams(StreamOperations):
         Raises:
             ApiError: From the iterator, after the outputs that arrived.
         """
-        return self._stream(GENERATE, self._generation(value), timeout)
+        return self._stream("GenerateModelOutputs", self._generation(value), timeout)
 
     def call(self, method: str, /, *, _timeout: float | None = None, **arguments: Any) -> Any:
         """Call a method of the model by name.
@@ -235,20 +240,20 @@ class ModelStreams(StreamOperations):
         prepared = self._prepared(method, arguments, _timeout)
         results: Stream[Any]
         if prepared.values is not None:
-            unpack = self._results(prepared, STREAM)
-            session = DuplexSession(prepared.values, Feed(None), prepared, unpack, finish=False)
-            results = self._stream(STREAM, session, _timeout)
+            read = self._results(prepared, "StreamModelOutputs")
+            session = BidiSession(prepared.values, FlowControl(None), prepared, read, finish=False)
+            results = self._stream("StreamModelOutputs", session, _timeout)
         elif prepared.streams:
-            unpack = self._results(prepared, GENERATE)
-            generation = GenerateSession(prepared.request(), unpack)
-            results = self._stream(GENERATE, generation, _timeout)
+            read = self._results(prepared, "GenerateModelOutputs")
+            generation = GenerateSession(prepared.request(), read)
+            results = self._stream("GenerateModelOutputs", generation, _timeout)
         else:
             return self._asked(prepared, _timeout)
         if prepared.streams:
             return results
         found = list(results)
         if not found:
-            raise _no_result(STREAM)
+            raise _no_result("StreamModelOutputs")
         return found[-1]
 
 
@@ -260,7 +265,7 @@ class AsyncModelStreams(StreamOperations):
     _asked = async_method(StreamOperations._ask)
 
     def _stream(
-        self, method: str, session: Session[Any], timeout: float | None
+        self, method: str, session: StreamSession[Any], timeout: float | None
     ) -> AsyncStream[Any]:
         return AsyncStream(self.unary(method, encoded=True), session, timeout)
 
@@ -268,21 +273,21 @@ class AsyncModelStreams(StreamOperations):
         self,
         values: AsyncIterable[Any] | Iterable[Any],
         *,
-        window: int = WINDOW,
+        window: int = DEFAULT_WINDOW,
         drain_first: bool = False,
-        patience: float = PATIENCE,
+        patience: float = DEFAULT_PATIENCE,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> AsyncStream[v2.Output]:
         """As ``Model.stream``; ``values`` may be asynchronous, and is read by a task then."""
-        feed, encoder = self._feed(values, window, drain_first, patience)
-        unpack = self._unpack(STREAM, raise_on_partial)
-        session = AsyncDuplexSession(values, feed, encoder, unpack, finish=True)
-        return self._stream(STREAM, session, timeout)
+        flow, encoder = self._flow_control(values, window, drain_first, patience)
+        read = self._output_reader("StreamModelOutputs", raise_on_partial)
+        session = AsyncBidiSession(values, flow, encoder, read, finish=True)
+        return self._stream("StreamModelOutputs", session, timeout)
 
     def generate(self, value: Any, *, timeout: float | None = None) -> AsyncStream[v2.Output]:
         """As ``Model.generate``."""
-        return self._stream(GENERATE, self._generation(value), timeout)
+        return self._stream("GenerateModelOutputs", self._generation(value), timeout)
 
     def call(
         self, method: str, /, *, _timeout: float | None = None, **arguments: Any
@@ -298,22 +303,22 @@ class AsyncModelStreams(StreamOperations):
         prepared = await self._prepared(method, arguments, timeout)
         results: AsyncStream[Any]
         if prepared.values is not None:
-            unpack = self._results(prepared, STREAM)
-            session = AsyncDuplexSession(
-                prepared.values, Feed(None), prepared, unpack, finish=False
+            read = self._results(prepared, "StreamModelOutputs")
+            session = AsyncBidiSession(
+                prepared.values, FlowControl(None), prepared, read, finish=False
             )
-            results = self._stream(STREAM, session, timeout)
+            results = self._stream("StreamModelOutputs", session, timeout)
         elif prepared.streams:
-            unpack = self._results(prepared, GENERATE)
-            generation = GenerateSession(prepared.request(), unpack)
-            results = self._stream(GENERATE, generation, timeout)
+            read = self._results(prepared, "GenerateModelOutputs")
+            generation = GenerateSession(prepared.request(), read)
+            results = self._stream("GenerateModelOutputs", generation, timeout)
         else:
             return await self._asked(prepared, timeout)
         if prepared.streams:
             return results
         found = [result async for result in results]
         if not found:
-            raise _no_result(STREAM)
+            raise _no_result("StreamModelOutputs")
         return found[-1]
 
 

@@ -8,17 +8,17 @@ from collections import deque
 
 from clarigrpc import errors
 
-WINDOW = 32
+DEFAULT_WINDOW = 32
 """Requests that may be unanswered, by default."""
 
-PATIENCE = 10.0
+DEFAULT_PATIENCE = 10.0
 """Seconds without an answer after which a full window is opened, by default."""
 
-KEEP_BYTES = 64 << 20
+MAX_KEPT_BYTES = 64 << 20
 """Requests are kept up to this size, to be sent again while nothing has been answered."""
 
 
-class Next(enum.Enum):
+class FlowStep(enum.Enum):
     """What to do, where it is neither to send something nor to wait."""
 
     PULL = "pull"
@@ -27,12 +27,12 @@ class Next(enum.Enum):
     """Nothing is left to send in this attempt."""
 
 
-class Feed:
+class FlowControl:
     """The requests of one stream, over all its attempts.
 
     Until the first answer, requests are kept: an attempt that the service refuses (a model that
     is still being deployed) is followed by another that sends the same ones, and the source goes
-    on where it was. The first answer ends that, and so do more than ``KEEP_BYTES``.
+    on where it was. The first answer ends that, and so do more than ``MAX_KEPT_BYTES``.
 
     Each answer makes room for one request. A window that stays full for ``patience`` seconds
     without an answer is opened for good: the server seems to read everything before it answers.
@@ -49,9 +49,9 @@ class Feed:
 
     def __init__(
         self,
-        window: int | None = WINDOW,
-        patience: float = PATIENCE,
-        keep_bytes: int = KEEP_BYTES,
+        window: int | None = DEFAULT_WINDOW,
+        patience: float = DEFAULT_PATIENCE,
+        keep_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         if window is not None and window < 1:
             raise errors.InvalidArgumentError(f"window is 1 or more, not {window}")
@@ -65,7 +65,7 @@ class Feed:
         self._closed = False
         self._queue: deque[bytes] = deque()
         self._kept: list[bytes] | None = []
-        self._unanswered = 0
+        self._outstanding = 0
         self._full_since: float | None = None
         self._pulling = False
         self._exhausted = False
@@ -83,11 +83,11 @@ class Feed:
             self._queue = deque(self._kept)
         self._attempt += 1
         self._open = True
-        self._unanswered = 0
+        self._outstanding = 0
         self._full_since = None
         return self._attempt
 
-    def over(self, attempt: int) -> None:
+    def ended(self, attempt: int) -> None:
         """The call of an attempt has ended."""
         if attempt == self._attempt:
             self._open = False
@@ -99,15 +99,15 @@ class Feed:
         self._queue.clear()
         self._kept = None
 
-    def poll(self, attempt: int, now: float) -> bytes | float | Next:
-        """What an attempt is to do: send these bytes, or wait so many seconds, or a ``Next``.
+    def poll(self, attempt: int, now: float) -> bytes | float | FlowStep:
+        """What an attempt is to do: send these bytes, or wait so many seconds, or a ``FlowStep``.
 
         A wait ends early whenever anything else of this object is called.
         """
         if attempt != self._attempt or not self._open:
-            return Next.END
+            return FlowStep.END
         if not self._queue and self._exhausted:
-            return Next.END
+            return FlowStep.END
         if not self._has_room():
             if self._full_since is None:
                 self._full_since = now
@@ -117,15 +117,15 @@ class Feed:
             self._window = None
             self.stalled = True
         if self._queue:
-            self._unanswered += 1
+            self._outstanding += 1
             return self._queue.popleft()
         if self._pulling:  # for an earlier attempt; this one gets what comes of it
             return math.inf
         self._pulling = True
-        return Next.PULL
+        return FlowStep.PULL
 
     def _has_room(self) -> bool:
-        return self._window is None or self._unanswered < self._window
+        return self._window is None or self._outstanding < self._window
 
     def pulled(self, request: bytes) -> None:
         """The source gave a value, which is this request."""
@@ -149,9 +149,9 @@ class Feed:
         self.error = error
         self.exhausted()
 
-    def answered(self) -> None:
+    def responded(self) -> None:
         """A response came. More of them than requests do not add up to a credit."""
         self._kept = None
         self._full_since = None
-        if self._unanswered:
-            self._unanswered -= 1
+        if self._outstanding:
+            self._outstanding -= 1

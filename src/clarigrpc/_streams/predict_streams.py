@@ -11,20 +11,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import Any, Protocol, TypeVar
 
 from clarigrpc import errors
-from clarigrpc._streams.flow_control import Feed, Next
-from clarigrpc._streams.response_stream import Session
-
-GENERATE = "GenerateModelOutputs"
-STREAM = "StreamModelOutputs"
+from clarigrpc._streams.flow_control import FlowControl, FlowStep
+from clarigrpc._streams.response_stream import StreamSession
 
 T = TypeVar("T")
-Unpack = Callable[[Any], Iterator[T]]
+ReadItems = Callable[[Any], Iterator[T]]
 """Makes the items of a response, the last of which may raise."""
 
 logger = logging.getLogger("clarigrpc")
 
 
-class Encoder(Protocol):
+class RequestEncoder(Protocol):
     """Makes requests of values."""
 
     def encode(self, value: Any) -> bytes:
@@ -34,98 +31,100 @@ class Encoder(Protocol):
         """The request for no value at all; None: there is none."""
 
 
-class GenerateSession(Session[T]):
+class GenerateSession(StreamSession[T]):
     """One request, responses as the model makes them. The channel repeats what was refused."""
 
-    def __init__(self, request: bytes, unpack: Unpack[T]) -> None:
+    def __init__(self, request: bytes, read_items: ReadItems[T]) -> None:
         self._request = request
-        self._unpack = unpack
+        self._read_items = read_items
 
     def request(self) -> bytes:
         return self._request
 
     def accept(self, response: Any) -> Iterator[T]:
-        return self._unpack(response)
+        return self._read_items(response)
 
 
-class _DuplexSession(Session[T]):
+class _BidiSessionBase(StreamSession[T]):
     """Requests out of a source of values, responses meanwhile.
 
     Args:
-        feed: The state.
+        flow: The state.
         encoder: Makes requests of the values.
-        unpack: Makes items of the responses.
+        read_items: Makes items of the responses.
         finish: After a failure of the source, whether what was sent is answered before the
             failure is raised (values that stand for themselves); otherwise the call is cancelled
             (values that are one whole).
     """
 
-    def __init__(self, feed: Feed, encoder: Encoder, unpack: Unpack[T], *, finish: bool) -> None:
-        self._feed = feed
+    def __init__(
+        self, flow: FlowControl, encoder: RequestEncoder, read_items: ReadItems[T], *, finish: bool
+    ) -> None:
+        self._flow = flow
         self._encoder = encoder
-        self._unpack = unpack
+        self._read_items = read_items
         self._finish = finish
         self._empty = True
         self._warned = False
 
     def may_resume(self, error: errors.ApiError) -> bool:
-        if self._feed.error is not None:
-            raise self._feed.error from error
-        return self._feed.resumable
+        if self._flow.error is not None:
+            raise self._flow.error from error
+        return self._flow.resumable
 
     def check(self) -> None:
-        if self._feed.error is not None:
-            raise self._feed.error
+        if self._flow.error is not None:
+            raise self._flow.error
 
     def _take(self, value: Any) -> None:
         try:
             request = self._encoder.encode(value)
         except Exception as error:  # noqa: BLE001 - raised to the consumer
-            self._feed.failed(error)
+            self._flow.failed(error)
         else:
-            self._feed.pulled(request)
+            self._flow.pulled(request)
             self._empty = False
 
     def _exhausted(self) -> None:
         if self._empty and (request := self._encoder.nothing()) is not None:
-            self._feed.pulled(request)
-        self._feed.exhausted()
+            self._flow.pulled(request)
+        self._flow.exhausted()
 
-    def _poll(self, attempt: int) -> bytes | float | Next:
-        step = self._feed.poll(attempt, time.monotonic())
-        if self._feed.error is not None and not self._finish:
-            raise self._feed.error
-        if self._feed.stalled and not self._warned:
+    def _poll(self, attempt: int) -> bytes | float | FlowStep:
+        step = self._flow.poll(attempt, time.monotonic())
+        if self._flow.error is not None and not self._finish:
+            raise self._flow.error
+        if self._flow.stalled and not self._warned:
             self._warned = True
             logger.warning(
                 "%s: no answer while the window was full; sending the rest. Give drain_first=True "
                 "for a server that reads everything before it answers, a larger patience= for a "
                 "slow one",
-                STREAM,
+                "StreamModelOutputs",
             )
         return step
 
 
-class DuplexSession(_DuplexSession[T]):
+class BidiSession(_BidiSessionBase[T]):
     """The blocking one. gRPC's thread reads ``values``; it ends when the call does."""
 
     def __init__(
         self,
         values: Iterable[Any],
-        feed: Feed,
-        encoder: Encoder,
-        unpack: Unpack[T],
+        flow: FlowControl,
+        encoder: RequestEncoder,
+        read_items: ReadItems[T],
         *,
         finish: bool,
     ) -> None:
-        super().__init__(feed, encoder, unpack, finish=finish)
+        super().__init__(flow, encoder, read_items, finish=finish)
         self._values = iter(values)
         self._changed = threading.Condition()
         self._attempt = 0
 
     def request(self) -> Iterator[bytes]:
         with self._changed:
-            self._attempt = self._feed.begin()
+            self._attempt = self._flow.begin()
             self._changed.notify_all()
         return self._requests(self._attempt)
 
@@ -134,7 +133,7 @@ class DuplexSession(_DuplexSession[T]):
 
         def over() -> None:
             with self._changed:
-                self._feed.over(attempt)
+                self._flow.ended(attempt)
                 self._changed.notify_all()
 
         if not call.add_callback(over):
@@ -142,13 +141,13 @@ class DuplexSession(_DuplexSession[T]):
 
     def accept(self, response: Any) -> Iterator[T]:
         with self._changed:
-            self._feed.answered()
+            self._flow.responded()
             self._changed.notify_all()
-        return self._unpack(response)
+        return self._read_items(response)
 
     def close(self) -> None:
         with self._changed:
-            self._feed.close()
+            self._flow.close()
             self._changed.notify_all()
 
     def _requests(self, attempt: int) -> Iterator[bytes]:
@@ -160,7 +159,7 @@ class DuplexSession(_DuplexSession[T]):
                     continue
             if isinstance(step, bytes):
                 yield step
-            elif step is Next.PULL:
+            elif step is FlowStep.PULL:
                 self._pull()
             else:
                 return
@@ -177,7 +176,7 @@ class DuplexSession(_DuplexSession[T]):
             error = failure
         with self._changed:
             if error is not None:
-                self._feed.failed(error)
+                self._flow.failed(error)
             elif ended:
                 self._exhausted()
             else:
@@ -185,19 +184,19 @@ class DuplexSession(_DuplexSession[T]):
             self._changed.notify_all()
 
 
-class AsyncDuplexSession(_DuplexSession[T]):
+class AsyncBidiSession(_BidiSessionBase[T]):
     """The awaiting one. An asynchronous source is read by a task, a plain one between sends."""
 
     def __init__(
         self,
         values: AsyncIterable[Any] | Iterable[Any],
-        feed: Feed,
-        encoder: Encoder,
-        unpack: Unpack[T],
+        flow: FlowControl,
+        encoder: RequestEncoder,
+        read_items: ReadItems[T],
         *,
         finish: bool,
     ) -> None:
-        super().__init__(feed, encoder, unpack, finish=finish)
+        super().__init__(flow, encoder, read_items, finish=finish)
         self._source = aiter(values) if isinstance(values, AsyncIterable) else None
         self._values = None if isinstance(values, AsyncIterable) else iter(values)
         self._changed = asyncio.Event()
@@ -207,17 +206,17 @@ class AsyncDuplexSession(_DuplexSession[T]):
         self._pulling: asyncio.Task[None] | None = None
 
     def request(self) -> AsyncIterator[bytes]:
-        self._attempt = self._feed.begin()
+        self._attempt = self._flow.begin()
         self._changed.set()
         return self._requests(self._attempt)
 
     def accept(self, response: Any) -> Iterator[T]:
-        self._feed.answered()
+        self._flow.responded()
         self._changed.set()
-        return self._unpack(response)
+        return self._read_items(response)
 
     def close(self) -> None:
-        self._feed.close()
+        self._flow.close()
         self._changed.set()
         if self._pulling is not None:
             self._pulling.cancel()
@@ -230,7 +229,7 @@ class AsyncDuplexSession(_DuplexSession[T]):
                 await self._wait(step)
             elif isinstance(step, bytes):
                 yield step
-            elif step is Next.END:
+            elif step is FlowStep.END:
                 return
             elif self._values is not None:
                 self._pull(self._values)
@@ -251,7 +250,7 @@ class AsyncDuplexSession(_DuplexSession[T]):
         except StopIteration:
             self._exhausted()
         except Exception as error:  # noqa: BLE001 - raised to the consumer
-            self._feed.failed(error)
+            self._flow.failed(error)
         else:
             self._take(value)
 
@@ -262,7 +261,7 @@ class AsyncDuplexSession(_DuplexSession[T]):
         except StopAsyncIteration:
             self._exhausted()
         except Exception as error:  # noqa: BLE001 - raised to the consumer
-            self._feed.failed(error)
+            self._flow.failed(error)
         else:
             self._take(value)
         self._changed.set()

@@ -1,6 +1,6 @@
 """Streams of responses as iterators that can be cancelled, taken up again, and dropped.
 
-A ``Session`` knows what to send and what the responses mean, without waiting for anything.
+A ``StreamSession`` knows what to send and what the responses mean, without waiting for anything.
 ``Stream`` drives one blocking, ``AsyncStream`` awaiting.
 """
 
@@ -21,7 +21,7 @@ from clarigrpc import errors
 T = TypeVar("T")
 
 
-class Session(ABC, Generic[T]):
+class StreamSession(ABC, Generic[T]):
     """What a stream says and means."""
 
     @abstractmethod
@@ -46,12 +46,14 @@ class Session(ABC, Generic[T]):
         """No more attempts follow. Called from any thread, any number of times."""
 
 
-class _Driver(Generic[T]):
+class _StreamBase(Generic[T]):
     """What both colours of a stream have in common."""
 
     _finished = True  # until there is something to finish
 
-    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+    def __init__(
+        self, multicallable: Any, session: StreamSession[T], timeout: float | None
+    ) -> None:
         _, self._deadline = multicallable.core.deadline(timeout, streaming=True)
         self._multicallable = multicallable
         self._session = session
@@ -93,13 +95,15 @@ class _Driver(Generic[T]):
         return cancelled
 
 
-class Stream(_Driver[T], Iterator[T]):
+class Stream(_StreamBase[T], Iterator[T]):
     """Items as they arrive. Dropping it, ``cancel`` or leaving its ``with`` block ends the call.
 
     One thread reads; any thread may cancel.
     """
 
-    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+    def __init__(
+        self, multicallable: Any, session: StreamSession[T], timeout: float | None
+    ) -> None:
         self._stopped = threading.Event()
         super().__init__(multicallable, session, timeout)
 
@@ -155,10 +159,12 @@ class Stream(_Driver[T], Iterator[T]):
             self.cancel()
 
 
-class AsyncStream(_Driver[T], AsyncIterator[T]):
+class AsyncStream(_StreamBase[T], AsyncIterator[T]):
     """Items as they arrive. Dropping it, ``cancel`` or leaving its ``async with`` ends the call."""
 
-    def __init__(self, multicallable: Any, session: Session[T], timeout: float | None) -> None:
+    def __init__(
+        self, multicallable: Any, session: StreamSession[T], timeout: float | None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.Future[None] | None = None
         self._cancelled = False
