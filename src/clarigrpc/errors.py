@@ -1,28 +1,30 @@
-"""The exceptions of clarigrpc.
+"""The exceptions that clarigrpc raises.
 
-The service reports at two layers: the gRPC status of a call, and the V2 status inside a response
-(a call that is OK for gRPC can carry ``MODEL_DOES_NOT_EXIST``). Both end in one tree::
+A failure is reported either by gRPC, as the status of the call, or by the service, as a status
+inside the response (a call can succeed for gRPC and still answer ``MODEL_DOES_NOT_EXIST``). Both
+raise an exception of the same tree::
 
     ClarigrpcError
-    +-- ConfigurationError          settings that contradict each other or are missing
-    +-- ClosedError                 the client was closed before the call
-    +-- ApiError                    the service, or the way to it, reported a failure
+    +-- ConfigurationError          a setting is missing, malformed or contradicts another one
+    +-- ClosedError                 the client is closed
+    +-- ApiError                    the service, or the connection to it, reported a failure
         +-- AuthenticationError     the credential is missing, wrong or expired
-        +-- PermissionDeniedError   the credential is known and may not do this
-        +-- NotFoundError           no such resource, or none that the credential may see
-        +-- AlreadyExistsError      the id, or the URL of an input, is taken
-        +-- InvalidArgumentError    the request cannot succeed as it is
+        +-- PermissionDeniedError   the credential is valid but does not permit this
+        +-- NotFoundError           the resource does not exist or is not visible to you
+        +-- AlreadyExistsError      the id, or the URL of an input, is already in use
+        +-- InvalidArgumentError    the request is invalid
         +-- RateLimitError          too many requests; ``retry_after`` says how long to wait
-        +-- QuotaExceededError      the plan or the account is used up; waiting a moment is no help
-        +-- NotReadyError           the model is still being deployed, the index being built
-        +-- UnavailableError        the service cannot be reached or a part of it is down
-        +-- DeadlineExceededError   the call's deadline passed
+        +-- QuotaExceededError      the account's quota is exhausted
+        +-- NotReadyError           the model is still being deployed, or an index being built
+        +-- UnavailableError        the service, or a part of it, cannot be reached
+        +-- DeadlineExceededError   the deadline of the call has passed
         +-- CancelledError          the call was cancelled
-        +-- UnimplementedError      the service does not have this method
+        +-- UnimplementedError      the service does not implement this method
         +-- InternalError           the service failed
-        +-- PartialFailureError     some items of a bulk call failed; the others are in ``response``
+        +-- PartialFailureError     some or all items of a request failed, each on its own
 
-A failure that fits none of these (a training that failed, say) is a plain ``ApiError``.
+A status of the service that fits none of these (for example, a failed training) raises
+``ApiError`` itself.
 """
 
 from __future__ import annotations
@@ -40,42 +42,42 @@ if TYPE_CHECKING:
 
 
 class ItemStatus(NamedTuple):
-    """The status of one item of a bulk call; ``index`` is its place in the response."""
+    """Status of one item of a request; ``index`` is its position in the response."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pair
     status: v2.Status
 
 
 class ClarigrpcError(Exception):
-    """The root of everything that clarigrpc raises on purpose."""
+    """Base class of all exceptions of clarigrpc."""
 
 
 class ConfigurationError(ClarigrpcError):
-    """Settings are missing, malformed or contradict each other; the text says what to set."""
+    """A setting is missing, malformed or contradicts another one; the text says what to set."""
 
 
 class ClosedError(ClarigrpcError):
-    """The client was closed."""
+    """The client is closed."""
 
-    def __init__(self, text: str = "this client is closed; make a new one") -> None:
+    def __init__(self, text: str = "the client is closed; create a new one") -> None:
         super().__init__(text)
 
 
 class ApiError(ClarigrpcError):
-    """The service, or the way to it, reported a failure.
+    """The service, or the connection to it, reported a failure.
 
     Attributes:
-        code: V2 status code (a value of ``v2.StatusCode``), None where only gRPC spoke.
-        grpc_code: gRPC status code, None where the failure came over REST.
-        description: What happened, in the service's words.
-        details: More words of the service, often the reason; may be empty.
-        request_id: Id of the call for the service's support and logs.
-        method: Name of the method, ``PostInputs`` say.
+        code: V2 status code, a value of ``v2.StatusCode``; None if the service sent none.
+        grpc_code: gRPC status code; None if the failure came over REST.
+        description: What happened, as the service describes it.
+        details: Further explanation by the service, often the reason; may be empty.
+        request_id: Id of the call; name it when you contact the service's support.
+        method: Name of the method, for example ``PostInputs``.
         retryable: Whether the same request may succeed later.
-        retry_after: Seconds that the service asks to wait, None where it does not say.
-        status: The V2 status message, where there was one.
-        rich_details: Messages of ``google.rpc`` from the trailers (``BadRequest``, ...).
-        response: The whole response, where there was one.
+        retry_after: Seconds to wait before the next attempt; None if the service names none.
+        status: V2 status message; None if the service sent none.
+        rich_details: ``google.rpc`` messages of the gRPC status, for example ``BadRequest``.
+        response: The complete response; None if the service sent none.
     """
 
     response: Message | None = None
@@ -138,39 +140,39 @@ class AuthenticationError(ApiError):
 
 
 class PermissionDeniedError(ApiError):
-    """The credential is known and may not do this."""
+    """The credential is valid but does not permit this."""
 
 
 class NotFoundError(ApiError):
-    """There is no such resource, or none that this credential may see."""
+    """The resource does not exist or is not visible to you."""
 
 
 class AlreadyExistsError(ApiError):
-    """The id, or the URL of an input, is taken."""
+    """The id, or the URL of an input, is already in use."""
 
 
 class InvalidArgumentError(ApiError):
-    """The request cannot succeed as it is."""
+    """The request is invalid; sending it again unchanged does not help."""
 
 
 class RateLimitError(ApiError):
-    """Too many requests; ``retry_after`` says how long to wait, where the service does."""
+    """Too many requests. ``retry_after`` says how long to wait, if the service does."""
 
 
 class QuotaExceededError(ApiError):
-    """The plan or the account is used up."""
+    """The account's quota is exhausted; waiting a moment does not help."""
 
 
 class NotReadyError(ApiError):
-    """The model is still being deployed, the index being built."""
+    """The model is still being deployed, or an index is still being built; try again later."""
 
 
 class UnavailableError(ApiError):
-    """The service cannot be reached, or a part of it is down."""
+    """The service, or a part of it, cannot be reached."""
 
 
 class DeadlineExceededError(ApiError):
-    """The deadline of the call passed. The service may have done the work all the same."""
+    """The deadline of the call has passed. The service may still have done the work."""
 
 
 class CancelledError(ApiError):
@@ -178,7 +180,7 @@ class CancelledError(ApiError):
 
 
 class UnimplementedError(ApiError):
-    """The service does not have this method."""
+    """The service does not implement this method."""
 
 
 class InternalError(ApiError):
@@ -186,12 +188,12 @@ class InternalError(ApiError):
 
 
 class PartialFailureError(ApiError):
-    """Some items of a bulk call failed.
+    """Some or all items of a request failed, each with a status of its own.
 
     Attributes:
-        response: The whole response, with the good items in it.
-        succeeded: ``(index, status)`` of every item that is done or being worked on.
-        failed: ``(index, status)`` of every item that failed.
+        response: The complete response, including the items that succeeded.
+        succeeded: ``(index, status)`` of each item that succeeded or is still being processed.
+        failed: ``(index, status)`` of each item that failed.
     """
 
     response: Message

@@ -116,7 +116,7 @@ def test_list(cli: Run) -> None:
     result = cli("call", "--list")
     assert result.code == 0
     assert [line.split()[0] for line in result.out.splitlines()] == methods.names()
-    assert "StreamModelOutputs  (requests are a stream, responses are a stream)" in result.out
+    assert "StreamModelOutputs  (stream of requests, stream of responses)" in result.out
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_unknown_method(cli: Run, method: str, hint: str) -> None:
         ("3", "JSON object"),
         ('{"nope": 1}', "nope"),
         ('{"model_id": 3}', "model_id"),
-        ('{"user_app_id": "me"}', "no GetModelRequest"),
+        ('{"user_app_id": "me"}', "not a valid GetModelRequest"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
 import clarigrpc
+from clarigrpc.cli.app import app
+from clarigrpc.cli.options import extra_for
 from clarigrpc.local import LocalServer
 from tests.cli.conftest import COMMAND, Run, one_line
 
@@ -28,6 +32,37 @@ def test_help(cli: Run, command: tuple[str, ...]) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("Usage: clarigrpc ")
     assert cli(*command, "-h").out == result.out
+
+
+def _help_of(*command: str, columns: int) -> str:
+    done = subprocess.run(
+        [*COMMAND, *command, "--help"],
+        env=os.environ | {"COLUMNS": str(columns)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("command", [(), *((name,) for name in sorted(app.commands))])
+def test_help_fits_the_terminal(command: tuple[str, ...], columns: int) -> None:
+    lines = _help_of(*command, columns=columns).splitlines()
+    assert max(len(line) for line in lines) <= min(columns, 100)
+    # Several columns of options, the descriptions of which do not begin on a line of their own.
+    options = [line for line in lines if line.startswith("  -")]
+    assert options
+    assert all("  " in line.strip() for line in options)
+
+
+@pytest.mark.parametrize("name", ["call", "predict", "upload"])
+def test_connection_options_have_a_heading_of_their_own(name: str) -> None:
+    own, _, connection = _help_of(name, columns=80).partition("\nConnection options:\n")
+    for option in ("--base", "--pat", "--user-id", "--app-id", "--timeout", "--transport"):
+        assert f"\n  {option} " in f"\n{connection}"
+        assert f"\n  {option} " not in own
+    assert "\n  -h, --help" in own
 
 
 def test_the_installed_command() -> None:
@@ -168,6 +203,24 @@ def test_missing_extra(
     )
     assert done.returncode == 1
     assert f"pip install 'clarigrpc[{extra}]'" in one_line(done.stderr)
+
+
+def test_the_extra_of_every_requirement_is_known() -> None:
+    modules: dict[str, list[str]] = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            modules.setdefault(distribution.lower().replace("_", "-"), []).append(module)
+    extras: dict[str, set[str]] = {}
+    for line in requires("clarigrpc") or ():
+        requirement = re.match(r"([\w.-]+).*extra == .(cli|local|rest)\b", line)
+        if requirement is not None:
+            extras.setdefault(requirement[1].lower(), set()).add(requirement[2])
+    del extras["click"]  # without it there is no command line that could say anything
+    assert len(extras) > 10
+    for distribution, names in extras.items():
+        known = {extra for module in modules[distribution] if (extra := extra_for(module))}
+        assert len(known) == 1, distribution
+        assert known <= names
 
 
 def test_the_library_does_not_import_the_command_line() -> None:

@@ -115,6 +115,8 @@ def test_other_outputs_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     embedding.data.embeddings.add(num_dimensions=512)
     regions = v2.Output(status=success)
     regions.data.regions.add()
+    regions.data.parts.add()
+    regions.data.parts.add()
     # Neither may a server's answer change the terminal or break the table.
     strange = v2.Output(status=success)
     strange.data.colors.add(raw_hex="[blink]", value=1.0)
@@ -122,7 +124,14 @@ def test_other_outputs_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     outputs = [long, embedding, regions, v2.Output(status=success), strange]
     terminal().print(outputs_table((str(n), output) for n, output in enumerate(outputs)))
     out = capsys.readouterr().out
-    for text in ("word …", "embedding of 512 dimensions", "1 regions", "nothing", "[blink]"):
+    for text in (
+        "word …",
+        "embedding with 512 dimensions",
+        "1 region",
+        "2 parts",
+        "(empty)",
+        "[blink]",
+    ):
         assert text in out
     assert "[bold]x" in out
     assert "\x1b" not in out

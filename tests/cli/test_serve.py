@@ -67,7 +67,7 @@ def test_serves_until_a_signal(number: signal.Signals, photo: Path) -> None:
         with server.client() as client:
             model = client.model("color-recognition", user_id="clarifai", app_id="main")
             assert model.predict(image(photo)).data.colors[0].w3c.name == "Red"
-        assert server.stop(number) == (0, "clarigrpc: serving; Ctrl-C stops it\n")
+        assert server.stop(number) == (0, "clarigrpc: serving, press Ctrl-C to stop\n")
 
 
 def test_prints_what_clients_need() -> None:

@@ -33,7 +33,7 @@ def test_what_cannot_be(cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     result = cli("upload", str(path), "--model", "a", "--artifact", "b")
-    assert (result.code, "give one of" in result.err) == (2, True)
+    assert (result.code, "give only one of" in result.err) == (2, True)
     result = cli("upload", str(tmp_path / "nothing"))
     assert (result.code, "no such file" in result.err) == (1, True)
     result = cli("upload", str(path), "--model", "no-such-model")

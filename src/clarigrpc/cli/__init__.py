@@ -1,4 +1,4 @@
-"""The command ``clarigrpc``: serve, predict, call. Needs the extra ``cli``."""
+"""The command ``clarigrpc``. It needs the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: it failed, and stderr says why in one line; 2: wrong usage; 130: interrupted.
+    0: success; 1: failure, explained on stderr in one line; 2: wrong usage; 130: interrupted.
 
     Args:
-        arguments: Words after ``clarigrpc``; None: those of the process.
+        arguments: The words after ``clarigrpc``. None uses those of the process.
     """
     try:
         from clarigrpc.cli.app import run

@@ -1,4 +1,4 @@
-"""The group of commands, and what becomes of their failures."""
+"""The command group, and how failures become error lines and exit codes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ INTERRUPTED = 130
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Settings come from the options, then the environment (CLARIFAI_PAT, CLARIFAI_USER_ID, "
-    "CLARIFAI_APP_ID, CLARIFAI_API_BASE), then ~/.config/clarifai/config.",
+    epilog="An option takes precedence over the environment (CLARIFAI_PAT, CLARIFAI_USER_ID, "
+    "CLARIFAI_APP_ID, CLARIFAI_API_BASE), the environment over ~/.config/clarifai/config.",
 )
 @click.version_option(clarigrpc.__version__, prog_name="clarigrpc")
 def app() -> None:
-    """Talk to the Clarifai V2 service over gRPC, or run a local one.
+    """Call the Clarifai V2 service over gRPC, or run a local V2 server.
 
     \b
-    Begin here, without an account:
-      clarigrpc serve            # prints lines to export in another terminal
+    To try it without an account, start a local server, and run the export
+    lines that it prints in another terminal:
+      clarigrpc serve
       clarigrpc predict cat.jpg --model clarifai/main/color-recognition
     """
 
@@ -54,14 +55,14 @@ def run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter's own flush at exit would complain.
+        # The reader of the output has gone; without this the flush at exit would fail, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
         extra = extra_for(error.name)
         if extra is None:
             raise
-        return _failed(f"this needs {error.name}: pip install 'clarigrpc[{extra}]'")
+        return _failed(f"the package {error.name} is missing: pip install 'clarigrpc[{extra}]'")
     except OSError as error:
         named = error.filename is not None and error.strerror is not None
         return _failed(f"{error.filename}: {error.strerror}" if named else str(error))
@@ -71,6 +72,6 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _failed(text: str) -> int:
-    # Parts of it are the server's words.
+    # The text may contain parts of a response.
     click.echo(f"clarigrpc: {printable(' '.join(text.split()))}", err=True)
     return 1

@@ -1,4 +1,4 @@
-"""``clarigrpc call``: any method of the service with JSON in and out."""
+"""``clarigrpc call``: any method of the service, with JSON as request and response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from clarigrpc._contract import methods
 from clarigrpc._contract.methods import Method
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.cli.options import client_options, open_client
+from clarigrpc.cli.options import client_command, open_client
 from clarigrpc.errors import PartialFailureError
 
 _STDIN = 0
@@ -42,8 +42,8 @@ def _list_methods(context: click.Context, parameter: click.Parameter, wanted: bo
         notes = [
             note
             for note, holds in (
-                ("requests are a stream", row.request_streaming),
-                ("responses are a stream", row.response_streaming),
+                ("stream of requests", row.request_streaming),
+                ("stream of responses", row.response_streaming),
                 ("deprecated", row.deprecated),
             )
             if holds
@@ -52,27 +52,26 @@ def _list_methods(context: click.Context, parameter: click.Parameter, wanted: bo
     context.exit()
 
 
-@click.command(short_help="Call any method with JSON.")
+@client_command("Call any method of the service with JSON.")
 @click.argument("method")
 @click.argument("request", metavar="[JSON|@FILE|-]", default="{}")
-@client_options
 @click.option(
     "--list",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_list_methods,
-    help="List the methods and exit.",
+    help="List all methods and exit.",
 )
 def call(method: str, request: str, **settings: Any) -> None:
-    """Call METHOD, ListModels say, and print its response as JSON.
+    """Call METHOD, for example ListModels, and print the response as JSON.
 
-    The request is proto3 JSON (names of fields as in the protos or in lowerCamelCase, bytes as
-    base64), given as it is, as @FILE, or on stdin with -; without one it is empty. user_app_id is
-    filled in from the settings.
+    The request is proto3 JSON: field names as in the protos or in lowerCamelCase, bytes in base64.
+    Give it as an argument, as @FILE to read a file, or as - to read standard input. Without it
+    the request is empty. If it has no user_app_id, --user-id and --app-id fill it in.
 
-    A stream of responses is printed one a line as they come. Where the method takes a stream of
-    requests, each line of the JSON is one of them.
+    A stream of responses is printed one per line, as they arrive. For a method that takes a
+    stream of requests, each line of the input is one request.
 
     \b
     Examples:
@@ -84,7 +83,7 @@ def call(method: str, request: str, **settings: Any) -> None:
     with ExitStack() as stack:
         stack.enter_context(_deprecations_on_stderr())
         lines = _lines(request, stack)
-        # Before the client is made: a request that cannot be read needs no settings.
+        # Before the client is created: a malformed request is reported without any settings.
         messages = _messages(row, lines) if row.request_streaming else None
         message = None if row.request_streaming else _message(row, "".join(lines))
         client = stack.enter_context(open_client(**settings))
@@ -103,18 +102,20 @@ def call(method: str, request: str, **settings: Any) -> None:
 
 @contextmanager
 def _deprecations_on_stderr() -> Iterator[None]:
-    """Shows what Python would not, since no line of the user's own makes the call."""
+    """Print deprecation warnings, which Python hides when the caller is not the user's code."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", ".* is deprecated: ", DeprecationWarning)
         show = warnings.showwarning
 
-        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        def show_line(
+            message: Warning | str, category: type[Warning], *where: Any, **more: Any
+        ) -> None:
             if category is DeprecationWarning:
                 click.echo(f"clarigrpc: {message}", err=True)
             else:
                 show(message, category, *where, **more)
 
-        warnings.showwarning = tell
+        warnings.showwarning = show_line
         yield
 
 
@@ -125,12 +126,12 @@ def _row(name: str) -> Method:
         pass
     known = {method.lower(): method for method in methods.names()}
     near = [known[match] for match in difflib.get_close_matches(name.lower(), known)]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; see clarigrpc call --list"
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; list them with --list"
     raise click.UsageError(f"the service has no method {name!r}{hint}")
 
 
 def _lines(request: str, stack: ExitStack) -> Iterable[str]:
-    """The lines of the request, read as they are asked for."""
+    """The lines of the request, read lazily."""
     if request == "-":
         # Neither sys.stdin nor closed: while gRPC's thread waits for a line of an open terminal
         # or pipe, closing it would wait as well, at the end of the call or of the process.
@@ -145,7 +146,7 @@ def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
         try:
             yield line.decode()
         except UnicodeDecodeError:
-            raise click.UsageError("the request is not JSON: it is no UTF-8 text") from None
+            raise click.UsageError("the request is not JSON: it is not UTF-8 text") from None
 
 
 def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
@@ -153,7 +154,7 @@ def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
 
 
 def _message(row: Method, text: str) -> Message:
-    """The request that a JSON text stands for."""
+    """The request that a JSON text describes."""
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
@@ -161,9 +162,9 @@ def _message(row: Method, text: str) -> Message:
     except RecursionError:
         raise click.UsageError("the request is nested too deeply") from None
     if not isinstance(tree, dict):
-        raise click.UsageError(f"a {row.request_name} is a JSON object: {{...}}")
+        raise click.UsageError(f"a {row.request_name} is written as a JSON object: {{...}}")
     message: Message = row.request_class()()
     try:
         return json_format.ParseDict(tree, message, descriptor_pool=POOL)
     except json_format.ParseError as error:
-        raise click.UsageError(f"this is no {row.request_name}: {error}") from None
+        raise click.UsageError(f"not a valid {row.request_name}: {error}") from None

@@ -10,20 +10,19 @@ import click
 
 from clarigrpc import image
 from clarigrpc.cli.call import to_json
-from clarigrpc.cli.options import client_options, open_client
+from clarigrpc.cli.options import client_command, open_client
 
 
-@click.command(short_help="Predict on images.")
+@client_command("Predict on images.")
 @click.argument("images", metavar="IMAGE_OR_URL...", nargs=-1, required=True)
 @click.option(
     "--model",
     required=True,
     metavar="ID",
-    help="The model: its id (of --user-id and --app-id), or USER/APP/ID.",
+    help="The model: USER/APP/ID, or ID for a model of --user-id and --app-id.",
 )
-@click.option("--version-id", metavar="ID", help="Its version.  [default: the latest]")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
-@client_options
+@click.option("--version-id", metavar="ID", help="Version of the model.  [default: the latest]")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image instead.")
 def predict(
     images: tuple[str, ...],
     model: str,
@@ -31,10 +30,10 @@ def predict(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Predict on images, given as files or as http(s) URLs that the service fetches.
+    """Predict on images and print the results as a table.
 
-    Prints a table; colours are shown as such on a terminal. When some of the images fail, the
-    others are printed all the same, and the exit code is 1.
+    Each image is a file or an http(s) URL, which the service downloads. If some images fail, the
+    results of the others are still printed, and the exit code is 1.
 
     \b
     Examples:
@@ -58,18 +57,18 @@ def predict(
     failures = [failure for output in outputs if (failure := failure_of(output)) is not None]
     if failures:
         raise click.ClickException(
-            f"{len(failures)} of {len(outputs)} predictions failed; the first: {failures[0]}"
+            f"{len(failures)} of {len(outputs)} predictions failed; the first one: {failures[0]}"
         )
 
 
 def _split(model: str) -> tuple[str, str, str]:
-    """Owner, app and id; the first two are empty where only the id is given."""
+    """User, app and id; the first two are empty if only the id is given."""
     parts = model.split("/")
     if all(parts) and len(parts) == 3:
         return parts[0], parts[1], parts[2]
     if model and len(parts) == 1:
         return "", "", model
-    raise click.BadParameter("give ID or USER/APP/ID", param_hint="--model")
+    raise click.BadParameter("must be ID or USER/APP/ID", param_hint="--model")
 
 
 def _name(source: str) -> str:

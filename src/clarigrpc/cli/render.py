@@ -20,7 +20,7 @@ _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def terminal() -> Console:
-    """Where tables are printed; without colours and 100 columns wide when it is no terminal."""
+    """The console for tables; if stdout is not a terminal, without colours and 100 columns wide."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100)
 
@@ -28,8 +28,8 @@ def terminal() -> Console:
 def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None = None) -> Table:
     """A table with a row for each ``(name of the input, output)``.
 
-    It shows the largest colours with a swatch each, the likeliest concepts, and in a word or two
-    what else an output has.
+    It shows the largest colours, each with a swatch, the most likely concepts, and in a few words
+    what else an output contains.
     """
     rows = [(name, output, *_cells(output)) for name, output in results]
     has_colors = any(colors for _, _, colors, _ in rows)
@@ -47,7 +47,7 @@ def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None
 
 
 def failure_of(output: v2.Output) -> errors.ApiError | None:
-    """The failure of a single output, None for a good one."""
+    """The failure of one output; None if it succeeded."""
     return statuses.from_item(
         output.status, method="PostModelOutputs", request_id=output.status.req_id
     )
@@ -65,18 +65,18 @@ def _cells(output: v2.Output) -> tuple[Text, Text]:
     if data.text.raw:
         text = printable(data.text.raw)
         lines.append(Text(text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"))
-    lines += [Text(f"embedding of {e.num_dimensions} dimensions") for e in data.embeddings]
-    for what, items in (("regions", data.regions), ("frames", data.frames), ("parts", data.parts)):
+    lines += [Text(f"embedding with {e.num_dimensions} dimensions") for e in data.embeddings]
+    for what, items in (("region", data.regions), ("frame", data.frames), ("part", data.parts)):
         if items:
-            lines.append(Text(f"{len(items)} {what}"))
+            lines.append(Text(f"{len(items)} {what}{'s' if len(items) > 1 else ''}"))
     colors = Text("\n").join(_color(color) for color in data.colors[:MOST_COLORS])
     if not lines and not colors:
-        lines.append(Text("nothing", style="dim"))
+        lines.append(Text("(empty)", style="dim"))
     return colors, Text("\n").join(lines)
 
 
 def _color(color: v2.Color) -> Text:
-    # The server's word is not trusted with the syntax of a style.
+    # The value comes from the server: it must not be parsed as a style.
     swatch = Text("    ", style=f"on {color.raw_hex}" if _HEX.fullmatch(color.raw_hex) else "")
     names = printable(f"{color.raw_hex}  {color.w3c.name}")
     return Text.assemble(swatch, f" {color.value:6.1%}  {names}")

@@ -14,30 +14,33 @@ import click
     type=click.IntRange(0, 65535),
     default=0,
     metavar="N",
-    help="Port for gRPC.  [default: a free one]",
+    show_default="a free port",
+    help="Port for gRPC.",
 )
 @click.option(
     "--rest-port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Port for HTTP/JSON, 0 for a free one.  [default: gRPC only]",
+    show_default="gRPC only",
+    help="Also serve HTTP/JSON, on this port; 0 takes a free port.",
 )
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder that keeps everything over a restart.  [default: in memory]",
+    help="Folder for all data; it is read again at the next start.  [default: in memory]",
 )
 @click.option(
     "--pat",
     metavar="TOKEN",
-    help="Access token of the default user.  [default: the one kept in --data, or a new one]",
+    help="Personal access token of the default user.  [default: the one stored in --data, or a "
+    "random one]",
 )
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="YAML or JSON with the users, apps, keys, models and workflows to begin with.",
+    help="YAML or JSON file with the users, apps, keys, models and workflows to create.",
 )
 @click.option(
     "--input-root",
@@ -45,20 +48,21 @@ import click
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
     metavar="DIR",
-    help="Folder that file: data sources of inputs may name; may be given again.  [default: none]",
+    help="Folder that data sources with file: URLs may read. Repeatable.  [default: none]",
 )
 @click.option(
     "--allow-private-urls",
     is_flag=True,
-    help="Let URLs of inputs name private addresses.  [default: loopback alone, if --host is one]",
+    help="Allow inputs whose URL has a private address.  [default: only loopback addresses, and "
+    "only if --host is one]",
 )
 @click.option(
     "--limit",
     "limits",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What each user may do: requests='10/second; 1000/hour', inputs=5000/month, "
-    "concurrent=4. Repeatable.  [default: what --config says, or no limits]",
+    help="Limit for each user, for example requests='10/second; 1000/hour', inputs=5000/month or "
+    "concurrent=4. Repeatable.  [default: the limits of --config, or none]",
 )
 def serve(
     host: str,
@@ -73,10 +77,12 @@ def serve(
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
-    When it is ready it prints, one KEY=VALUE a line: GRPC_BASE, REST_BASE, PAT, API_KEY, USER_ID
-    and APP_ID, with --rest-port also CLIENT_ID, CLIENT_SECRET and TOKEN_URL, then exports that this
-    command and other gRPC clients of the service understand (--transport rest needs --base with
-    REST_BASE). Methods that it does not have answer UNIMPLEMENTED.
+    Once it is ready it prints one KEY=VALUE per line: GRPC_BASE, PAT, API_KEY, USER_ID and APP_ID,
+    and with --rest-port also REST_BASE, CLIENT_ID, CLIENT_SECRET and TOKEN_URL. Then it prints
+    export lines for a shell; they configure this command and other gRPC clients of the service. To
+    use HTTP/JSON, pass REST_BASE as --base together with --transport rest.
+
+    Methods that the local server does not implement answer UNIMPLEMENTED.
 
     \b
     Examples:
@@ -124,9 +130,9 @@ def serve(
         }
         lines = [f"{name}={value}" for name, value in facts.items()]
         lines += [f"export {name}={value}" for name, value in exports.items()]
-        # In one piece: a reader that sees a part of it may see the rest.
+        # In one write: a reader that sees the first line can read all of them.
         click.echo("\n".join(lines))
-        click.echo("clarigrpc: serving; Ctrl-C stops it", err=True)
+        click.echo("clarigrpc: serving, press Ctrl-C to stop", err=True)
 
     with server:
         server.serve_until_signalled(ready=ready)

@@ -1,8 +1,8 @@
-"""Text from elsewhere, made fit for a terminal."""
+"""Text of a response, made safe for a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """``text`` without characters that command a terminal; line ends stay."""
+    """``text`` without characters that control a terminal; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from clarigrpc import v2
-from clarigrpc.cli.options import client_options, open_client
+from clarigrpc.cli.options import client_command, open_client
 
 
-@click.command(short_help="Upload a file or folder.")
+@client_command("Upload a file or a folder.")
 @click.argument("file", metavar="FILE")
 @click.option("--model", metavar="ID", help="Upload as a new version of this model.")
 @click.option("--artifact", metavar="ID", help="Upload as a new version of this artifact.")
@@ -23,16 +23,17 @@ from clarigrpc.cli.options import client_options, open_client
     "--state-dir",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Folder for the state of an unfinished upload.  [default: beside FILE]",
+    help="Folder for the state file of an unfinished upload.  [default: the folder of FILE]",
 )
-@click.option("--no-resume", is_flag=True, help="Start from the beginning, and keep no state.")
+@click.option(
+    "--no-resume", is_flag=True, help="Start from the beginning, and write no state file."
+)
 @click.option(
     "--part-size",
     metavar="BYTES",
     type=int,
-    help="Size of the parts it is sent in.  [default: 1 MiB]",
+    help="Size of the parts that are sent.  [default: 1048576]",
 )
-@client_options
 def upload(
     file: str,
     model: str | None,
@@ -44,11 +45,13 @@ def upload(
     part_size: int | None,
     **settings: Any,
 ) -> None:
-    """Upload a file, a folder (as a tar archive), or - for standard input.
+    """Upload FILE: a file, a folder (sent as a tar archive), or - for standard input.
 
-    Without --model, --artifact or --pipeline-step the service keeps the file by itself, for a
-    while. An upload that was interrupted goes on when the same command is given again. Prints the
-    id of the new version or upload; a bar on the terminal shows how far it is.
+    It becomes a new version of a model, artifact or pipeline step, and the id of the version is
+    printed. Without any of these options it becomes a standalone upload, which the service keeps
+    for a limited time, and the id of the upload is printed.
+
+    To resume an interrupted upload, run the same command again.
 
     \b
     Examples:
@@ -57,7 +60,7 @@ def upload(
       tar c model-folder | clarigrpc upload - --model my-model
     """
     if sum(one is not None for one in (model, artifact, pipeline_step)) > 1:
-        raise click.UsageError("give one of --model, --artifact and --pipeline-step")
+        raise click.UsageError("give only one of --model, --artifact and --pipeline-step")
     source: Any = sys.stdin.buffer if file == "-" else file
     options: dict[str, Any] = {
         "progress": True,
@@ -82,9 +85,9 @@ def upload(
             )
         else:
             if text:
-                raise click.UsageError("--description needs something to have a version of")
+                raise click.UsageError("--description needs --model, --artifact or --pipeline-step")
             click.echo(client.uploads.upload(source, **options).id)
             return
     click.echo(result.version_id)
     if result.sha256:
-        click.echo(f"sha256 {result.sha256}, the same here and there", err=True)
+        click.echo(f"sha256 {result.sha256}, confirmed by the service", err=True)
