@@ -9,7 +9,7 @@ import grpc
 
 from clarigrpc import v2
 from clarigrpc._contract import methods
-from clarigrpc.local.context import Call, CallAborted
+from clarigrpc.local.engine.context import Call, CallAborted
 
 Handler = Callable[[Any, Call], Any]
 

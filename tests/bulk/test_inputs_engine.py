@@ -20,7 +20,7 @@ import pytest_asyncio
 from clarigrpc import errors, image, text, v2
 from clarigrpc.ingest import UploadReport, from_coco, from_csv, from_folder
 from clarigrpc.local import LocalServer
-from clarigrpc.local.service.faults import Faults
+from clarigrpc.local.engine.faults import Faults
 from tests.both import Both
 from tests.conftest import Connect
 

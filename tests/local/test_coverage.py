@@ -11,7 +11,7 @@ import pytest
 from clarigrpc import v2
 from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
-from clarigrpc.local.service.coverage import UNIMPLEMENTED, status, table
+from clarigrpc.local.service.method_coverage import UNIMPLEMENTED, status, table
 from clarigrpc.v2._index import METHODS
 
 PAGE = Path(__file__).parents[2] / "docs" / "local-server-methods.md"
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "local-server-methods.md"
 
 def test_the_page_is_as_the_code() -> None:
     assert PAGE.read_text() == table(), (
-        "python -m clarigrpc.local.service.coverage writes the page anew"
+        "python -m clarigrpc.local.service.method_coverage writes the page anew"
     )
 
 

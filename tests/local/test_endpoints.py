@@ -17,8 +17,8 @@ from clarigrpc import v2
 from clarigrpc._contract import methods
 from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
-from clarigrpc.local.service.scopes import auth_type
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.accounts.method_scopes import auth_type
+from clarigrpc.local.store.resource_store import Collection
 from clarigrpc.v2._index import METHODS
 from tests.local.conftest import Raw, clip, png, settled
 from tests.local.test_domains import message, ok, until

@@ -14,8 +14,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.engine.embeddings import DIMENSIONS
-from clarigrpc.local.models.colors import W3C_NAMES
+from clarigrpc.local.engine.input_embeddings import DIMENSIONS
+from clarigrpc.local.models.color_recognition import W3C_NAMES
 from clarigrpc.local.models.model_types import BASES
 from tests.local.conftest import PUBLIC, Raw, png
 from tests.local.pictures import encoded, photograph, video

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.media.fetching import Fetcher
+from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.python_values import Converter
 from tests.local.conftest import Raw, png
 

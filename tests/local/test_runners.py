@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from clarigrpc import v2
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.store.resource_store import Collection
 from tests.local.conftest import Raw
 from tests.local.test_domains import ok
 

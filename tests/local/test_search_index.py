@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.engine import filters
-from clarigrpc.local.engine.embeddings import DIMENSIONS
-from clarigrpc.local.store.resources import Collection, Store
+from clarigrpc.local.engine import search_filters
+from clarigrpc.local.engine.input_embeddings import DIMENSIONS
+from clarigrpc.local.store.resource_store import Collection, Store
 from tests.local.conftest import Raw, gone
 from tests.local.test_domains import message, ok
 
@@ -156,11 +156,13 @@ queries = st.fixed_dictionaries({"filters": st.lists(condition, min_size=1, max_
 def test_the_index_loses_nothing(app: App, query: dict[str, Any]) -> None:
     parsed = json_format.ParseDict(query, v2.Query())
     hits = {hit.input.id for hit in app.found("PostInputsSearches", query)}
-    assert hits == {i.id for i in app.inputs if filters.input_matches(i, parsed, app.of)}
+    assert hits == {i.id for i in app.inputs if search_filters.input_matches(i, parsed, app.of)}
     labels = {hit.annotation.id for hit in app.found("PostAnnotationsSearches", query)}
     by_id = {i.id: i for i in app.inputs}
     assert labels == {
-        a.id for a in app.annotations if filters.annotation_matches(by_id[a.input_id], a, parsed)
+        a.id
+        for a in app.annotations
+        if search_filters.annotation_matches(by_id[a.input_id], a, parsed)
     }
 
 
@@ -175,8 +177,8 @@ def test_scores_by_the_index(app: App, negate: bool, named: str) -> None:
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) > 2
     for hit in hits:
-        labels = [filters.as_annotation(hit.input), *app.of(hit.input.id)]
-        value = max(filters.concept_score(label, [wanted]) for label in labels)
+        labels = [search_filters.as_annotation(hit.input), *app.of(hit.input.id)]
+        value = max(search_filters.concept_score(label, [wanted]) for label in labels)
         assert hit.score == pytest.approx(1 - value if negate else value)
 
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from clarigrpc import image as picture
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.handlers import training
-from clarigrpc.local.models.classifier import Weights
+from clarigrpc.local.handlers import model_training
+from clarigrpc.local.models.embedding_classifier import Weights
 from tests.local.conftest import Raw, png
 from tests.local.pictures import digit, video
 from tests.local.test_domains import ok, until
@@ -372,7 +372,7 @@ def test_training_stops_at_its_timeout(school: Raw, monkeypatch: pytest.MonkeyPa
         def monotonic() -> float:
             return 60.0 * next(minutes)
 
-    monkeypatch.setattr(training, "time", Clock)
+    monkeypatch.setattr(model_training, "time", Clock)
     made = ended(school, "late", post(school, "late", wants(training_timeout=30)))
     assert made.status.code == Code.MODEL_TRAINING_TIMED_OUT
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.engine.embeddings import similarities
+from clarigrpc.local.engine.input_embeddings import similarities
 from tests.local.conftest import PUBLIC, Raw, gone, settled
 from tests.local.pictures import digit, encoded, photograph
 from tests.local.test_domains import ok

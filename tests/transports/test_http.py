@@ -24,7 +24,7 @@ from clarigrpc import v2
 from clarigrpc._contract import methods
 from clarigrpc._transports.http import AsyncRestChannel, RestChannel
 from clarigrpc.local import LocalServer
-from clarigrpc.local.fronts.rest import RestFront
+from clarigrpc.local.fronts.rest_front import RestFront
 from clarigrpc.v2.service_pb2_grpc import V2Stub
 from tests.backend import Backend, abort, outputs, respond
 from tests.strategies import messages

@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clarigrpc.local.engine.faults import Faults as Faults
     from clarigrpc.local.server import LocalServer as LocalServer
-    from clarigrpc.local.service.faults import Faults as Faults
-    from clarigrpc.local.service.limits import Limits as Limits
+    from clarigrpc.local.service.user_limits import Limits as Limits
 
 __all__ = ["Faults", "Limits", "LocalServer"]
 
 
-_MODULES = {"Faults": "service.faults", "Limits": "service.limits", "LocalServer": "server"}
+_MODULES = {"Faults": "engine.faults", "Limits": "service.user_limits", "LocalServer": "server"}
 
 
 def __getattr__(name: str) -> Any:

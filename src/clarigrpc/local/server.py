@@ -19,15 +19,15 @@ from grpc_reflection.v1alpha import reflection
 
 from clarigrpc import v2
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.local.context import Call, CallAborted, Scope
-from clarigrpc.local.media.fetching import Fetcher
-from clarigrpc.local.models.builtin_models import user_models
+from clarigrpc.local.accounts.method_scopes import Credentials
+from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
+from clarigrpc.local.engine.builtin_models import user_models
+from clarigrpc.local.engine.context import Call, CallAborted, Scope
+from clarigrpc.local.engine.faults import Faults
+from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service.dispatch import Service
-from clarigrpc.local.service.faults import Faults
-from clarigrpc.local.service.limits import Limits
-from clarigrpc.local.service.oauth_applications import TOKEN_SECONDS
-from clarigrpc.local.service.scopes import Credentials
 from clarigrpc.local.service.seeding import Seed
+from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.v2._index import METHODS
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class LocalServer:
         self.base = f"http://{self.address}"
         if self._rest_port is not None:
             from clarigrpc.local.fronts.first_generation import FirstGeneration
-            from clarigrpc.local.fronts.rest import RestFront
+            from clarigrpc.local.fronts.rest_front import RestFront
 
             self._rest = RestFront(
                 service,

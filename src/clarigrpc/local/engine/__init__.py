@@ -1,1 +1,1 @@
-"""What handlers share: kinds of resources, filters, patches, background work."""
+"""What handlers share: kinds of resources, filters, patches, search, background tasks."""

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from clarigrpc.local.context import Code, State
-from clarigrpc.local.store.resources import Collection, Row
+from clarigrpc.local.engine.context import Code, State
+from clarigrpc.local.store.resource_store import Collection, Row
 
 Work = Callable[[State, Collection, Row], None]
 """Takes a resource on; afterwards its status is another one."""

@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from clarigrpc import v2
-from clarigrpc.local.context import Scope, ServiceError, make_status
-from clarigrpc.local.engine.embeddings import Embeddings
+from clarigrpc.local.engine.context import Scope, ServiceError, make_status
+from clarigrpc.local.engine.faults import Faults
+from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.media import media_content
-from clarigrpc.local.media.fetching import Fetcher
-from clarigrpc.local.models.embedder import Vector
-from clarigrpc.local.service.faults import Faults
+from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resources import Collection, Row, Store
+from clarigrpc.local.store.resource_store import Collection, Row, Store
 
 INPUT_KIND = "input"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from clarigrpc import v2
-from clarigrpc.local.context import Scope, ServiceError, is_built, is_public, make_status
-from clarigrpc.local.models.classifier import EmbeddingClassifier, Weights
+from clarigrpc.local.engine.context import Scope, ServiceError, is_built, is_public, make_status
+from clarigrpc.local.models.embedding_classifier import EmbeddingClassifier, Weights
+from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.model_types import BASES
-from clarigrpc.local.models.runtime import Runtime
-from clarigrpc.local.store.resources import Collection, Store
+from clarigrpc.local.store.resource_store import Collection, Store
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"

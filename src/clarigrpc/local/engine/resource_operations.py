@@ -18,7 +18,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -30,9 +31,8 @@ from clarigrpc.local.context import (
     page_bounds,
     refuse_other_fields,
 )
-from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.resource_kinds import KINDS, Kind
-from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
 from clarigrpc.v2._index import METHODS
 
 Handler = Callable[[Context, Any], Message]

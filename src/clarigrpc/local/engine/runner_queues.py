@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
-from clarigrpc.local.context import ServiceError, new_id
-from clarigrpc.local.models.runtime import Options, Runtime
+from clarigrpc.local.engine.context import ServiceError, new_id
+from clarigrpc.local.models.model_runtime import Options, Runtime
 
 _Code = v2.StatusCode
 

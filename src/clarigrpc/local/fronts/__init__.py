@@ -1,1 +1,1 @@
-"""How requests reach the local server: gRPC, HTTP/JSON, the first API generation."""
+"""How requests reach the server: gRPC, HTTP/JSON, the first API generation, downloads."""

@@ -38,8 +38,10 @@ from starlette.types import Receive, Scope, Send
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
-from clarigrpc.local.context import MAX_ITEMS, Call
-from clarigrpc.local.fronts.rest import (
+from clarigrpc.local.accounts.method_scopes import PUBLIC
+from clarigrpc.local.accounts.oauth_applications import AccessToken, Application
+from clarigrpc.local.engine.context import MAX_ITEMS, Call
+from clarigrpc.local.fronts.rest_front import (
     MAX_BODY_BYTES,
     BodyTooLongError,
     http_status,
@@ -48,8 +50,6 @@ from clarigrpc.local.fronts.rest import (
 )
 from clarigrpc.local.media import media_content
 from clarigrpc.local.service.dispatch import Service
-from clarigrpc.local.service.oauth_applications import AccessToken, Application
-from clarigrpc.local.service.scopes import PUBLIC
 
 DEFAULT_MODEL = "color-recognition"
 """What tags an image when neither the request nor its application names a model."""

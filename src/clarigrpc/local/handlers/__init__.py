@@ -1,1 +1,1 @@
-"""What the methods do: one file a domain, each with a table of method name -> handler."""
+"""What the methods of V2 do: a module a domain, each with tables of method -> handler."""

@@ -8,14 +8,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, Scope, ServiceError, make_status, page_bounds
+from clarigrpc.local.accounts import user_accounts
+from clarigrpc.local.accounts.method_scopes import SCOPES, depending_scopes
 from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.context import Context, Scope, ServiceError, make_status, page_bounds
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place, relevance
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.service import accounts
-from clarigrpc.local.service.scopes import SCOPES, depending_scopes
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.store.resource_store import Collection
 from clarigrpc.v2._index import METHODS
 
 _Code = v2.StatusCode
@@ -28,7 +28,7 @@ def get_user(context: Context, request: v2.GetUserRequest) -> v2.SingleUserRespo
     user_id = request.user_app_id.user_id
     if user_id in ("", "me"):
         user_id = context.caller.user_id
-    row = context.state.store.get(accounts.USERS, user_id)
+    row = context.state.store.get(user_accounts.USERS, user_id)
     if row is None:
         raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {user_id!r}")
     user = v2.User.FromString(row.body)
@@ -55,7 +55,7 @@ def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
 
 
 def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScopeDepsResponse:
-    if request.key_type not in ("", accounts.API_KEY, accounts.PAT):
+    if request.key_type not in ("", user_accounts.API_KEY, user_accounts.PAT):
         raise ServiceError(_Code.CONN_INVALID_REQUEST, f"there are no {request.key_type!r} keys")
     response = v2.MultiScopeDepsResponse(status=make_status(_Code.SUCCESS))
     for name, needed in SCOPES.items():
@@ -177,7 +177,7 @@ def list_collaborations(
     for where in context.state.store.collections("collaborator"):
         for row in context.state.store.walk(where):
             entry = v2.Collaborator.FromString(row.body)
-            app = context.state.store.get(accounts.apps_of(where.user_id), where.app_id)
+            app = context.state.store.get(user_accounts.apps_of(where.user_id), where.app_id)
             if entry.user.id != me or app is None:
                 continue
             shared = v2.App.FromString(app.body)
@@ -202,7 +202,7 @@ def validate_password(
 ) -> v2.SinglePasswordValidationResponse:
     """Checks against the rules of this server: length, kinds of characters, no name or email."""
     text = request.password.plaintext
-    row = context.state.store.get(accounts.USERS, context.caller.user_id)
+    row = context.state.store.get(user_accounts.USERS, context.caller.user_id)
     user = v2.User.FromString(row.body) if row is not None else v2.User()
     names = [name.lower() for name in (user.first_name, user.last_name, user.id) if name]
     broken = v2.PasswordViolations(

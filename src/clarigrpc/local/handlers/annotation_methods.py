@@ -9,7 +9,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Context,
     ServiceError,
@@ -17,7 +18,6 @@ from clarigrpc.local.context import (
     overall,
     page_bounds,
 )
-from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 

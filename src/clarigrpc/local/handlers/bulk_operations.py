@@ -11,7 +11,10 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.accounts.method_scopes import Caller
+from clarigrpc.local.engine import dataset_membership, patching
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import (
     Code,
     Context,
     Scope,
@@ -20,15 +23,12 @@ from clarigrpc.local.context import (
     is_public,
     make_status,
 )
-from clarigrpc.local.engine import dataset_membership, patching
-from clarigrpc.local.engine.background_tasks import Waiting, Work
-from clarigrpc.local.engine.embeddings import DIMENSIONS
+from clarigrpc.local.engine.input_embeddings import DIMENSIONS
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.handlers.searches import inputs_found
-from clarigrpc.local.service.scopes import Caller
-from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.handlers.search_methods import inputs_found
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.context import Scope, ServiceError, make_status
-from clarigrpc.local.engine import evaluation_metrics, filters
+from clarigrpc.local.engine import evaluation_metrics, search_filters
+from clarigrpc.local.engine.context import Scope, ServiceError, make_status
 from clarigrpc.local.engine.dataset_membership import members_of
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.handlers import dataset_snapshots
-from clarigrpc.local.models.classifier import Weights, fit, packed, unpacked
-from clarigrpc.local.store.resources import Collection, Store
+from clarigrpc.local.models.embedding_classifier import Weights, fit, packed, unpacked
+from clarigrpc.local.store.resource_store import Collection, Store
 
 _Code = v2.StatusCode
 _Floats: TypeAlias = NDArray[np.float32]
@@ -67,7 +67,9 @@ def labelled_inputs(store: Store, scope: Scope, dataset: v2.Dataset) -> Iterator
     for row in rows:
         if row.status == _Code.INPUT_SUCCESS:
             item = v2.Input.FromString(row.body)
-            yield from _usable(item, [filters.as_annotation(item), *annotated.get(item.id, ())])
+            yield from _usable(
+                item, [search_filters.as_annotation(item), *annotated.get(item.id, ())]
+            )
 
 
 def _usable(item: v2.Input, annotations: Iterable[v2.Annotation]) -> Iterator[Labelled]:

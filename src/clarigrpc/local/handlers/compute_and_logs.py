@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.accounts import user_accounts
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -19,8 +20,7 @@ from clarigrpc.local.context import (
 )
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.service import accounts
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.store.resource_store import Collection
 
 _Code = v2.StatusCode
 
@@ -84,7 +84,7 @@ def post_module_key(
     keys = RESOURCES["key"]
     owner = Place(Scope(context.user(v2.UserAppIDSet()), ""))
     if not installed.key_id or not keys.exists(context, owner, installed.key_id):
-        wanted = v2.Key(type=accounts.API_KEY, scopes=["All"], description=installed.id)
+        wanted = v2.Key(type=user_accounts.API_KEY, scopes=["All"], description=installed.id)
         wanted.apps.add(id=scope.app_id)
         with context.state.store.transaction():
             installed.key_id = keys.add(context, owner, wanted).id

@@ -11,15 +11,15 @@ from typing import Any, Literal, NamedTuple
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.context import Scope
-from clarigrpc.local.engine import filters
+from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.box_interpolation import interpolate
+from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.engine.dataset_membership import members_of
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import SNAPSHOT_KINDS
-from clarigrpc.local.handlers.searches import annotations_of
+from clarigrpc.local.handlers.search_methods import annotations_of
 from clarigrpc.local.media import media_content
-from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Store
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Store
 
 _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType
@@ -68,14 +68,14 @@ def take(
             continue
         item = v2.Input.FromString(row.body)
         if predictions is None:
-            own = filters.as_annotation(item)
+            own = search_filters.as_annotation(item)
             every = [own] if own.data.ListFields() else []
             every += annotations_of(store, scope, item.id)
         else:
             every = predictions.get(item.id, [])
         if sample_ms:
             every = [interpolate(found, sample_ms) for found in every]
-        kept = [found for found in every if filters.annotation_matches(item, found, query)]
+        kept = [found for found in every if search_filters.annotation_matches(item, found, query)]
         # A query without conditions takes inputs without annotations as well.
         if not kept and (query.filters or version.annotation_filter_config.ignore_empty_inputs):
             continue
@@ -109,7 +109,7 @@ def count(content: Iterable[Entry]) -> v2.DatasetVersionMetrics:
         frames = [frame for one in data for frame in one.frames]
         in_frames = [region for frame in frames for region in frame.data.regions]
         tags = {c.id for one in data for c in one.concepts if c.value >= 0.5}
-        labelled = any(True for one in data for _ in filters.concepts_of(one))
+        labelled = any(True for one in data for _ in search_filters.concepts_of(one))
         add("inputs_count", 1)
         add("unlabeled_inputs_count", not labelled)
         add("inputs_with_metadata_count", item.data.HasField("metadata"))
@@ -155,7 +155,7 @@ def _concepts(entry: Entry) -> set[str]:
     return {
         concept.id
         for annotation in entry.annotations
-        for concept in filters.concepts_of(annotation.data)
+        for concept in search_filters.concepts_of(annotation.data)
         if concept.value >= 0.5
     }
 

@@ -13,13 +13,13 @@ from urllib.parse import unquote, urlsplit
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, Scope, ServiceError, State, make_status, new_id
 from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import Context, Scope, ServiceError, State, make_status, new_id
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers import inputs, uploads
+from clarigrpc.local.handlers import file_upload_methods, input_methods
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.store.resources import Collection, Row, Store
+from clarigrpc.local.store.resource_store import Collection, Row, Store
 
 _Code = v2.StatusCode
 
@@ -70,7 +70,7 @@ def _shown(context: Context, scope: Scope, job_id: str) -> v2.InputsAddJob:
         job.extraction_jobs.append(RESOURCES["inputs_extraction_job"].find(context, place, row.id))
     waiting = False
     for row in store.walk(_below("upload", scope, job_id), newest_first=False):
-        found = store.get(uploads.uploads_of(scope), row.id)
+        found = store.get(file_upload_methods.uploads_of(scope), row.id)
         if found is not None:
             job.uploads.add().ParseFromString(found.body)
             waiting |= job.uploads[-1].status.code != _Code.UPLOAD_DONE
@@ -159,12 +159,12 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
     """Adds inputs; a job that the request names counts them."""
     job_id, request.inputs_add_job_id = request.inputs_add_job_id, ""
     if not job_id:
-        return inputs.post_inputs(context, request)
+        return input_methods.post_inputs(context, request)
     scope = context.writable(request.user_app_id)
     store = context.state.store
     with store.transaction():
         _job(context, Place(scope), job_id)
-        response = inputs.post_inputs(context, request)
+        response = input_methods.post_inputs(context, request)
         for item in response.inputs:
             if item.status.code == _Code.INPUT_PENDING:
                 store.insert(_tracked(scope, job_id), item.id, b"")
@@ -227,7 +227,7 @@ def post_uploads(
             upload = v2.Upload()
             upload.CopyFrom(wanted.upload)
             upload.id = upload.id or new_id()
-            uploads.begin(store, scope, upload)
+            file_upload_methods.begin(store, scope, upload)
             store.insert(_below("upload", scope, job_id), upload.id, b"")
             store.insert(
                 Collection("upload_job", scope.user_id, scope.app_id, job_id),
@@ -242,7 +242,7 @@ def put_parts(
     context: Context, request: v2.PutUploadContentPartsRequest
 ) -> v2.SingleUploadResponse:
     """As for any upload; the end of one that a job waits for sets the job going."""
-    response = uploads.put_upload_content_parts(context, request)
+    response = file_upload_methods.put_upload_content_parts(context, request)
     if response.upload.status.code == _Code.UPLOAD_DONE:
         scope = context.writable(request.user_app_id)
         store = context.state.store
@@ -318,7 +318,7 @@ def _files(state: State, scope: Scope, url: str) -> Iterator[tuple[str, bytes]]:
     parts = urlsplit(url)
     if parts.scheme == "upload":
         upload_id, _, name = url.removeprefix("upload:").partition("/")
-        path = state.uploads.path(*uploads.uploads_of(scope), upload_id)
+        path = state.uploads.path(*file_upload_methods.uploads_of(scope), upload_id)
         yield from _unpacked(name, path.read_bytes())
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
@@ -406,7 +406,9 @@ def _extract(state: State, where: Collection, row: Row) -> None:
                 return
             for kind, given in stretch:
                 item = v2.Input()
-                inputs.add_input(state.store, live, given, job.input_id_conflict_resolution, item)
+                input_methods.add_input(
+                    state.store, live, given, job.input_id_conflict_resolution, item
+                )
                 if state.store.get(live, item.id) and not state.store.get(tracked, item.id):
                     state.store.insert(tracked, item.id, b"")
                 counter = f"{kind}_inputs_count"

@@ -8,13 +8,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, ServiceError, make_status, page_bounds
 from clarigrpc.local.engine import patching
+from clarigrpc.local.engine.context import Context, ServiceError, make_status, page_bounds
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place, relevance
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.models.model_types import MODEL_TYPES
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.store.resource_store import Collection
 
 _Code = v2.StatusCode
 

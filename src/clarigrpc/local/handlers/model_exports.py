@@ -10,10 +10,10 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, ServiceError, State, make_status
 from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import Context, ServiceError, State, make_status
 from clarigrpc.local.engine.model_catalog import versions_of
-from clarigrpc.local.store.resources import Collection, Row
+from clarigrpc.local.store.resource_store import Collection, Row
 
 _Code = v2.StatusCode
 _KIND = "model_export"

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Context,
     Scope,
@@ -22,8 +22,8 @@ from clarigrpc.local.context import (
     overall,
 )
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
-from clarigrpc.local.models.runtime import Options, Runtime, combined
-from clarigrpc.local.store.resources import Collection
+from clarigrpc.local.models.model_runtime import Options, Runtime, combined
+from clarigrpc.local.store.resource_store import Collection
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

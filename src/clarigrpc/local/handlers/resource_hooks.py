@@ -6,15 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, Scope, ServiceError, is_built, make_status, new_id
-from clarigrpc.local.engine import dataset_membership, filters, patching
+from clarigrpc.local.accounts import user_accounts
+from clarigrpc.local.accounts.method_scopes import SCOPES
+from clarigrpc.local.engine import dataset_membership, patching, search_filters
+from clarigrpc.local.engine.context import (
+    Context,
+    Scope,
+    ServiceError,
+    is_built,
+    make_status,
+    new_id,
+)
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.model_catalog import Entry
 from clarigrpc.local.engine.resource_kinds import nodepools_of
 from clarigrpc.local.engine.resource_operations import Handler, Place, Resource, build, place_below
-from clarigrpc.local.service import accounts
-from clarigrpc.local.service.scopes import SCOPES
-from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 
@@ -207,7 +214,7 @@ class Annotations(Resource):
 
     def _name(self, item: Any, place: Place) -> None:
         """Completes the concepts, which may be given by id alone."""
-        for concept in filters.concepts_of(item.data):
+        for concept in search_filters.concepts_of(item.data):
             if not concept.id and not concept.name:
                 raise ServiceError(self.kind.invalid, "a concept needs an id or a name")
             concept.id = concept.id or concept.name
@@ -353,9 +360,9 @@ class Apps(Resource):
             if inside.kind in RESOURCES:
                 RESOURCES[inside.kind].emptied(context, inside)
             store.clear(inside)
-        for row in store.walk(accounts.keys_of(place.scope.user_id)):
+        for row in store.walk(user_accounts.keys_of(place.scope.user_id)):
             if resource_id in {app.id for app in v2.Key.FromString(row.body).apps}:
-                store.delete(accounts.keys_of(place.scope.user_id), row.id)
+                store.delete(user_accounts.keys_of(place.scope.user_id), row.id)
         context.state.accounts.forget()
 
     def rename(self, context: Context, place: Place, old: str, new: str) -> Any:
@@ -365,7 +372,7 @@ class Apps(Resource):
             item = super().rename(context, place, old, new)
             for inside in store.collections(user_id=place.scope.user_id, app_id=old):
                 store.move(inside, inside._replace(app_id=new))
-            keys = accounts.keys_of(place.scope.user_id)
+            keys = user_accounts.keys_of(place.scope.user_id)
             for row in store.walk(keys):
                 key = v2.Key.FromString(row.body)
                 for app in key.apps:
@@ -387,8 +394,8 @@ class Keys(Resource):
     """Keys; the id is the secret, which the server makes."""
 
     def check(self, context: Context, place: Place, item: v2.Key) -> None:
-        item.id = accounts.new_secret()
-        item.type = item.type or accounts.API_KEY
+        item.id = user_accounts.new_secret()
+        item.type = item.type or user_accounts.API_KEY
         self._check(context, place, item)
 
     def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
@@ -396,12 +403,12 @@ class Keys(Resource):
         context.state.accounts.forget()
 
     def _check(self, context: Context, place: Place, item: v2.Key) -> None:
-        if item.type not in (accounts.API_KEY, accounts.PAT):
+        if item.type not in (user_accounts.API_KEY, user_accounts.PAT):
             raise ServiceError(
                 self.kind.invalid,
-                f"type is {item.type!r}; it must be {accounts.API_KEY} or {accounts.PAT}",
+                f"type is {item.type!r}; it must be {user_accounts.API_KEY} or {user_accounts.PAT}",
             )
-        wanted = 1 if item.type == accounts.API_KEY else 0
+        wanted = 1 if item.type == user_accounts.API_KEY else 0
         if len(item.apps) != wanted:
             raise ServiceError(self.kind.invalid, f"a key of type {item.type} has {wanted} app(s)")
         for app in item.apps:
@@ -479,7 +486,7 @@ class Collaborators(Resource):
 def find_user(context: Context, wanted: v2.User) -> v2.User:
     """The user with that id or one of those email addresses."""
     emails = {wanted.primary_email, *(entry.email for entry in wanted.email_addresses)} - {""}
-    for row in context.state.store.walk(accounts.USERS):
+    for row in context.state.store.walk(user_accounts.USERS):
         user = v2.User.FromString(row.body)
         theirs = {user.primary_email, *(entry.email for entry in user.email_addresses)}
         if (wanted.id and user.id == wanted.id) or (not wanted.id and emails & theirs):

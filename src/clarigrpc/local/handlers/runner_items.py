@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import Context, Scope, ServiceError, make_status
+from clarigrpc.local.engine.context import Context, Scope, ServiceError, make_status
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 

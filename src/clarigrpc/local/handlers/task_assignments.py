@@ -10,7 +10,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.engine import dataset_membership
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Code,
     Context,
@@ -19,13 +20,12 @@ from clarigrpc.local.context import (
     make_status,
     overall,
 )
-from clarigrpc.local.engine import dataset_membership
 from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.search_index import Lookups
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.handlers.searches import annotations_of, inputs_found
-from clarigrpc.local.store.resources import PARENT_SEPARATOR, Collection, Row
-from clarigrpc.local.store.search_index import Lookups
+from clarigrpc.local.handlers.search_methods import annotations_of, inputs_found
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
 
 _Code = v2.StatusCode
 _Action = v2.PutTaskAssignmentsRequestAction

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.engine.context import (
     MAX_ITEMS,
     Context,
     ServiceError,
@@ -18,10 +18,10 @@ from clarigrpc.local.context import (
     new_id,
     overall,
 )
-from clarigrpc.local.engine.embeddings import similarities
+from clarigrpc.local.engine.input_embeddings import similarities
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.models.runtime import Options, Runtime, combined
+from clarigrpc.local.models.model_runtime import Options, Runtime, combined
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""Media: fetching and decoding."""
+"""Fetching and decoding of media."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local.context import ServiceError
+from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""The models inside the local server."""
+"""The models that the server runs: the public ones, trained classifiers, Python functions."""

@@ -1,1 +1,1 @@
-"""What every call passes: dispatch, accounts, scopes, limits, faults."""
+"""What every call passes before its handler: dispatch, user limits, retired options."""

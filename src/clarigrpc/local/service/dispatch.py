@@ -14,7 +14,12 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.context import (
+from clarigrpc.local.accounts.method_scopes import Credentials
+from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
+from clarigrpc.local.accounts.user_accounts import Accounts
+from clarigrpc.local.engine.background_tasks import Background, Waiting, Work
+from clarigrpc.local.engine.builtin_models import public_models
+from clarigrpc.local.engine.context import (
     Call,
     CallAborted,
     Context,
@@ -24,48 +29,43 @@ from clarigrpc.local.context import (
     make_status,
     new_id,
 )
-from clarigrpc.local.engine.background_tasks import Background, Waiting, Work
-from clarigrpc.local.engine.embeddings import Embeddings
+from clarigrpc.local.engine.faults import Faults
+from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.input_processing import InputWorker
 from clarigrpc.local.engine.model_catalog import Catalog, Entry
 from clarigrpc.local.engine.runner_queues import RunnerQueues
+from clarigrpc.local.engine.search_index import INDEXERS
 from clarigrpc.local.handlers import (
     account_methods,
     annotation_methods,
     bulk_operations,
     compute_and_logs,
-    concepts,
-    datasets,
-    evaluations,
+    concept_methods,
+    dataset_methods,
+    evaluation_methods,
+    file_upload_methods,
     input_jobs,
-    inputs,
+    input_methods,
     model_details,
     model_exports,
-    models,
+    model_methods,
+    model_training,
     predictions,
     resource_hooks,
     runner_items,
-    searches,
-    status_codes,
+    search_methods,
+    status_code_methods,
     task_assignments,
-    training,
-    uploads,
     video_annotations,
     video_manifests,
     workflow_results,
 )
-from clarigrpc.local.media.fetching import Fetcher
-from clarigrpc.local.models.builtin_models import public_models
+from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service import retired_options
-from clarigrpc.local.service.accounts import Accounts
-from clarigrpc.local.service.faults import Faults
-from clarigrpc.local.service.limits import Limiter, Limits
-from clarigrpc.local.service.oauth_applications import TOKEN_SECONDS, Applications
-from clarigrpc.local.service.scopes import Credentials
 from clarigrpc.local.service.seeding import Seed
+from clarigrpc.local.service.user_limits import Limiter, Limits
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resources import Store
-from clarigrpc.local.store.search_index import INDEXERS
+from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.v2._index import METHODS
 
@@ -77,21 +77,21 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **account_methods.UNARY,
     **annotation_methods.UNARY,
     **bulk_operations.UNARY,
-    **concepts.UNARY,
-    **datasets.UNARY,
-    **evaluations.UNARY,
+    **concept_methods.UNARY,
+    **dataset_methods.UNARY,
+    **evaluation_methods.UNARY,
     **compute_and_logs.UNARY,
     **runner_items.UNARY,
-    **inputs.UNARY,
+    **input_methods.UNARY,
     **model_details.UNARY,
     **model_exports.UNARY,
-    **models.UNARY,
+    **model_methods.UNARY,
     **predictions.UNARY,
-    **searches.UNARY,
-    **status_codes.UNARY,
+    **search_methods.UNARY,
+    **status_code_methods.UNARY,
     **task_assignments.UNARY,
-    **training.UNARY,
-    **uploads.UNARY,
+    **model_training.UNARY,
+    **file_upload_methods.UNARY,
     **video_annotations.UNARY,
     **video_manifests.UNARY,
     **input_jobs.UNARY,
@@ -103,16 +103,16 @@ _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
 }
 _BACKGROUND: Mapping[Waiting, Work] = {
     **bulk_operations.BACKGROUND,
-    **datasets.BACKGROUND,
-    **evaluations.BACKGROUND,
+    **dataset_methods.BACKGROUND,
+    **evaluation_methods.BACKGROUND,
     **input_jobs.BACKGROUND,
     **model_exports.BACKGROUND,
-    **training.BACKGROUND,
+    **model_training.BACKGROUND,
 }
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
     **runner_items.DUPLEX,
-    **uploads.DUPLEX,
+    **file_upload_methods.DUPLEX,
 }
 
 _log = logging.getLogger(__name__)

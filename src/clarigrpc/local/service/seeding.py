@@ -21,7 +21,7 @@ YAML or JSON, in the JSON form of the contract's messages with some lists nested
                 nodes:
                   - id: first
                     model: {id: color-recognition, user_id: clarifai, app_id: main}
-    limits:                           # of each user, see ``clarigrpc.local.service.limits``
+    limits:                           # of each user, see ``clarigrpc.local.service.user_limits``
       requests: 10/second; 1000/hour
       inputs: 5000/month
       concurrent: 4
@@ -40,12 +40,12 @@ from typing import Any, Self
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.context import Call, Context, Scope, ServiceError, State
+from clarigrpc.local.accounts import user_accounts
+from clarigrpc.local.accounts.method_scopes import Caller
+from clarigrpc.local.engine.context import Call, Context, Scope, ServiceError, State
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES, check_scopes
-from clarigrpc.local.service import accounts
-from clarigrpc.local.service.limits import Limits
-from clarigrpc.local.service.scopes import Caller
+from clarigrpc.local.service.user_limits import Limits
 
 # Of an app, beside its own fields and what ``_KINDS`` has.
 _ACCESS = ("keys", "applications")
@@ -139,7 +139,7 @@ class Seed:
         message = _message(v2.User, user, ("pat", "apps"))
         state.accounts.put_user(message)
         if user.get("pat"):
-            state.accounts.put_key(message.id, v2.Key(id=str(user["pat"]), type=accounts.PAT))
+            state.accounts.put_key(message.id, v2.Key(id=str(user["pat"]), type=user_accounts.PAT))
         apps = _entries(user, "apps", f"user {message.id}")
         for app in apps:
             state.accounts.put_app(message.id, _message(v2.App, app, (*_ACCESS, *_KINDS)))
@@ -147,7 +147,7 @@ class Seed:
         for app in apps:
             for key in _keys(app):
                 made = _message(v2.Key, key)
-                made.type = accounts.API_KEY
+                made.type = user_accounts.API_KEY
                 made.apps.add(id=str(app["id"]), user_id=message.id)
                 state.accounts.put_key(message.id, made)
             for application in _applications(app):

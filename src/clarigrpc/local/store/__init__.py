@@ -1,1 +1,1 @@
-"""What is kept: resources in SQLite, their index, files."""
+"""What is kept: resources in SQLite, uploaded files, files to download."""

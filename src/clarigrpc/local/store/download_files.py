@@ -6,7 +6,7 @@ import re
 import secrets
 from pathlib import Path
 
-from clarigrpc.local.store.resources import Store
+from clarigrpc.local.store.resource_store import Store
 
 MEDIA_TYPES = {
     ".zip": "application/zip",

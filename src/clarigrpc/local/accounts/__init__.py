@@ -1,0 +1,1 @@
+"""Users, apps, keys and OAuth2 applications: who calls, and what they may do."""

@@ -1,0 +1,323 @@
+"""Who calls, what they may do, and which app a request means.
+
+Users, apps, keys and collaborators are resources like others; this reads them from the store. The
+id of a key is its secret, as in the service.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+
+from clarigrpc import v2
+from clarigrpc.local.accounts.method_scopes import (
+    PUBLIC,
+    SCOPES,
+    Caller,
+    Credentials,
+    auth_type,
+    depending_scopes,
+    expand,
+)
+from clarigrpc.local.accounts.oauth_applications import Applications
+from clarigrpc.local.engine.context import Scope, ServiceError
+from clarigrpc.local.store.resource_store import Collection, Store
+
+API_KEY = "api_key"
+PAT = "personal_access_token"
+
+_Code = v2.StatusCode
+
+USERS = Collection("user", "", "")
+
+
+def apps_of(user_id: str) -> Collection:
+    """Where the apps of a user are kept."""
+    return Collection("app", user_id, "")
+
+
+def keys_of(user_id: str) -> Collection:
+    """Where the keys of a user are kept."""
+    return Collection("key", user_id, "")
+
+
+def collaborators_of(scope: Scope) -> Collection:
+    """Where the collaborators of an app are kept."""
+    return Collection("collaborator", scope.user_id, scope.app_id)
+
+
+def new_secret() -> str:
+    """The id of a new key."""
+    return secrets.token_hex(16)
+
+
+class Accounts:
+    """The users of a server, their apps and keys.
+
+    Args:
+        store: Where they are kept; the public app is put in.
+        credentials: The default user's.
+        applications: Those whose access tokens are taken.
+    """
+
+    def __init__(self, store: Store, credentials: Credentials, applications: Applications) -> None:
+        self._store = store
+        self._applications = applications
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        # Every call asks; the answers change only where ``forget`` is called.
+        self._callers: dict[str, tuple[Caller, float]] = {}
+        self._apps: dict[Scope, v2.App | None] = {}
+        self._forgotten = 0
+        self.put_user(v2.User(id=PUBLIC.user_id))
+        public = v2.App(id=PUBLIC.app_id, description="The models that everybody may use")
+        public.visibility.gettable = v2.Visibility.PUBLIC
+        self.put_app(PUBLIC.user_id, public)
+
+    @property
+    def fixed_apps(self) -> tuple[Scope, Scope]:
+        """The apps that a server always has."""
+        return (Scope(self._credentials.user_id, self._credentials.app_id), PUBLIC)
+
+    def forget(self) -> None:
+        """Reads keys, apps and collaborators anew: one of them has changed."""
+        with self._lock:
+            self._callers.clear()
+            self._apps.clear()
+            self._forgotten += 1
+
+    # Who calls
+
+    def caller(self, method: str, metadata: Mapping[str, str]) -> Caller:
+        """Who calls ``method``; ServiceError when that is not proven or not enough."""
+        kind = auth_type(method)
+        if kind == v2.AuthType.NoAuth:
+            return Caller(self._credentials.user_id)
+        caller = self._proven(metadata)
+        if caller.app_id and kind != v2.AuthType.KeyAuth:
+            raise ServiceError(
+                _Code.CONN_INSUFFICIENT_SCOPES,
+                f"{method} needs a personal access token, not the key of an app",
+            )
+        if not caller.may(method):
+            lacking = sorted(depending_scopes(method) - (caller.scopes or frozenset()))
+            raise ServiceError(
+                _Code.CONN_INSUFFICIENT_SCOPES,
+                f"{method} needs scopes that the key lacks: {', '.join(lacking)}",
+            )
+        return caller
+
+    def _proven(self, metadata: Mapping[str, str]) -> Caller:
+        token = metadata.get("x-clarifai-session-token", "")
+        if token:
+            if hmac.compare_digest(token.encode(), self._credentials.session_token.encode()):
+                return Caller(self._credentials.user_id)
+            raise ServiceError(_Code.CONN_KEY_INVALID, "the session token is not valid")
+        scheme, _, secret = metadata.get("authorization", "").partition(" ")
+        secret = secret.strip()
+        if scheme.lower() not in ("key", "bearer") or not secret:
+            raise ServiceError(
+                _Code.CONN_KEY_INVALID,
+                "send metadata 'authorization: Key <personal access token or API key>'",
+            )
+        with self._lock:
+            known = self._callers.get(secret)
+            forgotten = self._forgotten
+        if known is None:
+            known = self._look_up(secret)
+            with self._lock:
+                # What was read before a change must not be remembered after it.
+                if forgotten == self._forgotten:
+                    self._callers[secret] = known
+        caller, expires = known
+        if time.time() >= expires:
+            with self._lock:
+                self._callers.pop(secret, None)
+            if caller.reads_public:
+                raise ServiceError(_Code.CONN_TOKEN_INVALID, "the access token has expired")
+            raise ServiceError(_Code.CONN_KEY_INVALID, "the key has expired")
+        return caller
+
+    def _look_up(self, secret: str) -> tuple[Caller, float]:
+        for where in self._store.collections("key"):
+            row = self._store.get(where, secret)
+            if row is None:
+                continue
+            key = v2.Key.FromString(row.body)
+            expires = key.expires_at.ToNanoseconds() / 1e9 if key.HasField("expires_at") else None
+            caller = Caller(
+                where.user_id,
+                key.apps[0].id if key.type == API_KEY and key.apps else "",
+                scopes=expand(key.scopes),
+                endpoints=frozenset(key.endpoints),
+            )
+            return caller, float("inf") if expires is None else expires
+        token = self._applications.token(secret)
+        if token is not None:
+            scope = token.application.scope
+            return Caller(scope.user_id, scope.app_id, reads_public=True), token.expires
+        raise ServiceError(_Code.CONN_KEY_NOT_FOUND, "no such API key or personal access token")
+
+    # What a request means
+
+    def scope(
+        self,
+        caller: Caller,
+        method: str,
+        ids: v2.UserAppIDSet,
+        *,
+        all_apps: bool = False,
+        write: bool = False,
+    ) -> Scope:
+        """The user and app that ``ids`` mean for ``caller``; what is empty comes from the caller.
+
+        Args:
+            caller: Who calls.
+            method: What is called.
+            ids: The request's ``user_app_id``.
+            all_apps: A user without an app means all apps of that user that the caller may see.
+            write: The method changes something.
+        """
+        user_id = ids.user_id if ids.user_id not in ("", "me") else caller.user_id
+        own = user_id == caller.user_id
+        app_id = ids.app_id
+        if not app_id and own and not (all_apps and ids.user_id and not caller.app_id):
+            app_id = caller.app_id or self.default_app(user_id)
+        open_to_all = caller.reads_public and Scope(user_id, app_id) == PUBLIC and not write
+        inside = not caller.app_id or (user_id, app_id) == (caller.user_id, caller.app_id)
+        if not (inside or open_to_all):
+            raise ServiceError(
+                _Code.CONN_INSUFFICIENT_SCOPES,
+                f"the API key belongs to {caller.user_id}/{caller.app_id}; "
+                f"{user_id}/{app_id} needs a personal access token",
+            )
+        if all_apps and not app_id and (own or self.apps_of(caller, user_id)):
+            return Scope(user_id, "")
+        scope = Scope(user_id, app_id)
+        app = self._app(scope)
+        if app is None or not self._may_see(caller, scope, app):
+            raise ServiceError(
+                _Code.CONN_DOES_NOT_EXIST, f"there is no app {user_id}/{app_id or '?'}"
+            )
+        if write and not own:
+            scopes = self._shared(caller, scope)
+            if scopes is None or not depending_scopes(method) <= scopes:
+                raise ServiceError(
+                    _Code.CONN_INSUFFICIENT_SCOPES,
+                    f"{caller.user_id} may not change {user_id}/{app_id}",
+                )
+        return scope
+
+    def user(self, caller: Caller, ids: v2.UserAppIDSet, *, write: bool = False) -> str:
+        """The user that ``ids`` mean; what belongs to a user is that user's own business."""
+        user_id = ids.user_id if ids.user_id not in ("", "me") else caller.user_id
+        if user_id != caller.user_id:
+            raise ServiceError(
+                _Code.CONN_INSUFFICIENT_SCOPES,
+                f"{caller.user_id} may not {'change' if write else 'see'} "
+                f"what belongs to {user_id}",
+            )
+        return user_id
+
+    def apps_of(self, caller: Caller, user_id: str) -> list[str]:
+        """Ids of a user's apps that the caller may see."""
+        rows = self._store.page(apps_of(user_id), 0, -1, newest_first=False)
+        return [
+            row.id
+            for row in rows
+            if self._may_see(caller, Scope(user_id, row.id), v2.App.FromString(row.body))
+        ]
+
+    def default_app(self, user_id: str) -> str:
+        """The app that a user's requests mean when they name none; empty without apps."""
+        if user_id == self._credentials.user_id:
+            return self._credentials.app_id
+        rows = self._store.page(apps_of(user_id), 0, 1, newest_first=False)
+        return rows[0].id if rows else ""
+
+    def _app(self, scope: Scope) -> v2.App | None:
+        with self._lock:
+            if scope in self._apps:
+                return self._apps[scope]
+            forgotten = self._forgotten
+        row = self._store.get(apps_of(scope.user_id), scope.app_id)
+        app = v2.App.FromString(row.body) if row else None
+        if app is not None:
+            with self._lock:
+                if forgotten == self._forgotten:
+                    self._apps[scope] = app
+        return app
+
+    def _may_see(self, caller: Caller, scope: Scope, app: v2.App) -> bool:
+        if caller.app_id:
+            own = (scope.user_id, scope.app_id) == (caller.user_id, caller.app_id)
+            return own or (caller.reads_public and scope == PUBLIC)
+        return (
+            scope.user_id == caller.user_id
+            or app.visibility.gettable == v2.Visibility.PUBLIC
+            or self._shared(caller, scope) is not None
+        )
+
+    def is_stranger(self, caller: Caller, scope: Scope) -> bool:
+        """Whether a caller is neither the owner of an app nor a collaborator there."""
+        return scope.user_id != caller.user_id and self._shared(caller, scope) is None
+
+    def _shared(self, caller: Caller, scope: Scope) -> frozenset[str] | None:
+        """The scopes that a collaborator has in an app; None for anybody else."""
+        for row in self._store.walk(collaborators_of(scope)):
+            collaborator = v2.Collaborator.FromString(row.body)
+            if collaborator.user.id == caller.user_id:
+                scopes = expand(collaborator.scopes)
+                return frozenset(SCOPES) if scopes is None else scopes
+        return None
+
+    # What is there from the start
+
+    def put_defaults(self) -> None:
+        """Keeps the default user, its app and its keys, where nobody has described them."""
+        known = self._credentials
+        self.put_user(v2.User(id=known.user_id))
+        self.put_app(known.user_id, v2.App(id=known.app_id))
+        # Secrets that were given for an earlier run are void.
+        for where in self._store.collections("key"):
+            for row in self._store.page(where, 0, -1, keys=("default",)):
+                self._store.delete(where, row.id)
+        self.put_key(known.user_id, v2.Key(id=known.pat, type=PAT), default=True)
+        key = v2.Key(id=known.api_key, type=API_KEY)
+        key.apps.add(id=known.app_id)
+        self.put_key(known.user_id, key, default=True)
+        scope = Scope(known.user_id, known.app_id)
+        self._applications.put(scope, known.client_id, known.client_secret, default=True)
+
+    def put_user(self, user: v2.User) -> None:
+        """Keeps a user, unless there is one of that id."""
+        if self._store.get(USERS, user.id) is None:
+            user.created_at.GetCurrentTime()
+            self._store.insert(USERS, user.id, user.SerializeToString())
+
+    def put_app(self, user_id: str, app: v2.App) -> None:
+        """Keeps an app of a user, unless there is one of that id."""
+        if self._store.get(apps_of(user_id), app.id) is None:
+            app.user_id = user_id
+            app.name = app.name or app.id
+            if not app.visibility.gettable:
+                app.visibility.gettable = v2.Visibility.PRIVATE
+            app.created_at.GetCurrentTime()
+            app.modified_at.CopyFrom(app.created_at)
+            self._store.insert(apps_of(user_id), app.id, app.SerializeToString())
+
+    def put_key(self, user_id: str, key: v2.Key, *, default: bool = False) -> None:
+        """Keeps a key of a user, unless there is one of that id; without scopes it has all."""
+        if self._store.get(keys_of(user_id), key.id) is None:
+            if not key.scopes and not key.endpoints:
+                key.scopes.append("All")
+            key.created_at.GetCurrentTime()
+            self._store.insert(
+                keys_of(user_id),
+                key.id,
+                key.SerializeToString(),
+                key="default" if default else None,
+            )

@@ -1,0 +1,122 @@
+"""What a local server can be told to do wrong, to see that its clients cope."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import Call, CallAborted, Code, ServiceError
+
+
+@dataclass
+class Faults:
+    """Settings of misbehaviour; each can be changed while the server runs.
+
+    Attributes:
+        drain_first: Duplex predictions read all requests before they answer.
+        deploy_seconds: A model answers MODEL_DEPLOYING (21351), from half of this time on
+            MODEL_LOADING (21355), until so many seconds after it was first asked.
+        train_seconds: A training stays queued for half of this time, and takes the other half at
+            least.
+        rate_limit: Calls a second; beyond them CONN_THROTTLED (11005) with ``retry-after``, in
+            seconds, in the trailing metadata. A call with several inputs counts as so many calls
+            if ``rate_counts_items``. None is no limit.
+        rate_burst: Calls that may come at once before the rate counts; default one second's.
+        rate_counts_items: Whether the limit counts inputs instead of calls.
+        fail_inputs: Ids of inputs that fail, or a function of the id that says so. They fail in
+            processing with INPUT_FAILED (30002), in predictions with MODEL_PREDICTION_FAILED
+            (21313).
+        latency_seconds: How long every call waits before it is served.
+        unavailable_next: So many of the next calls end with gRPC UNAVAILABLE, unserved.
+        stream_fail_after: Streams end with ``stream_fail_code`` after so many responses.
+        stream_fail_code: gRPC status of that end.
+    """
+
+    drain_first: bool = False
+    deploy_seconds: float = 0.0
+    train_seconds: float = 0.0
+    rate_limit: float | None = None
+    rate_burst: float | None = None
+    rate_counts_items: bool = False
+    fail_inputs: Collection[str] | Callable[[str], bool] = ()
+    latency_seconds: float = 0.0
+    unavailable_next: int = 0
+    stream_fail_after: int | None = None
+    stream_fail_code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _tokens: float = field(default=0.0, init=False, repr=False)
+    _counted_at: float | None = field(default=None, init=False, repr=False)
+    _touched: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+
+    def before(self, call: Call, request: Any = None) -> None:
+        """Applies what concerns a call as a whole; raises how the call is to end."""
+        _pause(self.latency_seconds, call)
+        if self.unavailable_next:
+            with self._lock:
+                fail = self.unavailable_next > 0
+                self.unavailable_next -= fail
+            if fail:
+                raise CallAborted(grpc.StatusCode.UNAVAILABLE, "told to be unavailable")
+        if self.rate_limit is not None:
+            items = len(getattr(request, "inputs", ())) if self.rate_counts_items else 1
+            wait = self._wait(self.rate_limit, max(items, 1))
+            if wait > 0:
+                call.trailing["retry-after"] = f"{wait:.3f}"
+                raise ServiceError(
+                    v2.StatusCode.CONN_THROTTLED, f"too many requests; wait {wait:.3f} s"
+                )
+
+    def _wait(self, rate: float, items: int) -> float:
+        """Takes ``items`` from the bucket; seconds until they are there if they are not."""
+        burst = max(self.rate_burst if self.rate_burst is not None else rate, 1.0)
+        now = time.monotonic()
+        with self._lock:
+            if self._counted_at is None:
+                self._tokens = burst
+            else:
+                self._tokens = min(burst, self._tokens + (now - self._counted_at) * rate)
+            self._counted_at = now
+            # More than the bucket holds would wait for ever: let it overdraw a full bucket.
+            needed = min(float(items), burst)
+            if self._tokens >= needed:
+                self._tokens -= items
+                return 0.0
+            return (needed - self._tokens) / rate
+
+    def fail_input(self, input_id: str, code: Code) -> None:
+        """Raises ServiceError of that code if this input was told to fail."""
+        wanted = self.fail_inputs
+        if wanted(input_id) if callable(wanted) else input_id in wanted:
+            raise ServiceError(code, "told to fail")
+
+    def deploying(self, model: str) -> None:
+        """Raises ServiceError while ``model`` is not up; the first call starts it."""
+        if not self.deploy_seconds:
+            return
+        now = time.monotonic()
+        with self._lock:
+            since = now - self._touched.setdefault(model, now)
+        if since < self.deploy_seconds / 2:
+            raise ServiceError(v2.StatusCode.MODEL_DEPLOYING, "the model is being started")
+        if since < self.deploy_seconds:
+            raise ServiceError(v2.StatusCode.MODEL_LOADING, "the model loads its weights")
+
+    def cut(self, responses: Iterator[Any]) -> Iterator[Any]:
+        """Passes the responses of a stream on until it is told to break off."""
+        for count, response in enumerate(responses):
+            if self.stream_fail_after is not None and count >= self.stream_fail_after:
+                raise CallAborted(self.stream_fail_code, f"told to fail after {count} responses")
+            yield response
+
+
+def _pause(seconds: float, call: Call) -> None:
+    """Waits, but no longer than the client does."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and call.is_active():
+        time.sleep(min(left, 0.05))

@@ -1,0 +1,266 @@
+"""Whether an input or an annotation is what a search asks for, and how well it ranks.
+
+A filter's concept with value 1 asks for what carries the concept, with value 0 for what is marked
+as not carrying it. Metadata matches where it has all that the filter has, objects inside objects
+likewise. All that one filter says has to hold, for its annotation part on one annotation; the
+concepts, metadata and place of an input count as an annotation of that input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import ServiceError
+
+_Code = v2.StatusCode
+
+EARTH_KM = 6371.0088
+_KM_OF_LIMITS: dict[str, float] = {
+    "withinkilometers": 1.0,
+    "withinmiles": 1.609344,
+    "withinradians": EARTH_KM,
+    "withindegrees": EARTH_KM * math.pi / 180,
+}
+
+Annotations = Callable[[str], Iterable[v2.Annotation]]
+"""The annotations of an input by its id."""
+
+
+def simplified(query: v2.Query) -> v2.Query:
+    """The query with filters and ranks alone; the old ``ands`` said both."""
+    result = v2.Query(language=query.language, filters=query.filters, ranks=query.ranks)
+    for clause in query.ands:
+        if clause.HasField("output"):
+            rank = result.ranks.add(negate=clause.negate)
+            source = clause.output.input if clause.output.HasField("input") else clause.output
+            rank.annotation.data.CopyFrom(source.data)
+            rank.annotation.input_id = clause.output.input.id
+        if clause.HasField("input"):
+            condition = result.filters.add(negate=clause.negate)
+            condition.input.CopyFrom(clause.input)
+        if clause.HasField("annotation"):
+            result.filters.add(negate=clause.negate, annotation=clause.annotation)
+    return result
+
+
+def input_matches(item: v2.Input, query: v2.Query, annotations: Annotations) -> bool:
+    """Whether an input passes all filters."""
+    return all(
+        _input_passes(item, condition, annotations) != condition.negate
+        for condition in query.filters
+    )
+
+
+def annotation_matches(item: v2.Input, annotation: v2.Annotation, query: v2.Query) -> bool:
+    """Whether an annotation, of that input, passes all filters."""
+    return all(
+        _annotation_passes(item, annotation, condition) != condition.negate
+        for condition in query.filters
+    )
+
+
+def _input_passes(item: v2.Input, condition: v2.Filter, annotations: Annotations) -> bool:
+    if not _within(item.modified_at, condition):
+        return False
+    if condition.HasField("input") and not _fits_input(item, condition.input):
+        return False
+    if not condition.HasField("annotation"):
+        return True
+    wanted = condition.annotation
+    return any(_fits_annotation(found, wanted) for found in _all(item, annotations))
+
+
+def _annotation_passes(item: v2.Input, annotation: v2.Annotation, condition: v2.Filter) -> bool:
+    if not _within(annotation.modified_at, condition):
+        return False
+    if condition.HasField("input") and not _fits_input(item, condition.input):
+        return False
+    return not condition.HasField("annotation") or _fits_annotation(
+        annotation, condition.annotation
+    )
+
+
+def _within(moment: Any, condition: v2.Filter) -> bool:
+    span = condition.last_updated_time_range
+    when = moment.ToNanoseconds()
+    if span.HasField("start_time") and when < span.start_time.ToNanoseconds():
+        return False
+    return not span.HasField("end_time") or when <= span.end_time.ToNanoseconds()
+
+
+def as_annotation(item: v2.Input) -> v2.Annotation:
+    """What an input says of itself, as an annotation."""
+    data = v2.Data(
+        concepts=item.data.concepts,
+        regions=item.data.regions,
+        frames=item.data.frames,
+        time_segments=item.data.time_segments,
+    )
+    if item.data.HasField("metadata"):
+        data.metadata.CopyFrom(item.data.metadata)
+    if item.data.HasField("geo"):
+        data.geo.CopyFrom(item.data.geo)
+    if item.data.HasField("text"):
+        data.text.CopyFrom(item.data.text)
+    return v2.Annotation(
+        id=item.id, input_id=item.id, data=data, input_level=True, status=item.status
+    )
+
+
+def _all(item: v2.Input, annotations: Annotations) -> Iterator[v2.Annotation]:
+    yield as_annotation(item)
+    yield from annotations(item.id)
+
+
+def _fits_input(item: v2.Input, wanted: v2.Input) -> bool:
+    if wanted.id and item.id != wanted.id:
+        return False
+    if wanted.dataset_ids and not set(wanted.dataset_ids) & set(item.dataset_ids):
+        return False
+    if wanted.status.code and item.status.code != wanted.status.code:
+        return False
+    for kind in ("image", "video", "audio", "text"):
+        url = getattr(wanted.data, kind).url
+        if url and getattr(item.data, kind).url != url:
+            return False
+        # An empty medium asks for inputs of that kind.
+        if wanted.data.HasField(kind) and not item.data.HasField(kind):
+            return False
+    return _fits_data(item.data, wanted.data)
+
+
+_ANNOTATION_FIELDS = (
+    "id",
+    "input_id",
+    "user_id",
+    "model_version_id",
+    "workflow_version_id",
+    "task_id",
+    "trusted",
+    "input_level",
+)
+
+
+def _fits_annotation(found: v2.Annotation, wanted: v2.Annotation) -> bool:
+    for name in _ANNOTATION_FIELDS:
+        value = getattr(wanted, name)
+        if value and getattr(found, name) != value:
+            return False
+    if wanted.status.code and found.status.code != wanted.status.code:
+        return False
+    if wanted.HasField("worker") and found.worker != wanted.worker:
+        return False
+    if wanted.HasField("annotation_info") and not struct_contains(
+        found.annotation_info, wanted.annotation_info
+    ):
+        return False
+    return _fits_data(found.data, wanted.data)
+
+
+def _fits_data(data: v2.Data, wanted: v2.Data) -> bool:
+    if wanted.concepts:
+        have = list(concepts_of(data))
+        if not all(any(_same_concept(c, w) for c in have) for w in wanted.concepts):
+            return False
+    if wanted.HasField("metadata") and not struct_contains(data.metadata, wanted.metadata):
+        return False
+    if wanted.text.raw and wanted.text.raw.lower() not in data.text.raw.lower():
+        return False
+    return not wanted.HasField("geo") or (data.HasField("geo") and _near(data.geo, wanted.geo))
+
+
+def concepts_of(data: v2.Data) -> Iterator[v2.Concept]:
+    """The concepts of data and of the regions, frames and segments in it."""
+    yield from data.concepts
+    for region in data.regions:
+        yield from concepts_of(region.data)
+    for frame in data.frames:
+        yield from concepts_of(frame.data)
+    for segment in data.time_segments:
+        yield from concepts_of(segment.data)
+
+
+def named(concept: v2.Concept, wanted: v2.Concept) -> bool:
+    """Whether both are the same concept, by id or else by name."""
+    if wanted.id:
+        return concept.id == wanted.id
+    return bool(wanted.name) and concept.name.lower() == wanted.name.lower()
+
+
+def _same_concept(concept: v2.Concept, wanted: v2.Concept) -> bool:
+    return named(concept, wanted) and (concept.value >= 0.5) == (wanted.value >= 0.5)
+
+
+def struct_contains(have: Any, wanted: Any) -> bool:
+    """Whether an object has all keys and values of another."""
+    return all(
+        key in have.fields and _value_contains(have.fields[key], value)
+        for key, value in wanted.fields.items()
+    )
+
+
+def _value_contains(have: Any, wanted: Any) -> bool:
+    kind = wanted.WhichOneof("kind")
+    if have.WhichOneof("kind") != kind:
+        return False
+    if kind == "struct_value":
+        return struct_contains(have.struct_value, wanted.struct_value)
+    if kind == "list_value":
+        return all(
+            any(_value_contains(one, value) for one in have.list_value.values)
+            for value in wanted.list_value.values
+        )
+    return kind is None or getattr(have, kind) == getattr(wanted, kind)
+
+
+def is_place(point: v2.GeoPoint) -> bool:
+    """Whether a point is on the earth, in degrees."""
+    return abs(point.latitude) <= 90 and abs(point.longitude) <= 180
+
+
+def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
+    point = have.geo_point
+    if not is_place(wanted.geo_point):
+        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, "the geo point is not on the earth")
+    if len(wanted.geo_box) == 2:
+        one, two = (corner.geo_point for corner in wanted.geo_box)
+        return min(one.latitude, two.latitude) <= point.latitude <= max(
+            one.latitude, two.latitude
+        ) and min(one.longitude, two.longitude) <= point.longitude <= max(
+            one.longitude, two.longitude
+        )
+    if not wanted.HasField("geo_limit"):
+        return bool(point == wanted.geo_point)
+    return distance_km(point, wanted.geo_point) <= limit_km(wanted.geo_limit)
+
+
+def limit_km(limit: v2.GeoLimit) -> float:
+    """The distance that a limit allows; ServiceError for one of an unknown kind."""
+    factor = _KM_OF_LIMITS.get(limit.type.lower())
+    if factor is None:
+        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, f"there is no geo limit {limit.type!r}")
+    return limit.value * factor
+
+
+def distance_km(one: v2.GeoPoint, two: v2.GeoPoint) -> float:
+    """Length of the great circle between two places."""
+    lat1, lat2 = math.radians(one.latitude), math.radians(two.latitude)
+    across = math.radians(two.longitude - one.longitude)
+    h = (
+        math.sin((lat2 - lat1) / 2) ** 2
+        + math.cos(lat1) * math.cos(lat2) * math.sin(across / 2) ** 2
+    )
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(h)))
+
+
+def concept_score(item: v2.Annotation, wanted: Iterable[v2.Concept]) -> float:
+    """How far data carry some concepts, 0 to 1: the mean of their values there."""
+    have = list(concepts_of(item.data))
+    scores = []
+    for concept in wanted:
+        value = max((c.value for c in have if named(c, concept)), default=0.0)
+        scores.append(value if concept.value >= 0.5 else 1.0 - value)
+    return sum(scores) / len(scores)

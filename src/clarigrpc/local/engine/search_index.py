@@ -1,0 +1,235 @@
+"""What searches look up, so that they need not read every input and annotation.
+
+Each input and each annotation has terms in the store: a number for each concept, metadata value,
+dataset and so on that it carries, and the place that it is at. ``Lookups`` says which terms what a
+query finds must have. That narrows a search down; ``matching`` then decides, so a term may stand
+for less than a filter says, and never for more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from clarigrpc import v2
+from clarigrpc.local.engine import search_filters
+from clarigrpc.local.engine.context import Scope
+from clarigrpc.local.store.resource_store import (
+    Box,
+    Collection,
+    Id,
+    Indexed,
+    Indexer,
+    Lookup,
+    Relation,
+    Status,
+    Tag,
+    Term,
+    Text,
+    is_lookup,
+)
+
+_KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
+_ANNOTATION_FIELDS = (
+    "user_id",
+    "model_version_id",
+    "workflow_version_id",
+    "task_id",
+)
+_KM_OF_DEGREE = search_filters.EARTH_KM * math.pi / 180
+# Coordinates are floats of 32 bits; a box a little too large costs nothing.
+_MARGIN_DEGREES = 1e-3
+
+
+def _number(*parts: str) -> int:
+    """The term of some words. Two that share a number are told apart by ``matching``."""
+    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _of_concept(concept: v2.Concept) -> int:
+    if concept.id:
+        return _number("concept", concept.id)
+    return _number("concept name", concept.name.lower())
+
+
+def _leaves(struct: Any, path: tuple[str, ...] = ()) -> Iterator[int]:
+    """A term for every value inside an object of metadata that is no object itself."""
+    for key, value in struct.fields.items():
+        yield from _leaves_of(value, (*path, key))
+
+
+def _leaves_of(value: Any, path: tuple[str, ...]) -> Iterator[int]:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        yield from _leaves(value.struct_value, path)
+    elif kind == "list_value":
+        for one in value.list_value.values:
+            # Of objects and lists in a list each would have to match as a whole.
+            if one.WhichOneof("kind") not in ("struct_value", "list_value"):
+                yield from _leaves_of(one, (*path, ""))
+    elif kind is not None:
+        yield _number("metadata", *path, kind, json.dumps(getattr(value, kind)))
+
+
+def _data(data: v2.Data) -> Indexed:
+    """The terms of what an input says of itself, or of what an annotation says."""
+    terms: set[tuple[int, float]] = set()
+    for concept in search_filters.concepts_of(data):
+        if concept.id:
+            terms.add((_number("concept", concept.id), concept.value))
+        if concept.name:
+            terms.add((_number("concept name", concept.name.lower()), concept.value))
+    terms.update((term, 0.0) for term in _leaves(data.metadata))
+    point = data.geo.geo_point
+    place = (point.latitude, point.longitude) if data.HasField("geo") else None
+    return Indexed(terms, place, data.text.raw)
+
+
+def _input(body: bytes) -> Indexed:
+    item = v2.Input.FromString(body)
+    found = _data(item.data)
+    found.terms.update((_number("dataset", i), 0.0) for i in item.dataset_ids)
+    for kind in _KINDS:
+        if item.data.HasField(kind):
+            found.terms.add((_number("kind", kind), 0.0))
+            url = getattr(item.data, kind).url
+            if url:
+                found.terms.add((_number("url", url), 0.0))
+    tags = {(c.id, c.value >= 0.5): c.name for c in item.data.concepts}
+    return found._replace(tags=frozenset(Tag(*carried, name) for carried, name in tags.items()))
+
+
+def _annotation(body: bytes) -> Indexed:
+    annotation = v2.Annotation.FromString(body)
+    found = _data(annotation.data)
+    for name in _ANNOTATION_FIELDS:
+        value = getattr(annotation, name)
+        if value:
+            found.terms.add((_number(name, value), 0.0))
+    return found
+
+
+INDEXERS: dict[str, Indexer] = {"input": _input, "annotation": _annotation}
+"""How to index the resources of a kind."""
+
+
+def _present(term: int) -> Term:
+    return Term(term, -math.inf, math.inf)
+
+
+def _wanted_in_data(data: v2.Data) -> Iterator[Term | Box | Text]:
+    """What data must have to be as a filter's."""
+    for concept in data.concepts:
+        positive = concept.value >= 0.5
+        low, high = (0.5, math.inf) if positive else (-math.inf, math.nextafter(0.5, 0))
+        if concept.id or concept.name:
+            yield Term(_of_concept(concept), low, high)
+    for term in _leaves(data.metadata):
+        yield _present(term)
+    if is_lookup(data.text.raw):
+        yield Text(data.text.raw)
+    if data.HasField("geo"):
+        box = _box(data.geo)
+        if box is not None:
+            yield box
+
+
+def _box(geo: v2.Geo) -> Box | None:
+    """A box around all places that a filter lets through; None where it would be no box."""
+    if len(geo.geo_box) == 2:
+        one, two = (corner.geo_point for corner in geo.geo_box)
+        south, north = sorted((one.latitude, two.latitude))
+        west, east = sorted((one.longitude, two.longitude))
+    else:
+        point = geo.geo_point
+        km = search_filters.limit_km(geo.geo_limit) if geo.HasField("geo_limit") else 0.0
+        degrees = km / _KM_OF_DEGREE
+        south, north = point.latitude - degrees, point.latitude + degrees
+        if not -89 < south <= north < 89:
+            west, east = -180.0, 180.0  # around a pole, or no circle at all
+        else:
+            # The circle is widest a little towards the pole, where its tangent is a meridian.
+            sine = math.sin(math.radians(degrees)) / math.cos(math.radians(point.latitude))
+            across = math.degrees(math.asin(sine)) if abs(sine) < 1 else 180.0
+            west, east = point.longitude - across, point.longitude + across
+            if west < -180 or east > 180:
+                west, east = -180.0, 180.0
+    return Box(
+        south - _MARGIN_DEGREES,
+        north + _MARGIN_DEGREES,
+        west - _MARGIN_DEGREES,
+        east + _MARGIN_DEGREES,
+    )
+
+
+def _wanted_of_input(wanted: v2.Input) -> Iterator[Term | Box | Text | Status | Id]:
+    if wanted.id:
+        yield Id(wanted.id)
+    if wanted.status.code:
+        yield Status(wanted.status.code)
+    for kind in _KINDS:
+        if wanted.data.HasField(kind):
+            yield _present(_number("kind", kind))
+            url = getattr(wanted.data, kind).url
+            if url:
+                yield _present(_number("url", url))
+    yield from _wanted_in_data(wanted.data)
+
+
+class Lookups:
+    """How a search for inputs, or for annotations, uses what both are indexed by.
+
+    Args:
+        scope: The app that is searched.
+        kind: What is searched for, ``input`` or ``annotation``.
+    """
+
+    def __init__(self, scope: Scope, kind: Literal["input", "annotation"]) -> None:
+        self._inputs = Collection("input", scope.user_id, scope.app_id)
+        self._annotations = Collection("annotation", scope.user_id, scope.app_id)
+        self._for_inputs = kind == "input"
+
+    def of_query(self, query: v2.Query) -> list[tuple[Lookup, ...]]:
+        """Conditions on all that a query lets through; each holds where one of its lookups does."""
+        found: list[tuple[Lookup, ...]] = []
+        for condition in query.filters:
+            if condition.negate:
+                continue
+            wanted = condition.input
+            found += [(self._of_inputs(test),) for test in _wanted_of_input(wanted)]
+            if wanted.dataset_ids:
+                tests = [_present(_number("dataset", i)) for i in wanted.dataset_ids]
+                found.append(tuple(self._of_inputs(test) for test in tests))
+            label = condition.annotation
+            found += [self._of_either(test) for test in _wanted_in_data(label.data)]
+            if label.id:
+                found.append(self._of_either(Id(label.id)))
+            if label.input_id:
+                found.append((self._of_inputs(Id(label.input_id)),))
+            for name in _ANNOTATION_FIELDS:
+                value = getattr(label, name)
+                if value:
+                    found.append((self._of_annotations(_present(_number(name, value))),))
+        return found
+
+    def of_concept(self, concept: v2.Concept) -> tuple[Lookup, ...]:
+        """Finds what carries a concept, with whatever value."""
+        return self._of_either(_present(_of_concept(concept)))
+
+    def _of_inputs(self, test: Term | Box | Text | Status | Id) -> Lookup:
+        relation = Relation.SELF if self._for_inputs else Relation.PARENT
+        return Lookup(self._inputs, test, relation)
+
+    def _of_annotations(self, test: Term | Box | Text | Id) -> Lookup:
+        relation = Relation.CHILD if self._for_inputs else Relation.SELF
+        return Lookup(self._annotations, test, relation)
+
+    def _of_either(self, test: Term | Box | Text | Id) -> tuple[Lookup, ...]:
+        """Concepts, metadata and place of an input count as an annotation of it."""
+        if self._for_inputs:
+            return self._of_inputs(test), self._of_annotations(test)
+        return (self._of_annotations(test),)

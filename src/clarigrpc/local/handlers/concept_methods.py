@@ -1,0 +1,118 @@
+"""Concepts: searches and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import Context, ServiceError, make_status, page_bounds
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place, place_below
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.store.resource_store import Collection
+
+_Code = v2.StatusCode
+
+_STATES: dict[int, str] = {
+    _Code.INPUT_SUCCESS: "processed",
+    _Code.INPUT_PENDING: "to_process",
+    _Code.INPUT_FAILED: "errors",
+    _Code.INPUT_IN_PROGRESS: "processing",
+}
+
+
+def search_concepts(
+    context: Context, request: v2.PostConceptsSearchesRequest
+) -> v2.MultiConceptResponse:
+    """By the beginning of a word of the name; ``*`` stands for any text."""
+    scope = context.scope(request.user_app_id)
+    query = request.concept_query
+    offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
+    if query.workflow_id or query.HasField("workflow") or query.use_cases:
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "the local server searches no workflow's concepts"
+        )
+    place = Place(scope)
+    found: list[v2.Concept] = []
+    if not query.ignore_app_concepts:
+        for concept in RESOURCES["concept"].walk(context, place):
+            if query.language not in ("", concept.language):
+                below = place_below(place, concept.id)
+                if not RESOURCES["concept_language"].exists(context, below, query.language):
+                    continue
+                name = RESOURCES["concept_language"].find(context, below, query.language)
+                concept.name, concept.language = name.name, name.id
+                concept.definition = name.definition or concept.definition
+            found.append(concept)
+    if query.HasField("model"):
+        found += _of_model(context, query.model.id, query.model.model_version.id, request)
+    hits = [concept for concept in found if _named_like(concept.name, query.name)]
+    return v2.MultiConceptResponse(
+        status=make_status(_Code.SUCCESS), concepts=hits[offset : offset + limit]
+    )
+
+
+def _named_like(name: str, wanted: str) -> bool:
+    words = wanted.lower().replace("*", " ").split()
+    if "*" in wanted:
+        return all(word in name.lower() for word in words)
+    starts = name.lower().replace("_", " ").replace("-", " ").split()
+    return name.lower().startswith(wanted.lower()) or all(
+        any(start.startswith(word) for start in starts) for word in words
+    )
+
+
+def _of_model(
+    context: Context, model_id: str, version_id: str, request: Any
+) -> Iterable[v2.Concept]:
+    entry = context.model(context.scope(request.user_app_id), model_id)
+    version = entry.version(version_id)
+    return version.output_info.data.concepts if version is not None else []
+
+
+def list_model_concepts(
+    context: Context, request: v2.ListModelConceptsRequest
+) -> v2.MultiConceptResponse:
+    offset, limit = page_bounds(request.page, request.per_page)
+    concepts = [
+        concept
+        for concept in _of_model(context, request.model_id, request.version_id, request)
+        if _named_like(concept.name, request.search)
+    ]
+    return v2.MultiConceptResponse(
+        status=make_status(_Code.SUCCESS), concepts=concepts[offset : offset + limit]
+    )
+
+
+def get_concept_counts(
+    context: Context, request: v2.GetConceptCountsRequest
+) -> v2.MultiConceptCountResponse:
+    """How many inputs carry a concept, marked as there or as not there, by state of the input."""
+    scope = context.scope(request.user_app_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    counts: dict[str, v2.ConceptCount] = {}
+    for concept in RESOURCES["concept"].walk(context, Place(scope)):
+        counts[concept.id] = v2.ConceptCount(id=concept.id, name=concept.name)
+    where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    for found in context.state.store.count_tags(where):
+        entry = counts.setdefault(found.id, v2.ConceptCount(id=found.id, name=found.name))
+        side = "positive" if found.positive else "negative"
+        places: list[Any] = [entry.concept_type_count]
+        if found.status in _STATES:
+            places.append(getattr(entry.detail_concept_count, _STATES[found.status]))
+        for place in places:
+            setattr(place, side, getattr(place, side) + found.total)
+    ordered = sorted(counts.values(), key=lambda entry: entry.id)
+    return v2.MultiConceptCountResponse(
+        status=make_status(_Code.SUCCESS), concept_counts=ordered[offset : offset + limit]
+    )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostConceptsSearches": search_concepts,
+    "ListModelConcepts": list_model_concepts,
+    "GetConceptCounts": get_concept_counts,
+}

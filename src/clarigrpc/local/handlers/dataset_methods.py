@@ -1,0 +1,402 @@
+"""Datasets: their inputs, versions, numbers and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.engine import dataset_membership, search_filters
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import (
+    MAX_ITEMS,
+    Context,
+    Scope,
+    ServiceError,
+    State,
+    make_status,
+    new_id,
+    overall,
+    page_bounds,
+    refuse_other_fields,
+)
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import dataset_snapshots
+from clarigrpc.local.handlers.input_methods import with_content
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.models.model_runtime import Options, predict
+from clarigrpc.local.store.resource_store import Collection, Row
+
+_Code = v2.StatusCode
+_Format = v2.DatasetVersionExportFormat
+
+_FORMATS = {
+    _Format.CLARIFAI_DATA_PROTOBUF: "clarifai_data_protobuf",
+    _Format.CLARIFAI_DATA_JSON: "clarifai_data_json",
+    _Format.COCO: "coco",
+}
+
+
+def _dataset(context: Context, request: Any, *, write: bool = False) -> Scope:
+    scope = (context.writable if write else context.scope)(request.user_app_id)
+    if not RESOURCES["dataset"].exists(context, Place(scope), request.dataset_id):
+        raise RESOURCES["dataset"].no(request.dataset_id)
+    return scope
+
+
+def list_dataset_inputs(
+    context: Context, request: v2.ListDatasetInputsRequest
+) -> v2.MultiDatasetInputResponse:
+    scope = _dataset(context, request)
+    offset, limit = page_bounds(request.page, request.per_page)
+    rows = context.state.store.page(
+        dataset_membership.members_of(scope, request.dataset_id), offset, limit
+    )
+    return v2.MultiDatasetInputResponse(
+        status=make_status(_Code.SUCCESS),
+        dataset_inputs=[_pair(context, scope, row) for row in rows],
+    )
+
+
+def get_dataset_input(
+    context: Context, request: v2.GetDatasetInputRequest
+) -> v2.SingleDatasetInputResponse:
+    scope = _dataset(context, request)
+    row = context.state.store.get(
+        dataset_membership.members_of(scope, request.dataset_id), request.input_id
+    )
+    if row is None:
+        raise ServiceError(
+            _Code.INPUT_DOES_NOT_EXIST,
+            f"dataset {request.dataset_id!r} has no input {request.input_id!r}",
+        )
+    return v2.SingleDatasetInputResponse(
+        status=make_status(_Code.SUCCESS), dataset_input=_pair(context, scope, row)
+    )
+
+
+def _pair(context: Context, scope: Scope, row: Row) -> v2.DatasetInput:
+    pair = v2.DatasetInput.FromString(row.body)
+    found = context.state.store.get(Collection(INPUT_KIND, scope.user_id, scope.app_id), row.id)
+    if found is None:
+        pair.input.id = row.id
+    else:
+        pair.input.ParseFromString(found.body)
+    return pair
+
+
+def post_dataset_inputs(
+    context: Context, request: v2.PostDatasetInputsRequest
+) -> v2.MultiDatasetInputResponse:
+    scope = _dataset(context, request, write=True)
+    store = context.state.store
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    response = v2.MultiDatasetInputResponse(status=make_status(_Code.SUCCESS))
+    if request.HasField("search"):
+        if request.dataset_inputs:
+            raise ServiceError(
+                _Code.INPUT_INVALID_REQUEST, "give dataset_inputs or a search, not both"
+            )
+        operation = v2.BulkOperation(search=request.search)
+        operation.operation.add_to_dataset.dataset_id = request.dataset_id
+        made = RESOURCES["bulk_operation"].add(context, Place(scope), operation)
+        context.state.background.wake()
+        response.bulk_operation.CopyFrom(made)
+        return response
+    if not 1 <= len(request.dataset_inputs) <= MAX_ITEMS:
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} inputs"
+        )
+    statuses = []
+    with store.transaction():
+        for given in request.dataset_inputs:
+            input_id = given.input.id
+            if store.get(inputs, input_id) is None:
+                status = make_status(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
+            elif dataset_membership.join(store, scope, request.dataset_id, input_id):
+                status = make_status(_Code.SUCCESS)
+            else:
+                status = make_status(
+                    _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is in it already"
+                )
+            statuses.append(status)
+            row = store.get(dataset_membership.members_of(scope, request.dataset_id), input_id)
+            if row is None or status.code != _Code.SUCCESS:
+                failed = response.dataset_inputs.add()
+                failed.input.id = input_id
+                failed.input.status.CopyFrom(status)
+            else:
+                response.dataset_inputs.append(_pair(context, scope, row))
+    response.status.CopyFrom(statuses[0] if len(statuses) == 1 else overall(statuses))
+    return response
+
+
+def delete_dataset_inputs(
+    context: Context, request: v2.DeleteDatasetInputsRequest
+) -> v2.BaseResponse:
+    scope = _dataset(context, request, write=True)
+    if not 1 <= len(request.input_ids) <= MAX_ITEMS:
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} inputs"
+        )
+    store = context.state.store
+    with store.transaction():
+        gone = [
+            dataset_membership.leave(store, scope, request.dataset_id, input_id)
+            for input_id in request.input_ids
+        ]
+    if not any(gone):
+        raise ServiceError(
+            _Code.INPUT_DOES_NOT_EXIST,
+            f"dataset {request.dataset_id!r} has no input {request.input_ids[0]!r}",
+        )
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+# Versions
+
+
+def post_dataset_versions(
+    context: Context, request: v2.PostDatasetVersionsRequest
+) -> v2.MultiDatasetVersionResponse:
+    scope = _dataset(context, request, write=True)
+    dataset = RESOURCES["dataset"].find(context, Place(scope), request.dataset_id)
+    prepared = v2.PostDatasetVersionsRequest()
+    prepared.CopyFrom(request)
+    for version in prepared.dataset_versions:
+        if version.HasField("model_predict_config"):
+            _check_model(context, version.model_predict_config.model)
+        if version.HasField("processing_info") and not _sample_ms(version):
+            raise ServiceError(
+                _Code.CONN_INVALID_REQUEST, "frame_interpolation_info needs sample_ms"
+            )
+        version.ClearField("metrics")
+        version.ClearField("export_info")
+        if version.WhichOneof("data_config") == "model_predict_config":
+            continue
+        config = version.annotation_filter_config
+        if not config.HasField("annotation_filter") and dataset.HasField(
+            "default_annotation_filter"
+        ):
+            config.annotation_filter.CopyFrom(dataset.default_annotation_filter)
+        _filter(context.state, scope, version)  # refuses what cannot be looked up
+    response: Any = RESOURCES["dataset_version"].post(context, prepared)
+    context.state.background.wake()
+    return response  # type: ignore[no-any-return]
+
+
+def _sample_ms(version: v2.DatasetVersion) -> int:
+    return version.processing_info.frame_interpolation_info.sample_ms
+
+
+def _check_model(context: Context, model: v2.Model) -> None:
+    """Completes the name of a model that predicts, and refuses one that cannot."""
+    owner = context.scope(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
+    entry = context.model(owner, model.id)
+    version = entry.version(model.model_version.id)
+    if version is None or context.state.catalog.runtime(entry, version) is None:
+        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"the server cannot run model {model.id!r}")
+    model.user_id, model.app_id = owner.user_id, owner.app_id
+    model.model_version.id = version.id
+
+
+def _predictions(
+    state: State, scope: Scope, dataset_id: str, version: v2.DatasetVersion
+) -> dict[str, list[v2.Annotation]] | None:
+    """What the model of a version says of each input; None for a version of annotations."""
+    if not version.HasField("model_predict_config"):
+        return None
+    named = version.model_predict_config.model
+    entry = state.catalog.find(Scope(named.user_id, named.app_id), named.id)
+    model_version = entry.version(named.model_version.id)
+    runtime = state.catalog.runtime(entry, model_version) if model_version is not None else None
+    if runtime is None:
+        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version")
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    found: dict[str, list[v2.Annotation]] = {}
+    for member in state.store.walk(dataset_membership.members_of(scope, dataset_id)):
+        row = state.store.get(inputs, member.id)
+        if row is None or row.status != _Code.INPUT_SUCCESS or state.background.closing:
+            continue
+        data = with_content(state.store, row.seq, v2.Input.FromString(row.body))
+        said = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
+        label = v2.Annotation(
+            id=new_id(),
+            input_id=row.id,
+            data=said,
+            model_version_id=named.model_version.id,
+            status=make_status(_Code.ANNOTATION_SUCCESS),
+        )
+        label.worker.model.CopyFrom(named)
+        found[row.id] = [label]
+    return found
+
+
+def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
+    wanted = version.annotation_filter_config.annotation_filter
+    if not wanted.HasField("search") and wanted.id:
+        where = Collection("annotation_filter", scope.user_id, scope.app_id)
+        row = state.store.get(where, wanted.id)
+        if row is None:
+            raise RESOURCES["annotation_filter"].no(wanted.id)
+        wanted = v2.AnnotationFilter.FromString(row.body)
+    if wanted.search.query.ranks:
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "an annotation filter has no ranks")
+    return search_filters.simplified(wanted.search.query)
+
+
+def _freeze(state: State, where: Collection, row: Row) -> None:
+    """Takes a pending version to ready."""
+    scope = Scope(where.user_id, where.app_id)
+    version = v2.DatasetVersion.FromString(row.body)
+    failure: ServiceError | None = None
+    predictions = None
+    try:
+        # Not in the transaction: nobody else could write meanwhile.
+        predictions = _predictions(state, scope, where.parent, version)
+    except ServiceError as error:
+        failure = error
+    if state.background.closing:
+        return
+    with state.store.transaction():
+        found = state.store.get(where, row.id)
+        if found is None:
+            return
+        version = v2.DatasetVersion.FromString(found.body)
+        try:
+            if failure is not None:
+                raise failure
+            query = _filter(state, scope, version)
+            dataset_snapshots.take(
+                state.store,
+                scope,
+                where.parent,
+                version,
+                query,
+                predictions=predictions,
+                sample_ms=_sample_ms(version),
+            )
+            content = dataset_snapshots.entries(state.store, scope, where.parent, version.id)
+            version.metrics["/"].CopyFrom(dataset_snapshots.count(content))
+            version.status.CopyFrom(make_status(_Code.DATASET_VERSION_READY))
+        except ServiceError as error:
+            version.status.CopyFrom(make_status(_Code.DATASET_VERSION_FAILURE, str(error)))
+        version.modified_at.GetCurrentTime()
+        state.store.update(found.seq, version.SerializeToString(), version.status.code)
+
+
+def _ready(context: Context, request: Any, *, write: bool = False) -> tuple[Scope, Any]:
+    scope = _dataset(context, request, write=write)
+    place = Place(scope, (request.dataset_id,))
+    version = RESOURCES["dataset_version"].find(context, place, request.dataset_version_id)
+    if version.status.code != _Code.DATASET_VERSION_READY:
+        raise ServiceError(
+            _Code.DATASET_VERSION_CONFLICT, "the version is not ready", "Dataset version conflict"
+        )
+    return scope, version
+
+
+def list_metrics_groups(
+    context: Context, request: v2.ListDatasetVersionMetricsGroupsRequest
+) -> v2.MultiDatasetVersionMetricsGroupResponse:
+    refuse_other_fields(
+        request,
+        (
+            "user_app_id",
+            "dataset_id",
+            "dataset_version_id",
+            "page",
+            "per_page",
+            "parent_paths",
+            "types",
+            "values",
+        ),
+    )
+    scope, version = _ready(context, request)
+    offset, limit = page_bounds(request.page, request.per_page)
+    content = list(
+        dataset_snapshots.entries(context.state.store, scope, request.dataset_id, version.id)
+    )
+    found = [
+        group
+        for group in dataset_snapshots.groups(content)
+        if (not request.types or group.type in request.types)
+        and (not request.values or group.value in request.values)
+        and (not request.parent_paths or group.parent_path in request.parent_paths)
+    ]
+    return v2.MultiDatasetVersionMetricsGroupResponse(
+        status=make_status(_Code.SUCCESS),
+        dataset_version_metrics_groups=found[offset : offset + limit],
+    )
+
+
+def put_exports(
+    context: Context, request: v2.PutDatasetVersionExportsRequest
+) -> v2.MultiDatasetVersionExportResponse:
+    scope, version = _ready(context, request, write=True)
+    if not request.exports:
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no exports")
+    response = v2.MultiDatasetVersionExportResponse(status=make_status(_Code.SUCCESS))
+    for wanted in request.exports:
+        if wanted.format not in _FORMATS:
+            raise ServiceError(_Code.CONN_INVALID_REQUEST, "an export needs a format")
+        if wanted.include_embeddings:
+            raise ServiceError(_Code.NOT_IMPLEMENTED, "versions here hold no embeddings")
+        made = response.exports.add(format=wanted.format)
+        made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_PENDING))
+        getattr(version.export_info, _FORMATS[wanted.format]).CopyFrom(made)
+        where = Collection("dataset_export", scope.user_id, scope.app_id, request.dataset_id)
+        name = f"{version.id}/{wanted.format}"
+        context.state.store.delete(where, name)
+        context.state.store.insert(
+            where, name, made.SerializeToString(), status=_Code.DATASET_VERSION_EXPORT_PENDING
+        )
+    place = Place(scope, (request.dataset_id,))
+    RESOURCES["dataset_version"].save(context, place, version)
+    context.state.background.wake()
+    return response
+
+
+def _export(state: State, where: Collection, row: Row) -> None:
+    """Writes a pending archive; the version says where it is."""
+    scope = Scope(where.user_id, where.app_id)
+    version_id, _, number = row.id.rpartition("/")
+    versions = where._replace(kind="dataset_version")
+    content = list(dataset_snapshots.entries(state.store, scope, where.parent, version_id))
+    name = state.downloads.name(".zip")
+    path = state.downloads.path(name)
+    form = int(number)
+    dataset_snapshots.export(path, form, content)  # type: ignore[arg-type]
+    with state.store.transaction():
+        found = state.store.get(versions, version_id)
+        state.store.delete(where, row.id)
+        if found is None:
+            path.unlink()
+            return
+        version = v2.DatasetVersion.FromString(found.body)
+        made = getattr(version.export_info, _FORMATS[form])  # type: ignore[index]
+        made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_SUCCESS))
+        made.url = state.downloads.url(name)
+        made.size = path.stat().st_size
+        state.downloads.keep(name, found.seq)
+        version.modified_at.GetCurrentTime()
+        state.store.update(found.seq, version.SerializeToString(), found.status)
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "ListDatasetInputs": list_dataset_inputs,
+    "GetDatasetInput": get_dataset_input,
+    "PostDatasetInputs": post_dataset_inputs,
+    "DeleteDatasetInputs": delete_dataset_inputs,
+    "PostDatasetVersions": post_dataset_versions,
+    "ListDatasetVersionMetricsGroups": list_metrics_groups,
+    "PutDatasetVersionExports": put_exports,
+}
+
+BACKGROUND: dict[Waiting, Work] = {
+    Waiting("dataset_version", _Code.DATASET_VERSION_PENDING): _freeze,
+    Waiting("dataset_export", _Code.DATASET_VERSION_EXPORT_PENDING): _export,
+}

@@ -1,0 +1,316 @@
+"""Evaluations: a model's concepts, predicted anew, against the labels of a dataset version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.engine import evaluation_metrics, search_filters
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import (
+    MAX_ITEMS,
+    Context,
+    Scope,
+    ServiceError,
+    State,
+    make_status,
+    new_id,
+    page_bounds,
+    refuse_other_fields,
+)
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import dataset_snapshots
+from clarigrpc.local.handlers.input_methods import with_content
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.models.model_runtime import Options, predict
+from clarigrpc.local.store.resource_store import Collection, Row
+
+_Code = v2.StatusCode
+
+_PARTS = (
+    "confusion_matrix",
+    "cooccurrence_matrix",
+    "label_counts",
+    "binary_metrics",
+    "test_set",
+    "metrics_by_area",
+    "metrics_by_class",
+)
+
+
+def _where(scope: Scope) -> Collection:
+    return Collection("evaluation", scope.user_id, scope.app_id)
+
+
+def post_evaluations(
+    context: Context, request: v2.PostEvaluationsRequest
+) -> v2.MultiEvalMetricsResponse:
+    scope = context.writable(request.user_app_id)
+    if not 1 <= len(request.eval_metrics) <= MAX_ITEMS:
+        raise ServiceError(
+            _Code.EVALUATION_INVALID_ARGUMENT, f"one request takes 1 to {MAX_ITEMS} evaluations"
+        )
+    response = v2.MultiEvalMetricsResponse(status=make_status(_Code.SUCCESS))
+    with context.state.store.transaction():
+        for given in request.eval_metrics:
+            made = response.eval_metrics.add(
+                id=given.id or new_id(), user_id=scope.user_id, app_id=scope.app_id
+            )
+            _check(context, scope, given, made)
+            made.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_EVALUATION))
+            context.state.store.insert(
+                _where(scope), made.id, made.SerializeToString(), status=made.status.code
+            )
+    context.state.background.wake()
+    return response
+
+
+def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalMetrics) -> None:
+    """Completes what an evaluation names, and refuses what is not there."""
+    model = given.model
+    owner = context.scope(
+        v2.UserAppIDSet(user_id=model.user_id or scope.user_id, app_id=model.app_id or scope.app_id)
+    )
+    entry = context.model(owner, model.id)
+    version = entry.version(model.model_version.id)
+    if version is None:
+        raise ServiceError(_Code.EVALUATION_INVALID_ARGUMENT, f"model {model.id!r} has no version")
+    made.model.id, made.model.user_id, made.model.app_id = model.id, owner.user_id, owner.app_id
+    made.model.model_type_id = entry.model.model_type_id
+    made.model.model_version.id = version.id
+    if given.eval_info.params.fields:
+        raise ServiceError(_Code.NOT_IMPLEMENTED, "evaluations have no parameters here")
+    sources = [("ground_truth_dataset", given.ground_truth_dataset)]
+    if given.HasField("predictions_dataset"):
+        sources.append(("predictions_dataset", given.predictions_dataset))
+    elif context.state.catalog.runtime(entry, version) is None:
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED,
+            f"the local server does not run {model.id!r}: give a predictions_dataset",
+        )
+    for name, dataset in sources:
+        below = Place(scope, (dataset.id,))
+        versions = RESOURCES["dataset_version"]
+        if dataset.version.id:
+            frozen = versions.find(context, below, dataset.version.id)
+        else:
+            frozen = versions.newest(context, below)
+        if frozen is None or frozen.status.code != _Code.DATASET_VERSION_READY:
+            raise ServiceError(
+                _Code.EVALUATION_INVALID_ARGUMENT, f"{name} {dataset.id!r} has no version ready"
+            )
+        target = getattr(made, name)
+        target.id, target.user_id, target.app_id = dataset.id, scope.user_id, scope.app_id
+        target.version.id = frozen.id
+
+
+def _labels(annotations: Iterable[v2.Annotation]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for annotation in annotations:
+        for concept in search_filters.concepts_of(annotation.data):
+            found[concept.id] = max(found.get(concept.id, 0.0), concept.value)
+    return found
+
+
+def _evaluate(state: State, where: Collection, row: Row) -> None:
+    """Carries out a queued evaluation."""
+    scope = Scope(where.user_id, where.app_id)
+    result = v2.EvalMetrics.FromString(row.body)
+    try:
+        examples = _usable(_examples(state, scope, result))
+        evaluation_metrics.evaluate(examples, result)
+        result.status.CopyFrom(make_status(_Code.MODEL_EVALUATED))
+    except ServiceError as error:
+        result.status.CopyFrom(make_status(_Code.MODEL_EVALUATION_FAILED, str(error)))
+    with state.store.transaction():
+        now = state.store.get(where, row.id)
+        if now is not None:
+            state.store.update(now.seq, result.SerializeToString(), result.status.code)
+
+
+def _usable(found: Iterable[evaluation_metrics.Example]) -> list[evaluation_metrics.Example]:
+    examples = list(found)
+    if not examples:
+        raise ServiceError(_Code.MODEL_EVALUATION_NEED_INPUTS, "the version has no inputs")
+    if not any(
+        value >= evaluation_metrics.THRESHOLD for e in examples for value in e.truth.values()
+    ):
+        raise ServiceError(_Code.MODEL_EVALUATION_NEED_LABELS, "no input has a label")
+    return examples
+
+
+def _examples(
+    state: State, scope: Scope, result: v2.EvalMetrics
+) -> Iterable[evaluation_metrics.Example]:
+    truth = result.ground_truth_dataset
+    predictions = None
+    if result.HasField("predictions_dataset"):
+        given = result.predictions_dataset
+        predictions = {
+            entry.input.id: _labels(entry.annotations)
+            for entry in dataset_snapshots.entries(state.store, scope, given.id, given.version.id)
+        }
+    owner = Scope(result.model.user_id, result.model.app_id)
+    evaluated = state.catalog.find(owner, result.model.id)
+    version = evaluated.version(result.model.model_version.id)
+    runtime = state.catalog.runtime(evaluated, version) if version is not None else None
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    for entry in dataset_snapshots.entries(state.store, scope, truth.id, truth.version.id):
+        if predictions is not None:
+            predicted = predictions.get(entry.input.id, {})
+        else:
+            assert runtime is not None
+            live = state.store.get(inputs, entry.input.id)
+            if live is None:
+                raise ServiceError(
+                    _Code.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
+                )
+            data = with_content(state.store, live.seq, entry.input)
+            output = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
+            predicted = {concept.id: concept.value for concept in output.concepts}
+        yield evaluation_metrics.Example(entry.input, _labels(entry.annotations), predicted)
+
+
+def _trimmed(body: bytes, fields: v2.FieldsValue) -> v2.EvalMetrics:
+    """The summary, and of the rest the parts that were asked for."""
+    found = v2.EvalMetrics.FromString(body)
+    for name in _PARTS:
+        if not getattr(fields, name):
+            found.ClearField(name)  # type: ignore[arg-type]
+    return found
+
+
+def get_evaluation(
+    context: Context, request: v2.GetEvaluationRequest
+) -> v2.SingleEvalMetricsResponse:
+    row = context.state.store.get(_where(context.scope(request.user_app_id)), request.evaluation_id)
+    if row is None:
+        raise ServiceError(
+            _Code.CONN_DOES_NOT_EXIST, f"there is no evaluation {request.evaluation_id!r}"
+        )
+    return v2.SingleEvalMetricsResponse(
+        status=make_status(_Code.SUCCESS), eval_metrics=_trimmed(row.body, request.fields)
+    )
+
+
+_SORT_KEYS: dict[str, Callable[[v2.EvalMetrics], Any]] = {
+    "sort_by_app_id": lambda e: e.app_id,
+    "sort_by_roc_auc": lambda e: e.summary.macro_avg_roc_auc,
+    "sort_by_f1": lambda e: e.summary.macro_avg_f1_score,
+    "sort_by_mean_avg_precision": lambda e: e.summary.mean_avg_precision_iou_50,
+    "sort_by_precision": lambda e: e.summary.macro_avg_precision,
+    "sort_by_recall": lambda e: e.summary.macro_avg_recall,
+    "sort_by_model_id": lambda e: e.model.id,
+    "sort_by_eval_dataset_id": lambda e: e.ground_truth_dataset.id,
+}
+
+
+def list_evaluations(
+    context: Context, request: v2.ListEvaluationsRequest
+) -> v2.MultiEvalMetricsResponse:
+    refuse_other_fields(
+        request,
+        (
+            "user_app_id",
+            "page",
+            "per_page",
+            "sort_ascending",
+            "sort_by_created_at",
+            *_SORT_KEYS,
+            "model_type_id",
+            "eval_dataset_ids",
+            "concept_ids",
+            "show_failed_metrics",
+        ),
+    )
+    scope = context.scope(request.user_app_id, all_apps=True)
+    apps = [scope.app_id] if scope.app_id else context.apps_of(scope.user_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    found = [
+        v2.EvalMetrics.FromString(row.body)
+        for app_id in apps
+        for row in context.state.store.walk(_where(Scope(scope.user_id, app_id)))
+    ]
+    found = [item for item in found if _listed(item, request)]
+    chosen = request.WhichOneof("sort_by") or "sort_by_created_at"
+    if chosen in _SORT_KEYS:
+        found.sort(key=_SORT_KEYS[chosen], reverse=not request.sort_ascending)
+    elif request.sort_ascending:
+        found.reverse()
+    nothing = v2.FieldsValue()
+    return v2.MultiEvalMetricsResponse(
+        status=make_status(_Code.SUCCESS),
+        eval_metrics=[
+            _trimmed(item.SerializeToString(), nothing) for item in found[offset : offset + limit]
+        ],
+    )
+
+
+def _listed(item: v2.EvalMetrics, request: v2.ListEvaluationsRequest) -> bool:
+    if item.status.code == _Code.MODEL_EVALUATION_FAILED and not request.show_failed_metrics:
+        return False
+    if request.model_type_id not in ("", item.model.model_type_id):
+        return False
+    if request.eval_dataset_ids and item.ground_truth_dataset.id not in request.eval_dataset_ids:
+        return False
+    known = {metric.concept.id for metric in item.binary_metrics}
+    return not request.concept_ids or not known.isdisjoint(request.concept_ids)
+
+
+# The same under the address of a model version.
+
+
+def _post_of_version(context: Context, request: v2.PostModelVersionEvaluationsRequest) -> Message:
+    every = v2.PostEvaluationsRequest(
+        user_app_id=request.user_app_id, eval_metrics=request.eval_metrics
+    )
+    for wanted in every.eval_metrics:
+        wanted.model.id = request.model_id
+        wanted.model.model_version.id = request.model_version_id
+    return post_evaluations(context, every)
+
+
+def _get_of_version(context: Context, request: v2.GetModelVersionEvaluationRequest) -> Message:
+    one = v2.GetEvaluationRequest(
+        user_app_id=request.user_app_id,
+        evaluation_id=request.evaluation_id,
+        fields=request.fields,
+    )
+    found = get_evaluation(context, one)
+    if not _is_of(found.eval_metrics, request):
+        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, "the evaluation is of another model version")
+    return found
+
+
+def _list_of_version(context: Context, request: v2.ListModelVersionEvaluationsRequest) -> Message:
+    offset, limit = page_bounds(request.page, request.per_page)
+    rows = context.state.store.walk(_where(context.scope(request.user_app_id)))
+    found = [_trimmed(row.body, v2.FieldsValue()) for row in rows]
+    found = [item for item in found if _is_of(item, request)]
+    return v2.MultiEvalMetricsResponse(
+        status=make_status(_Code.SUCCESS), eval_metrics=found[offset : offset + limit]
+    )
+
+
+def _is_of(item: v2.EvalMetrics, request: Any) -> bool:
+    return (item.model.id, item.model.model_version.id) == (
+        request.model_id,
+        request.model_version_id,
+    )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostEvaluations": post_evaluations,
+    "GetEvaluation": get_evaluation,
+    "ListEvaluations": list_evaluations,
+    "PostModelVersionEvaluations": _post_of_version,
+    "GetModelVersionEvaluation": _get_of_version,
+    "ListModelVersionEvaluations": _list_of_version,
+}
+BACKGROUND: dict[Waiting, Work] = {
+    Waiting("evaluation", _Code.MODEL_QUEUED_FOR_EVALUATION): _evaluate,
+}

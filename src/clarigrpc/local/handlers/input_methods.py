@@ -1,0 +1,383 @@
+"""Inputs of an app: add, get, list, stream, count, patch, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.engine import dataset_membership, search_filters
+from clarigrpc.local.engine.context import (
+    MAX_ITEMS,
+    MAX_PER_PAGE,
+    Context,
+    Scope,
+    ServiceError,
+    make_status,
+    new_id,
+    overall,
+    page_bounds,
+)
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.media import media_content
+from clarigrpc.local.store.resource_store import Collection, Row, Store
+
+STREAM_PER_PAGE = 20
+"""Inputs of one StreamInputs answer unless the request says otherwise."""
+
+_Code = v2.StatusCode
+
+
+def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
+    scope = context.writable(request.user_app_id)
+    _check_count(len(request.inputs))
+    response = v2.MultiInputResponse()
+    # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
+    with context.state.store.transaction():
+        for given in request.inputs:
+            add_input(
+                context.state.store,
+                _inputs(scope),
+                given,
+                request.input_id_conflict_resolution,
+                response.inputs.add(),
+            )
+    response.status.CopyFrom(overall(item.status for item in response.inputs))
+    context.state.worker.wake()
+    return response
+
+
+def add_input(
+    store: Store,
+    where: Collection,
+    given: v2.Input,
+    on_conflict: v2.InputIDConflictResolution.ValueType,
+    item: v2.Input,
+) -> None:
+    """Keeps a new input, which ``item`` becomes; its status says why where it cannot be kept."""
+    # Without the bytes, which can be large: the item is stored and echoed, they are kept apart.
+    content = media_content.inline(given.data)
+    _copy_without_bytes(given, item)
+    item.id = given.id or new_id()
+    try:
+        kind = media_content.check(given.data)
+        _check_place(given.data)
+        existing = store.get(where, item.id) if given.id else None
+        if existing is not None and on_conflict == v2.InputIDConflictResolution.SKIP:
+            item.ParseFromString(existing.body)
+            return
+        if existing is not None and on_conflict == v2.InputIDConflictResolution.SUFFIX:
+            item.id = f"{item.id}-{new_id()[:8]}"
+            existing = None
+        url = media_content.url_of(item.data)
+        _check_new(store, where, item, existing, kind)
+        _check_datasets(store, where, item.dataset_ids)
+    except ServiceError as error:
+        item.status.CopyFrom(error.status())
+        return
+    for concept in item.data.concepts:
+        concept.name = concept.name or concept.id
+        concept.app_id = where.app_id
+    item.status.CopyFrom(make_status(_Code.INPUT_PENDING))
+    item.created_at.GetCurrentTime()
+    item.modified_at.CopyFrom(item.created_at)
+    store.insert(
+        where,
+        item.id,
+        item.SerializeToString(),
+        status=item.status.code,
+        key=url or None,
+        content=None if url or kind == "text" else content,
+    )
+    dataset_membership.update(store, _scope(where), item.id, (), item.dataset_ids)
+
+
+def _scope(where: Collection) -> Scope:
+    return Scope(where.user_id, where.app_id)
+
+
+def _check_place(data: v2.Data) -> None:
+    if data.HasField("geo") and not search_filters.is_place(data.geo.geo_point):
+        raise ServiceError(
+            _Code.INPUT_INVALID_ARGUMENT, "geo_point is not on the earth: degrees to 90 and 180"
+        )
+
+
+def _check_datasets(store: Store, where: Collection, dataset_ids: Iterable[str]) -> None:
+    unknown = dataset_membership.unknown(store, _scope(where), dataset_ids)
+    if unknown:
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}")
+
+
+def _check_new(
+    store: Store, where: Collection, item: v2.Input, existing: Row | None, kind: str
+) -> None:
+    if existing is not None:
+        raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input {item.id!r} already")
+    url = media_content.url_of(item.data)
+    if url and not getattr(item.data, kind).allow_duplicate_url and store.has_key(where, url):
+        raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input with the URL {url}")
+
+
+def _copy_without_bytes(given: v2.Input, item: v2.Input) -> None:
+    for field, value in given.ListFields():
+        if field.name != "data":
+            _assign(item, field.name, value)
+    for field, value in given.data.ListFields():
+        if field.name not in ("image", "video", "audio"):
+            _assign(item.data, field.name, value)
+            continue
+        target = getattr(item.data, field.name)
+        target.SetInParent()
+        for inner, part in value.ListFields():
+            if inner.name != "base64":
+                _assign(target, inner.name, part)
+
+
+def _assign(message: Message, name: str, value: object) -> None:
+    if isinstance(value, Message):
+        getattr(message, name).CopyFrom(value)
+    elif hasattr(value, "__len__") and not isinstance(value, (str, bytes)):
+        getattr(message, name).MergeFrom(value)
+    else:
+        setattr(message, name, value)
+
+
+def get_input(context: Context, request: v2.GetInputRequest) -> v2.SingleInputResponse:
+    scope = context.scope(request.user_app_id)
+    row = context.state.store.get(_inputs(scope), request.input_id)
+    if row is None:
+        raise _no_input(request.input_id)
+    return v2.SingleInputResponse(status=make_status(_Code.SUCCESS), input=_input(row))
+
+
+def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInputResponse:
+    scope = context.scope(request.user_app_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    if len(request.ids) > MAX_PER_PAGE:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"at most {MAX_PER_PAGE} ids")
+    rows = context.state.store.page(
+        _inputs(scope),
+        offset,
+        limit,
+        status=request.status.code or None,
+        ids=request.ids,
+    )
+    return _listed(rows)
+
+
+def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.MultiInputResponse:
+    scope = context.scope(request.user_app_id)
+    if request.per_page > MAX_PER_PAGE:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"per_page is at most {MAX_PER_PAGE}")
+    rows = context.state.store.after(
+        _inputs(scope),
+        request.last_id,
+        request.per_page or STREAM_PER_PAGE,
+        by_id=request.order_by_id,
+        descending=request.descending,
+    )
+    if rows is None:
+        raise _no_input(request.last_id)
+    return _listed(rows)
+
+
+def get_input_count(
+    context: Context, request: v2.GetInputCountRequest
+) -> v2.SingleInputCountResponse:
+    scope = context.scope(request.user_app_id)
+    counts = context.state.store.count_by_status(_inputs(scope))
+    return v2.SingleInputCountResponse(
+        status=make_status(_Code.SUCCESS),
+        counts=v2.InputCount(
+            processed=counts.get(_Code.INPUT_SUCCESS, 0),
+            to_process=counts.get(_Code.INPUT_PENDING, 0),
+            errors=counts.get(_Code.INPUT_FAILED, 0),
+            processing=counts.get(_Code.INPUT_IN_PROGRESS, 0),
+        ),
+    )
+
+
+def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiInputResponse:
+    scope = context.writable(request.user_app_id)
+    _check_count(len(request.inputs))
+    if request.action not in ("merge", "overwrite", "remove"):
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST,
+            f"action is {request.action!r}; it must be merge, overwrite or remove",
+        )
+    store = context.state.store
+    response = v2.MultiInputResponse()
+    failures: list[v2.Status] = []
+    with store.transaction():
+        for change in request.inputs:
+            row = store.get(_inputs(scope), change.id)
+            if row is None:
+                status = _no_input(change.id).status()
+                response.inputs.add(id=change.id).status.CopyFrom(status)
+                failures.append(status)
+                continue
+            item = _input(row)
+            before = list(item.dataset_ids)
+            _patch(item, change, request.action)
+            try:
+                _check_place(item.data)
+                _check_datasets(store, _inputs(scope), item.dataset_ids)
+            except ServiceError as error:
+                response.inputs.add(id=change.id).status.CopyFrom(error.status())
+                failures.append(error.status())
+                continue
+            dataset_membership.update(store, scope, item.id, before, item.dataset_ids)
+            for concept in item.data.concepts:
+                concept.name = concept.name or concept.id
+                concept.app_id = scope.app_id
+            item.modified_at.GetCurrentTime()
+            store.update(row.seq, item.SerializeToString(), row.status)
+            response.inputs.append(item)
+            failures.append(make_status(_Code.SUCCESS))
+    # What an input went through when it was added says nothing about this call.
+    response.status.CopyFrom(overall(failures))
+    return response
+
+
+def _patch(item: v2.Input, change: v2.Input, action: str) -> None:
+    data = item.data
+    if action == "overwrite":
+        # All of data but the content itself: what the patch leaves out is dropped.
+        for field, _ in data.ListFields():
+            if field.name not in ("image", "video", "audio", "text"):
+                data.ClearField(field.name)  # type: ignore[arg-type]
+        del item.dataset_ids[:]
+    if action == "remove":
+        gone = {concept.id for concept in change.data.concepts}
+        kept = [concept for concept in data.concepts if concept.id not in gone]
+        del data.concepts[:]
+        data.concepts.extend(kept)
+        kept_ids = [i for i in item.dataset_ids if i not in set(change.dataset_ids)]
+        del item.dataset_ids[:]
+        item.dataset_ids.extend(kept_ids)
+        if change.data.HasField("metadata"):
+            _remove_struct(data.metadata, change.data.metadata)
+        if change.data.HasField("geo"):
+            data.ClearField("geo")
+        return
+    by_id = {concept.id: concept for concept in data.concepts}
+    for concept in change.data.concepts:
+        if concept.id in by_id:
+            by_id[concept.id].CopyFrom(concept)
+        else:
+            by_id[concept.id] = data.concepts.add()
+            by_id[concept.id].CopyFrom(concept)
+    if change.data.HasField("metadata"):
+        _merge_struct(data.metadata, change.data.metadata)
+    if change.data.HasField("geo"):
+        data.geo.CopyFrom(change.data.geo)
+    item.dataset_ids.extend(i for i in change.dataset_ids if i not in set(item.dataset_ids))
+
+
+def _merge_struct(target: Message, change: Message) -> None:
+    """Adds keys and replaces values, objects inside objects likewise."""
+    fields = target.fields  # type: ignore[attr-defined]
+    target.SetInParent()
+    for key, value in change.fields.items():  # type: ignore[attr-defined]
+        if value.HasField("struct_value") and fields[key].HasField("struct_value"):
+            _merge_struct(fields[key].struct_value, value.struct_value)
+        else:
+            fields[key].CopyFrom(value)
+
+
+def _remove_struct(target: Message, change: Message) -> None:
+    """Drops the keys that are named; an object names keys inside of it."""
+    fields = target.fields  # type: ignore[attr-defined]
+    for key, value in change.fields.items():  # type: ignore[attr-defined]
+        if key not in fields:
+            continue
+        if value.HasField("struct_value") and fields[key].HasField("struct_value"):
+            _remove_struct(fields[key].struct_value, value.struct_value)
+        else:
+            del fields[key]
+
+
+def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseResponse:
+    scope = context.writable(request.user_app_id)
+    with context.state.store.transaction():
+        dataset_membership.forget_input(context.state.store, scope, request.input_id)
+        found = context.state.store.doom(_inputs(scope), [request.input_id])
+    if not found:
+        raise _no_input(request.input_id)
+    context.state.worker.wake()
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseResponse:
+    scope = context.writable(request.user_app_id)
+    if not 1 <= len(request.ids) <= MAX_ITEMS:
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST,
+            f"{len(request.ids)} ids; one request deletes 1 to {MAX_ITEMS} inputs",
+        )
+    with context.state.store.transaction():
+        for input_id in request.ids:
+            dataset_membership.forget_input(context.state.store, scope, input_id)
+        found = set(context.state.store.doom(_inputs(scope), request.ids))
+    missing = [i for i in request.ids if i not in found]
+    if not found:
+        raise _no_input(missing[0])
+    context.state.worker.wake()
+    # The response has no place for a status per id.
+    details = f"not there: {', '.join(missing)}" if missing else ""
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS, details))
+
+
+def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:
+    """The data of a stored input with its bytes, as a model takes it."""
+    data = v2.Data()
+    data.CopyFrom(item.data)
+    content = store.content(seq)
+    if content is not None:
+        kind = media_content.kind_of(data)
+        getattr(data, kind).base64 = content
+    return data
+
+
+def _inputs(scope: Scope) -> Collection:
+    return Collection(INPUT_KIND, scope.user_id, scope.app_id)
+
+
+def _input(row: Row) -> v2.Input:
+    return v2.Input.FromString(row.body)
+
+
+def _listed(rows: Iterable[Row]) -> v2.MultiInputResponse:
+    response = v2.MultiInputResponse(status=make_status(_Code.SUCCESS))
+    for row in rows:
+        response.inputs.add().ParseFromString(row.body)
+    return response
+
+
+def _no_input(input_id: str) -> ServiceError:
+    return ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
+
+
+def _check_count(count: int) -> None:
+    if count == 0:
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs")
+    if count > MAX_ITEMS:
+        raise ServiceError(
+            _Code.INPUT_INVALID_ARGUMENT,
+            f"{count} inputs; one request takes at most {MAX_ITEMS}",
+        )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostInputs": post_inputs,
+    "GetInput": get_input,
+    "ListInputs": list_inputs,
+    "StreamInputs": stream_inputs,
+    "GetInputCount": get_input_count,
+    "PatchInputs": patch_inputs,
+    "DeleteInput": delete_input,
+    "DeleteInputs": delete_inputs,
+}

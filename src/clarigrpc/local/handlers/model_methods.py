@@ -1,0 +1,213 @@
+"""Models and their versions: get, list, create."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import (
+    Context,
+    ServiceError,
+    make_status,
+    page_bounds,
+    refuse_other_fields,
+)
+from clarigrpc.local.engine.model_catalog import Entry, models_in
+from clarigrpc.local.engine.resource_operations import relevance
+from clarigrpc.local.models.model_types import MODEL_TYPES
+from clarigrpc.local.store.resource_store import DuplicateIdError
+
+_Code = v2.StatusCode
+_WORD = re.compile(r"\w+")
+
+
+def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    version = entry.version(request.version_id)
+    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=entry.described(version))
+
+
+def _input_count(entry: Entry) -> int:
+    newest = entry.version("")
+    return newest.total_input_count if newest is not None else 0
+
+
+_SORT_KEYS: dict[str, Callable[[Entry, v2.ListModelsRequest], Any]] = {
+    "sort_by_name": lambda entry, request: entry.model.id,
+    "sort_by_created_at": lambda entry, request: entry.model.created_at.ToNanoseconds(),
+    "sort_by_modified_at": lambda entry, request: entry.model.modified_at.ToNanoseconds(),
+    "sort_by_num_inputs": lambda entry, request: _input_count(entry),
+    "sort_by_star_count": lambda entry, request: entry.model.star_count,
+    "sort_by_relevance": lambda entry, request: relevance(entry.model, request.search),
+}
+
+
+def _any_tag(name: str) -> Callable[[Entry, Any], bool]:
+    return lambda entry, wanted: not set(wanted).isdisjoint(getattr(entry.model, name))
+
+
+def _type_has(name: str) -> Callable[[Entry, Any], bool]:
+    fields = {kind.id: set(getattr(kind, name)) for kind in MODEL_TYPES}
+    return lambda entry, wanted: set(wanted) <= fields.get(entry.model.model_type_id, set())
+
+
+def _is_trained(entry: Entry) -> bool:
+    newest = entry.version("")
+    return newest is not None and newest.status.code == _Code.MODEL_TRAINED
+
+
+def _is_named(entry: Entry, pattern: str, *, owner: bool) -> bool:
+    texts = [entry.model.id, entry.model.description, *([entry.model.user_id] if owner else [])]
+    return any(fnmatch.fnmatch(text.lower(), f"*{pattern.lower()}*") for text in texts)
+
+
+def _fits_words(entry: Entry, query: str) -> bool:
+    """Whether one of the words occurs, and none of those with a minus before them."""
+    model = entry.model
+    have = set(_WORD.findall(f"{model.id} {model.name} {model.description}".lower()))
+    words = query.lower().split()
+    wanted = {word for word in words if not word.startswith("-")}
+    unwanted = {word[1:] for word in words if word.startswith("-")}
+    return have.isdisjoint(unwanted) and not (wanted and have.isdisjoint(wanted))
+
+
+_FILTERS: dict[str, Callable[[Entry, Any], bool]] = {
+    "model_type_id": lambda entry, wanted: entry.model.model_type_id == wanted,
+    "trained_only": lambda entry, wanted: _is_trained(entry),
+    "input_fields": _type_has("input_fields"),
+    "output_fields": _type_has("output_fields"),
+    "license": lambda entry, wanted: any(v.license == wanted for v in entry.versions),
+    "license_type": lambda entry, wanted: entry.model.license_type == wanted,
+    "featured_only": lambda entry, wanted: False,  # nobody here picks what to feature
+    "starred_only": lambda entry, wanted: entry.model.is_starred,
+    "toolkits": _any_tag("toolkits"),
+    "use_cases": _any_tag("use_cases"),
+    "languages": _any_tag("languages"),
+    "bookmark": lambda entry, wanted: entry.model.HasField("bookmark_origin"),
+    "model_version_ids": lambda entry, wanted: (
+        not set(wanted).isdisjoint(version.id for version in entry.versions)
+    ),
+    "source": lambda entry, wanted: entry.model.source == wanted,
+    "creator": lambda entry, wanted: entry.model.creator == wanted,
+    "min_replicas": lambda entry, wanted: entry.model.replica_count >= wanted,
+    "visibility": lambda entry, wanted: entry.model.visibility.gettable == wanted.gettable,
+    "search": lambda entry, wanted: relevance(entry.model, wanted) > 0,
+    "query": _fits_words,
+}
+
+
+def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiModelResponse:
+    scope = context.scope(request.user_app_id, all_apps=True)
+    offset, limit = page_bounds(request.page, request.per_page)
+    entries = context.models(scope)
+    for field, value in request.ListFields():
+        test = _FILTERS.get(field.name)
+        if test is not None:
+            entries = [entry for entry in entries if test(entry, value)]
+    if request.name:
+        owner = request.filter_by_user_id
+        entries = [entry for entry in entries if _is_named(entry, request.name, owner=owner)]
+    key = _SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]
+    entries.sort(key=lambda entry: key(entry, request), reverse=not request.sort_ascending)
+    response = v2.MultiModelResponse(status=make_status(_Code.SUCCESS))
+    for entry in entries[offset : offset + limit]:
+        response.models.append(entry.described(entry.version("")))
+    return response
+
+
+def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleModelResponse:
+    scope = context.writable(request.user_app_id)
+    given = list(request.models) or ([request.model] if request.HasField("model") else [])
+    if len(given) != 1:
+        raise ServiceError(
+            _Code.MODEL_INVALID_REQUEST, f"{len(given)} models; send one, in `models`"
+        )
+    model = v2.Model()
+    model.CopyFrom(given[0])
+    if not model.id:
+        raise ServiceError(_Code.MODEL_INVALID_ARGUMENT, "the model needs an id")
+    if model.HasField("model_version") or model.HasField("output_info"):
+        raise ServiceError(
+            _Code.MODEL_INVALID_ARGUMENT,
+            "PostModels creates no version: give output_info and the like to PostModelVersions",
+        )
+    model.user_id, model.app_id = scope.user_id, scope.app_id
+    if not model.visibility.gettable:
+        model.visibility.gettable = v2.Visibility.PRIVATE
+    model.created_at.GetCurrentTime()
+    model.modified_at.CopyFrom(model.created_at)
+    taken = context.state.catalog.is_builtin(scope, model.id)
+    if not taken:
+        try:
+            context.state.store.insert(models_in(scope), model.id, model.SerializeToString())
+        except DuplicateIdError:
+            taken = True
+    if taken:
+        raise ServiceError(_Code.DATABASE_DUPLICATE_KEY, f"there is a model {model.id!r} already")
+    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
+
+
+def get_model_version(
+    context: Context, request: v2.GetModelVersionRequest
+) -> v2.SingleModelVersionResponse:
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    if not request.version_id:
+        raise ServiceError(_Code.MODEL_INVALID_REQUEST, "version_id is empty")
+    return v2.SingleModelVersionResponse(
+        status=make_status(_Code.SUCCESS), model_version=entry.version(request.version_id)
+    )
+
+
+_VERSION_SORT_KEYS: dict[str, Callable[[v2.ModelVersion], object]] = {
+    "sort_by_status_code": lambda version: version.status.code,
+    "sort_by_description": lambda version: version.description,
+    "sort_by_created_at": lambda version: version.created_at.ToNanoseconds(),
+    "sort_by_num_inputs": lambda version: version.total_input_count,
+}
+
+
+def list_model_versions(
+    context: Context, request: v2.ListModelVersionsRequest
+) -> v2.MultiModelVersionResponse:
+    refuse_other_fields(
+        request,
+        (
+            "user_app_id",
+            "model_id",
+            "page",
+            "per_page",
+            "trained_only",
+            "concept_ids",
+            "min_replicas",
+            "sort_ascending",
+            *_VERSION_SORT_KEYS,
+        ),
+    )
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    versions = [
+        version
+        for version in entry.versions
+        if (not request.trained_only or version.status.code == _Code.MODEL_TRAINED)
+        and {c.id for c in version.output_info.data.concepts} >= set(request.concept_ids)
+        and entry.model.replica_count >= request.min_replicas
+    ]
+    key = _VERSION_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_created_at"]
+    versions.sort(key=key, reverse=not request.sort_ascending)  # type: ignore[arg-type]
+    return v2.MultiModelVersionResponse(
+        status=make_status(_Code.SUCCESS), model_versions=versions[offset : offset + limit]
+    )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "GetModel": get_model,
+    "ListModels": list_models,
+    "PostModels": post_models,
+    "GetModelVersion": get_model_version,
+    "ListModelVersions": list_model_versions,
+}

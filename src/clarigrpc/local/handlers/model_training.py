@@ -1,0 +1,388 @@
+"""Versions of models that users make: of trainable types they are trained in the background."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from clarigrpc import v2
+from clarigrpc.local.accounts.method_scopes import PUBLIC
+from clarigrpc.local.engine import input_embeddings
+from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.context import (
+    MAX_ITEMS,
+    Context,
+    Scope,
+    ServiceError,
+    State,
+    make_status,
+    new_id,
+    refuse_other_fields,
+)
+from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.model_catalog import VERSION_KIND, Entry, versions_of
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers import classifier_training
+from clarigrpc.local.handlers.input_methods import with_content
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.media.media_content import kind_of
+from clarigrpc.local.models import negative_images
+from clarigrpc.local.models.image_embedding import Vector
+from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_types import (
+    AUTOMATIC,
+    BASES,
+    DISABLED,
+    ENRICH_DATASET,
+    MUTUALLY_EXCLUSIVE,
+)
+from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Row
+
+_Code = v2.StatusCode
+_log = logging.getLogger(__name__)
+
+_MEDIUM: dict[str, input_embeddings.Medium] = {"image-embedding": "image", "text-embedding": "text"}
+"""Public embedding models whose vectors are kept beside the inputs."""
+
+_PAUSE_SECONDS = 0.02
+
+
+class _Stopped(Exception):
+    """The server closes; the training goes on after its next start."""
+
+
+def post_model_versions(
+    context: Context, request: v2.PostModelVersionsRequest
+) -> v2.SingleModelResponse:
+    refuse_other_fields(request, ("user_app_id", "model_id", "model_versions", "description"))
+    scope = context.writable(request.user_app_id)
+    entry = context.model(scope, request.model_id)
+    if context.state.catalog.is_builtin(scope, entry.model.id):
+        raise ServiceError(
+            _Code.MODEL_PERMISSION_DENIED,
+            f"model {entry.model.id!r} is built into the server and cannot be changed",
+        )
+    # None asks for one without settings.
+    given_versions = list(request.model_versions) or [v2.ModelVersion()]
+    if len(given_versions) > MAX_ITEMS:
+        raise ServiceError(
+            _Code.MODEL_INVALID_REQUEST,
+            f"{len(given_versions)} versions; one request takes at most {MAX_ITEMS}",
+        )
+    trainable = entry.model.model_type_id in BASES
+    prepared = []
+    for given in given_versions:
+        version = _version(context, scope, given, request.description)
+        content = _prepare(context, scope, entry, version) if trainable else None
+        prepared.append((version, content))
+    with context.state.store.transaction():
+        for version, content in prepared:
+            try:
+                context.state.store.insert(
+                    versions_of(scope, entry.model.id),
+                    version.id,
+                    version.SerializeToString(),
+                    status=version.status.code,
+                    content=content,
+                )
+            except DuplicateIdError:
+                raise ServiceError(
+                    _Code.DATABASE_DUPLICATE_KEY, f"there is a version {version.id!r} already"
+                ) from None
+    context.state.background.wake()
+    made = context.model(scope, entry.model.id)
+    return v2.SingleModelResponse(
+        status=make_status(_Code.SUCCESS), model=made.described(prepared[0][0])
+    )
+
+
+def _version(
+    context: Context, scope: Scope, given: v2.ModelVersion, description: str
+) -> v2.ModelVersion:
+    """What the version is before anybody trains it: ready, as those that need no training are."""
+    if given.HasField("pretrained_model_config"):
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "bring a model along with PostModelVersionsUpload here"
+        )
+    version = v2.ModelVersion()
+    version.CopyFrom(given)
+    for name in ("metrics", "train_log", "completed_at", "total_input_count"):
+        version.ClearField(name)
+    version.id = given.id or new_id()
+    version.user_id, version.app_id = scope.user_id, scope.app_id
+    version.description = given.description or description
+    if not version.visibility.gettable:
+        version.visibility.gettable = v2.Visibility.PRIVATE
+    version.created_at.GetCurrentTime()
+    version.modified_at.CopyFrom(version.created_at)
+    version.status.CopyFrom(make_status(_Code.MODEL_TRAINED))
+    for concept in version.output_info.data.concepts:
+        concept.id = concept.id or concept.name
+        if not concept.id:
+            raise ServiceError(_Code.MODEL_INVALID_ARGUMENT, "a concept needs an id or a name")
+        concept.name = concept.name or concept.id
+        concept.user_id, concept.app_id = scope.user_id, scope.app_id
+    return version
+
+
+# Trainable types
+
+
+def _prepare(context: Context, scope: Scope, entry: Entry, version: v2.ModelVersion) -> bytes:
+    """Queues a version for training; returns the examples as they are now."""
+    _check_settings(version)
+    dataset = version.train_info.dataset
+    if dataset.id:
+        below = Place(scope, (dataset.id,))
+        if not RESOURCES["dataset"].exists(context, Place(scope), dataset.id):
+            raise RESOURCES["dataset"].no(dataset.id)
+        if dataset.version.id:
+            frozen = RESOURCES["dataset_version"].find(context, below, dataset.version.id)
+            if frozen.status.code != _Code.DATASET_VERSION_READY:
+                raise ServiceError(
+                    _Code.MODEL_INVALID_ARGUMENT, f"{dataset.version.id!r} is not ready"
+                )
+    found = list(classifier_training.labelled_inputs(context.state.store, scope, dataset))
+    kinds = {kind_of(one.item.data) for one in found}
+    _choose_base(context, scope, entry, version, kinds)
+    examples = classifier_training.Examples.gather(
+        found, (concept.id for concept in version.output_info.data.concepts)
+    )
+    version.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_TRAINING))
+    return examples.to_bytes()
+
+
+def _check_settings(version: v2.ModelVersion) -> None:
+    refuse_other_fields(version.train_info, ("params", "dataset"))
+    config = version.output_info.output_config
+    refuse_other_fields(
+        config,
+        (
+            "concepts_mutually_exclusive",
+            "language",
+            "max_concepts",
+            "min_value",
+            "select_concepts",
+            "training_timeout",
+            "sample_ms",
+            "fail_on_missing_positive_examples",
+        ),
+    )
+    fields = version.train_info.params.fields
+    unknown = set(fields) - {ENRICH_DATASET, MUTUALLY_EXCLUSIVE}
+    if unknown:
+        raise ServiceError(
+            _Code.MODEL_INVALID_ARGUMENT,
+            f"train_info.params has {', '.join(sorted(unknown))}; "
+            f"it may have {ENRICH_DATASET} and {MUTUALLY_EXCLUSIVE}",
+        )
+    if ENRICH_DATASET in fields and fields[ENRICH_DATASET].string_value not in (
+        AUTOMATIC,
+        DISABLED,
+    ):
+        raise ServiceError(
+            _Code.MODEL_INVALID_ARGUMENT, f"{ENRICH_DATASET} must be {AUTOMATIC} or {DISABLED}"
+        )
+    if MUTUALLY_EXCLUSIVE in fields and not fields[MUTUALLY_EXCLUSIVE].HasField("bool_value"):
+        raise ServiceError(
+            _Code.MODEL_INVALID_ARGUMENT, f"{MUTUALLY_EXCLUSIVE} must be true or false"
+        )
+
+
+def _choose_base(
+    context: Context, scope: Scope, entry: Entry, version: v2.ModelVersion, kinds: set[str]
+) -> None:
+    """Settles which embedding model the version works on."""
+    base = version.input_info.base_embed_model
+    if not base.id:
+        names = BASES[entry.model.model_type_id]
+        base.id = next((name for name in names if _MEDIUM[name] in kinds), names[0])
+        base.user_id, base.app_id = PUBLIC.user_id, PUBLIC.app_id
+    owner = context.scope(
+        v2.UserAppIDSet(user_id=base.user_id or scope.user_id, app_id=base.app_id or scope.app_id)
+    )
+    below = context.model(owner, base.id)
+    chosen = below.version(base.model_version.id)
+    if chosen is None or context.state.catalog.runtime(below, chosen) is None:
+        raise ServiceError(
+            _Code.MODEL_INVALID_ARGUMENT, f"base_embed_model: nothing here runs {base.id!r}"
+        )
+    base.user_id, base.app_id = owner.user_id, owner.app_id
+    base.model_version.id = chosen.id
+
+
+def _train(state: State, where: Collection, row: Row) -> None:
+    """Takes a queued version, or one whose training a restart cut off, to its final status."""
+    version = v2.ModelVersion.FromString(row.body)
+    weights = None
+    try:
+        _wait(state)
+        version.status.CopyFrom(make_status(_Code.MODEL_TRAINING))
+        _save(state, row.seq, version)
+        _wait(state)
+        content = state.store.content(row.seq)
+        if content is None:  # deleted meanwhile
+            return
+        weights = _learn(state, Scope(where.user_id, where.app_id), version, content)
+        version.status.CopyFrom(make_status(_Code.MODEL_TRAINED))
+    except _Stopped:
+        return
+    except ServiceError as error:
+        version.status.CopyFrom(error.status())
+    except Exception:  # noqa: BLE001
+        # The thread goes on with other work; the version says that it failed.
+        _log.exception("training of version %s failed", version.id)
+        version.status.CopyFrom(
+            make_status(_Code.MODEL_TRAINING_UNKNOWN_ERROR, "see the server's log")
+        )
+    version.completed_at.GetCurrentTime()
+    _save(state, row.seq, version, weights)
+
+
+def _wait(state: State) -> None:
+    """Waits half of what a training is told to take."""
+    end = time.monotonic() + state.faults.train_seconds / 2
+    while not state.background.closing and time.monotonic() < end:
+        time.sleep(_PAUSE_SECONDS)
+    if state.background.closing:
+        raise _Stopped
+
+
+def _save(state: State, seq: int, version: v2.ModelVersion, weights: bytes | None = None) -> None:
+    """Keeps what became of a version; patches of other fields, made meanwhile, stay."""
+    with state.store.transaction():
+        row = state.store.by_seq(seq)
+        if row is None:
+            return
+        now = v2.ModelVersion.FromString(row.body)
+        for name in _OUTCOME:
+            now.ClearField(name)  # type: ignore[arg-type]
+            if isinstance(value := getattr(version, name), Message):
+                if version.HasField(name):  # type: ignore[arg-type]
+                    getattr(now, name).CopyFrom(value)
+            else:
+                setattr(now, name, value)
+        del now.output_info.data.concepts[:]
+        now.output_info.data.concepts.extend(version.output_info.data.concepts)
+        now.modified_at.GetCurrentTime()
+        state.store.update(seq, now.SerializeToString(), now.status.code)
+        if weights is not None:
+            state.store.set_content(seq, weights)
+
+
+_OUTCOME = (
+    "status",
+    "completed_at",
+    "total_input_count",
+    "active_concept_count",
+    "train_log",
+    "metrics",
+)
+"""What a training says of a version, beside its concepts."""
+
+
+def _learn(state: State, scope: Scope, version: v2.ModelVersion, content: bytes) -> bytes:
+    """Trains a version and writes into it how that went; returns what was learned."""
+    config = version.output_info.output_config
+    end = time.monotonic() + (config.training_timeout or math.inf)
+
+    def check() -> None:
+        if state.background.closing:
+            raise _Stopped
+        if time.monotonic() > end:
+            raise ServiceError(
+                _Code.MODEL_TRAINING_TIMED_OUT, f"took longer than {config.training_timeout} s"
+            )
+
+    base = version.input_info.base_embed_model
+    examples, vectors = _embedded(
+        state, scope, base, classifier_training.Examples.from_bytes(content), check
+    )
+    params = version.train_info.params.fields
+    negatives = None
+    disabled = ENRICH_DATASET in params and params[ENRICH_DATASET].string_value == DISABLED
+    if base.id == "image-embedding" and not disabled:
+        negatives = np.stack([state.embeddings.of_image(one) for one in negative_images.images()])
+    result = classifier_training.learn(
+        examples,
+        vectors,
+        negatives,
+        exclusive=config.concepts_mutually_exclusive
+        or (MUTUALLY_EXCLUSIVE in params and params[MUTUALLY_EXCLUSIVE].bool_value),
+        need_all=config.fail_on_missing_positive_examples,
+        check=check,
+    )
+    version.total_input_count = len(examples.inputs)
+    version.active_concept_count = len(result.weights.concepts)
+    version.train_log = result.log
+    version.metrics.CopyFrom(result.metrics)
+    given = {concept.id: concept for concept in version.output_info.data.concepts}
+    concepts = [given.get(i) or _concept(state, scope, i) for i in result.weights.concepts]
+    del version.output_info.data.concepts[:]
+    version.output_info.data.concepts.extend(concepts)
+    return result.weights.to_bytes()
+
+
+def _concept(state: State, scope: Scope, concept_id: str) -> v2.Concept:
+    row = state.store.get(Collection("concept", scope.user_id, scope.app_id), concept_id)
+    name = v2.Concept.FromString(row.body).name if row is not None else concept_id
+    return v2.Concept(id=concept_id, name=name, user_id=scope.user_id, app_id=scope.app_id)
+
+
+def _embedded(
+    state: State,
+    scope: Scope,
+    base: v2.Model,
+    examples: classifier_training.Examples,
+    check: Callable[[], None],
+) -> tuple[classifier_training.Examples, NDArray[np.float32]]:
+    """The examples that have embeddings, and those."""
+    kept: list[int] = []
+    vectors: list[Vector] = []
+    if Scope(base.user_id, base.app_id) == PUBLIC and base.id in _MEDIUM:
+        known = state.embeddings.all(scope, _MEDIUM[base.id])
+        places = {input_id: place for place, input_id in enumerate(known.ids)}
+        for number, input_id in enumerate(examples.inputs):
+            if input_id in places:
+                kept.append(number)
+                vectors.append(known.rows[places[input_id]])
+    else:
+        runtime = _runtime(state, base)
+        inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+        options = Options(state.fetcher, v2.OutputConfig(), lambda: not state.background.closing)
+        for number, input_id in enumerate(examples.inputs):
+            check()
+            row = state.store.get(inputs, input_id)
+            if row is None:
+                continue
+            item = v2.Input.FromString(row.body)
+            found = runtime.predict(with_content(state.store, row.seq, item), options).embeddings
+            if found:
+                kept.append(number)
+                vectors.append(np.asarray(found[0].vector, np.float32))
+    rows = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+    return examples.only(kept), rows
+
+
+def _runtime(state: State, base: v2.Model) -> Runtime:
+    below = state.catalog.find(Scope(base.user_id, base.app_id), base.id)
+    version = below.version(base.model_version.id)
+    runtime = state.catalog.runtime(below, version) if version is not None else None
+    if runtime is None:
+        raise ServiceError(_Code.MODEL_TRAINING_FAILED, f"nothing here runs {base.id!r}")
+    return runtime
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {"PostModelVersions": post_model_versions}
+BACKGROUND: dict[Waiting, Work] = {
+    Waiting(VERSION_KIND, _Code.MODEL_QUEUED_FOR_TRAINING): _train,
+    # Cut off by the end of the process: done again from the same examples.
+    Waiting(VERSION_KIND, _Code.MODEL_TRAINING): _train,
+}

@@ -1,0 +1,138 @@
+"""Fetches the URLs of inputs: http and https only, limited in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import httpx
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import ServiceError
+
+_REDIRECTS = 5
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_url(url: str) -> httpx.URL:
+    """The URL taken apart; ServiceError 30106 for one that no fetch could ever read."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, f"malformed URL: {error}") from error
+    if parsed.scheme not in _DEFAULT_PORTS or not parsed.raw_host or parsed.port == 0:
+        raise ServiceError(
+            v2.StatusCode.INPUT_INVALID_URL,
+            f"the URL must be http:// or https://, not {url[:80]!r}",
+        )
+    return parsed
+
+
+class Fetcher:
+    """Downloads what inputs point to.
+
+    Args:
+        max_bytes: Largest body; more is INPUT_OVER_LIMIT.
+        timeout: Seconds for one download as a whole, redirects included.
+        allow_loopback: Whether addresses of this machine may be fetched.
+        allow_private: Whether other addresses that are not public may be.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = 64 << 20,
+        timeout: float = 20.0,
+        allow_loopback: bool = True,
+        allow_private: bool = False,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._allow_loopback = allow_loopback
+        self._allow_private = allow_private
+        self._tls = httpx.create_ssl_context(trust_env=False)
+
+    def get(self, url: str) -> bytes:
+        """The body behind a URL. Blocks; for threads without an event loop.
+
+        Raises:
+            ServiceError: INPUT_INVALID_URL (30106) for a URL that is refused or does not
+                resolve, INPUT_FAILED (30002) when the download fails, INPUT_OVER_LIMIT (30105)
+                when it is too large.
+        """
+        # A blocking client can limit each read, and not all of them together.
+        return asyncio.run(self._get(url))
+
+    async def _get(self, url: str) -> bytes:
+        try:
+            # trust_env off: a proxy would resolve the name again, around the address check.
+            http = httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=self._timeout)
+            async with asyncio.timeout(self._timeout), http as client:
+                where = check_url(url)
+                for _ in range(_REDIRECTS + 1):
+                    body, location = await self._get_once(client, where)
+                    if location is None:
+                        return body
+                    where = check_url(str(where.join(location)))
+        except TimeoutError as error:
+            raise _failed(f"took longer than {self._timeout:g} s") from error
+        except httpx.InvalidURL as error:
+            raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, str(error)) from error
+        except httpx.HTTPError as error:
+            raise _failed(f"{type(error).__name__}: {error}") from error
+        raise _failed(f"more than {_REDIRECTS} redirects")
+
+    async def _get_once(
+        self, client: httpx.AsyncClient, url: httpx.URL
+    ) -> tuple[bytes, str | None]:
+        host = url.raw_host.decode("ascii")
+        address = self._address(host, url.port or _DEFAULT_PORTS[url.scheme])
+        # The request goes to the address that was checked, whatever the name resolves to next.
+        request = client.build_request(
+            "GET",
+            url.copy_with(host=address),
+            headers={"host": url.netloc.decode("ascii"), "user-agent": "clarigrpc-local"},
+            extensions={"sni_hostname": host},
+        )
+        response = await client.send(request, stream=True)
+        try:
+            if response.has_redirect_location:
+                return b"", response.headers["location"]
+            if not response.is_success:
+                raise _failed(f"the server answered HTTP {response.status_code}")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise ServiceError(
+                        v2.StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
+                    )
+            return bytes(body), None
+        finally:
+            await response.aclose()
+
+    def _address(self, host: str, port: int) -> str:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise ServiceError(
+                v2.StatusCode.INPUT_INVALID_URL, f"cannot resolve {host}: {error}"
+            ) from error
+        addresses = [str(entry[4][0]) for entry in found]
+        for text in addresses:
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if address.is_loopback:
+                allowed = self._allow_loopback
+            else:
+                allowed = self._allow_private or address.is_global
+            if not allowed:
+                raise ServiceError(
+                    v2.StatusCode.INPUT_INVALID_URL,
+                    f"{host} is a private address, which this server does not fetch",
+                )
+        return addresses[0]
+
+
+def _failed(reason: str) -> ServiceError:
+    return ServiceError(v2.StatusCode.INPUT_FAILED, f"the download failed: {reason}")

@@ -1,0 +1,87 @@
+"""What a model of the local server is to the methods that predict with it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.media.url_fetching import Fetcher
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a prediction may use besides its data.
+
+    Attributes:
+        fetcher: Downloads the URLs of inputs.
+        output_config: Limits on the outputs, from the request.
+        is_active: False once nobody waits for the result; long work then ends early.
+    """
+
+    fetcher: Fetcher
+    output_config: v2.OutputConfig
+    is_active: Callable[[], bool] = lambda: True
+
+
+class Runtime(ABC):
+    """A model that can run. Each method raises ServiceError for the input that it fails on."""
+
+    @abstractmethod
+    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+        """The output for one input."""
+
+    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+        """The outputs for one input, piece by piece; by default the one of ``predict``."""
+        yield self.predict(data, options)
+
+    def is_duplex(self, data: v2.Data) -> bool:
+        """Whether this input opens a conversation: then ``converse`` takes the whole stream."""
+        return False
+
+    def converse(self, data: Iterator[v2.Data], options: Options) -> Iterator[v2.Data]:
+        """Outputs while inputs arrive, where each depends on those before."""
+        raise NotImplementedError
+
+
+def predict(runtime: Runtime, data: v2.Data, options: Options) -> v2.Data:
+    """The output for one input, for work in the background.
+
+    Raises:
+        ServiceError: The model refused the input, or MODEL_PREDICTION_FAILED for what it raised.
+    """
+    try:
+        return runtime.predict(data, options)
+    except ServiceError:
+        raise
+    except Exception as error:
+        # A model may be anybody's function.
+        _log.exception("a prediction failed")
+        details = f"{type(error).__name__}: {error}"
+        raise ServiceError(v2.StatusCode.MODEL_PREDICTION_FAILED, details) from error
+
+
+def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[v2.Concept]:
+    """Applies max_concepts, min_value and select_concepts; concepts come best first."""
+    chosen = {name for c in config.select_concepts for name in (c.id, c.name) if name}
+    kept = [
+        c
+        for c in concepts
+        if c.value >= config.min_value and (not chosen or c.id in chosen or c.name in chosen)
+    ]
+    return kept[: config.max_concepts or None]
+
+
+def combined(*configs: v2.OutputConfig) -> v2.OutputConfig:
+    """Settings of outputs, where what a later one sets replaces what earlier ones said."""
+    result = v2.OutputConfig()
+    for config in configs:
+        if config.select_concepts:
+            del result.select_concepts[:]
+        result.MergeFrom(config)
+    return result

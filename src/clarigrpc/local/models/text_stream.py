@@ -1,0 +1,43 @@
+"""text-stream: a text model that streams. It learned nothing: it says what it was told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.media import media_content
+from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.models.model_runtime import Options, Runtime
+
+_TOKEN = re.compile(r"\s*\S+|\s+$")
+
+
+class TextStream(Runtime):
+    """Gives its prompt back, one word with the white space before it at a time."""
+
+    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+        return _text(text_of(data, options.fetcher))
+
+    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+        for token in _TOKEN.findall(text_of(data, options.fetcher)):
+            yield _text(token)
+
+
+def _text(text: str) -> v2.Data:
+    data = v2.Data()
+    data.text.raw = text
+    return data
+
+
+def text_of(data: v2.Data, fetcher: Fetcher) -> str:
+    """The text of an input.
+
+    Raises:
+        ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for data without text, or not in UTF-8.
+    """
+    if not data.HasField("text"):
+        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
+    media_content.check(data)
+    return media_content.decode_text(media_content.content_of(data, fetcher))

@@ -1,0 +1,182 @@
+"""How much a user may ask of the server: a rate, a quota, and calls at the same time.
+
+The windows are those of the library ``limits``; all apps and keys of a user share them, as in the
+service. They are counted from the start of the server.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from clarigrpc import v2
+from clarigrpc.local.engine.context import Call, ServiceError
+
+BUSY_SECONDS = 1.0
+"""What a caller with too many calls at a time is told to wait: nobody knows when one ends."""
+
+_Code = v2.StatusCode
+# The service has words for an hour and a month; what is longer than an hour is no mere pace.
+_CODES = {
+    "second": _Code.CONN_THROTTLED,
+    "minute": _Code.CONN_THROTTLED,
+    "hour": _Code.CONN_EXCEED_HOURLY_LIMIT,
+    "day": _Code.CONN_EXCEEDS_LIMITS,
+    "month": _Code.CONN_EXCEED_MONTHLY_LIMIT,
+    "year": _Code.CONN_EXCEEDS_LIMITS,
+}
+_PREDICTIONS = frozenset(
+    {"PostModelOutputs", "GenerateModelOutputs", "StreamModelOutputs", "PostWorkflowResults"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one user may do. Windows are written ``10/second; 1000/hour``, a month has 30 days.
+
+    Attributes:
+        requests: How many calls, whatever they do.
+        inputs: How many inputs may be predicted, each counted once a prediction.
+        concurrent: How many calls may run at the same time.
+
+    Raises:
+        ValueError: A window cannot be read, or ``concurrent`` is below 1.
+    """
+
+    requests: str = ""
+    inputs: str = ""
+    concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("requests", self.requests), ("inputs", self.inputs)):
+            if not isinstance(text, str):
+                raise ValueError(f"limits: {name} is text like '10/second', not {text!r}")  # noqa: TRY004
+            try:
+                windows = _windows(text)
+            except ValueError as error:
+                raise ValueError(f"limits: {name}={text!r}: {error}") from error
+            if any(window.amount < 1 for window in windows):
+                raise ValueError(f"limits: {name}={text!r} would allow nothing at all")
+        if self.concurrent is not None and (
+            type(self.concurrent) is not int or self.concurrent < 1
+        ):
+            raise ValueError(f"limits: concurrent is a number from 1, not {self.concurrent!r}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From the names and values of a file or of options.
+
+        Raises:
+            ValueError: There is no limit of such a name, or not with such a value.
+        """
+        names = values if isinstance(values, Mapping) else [repr(values)]
+        if unknown := [str(name) for name in names if name not in cls.__slots__]:
+            raise ValueError(f"limits has {', '.join(cls.__slots__)}, not {', '.join(unknown)}")
+        return cls(**values)
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> Self:
+        """From texts of the form ``name=value``.
+
+        Raises:
+            ValueError: One is not of that form, or as for ``of``.
+        """
+        values: dict[str, Any] = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ValueError(f"a limit has the form name=value, not {text!r}")
+            values[name] = int(value) if name == "concurrent" and value.isdecimal() else value
+        return cls.of(values)
+
+
+class Limiter:
+    """Counts what users do, and refuses what is beyond the limits.
+
+    Args:
+        limits: The same for every user.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._requests = _windows(limits.requests)
+        self._inputs = _windows(limits.inputs)
+        self._concurrent = limits.concurrent
+        self._windows = FixedWindowRateLimiter(MemoryStorage())
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def admit(self, user_id: str, call: Call, request: Any = None) -> Callable[[], None]:
+        """Counts a call; returns what has to be called when it has ended.
+
+        Args:
+            user_id: Who calls.
+            call: Is told in ``trailing`` what is left, and how long to wait where it is refused.
+            request: Counts with its inputs. None for a stream, whose requests ``count`` takes.
+
+        Raises:
+            ServiceError: It is beyond a limit and was not counted.
+        """
+        with self._lock:
+            if self._concurrent is not None and self._running[user_id] >= self._concurrent:
+                call.trailing["retry-after"] = f"{BUSY_SECONDS:g}"
+                raise ServiceError(
+                    _Code.CONN_THROTTLED, f"{self._concurrent} calls of {user_id} are running"
+                )
+            self._take(user_id, call, "requests", self._requests, 1)
+            self._take_inputs(user_id, call, request)
+            self._running[user_id] += 1
+
+        def release() -> None:
+            with self._lock:
+                self._running[user_id] -= 1
+                if not self._running[user_id]:
+                    del self._running[user_id]
+
+        return release
+
+    def count(self, user_id: str, call: Call, request: Any) -> None:
+        """Counts the inputs of one request of a stream.
+
+        Raises:
+            ServiceError: They are beyond a limit and were not counted.
+        """
+        with self._lock:
+            self._take_inputs(user_id, call, request)
+
+    def _take_inputs(self, user_id: str, call: Call, request: Any) -> None:
+        if request is not None and call.method in _PREDICTIONS:
+            self._take(user_id, call, "inputs", self._inputs, len(request.inputs))
+
+    def _take(
+        self, user_id: str, call: Call, what: str, windows: Sequence[RateLimitItem], cost: int
+    ) -> None:
+        """Takes the cost from all windows or from none."""
+        for window in windows:
+            if not self._windows.test(window, user_id, what, cost=cost):
+                # What is more than a whole window holds is not let in by waiting.
+                if cost <= window.amount:
+                    reset = self._windows.get_window_stats(window, user_id, what).reset_time
+                    call.trailing["retry-after"] = f"{max(0.001, reset - time.time()):.3f}"
+                raise ServiceError(
+                    _CODES[window.GRANULARITY.name], f"{user_id} may have {what} at {window}"
+                )
+        left = []
+        for window in windows:
+            self._windows.hit(window, user_id, what, cost=cost)
+            left.append(self._windows.get_window_stats(window, user_id, what).remaining)
+        if left:
+            tightest = left.index(min(left))
+            call.trailing[f"x-ratelimit-limit-{what}"] = str(windows[tightest].amount)
+            call.trailing[f"x-ratelimit-remaining-{what}"] = str(left[tightest])
+
+
+def _windows(text: str) -> list[RateLimitItem]:
+    return parse_many(text) if text.strip() else []
