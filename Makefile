@@ -1,9 +1,12 @@
-# make demo    predictions on photographs by a local server; IMAGE=path for a picture of yours
-# make test    all tests; ARGS="-k inputs -x" goes to pytest
-# make fuzz    random and malformed requests for ten minutes; SECONDS=60 for one
-# make docs    the documentation, in site/index.html
-# make bench   all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
-# make bench-full  long, on a machine that does nothing else; keeps results, plots, docs figures
+# make demo         predictions on photographs by a local server; IMAGE=path for a picture of yours
+# make test         all tests; ARGS="-k inputs -x" goes to pytest
+# make test-random  the property tests, with other random examples in every run
+# make check        format, lint, types and layers
+# make coverage     all tests; which lines of the client none of them runs
+# make fuzz         random and malformed requests for ten minutes; SECONDS=60 for one
+# make docs         the documentation, in site/index.html
+# make bench        all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
+# make bench-full   long, on a machine that does nothing else; keeps results, plots, docs figures
 #
 # All make .venv first, with the packages that they need. PYTHON=python3.13 chooses an
 # interpreter, VENV=path another place.
@@ -15,7 +18,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench bench-full demo docs fuzz test
+.PHONY: bench bench-full check coverage demo docs fuzz test test-random
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -26,10 +29,12 @@ demo: $(VENV)/.demo $(VENV)/.photos
 	@$(BIN)/python demo/demo.py $(VENV)/photos/*.jpg
 endif
 
-# Many tests measure time or memory on a machine that may be busy: a failure has two more tries,
-# and every one of them is reported.
+# Those that measure time or memory run last and alone; only they are tried again when they fail.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 2 --reruns-delay 1 $(ARGS)
+	@$(BIN)/python -m tests.parts $(ARGS)
+
+test-random: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --hypothesis-profile random $(ARGS)
 
 # Random anew each time, while the run in `make test` is short and always the same.
 SECONDS ?= 600

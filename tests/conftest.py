@@ -1,4 +1,4 @@
-"""Fixtures for tests of the client: a scripted server, and clients of both colours."""
+"""Fixtures for tests of the client: a scripted server, and clients of both kinds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.both import Both, ClientKind
 from tests.scripted import ScriptedServer
 
 Connect = Callable[..., Both]
 PAT = "pat-of-the-tests-0123456789"
+
+# The same random examples in every run, so that a run says something about the change it tests;
+# `make test-random` draws new ones. No deadline for an example: that would measure the machine.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -73,6 +73,7 @@ def test_a_bad_line_of_a_stream(process: Run) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.measures
 def test_ends_while_stdin_is_open(environment: dict[str, str]) -> None:
     started = time.monotonic()
     with subprocess.Popen(

@@ -124,6 +124,7 @@ def test_no_server(cli: Run) -> None:
     assert "nothing listens" in one_line(result.err)
 
 
+@pytest.mark.measures
 def test_timeout(cli: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         base = f"http://127.0.0.1:{silent.getsockname()[1]}"

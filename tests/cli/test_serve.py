@@ -168,6 +168,7 @@ def test_a_signal_as_soon_as_it_is_ready() -> None:
         assert server.stop()[0] == 0
 
 
+@pytest.mark.measures
 def test_stops_within_the_grace_while_a_call_is_running() -> None:
     with serving() as server, server.client() as client:
         responses = client.v2.StreamModelOutputs(_never())

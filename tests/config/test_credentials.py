@@ -263,6 +263,7 @@ async def test_no_endpoint(connect: Connect, scripted: ScriptedServer, tokens: T
 
 
 @pytest.mark.parametrize("colour", ["async"])
+@pytest.mark.measures
 async def test_fetching_a_token_does_not_block_the_loop(
     colour: str, connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
 ) -> None:
@@ -280,6 +281,7 @@ async def test_fetching_a_token_does_not_block_the_loop(
     assert bearers() == ["Bearer token-1"]
 
 
+@pytest.mark.measures
 async def test_fetching_a_token_counts_towards_the_deadline(
     connect: Connect, scripted: ScriptedServer, tokens: Tokens
 ) -> None:
@@ -302,6 +304,7 @@ async def test_streams_get_a_token(
     assert scripted.seen[0].metadata["authorization"] == "Bearer token-1"
 
 
+@pytest.mark.measures
 async def test_what_a_callable_takes_counts_towards_the_deadline(
     connect: Connect, scripted: ScriptedServer
 ) -> None:
@@ -317,6 +320,7 @@ async def test_what_a_callable_takes_counts_towards_the_deadline(
     assert time.monotonic() - began < 2.1
 
 
+@pytest.mark.measures
 async def test_who_waits_for_another_s_token_waits_within_the_deadline(
     connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
 ) -> None:

@@ -220,6 +220,7 @@ async def through(
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.measures
 async def test_ends_in_the_result_or_in_one_error(
     kind: str,
     fault: str,

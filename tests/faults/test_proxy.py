@@ -353,6 +353,7 @@ def test_cut_before_the_status(channel: grpc.Channel, proxy: FaultProxy) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("direction", [None, *Direction])
+@pytest.mark.measures
 def test_blackhole_ends_in_the_deadline(
     kind: str, direction: Direction | None, channel: grpc.Channel, proxy: FaultProxy
 ) -> None:
@@ -398,6 +399,7 @@ def test_blackhole_hides_the_end_of_a_connection() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.measures
 def test_delay_adds_latency(kind: str, channel: grpc.Channel, proxy: FaultProxy) -> None:
     call(channel, kind, b"warm")
     proxy.delay(0.15)
@@ -410,6 +412,7 @@ def test_delay_adds_latency(kind: str, channel: grpc.Channel, proxy: FaultProxy)
     assert 0.15 <= time.monotonic() - started < 0.9
 
 
+@pytest.mark.measures
 def test_delay_does_not_add_up(channel: grpc.Channel, proxy: FaultProxy) -> None:
     """Chunks that come one after another are all late by the same time."""
     call(channel, "unary_unary", b"warm")
@@ -427,6 +430,7 @@ def test_delay_does_not_add_up(channel: grpc.Channel, proxy: FaultProxy) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.measures
 def test_throttle_limits_the_rate(kind: str, channel: grpc.Channel, proxy: FaultProxy) -> None:
     call(channel, kind, b"warm")
     proxy.throttle(2 * MIB, Direction.TO_SERVER)
@@ -606,6 +610,7 @@ def test_chaos_stops_at_its_limit(channel: grpc.Channel, proxy: FaultProxy) -> N
 # The proxy itself
 
 
+@pytest.mark.measures
 def test_nothing_is_left_behind(server: EchoServer) -> None:
     def proxied(blackhole: bool) -> None:
         with FaultProxy("127.0.0.1", server.port) as proxy:

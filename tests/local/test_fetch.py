@@ -129,6 +129,7 @@ def test_size(web: str, path: str) -> None:
     assert error.code == Code.INPUT_OVER_LIMIT
 
 
+@pytest.mark.measures
 def test_time_is_limited_as_a_whole(web: str, slow: str) -> None:
     fetcher = Fetcher(timeout=0.3)
     for url in (f"{web}/endless", slow):

@@ -462,6 +462,7 @@ def test_closing_lets_running_calls_end(backend: Backend) -> None:
     assert answers == [200]
 
 
+@pytest.mark.measures
 def test_closing_ends_calls_that_do_not(backend: Backend) -> None:
     running = threading.Event()
 

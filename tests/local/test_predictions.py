@@ -250,6 +250,7 @@ def test_throttles(raw: Raw) -> None:
     assert raw("GetInputCount", request).status.code == Code.SUCCESS
 
 
+@pytest.mark.measures
 def test_throttles_by_items(raw: Raw) -> None:
     faults = raw.server.faults
     faults.rate_limit, faults.rate_burst, faults.rate_counts_items = 40, 4, True

@@ -206,6 +206,7 @@ def test_health_and_reflection(raw: Raw) -> None:
         assert sorted(methods) == sorted(METHODS)
 
 
+@pytest.mark.measures
 def test_close_does_not_wait_for_slow_calls(serve: Callable[..., Raw]) -> None:
     raw = serve(faults=Faults(latency_seconds=60))
     future = raw.stub.GetInputCount.future(v2.GetInputCountRequest(), metadata=raw.metadata)

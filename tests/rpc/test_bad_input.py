@@ -149,6 +149,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.measures
 async def test_a_server_that_is_not_there(connect: Connect) -> None:
     both = connect(f"http://127.0.0.1:{free_port()}", timeout=5)
     error = await fails(both, "nothing listens at", "base=", seconds=5)
@@ -170,12 +171,14 @@ def http1() -> Iterator[int]:
         thread.join()
 
 
+@pytest.mark.measures
 async def test_a_server_that_speaks_http1(connect: Connect, http1: int) -> None:
     both = connect(f"http://127.0.0.1:{http1}", timeout=5, retry=ONCE)
     error = await fails(both, "HTTP/1", "gRPC address", "transport='rest'", seconds=5)
     assert type(error) is errors.UnavailableError
 
 
+@pytest.mark.measures
 async def test_rest_where_grpc_is_spoken(connect: Connect, clarifai_local: LocalServer) -> None:
     ids = {"user_id": "clarifai", "app_id": "main"}
     both = connect(clarifai_local.base, transport="rest", timeout=5, retry=ONCE, **ids)
@@ -183,11 +186,13 @@ async def test_rest_where_grpc_is_spoken(connect: Connect, clarifai_local: Local
     assert type(error) is errors.UnavailableError
 
 
+@pytest.mark.measures
 async def test_tls_where_http1_is_spoken(connect: Connect, http1: int) -> None:
     both = connect(f"https://127.0.0.1:{http1}", timeout=5, retry=ONCE)
     await fails(both, "does not speak TLS", "base='http://...'", seconds=5)
 
 
+@pytest.mark.measures
 async def test_a_blackhole(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as silent:
         both = connect(
@@ -197,6 +202,7 @@ async def test_a_blackhole(connect: Connect) -> None:
         assert type(error) is errors.DeadlineExceededError
 
 
+@pytest.mark.measures
 async def test_a_server_that_hangs_up(connect: Connect) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 

@@ -79,6 +79,7 @@ async def test_timeouts_of_client_and_call(connect: Connect, scripted: ScriptedS
 
 
 @pytest.mark.parametrize("method", ["GetModel", SERVER_STREAM, DUPLEX])
+@pytest.mark.measures
 async def test_the_deadline_passes(both: Both, scripted: ScriptedServer, method: str) -> None:
     scripted.on(method, Answer(outputs(DUPLEX, 1), delay=5))
     began = time.monotonic()
@@ -418,6 +419,7 @@ async def test_closing_an_unused_client(connect: Connect) -> None:
         await both.call("GetModel", GET)
 
 
+@pytest.mark.measures
 async def test_closing_cancels_what_runs(both: Both, scripted: ScriptedServer) -> None:
     scripted.on("GetModel", Answer([reply("GetModel")], delay=5))
     call = asyncio.ensure_future(both.call("GetModel", GET))

@@ -137,6 +137,7 @@ async def test_a_plan_without_a_step(resource: Any) -> None:
     assert await result(resource.nothing()) is None
 
 
+@pytest.mark.measures
 async def test_sleeping(resource: Any) -> None:
     began = time.monotonic()
     assert await result(resource.sleep(0.05)) == "slept"

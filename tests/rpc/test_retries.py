@@ -128,6 +128,7 @@ async def test_no_earlier_than_told(both: Both, scripted: ScriptedServer, failur
         ("retry-after", "11"),  # longer than the deadline
     ],
 )
+@pytest.mark.measures
 async def test_told_not_to_come_back(
     both: Both, scripted: ScriptedServer, trailing: tuple[str, str]
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_model_that_is_deployed_meanwhile(both: Both, scripted: Scripted
     await both.call(method, v2.PostModelOutputsRequest(model_id="m"))
 
 
+@pytest.mark.measures
 async def test_a_model_that_does_not_arrive(connect: Connect, scripted: ScriptedServer) -> None:
     both = connect(scripted.base, timeout=0.5, retry=QUICK)
     method = "PostModelOutputs"
@@ -157,6 +159,7 @@ async def test_a_model_that_does_not_arrive(connect: Connect, scripted: Scripted
     assert len(scripted.seen) > 5
 
 
+@pytest.mark.measures
 async def test_the_deadline_holds_for_all_attempts_together(
     connect: Connect, scripted: ScriptedServer
 ) -> None:
@@ -211,6 +214,7 @@ async def test_a_duplex_stream_is_never_reopened(both: Both, scripted: ScriptedS
         await both.collect(both.open("StreamModelOutputs", [STREAM]))
 
 
+@pytest.mark.measures
 async def test_a_stream_ends_with_its_deadline_while_it_waits(
     connect: Connect, scripted: ScriptedServer
 ) -> None:
@@ -256,6 +260,7 @@ async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer) -
 
 
 @pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.measures
 async def test_cancelling_a_task_ends_its_wait(
     client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
 ) -> None:

@@ -65,6 +65,7 @@ async def test_too_many_requests_are_told_how_long_to_wait(
     assert "3 per 1 minute" in found.value.details
 
 
+@pytest.mark.measures
 async def test_the_client_waits_as_told(connect: Connect, limited: Limited, transport: str) -> None:
     server = limited(Limits(requests="4/second"))
     both = connected(connect, server, transport)
@@ -74,6 +75,7 @@ async def test_the_client_waits_as_told(connect: Connect, limited: Limited, tran
     assert 0.8 < time.monotonic() - began < 15
 
 
+@pytest.mark.measures
 async def test_what_may_not_be_repeated_is_told_and_not_done(
     connect: Connect, limited: Limited, transport: str
 ) -> None:
@@ -90,6 +92,7 @@ async def test_what_may_not_be_repeated_is_told_and_not_done(
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.measures
 async def test_it_does_not_wait_past_the_deadline(
     connect: Connect, limited: Limited, transport: str
 ) -> None:
@@ -102,6 +105,7 @@ async def test_it_does_not_wait_past_the_deadline(
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.measures
 async def test_a_quota_counts_inputs_and_waiting_is_no_help(
     connect: Connect, limited: Limited, transport: str
 ) -> None:

@@ -172,6 +172,7 @@ async def test_waiting_for_a_connection(connect: Connect) -> None:
         assert (await call).data.text.raw == "a"
 
 
+@pytest.mark.measures
 async def test_a_slow_predict_is_sent_twice(connect: Connect) -> None:
     with backends(1) as (server,):
         both = connect(server.base, hedge=0.9)

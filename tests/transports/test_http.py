@@ -312,6 +312,7 @@ def test_a_server_that_hangs_up(caller: Caller) -> None:
     assert error.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.measures
 def test_a_server_that_is_silent(caller: Caller) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -324,6 +325,7 @@ def test_a_server_that_is_silent(caller: Caller) -> None:
             assert 0.1 < time.monotonic() - started < 2
 
 
+@pytest.mark.measures
 def test_the_deadline_holds_for_the_whole_call(caller: Caller) -> None:
     with http_server(b" " * 1000, pause=0.02) as caller.base:
         for call in (
@@ -450,6 +452,7 @@ def silent(request: Any, call: Any) -> Iterator[Any]:
         time.sleep(0.01)
 
 
+@pytest.mark.measures
 def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = silent
     ended = threading.Event()

@@ -88,6 +88,7 @@ async def test_client_certificates(connect: Connect, authority: Authority) -> No
 
 
 @pytest.mark.parametrize("given", ["none", "others"])
+@pytest.mark.measures
 async def test_wrong_roots(connect: Connect, authority: Authority, given: str) -> None:
     roots: dict[str, Any] = {} if given == "none" else {"root_certificates": Authority().roots}
     with secured(authority) as server:
@@ -184,6 +185,7 @@ async def test_messages_far_beyond_grpc_s_own_limit(
     assert len((await both.call("GetModel", GET)).model.notes) == 6 << 20  # gRPC's is 4 MiB
 
 
+@pytest.mark.measures
 async def test_a_name_that_does_not_resolve(connect: Connect) -> None:
     both = connect("https://nowhere.invalid", timeout=3, retry=ONCE)
     began = time.monotonic()
