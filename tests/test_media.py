@@ -127,4 +127,4 @@ def test_what_predict_takes() -> None:
     assert as_input(made) is made
     assert as_input(b"x").data.image.base64 == b"x"
     with pytest.raises(TypeError, match=r"say image\(\.\.\.\)"):
-        as_input("cat.jpg")
+        as_input("cat.jpg")  # type: ignore[arg-type]

@@ -4,26 +4,63 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
+__all__ = ["audio", "image", "text", "video"]  # the types are in ``clarigrpc.types``
 
+
+@named_in("clarigrpc.types")
+class BinaryFile(Protocol):
+    """A file opened in binary mode, or anything else whose ``read()`` returns bytes."""
+
+    def read(self) -> bytes: ...
+
+
+@named_in("clarigrpc.types")
 @runtime_checkable
-class _PilImage(Protocol):
+class PilImage(Protocol):
+    """An image of Pillow."""
+
     def save(self, fp: BinaryIO, format: str | None = None) -> None: ...
 
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Concepts = str | v2.Concept | Iterable[str | v2.Concept] | Mapping[str, float]
+@named_in("clarigrpc.types")
+class ImageArray(Protocol):
+    """A NumPy array of shape (height, width) or (height, width, 3 or 4) and dtype uint8."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def shape(self) -> Any: ...
+
+
+_Content: TypeAlias = os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile
+MediaSource: TypeAlias = str | _Content
+"""What ``image()``, ``video()`` and ``audio()`` take: a path, an ``http(s)://`` URL, bytes or a
+binary file."""
+ImageSource: TypeAlias = MediaSource | PilImage | ImageArray
+"""What ``image()`` takes: a ``MediaSource``, an image of Pillow, or a NumPy array."""
+PredictInput: TypeAlias = v2.Input | _Content | PilImage | ImageArray
+"""What is predicted, searched or added as it is: an input that ``image()``, ``text()``,
+``video()`` or ``audio()`` made, or the source of an image, but no string, which could be a path, a
+URL or a text."""
+ConceptLabels: TypeAlias = str | v2.Concept | Iterable[str | v2.Concept] | Mapping[str, float]
+"""Concepts of an input: ids or messages, one or many, or a mapping of id to value."""
 
 
 def image(
-    source: Source | Any,
+    source: ImageSource,
     *,
     id: str = "",
-    concepts: Concepts = (),
+    concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -46,21 +83,22 @@ def image(
     """
     result = _input(id, concepts, metadata)
     target = result.data.image
-    if type(source).__module__.partition(".")[0] == "numpy":
-        source = _from_array(source)
-    if isinstance(source, _PilImage):
-        source = _png(source)
-    _fill(target, source, "image")
+    content: Any = source
+    if type(content).__module__.partition(".")[0] == "numpy":
+        content = _from_array(content)
+    if isinstance(content, PilImage):
+        content = _png(content)
+    _fill(target, content, "image")
     if allow_duplicate_url:
         target.allow_duplicate_url = True
     return result
 
 
 def video(
-    source: Source,
+    source: MediaSource,
     *,
     id: str = "",
-    concepts: Concepts = (),
+    concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -73,10 +111,10 @@ def video(
 
 
 def audio(
-    source: Source,
+    source: MediaSource,
     *,
     id: str = "",
-    concepts: Concepts = (),
+    concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -92,7 +130,7 @@ def text(
     raw: str,
     *,
     id: str = "",
-    concepts: Concepts = (),
+    concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> v2.Input:
     """An input with text, given as it is (a text is never taken for a path or a URL).
@@ -107,7 +145,7 @@ def text(
     return result
 
 
-def as_input(value: Any) -> v2.Input:
+def as_input(value: PredictInput) -> v2.Input:
     """An input out of what predict methods accept: an ``Input``, or the source of an image.
 
     Raises:
@@ -123,7 +161,7 @@ def as_input(value: Any) -> v2.Input:
     return image(value)
 
 
-def concept_messages(concepts: Concepts) -> list[v2.Concept]:
+def concept_messages(concepts: ConceptLabels) -> list[v2.Concept]:
     """The messages of concepts given by id, by id and value, or as messages."""
     if isinstance(concepts, str | v2.Concept):  # a string is an id, not one of each letter
         concepts = (concepts,)
@@ -139,7 +177,7 @@ def concept_messages(concepts: Concepts) -> list[v2.Concept]:
         ) from error
 
 
-def _input(id: str, concepts: Concepts, metadata: Mapping[str, Any] | None) -> v2.Input:
+def _input(id: str, concepts: ConceptLabels, metadata: Mapping[str, Any] | None) -> v2.Input:
     result = v2.Input(id=id)
     if concepts:
         result.data.concepts.extend(concept_messages(concepts))
@@ -188,7 +226,7 @@ def _content(source: Any, kind: str) -> bytes:
     )
 
 
-def _png(picture: _PilImage) -> bytes:
+def _png(picture: PilImage) -> bytes:
     from io import BytesIO
 
     buffer = BytesIO()

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from clarigrpc import v2
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import Source, image
+from clarigrpc.media import ImageSource, image
 
 Condition = v2.Filter | v2.Rank
 Unit = Literal["kilometers", "miles", "degrees", "radians"]
@@ -134,7 +134,7 @@ def by_concept(concept_id: str, *, value: float = 1.0) -> v2.Rank:
     return _ranked(v2.Data(concepts=[_concept(concept_id, value)]))
 
 
-def like_image(source: Source | Any) -> v2.Rank:
+def like_image(source: ImageSource) -> v2.Rank:
     """Rank by how much images look like this one; ``source`` as ``clarigrpc.image`` takes it."""
     return _ranked(image(source).data)
 

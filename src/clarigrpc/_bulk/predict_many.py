@@ -25,12 +25,13 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from clarigrpc import errors, v2
 from clarigrpc._bulk.adaptive import MAX_BATCH, BatchSize, Window
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._progress_bar import Bar
+from clarigrpc._public_names import named_in
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
@@ -90,19 +91,40 @@ def mismatch(inputs: int, response: v2.MultiOutputResponse) -> errors.InternalEr
     )
 
 
+@named_in("clarigrpc.types")
 @dataclass(slots=True)
-class PredictResult:
-    """What became of one input.
+class PredictSuccess:
+    """The output of one input.
 
     Attributes:
-        index: Its place among the values given, from 0.
-        output: Its output, None if it failed.
-        error: Why it failed, None if it did not.
+        index: Index of the input among the values given, from 0.
+        output: Its output.
+        error: None.
     """
 
     index: int
-    output: v2.Output | None
-    error: Exception | None = None
+    output: v2.Output
+    error: None = None
+
+
+@named_in("clarigrpc.types")
+@dataclass(slots=True)
+class PredictFailure:
+    """The error of one input.
+
+    Attributes:
+        index: Index of the input among the values given, from 0.
+        output: None.
+        error: Why it failed: an ``ApiError``, or what reading the input raised.
+    """
+
+    index: int
+    output: None
+    error: Exception
+
+
+PredictResult: TypeAlias = PredictSuccess | PredictFailure
+"""The result of one input: ``if result.error is None``, a type checker knows its ``output``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -245,7 +267,7 @@ class Pipeline:
                     f"the input takes {size} bytes, more than max_message_bytes of the client"
                 )
         except (TypeError, ValueError, OSError, errors.ClarigrpcError) as error:
-            self._finish(index, None, error)
+            self._finish(PredictFailure(index, None, error))
             return
         batch = self._open
         if batch.indexes and batch.size + size > self._batch_bytes:
@@ -343,11 +365,13 @@ class Pipeline:
             failure = None
             if output.status.code != success:
                 failure = statuses.from_item(output.status, method=METHOD, request_id=request_id)
-            if failure is not None and failure.retryable:
+            if failure is None:
+                self._finish(PredictSuccess(batch.indexes[place], output))
+            elif failure.retryable:
                 again.append(place)
                 passing = failure
             else:
-                self._finish(batch.indexes[place], None if failure else output, failure)
+                self._finish(PredictFailure(batch.indexes[place], None, failure))
         if len(again) < len(batch):
             self._failing_since = math.inf
         if passing is not None:
@@ -424,15 +448,14 @@ class Pipeline:
     def _fail(self, batch: Batch, error: Exception) -> None:
         self._pending_bytes -= batch.size
         for index in batch.indexes:
-            self._finish(index, None, error)
+            self._finish(PredictFailure(index, None, error))
 
-    def _finish(self, index: int, output: v2.Output | None, error: Exception | None) -> None:
-        result = PredictResult(index, output, error)
-        self.failures += error is not None
+    def _finish(self, result: PredictResult) -> None:
+        self.failures += result.error is not None
         if not self._ordered:
             self._results.append(result)
             return
-        self._held[index] = result
+        self._held[result.index] = result
         while (ready := self._held.pop(self._next, None)) is not None:
             self._results.append(ready)
             self._next += 1
@@ -443,10 +466,10 @@ class Pipeline:
             last = indexes[-1]
             if self._held or indexes[0] != self._next or last - self._next >= len(indexes):
                 for index, output in zip(indexes, outputs, strict=True):
-                    self._finish(index, output, None)
+                    self._finish(PredictSuccess(index, output))
                 return
             self._next = last + 1
-        self._results.extend(map(PredictResult, indexes, outputs))
+        self._results.extend(map(PredictSuccess, indexes, outputs))
 
     def results(self) -> Iterator[PredictResult]:
         """The results that can be handed out now."""

@@ -19,7 +19,7 @@ from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
-from clarigrpc.media import Concepts, as_input, concept_messages
+from clarigrpc.media import ConceptLabels, as_input, concept_messages
 
 
 class InputFilters(Paging, total=False):
@@ -136,7 +136,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     @operation
     def merge_concepts(
-        self, input_id: str, concepts: Concepts, *, timeout: float | None = None
+        self, input_id: str, concepts: ConceptLabels, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
         """Add concepts to an input, or change their values; the others stay.
 
@@ -154,7 +154,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     @operation
     def remove_concepts(
-        self, input_id: str, concepts: Concepts, *, timeout: float | None = None
+        self, input_id: str, concepts: ConceptLabels, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
         """Take concepts away from an input, by their ids.
 
@@ -167,7 +167,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def merge_concepts_many(
         self,
-        concepts: Mapping[str, Concepts],
+        concepts: Mapping[str, ConceptLabels],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
@@ -191,7 +191,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def remove_concepts_many(
         self,
-        concepts: Mapping[str, Concepts],
+        concepts: Mapping[str, ConceptLabels],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
@@ -218,7 +218,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     def _change(
         self,
-        concepts: Mapping[str, Concepts],
+        concepts: Mapping[str, ConceptLabels],
         action: Action,
         timeout: float | None,
         raise_on_partial: bool | None,

@@ -18,10 +18,14 @@ from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, async_method, call, sync_method
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
+from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
     from clarigrpc._bulk.predict_many import Pipeline, PredictResult
+
+# One input, or a mistake, in the order of their frequency: none of these is a sequence of inputs.
+_SINGLE = (v2.Input, bytes, bytearray, memoryview, str)
 
 
 class ModelOperations(StreamOperations):
@@ -100,7 +104,7 @@ class ModelOperations(StreamOperations):
             raise errors.InvalidArgumentError("predict() needs at least one input")
         outputs: list[v2.Output] = []
         failed: v2.Status | None = None
-        for chunk in chunks(values):
+        for chunk in chunks(list(values)):
             response = yield from call(
                 "PostModelOutputs",
                 self.encoder.encode(chunk),
@@ -194,23 +198,32 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
 
     _predict_values = sync_method(ModelOperations._predict_list)
 
+    # One input first: without the types of protobuf, a message could pass for a sequence.
     @overload
     def predict(
         self,
-        value: list[Any] | tuple[Any, ...],
+        value: PredictInput,
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> v2.Output: ...
+
+    @overload
+    def predict(
+        self,
+        value: Sequence[PredictInput],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> list[v2.Output]: ...
 
-    @overload
     def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> v2.Output: ...
-
-    def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> Any:
+        self,
+        value: PredictInput | Sequence[PredictInput],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> v2.Output | list[v2.Output]:
         """Predict one input, or a list of them (split into requests of 128).
 
         Args:
@@ -227,19 +240,20 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
         Raises:
             ApiError: The class of it that fits, see ``errors``.
         """
-        if isinstance(value, (list, tuple)):
+        if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
         if self._coalescer is not None:
-            return self._coalescer.predict(
+            output: v2.Output = self._coalescer.predict(
                 self.encoder.pieces(value),
                 self._client.settings.timeout if timeout is None else timeout,
             )
+            return output
         payload = self.encoder.encode((value,))
         return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
 
     def predict_many(
         self,
-        values: Iterable[Any],
+        values: Iterable[PredictInput],
         *,
         batch_size: int | None = None,
         in_flight: int | None = None,
@@ -294,39 +308,49 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Async):
 
     _predict_values = async_method(ModelOperations._predict_list)
 
+    # One input first: without the types of protobuf, a message could pass for a sequence.
     @overload
     async def predict(
         self,
-        value: list[Any] | tuple[Any, ...],
+        value: PredictInput,
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> v2.Output: ...
+
+    @overload
+    async def predict(
+        self,
+        value: Sequence[PredictInput],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> list[v2.Output]: ...
 
-    @overload
     async def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> v2.Output: ...
-
-    async def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> Any:
+        self,
+        value: PredictInput | Sequence[PredictInput],
+        *,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> v2.Output | list[v2.Output]:
         """As ``Model.predict``."""
-        if isinstance(value, (list, tuple)):
+        if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return await self._predict_values(
                 value, timeout=timeout, raise_on_partial=raise_on_partial
             )
         if self._coalescer is not None:
-            return await self._coalescer.predict(
+            output: v2.Output = await self._coalescer.predict(
                 self.encoder.pieces(value),
                 self._client.settings.timeout if timeout is None else timeout,
             )
+            return output
         payload = self.encoder.encode((value,))
         return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
 
     def predict_many(
         self,
-        values: Iterable[Any] | AsyncIterable[Any],
+        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
         *,
         batch_size: int | None = None,
         in_flight: int | None = None,

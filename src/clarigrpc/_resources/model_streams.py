@@ -20,6 +20,7 @@ from clarigrpc._streams.predict_streams import (
     GenerateSession,
 )
 from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
+from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._named_methods.signatures import MethodCall
@@ -76,7 +77,7 @@ class StreamOperations(Operations):
         raising = self._client.raises_on_partial(raise_on_partial)
         return partial(outputs_of, method=method, raising=raising)
 
-    def _generation(self, value: Any) -> GenerateSession[v2.Output]:
+    def _generation(self, value: PredictInput) -> GenerateSession[v2.Output]:
         return GenerateSession(
             self.encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
         )
@@ -155,7 +156,7 @@ class ModelStreams(StreamOperations):
 
     def stream(
         self,
-        values: Iterable[Any],
+        values: Iterable[PredictInput],
         *,
         window: int = DEFAULT_WINDOW,
         drain_first: bool = False,
@@ -198,7 +199,7 @@ class ModelStreams(StreamOperations):
         session = BidiSession(values, flow, encoder, read, finish=True)
         return self._stream("StreamModelOutputs", session, timeout)
 
-    def generate(self, value: Any, *, timeout: float | None = None) -> Stream[v2.Output]:
+    def generate(self, value: PredictInput, *, timeout: float | None = None) -> Stream[v2.Output]:
         """Outputs of one input while the model makes them, each as soon as it is there.
 
         The call begins at once; outputs are read on the caller's thread, without another. A
@@ -271,7 +272,7 @@ class AsyncModelStreams(StreamOperations):
 
     def stream(
         self,
-        values: AsyncIterable[Any] | Iterable[Any],
+        values: AsyncIterable[PredictInput] | Iterable[PredictInput],
         *,
         window: int = DEFAULT_WINDOW,
         drain_first: bool = False,
@@ -285,7 +286,9 @@ class AsyncModelStreams(StreamOperations):
         session = AsyncBidiSession(values, flow, encoder, read, finish=True)
         return self._stream("StreamModelOutputs", session, timeout)
 
-    def generate(self, value: Any, *, timeout: float | None = None) -> AsyncStream[v2.Output]:
+    def generate(
+        self, value: PredictInput, *, timeout: float | None = None
+    ) -> AsyncStream[v2.Output]:
         """As ``Model.generate``."""
         return self._stream("GenerateModelOutputs", self._generation(value), timeout)
 
