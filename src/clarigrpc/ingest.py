@@ -6,11 +6,11 @@ report = client.inputs.upload(from_folder("pictures", concepts_from_folders=True
 """
 
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_sources import Source, from_coco, from_csv, from_folder
+from clarigrpc._bulk.input_sources import InputSource, from_coco, from_csv, from_folder
 
 __all__ = [
     "FailedInput",
-    "Source",
+    "InputSource",
     "UploadReport",
     "from_coco",
     "from_csv",

@@ -15,9 +15,9 @@ from clarigrpc import errors, v2
 from clarigrpc._bulk.input_batches import Batch, encode_post, make_item, make_unsure_item
 from clarigrpc._bulk.input_engine import Ingest, status_of
 from clarigrpc._bulk.input_journal import Journal
-from clarigrpc._bulk.input_progress import Callback, Progress
+from clarigrpc._bulk.input_progress import Progress, ReportCallback
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_sources import AnySource, open_source
+from clarigrpc._bulk.input_sources import AsyncInputSource, open_source
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc.media import as_input
@@ -33,14 +33,14 @@ class Job:
         self,
         client: ClientInterface,
         user_app_id: v2.UserAppIDSet,
-        source: AnySource,
+        source: AsyncInputSource,
         *,
         batch_size: int,
         batch_bytes: int,
         in_flight: int,
         timeout: float,
         journal: str | os.PathLike[str] | None,
-        progress: bool | Callback,
+        progress: bool | ReportCallback,
         report: UploadReport | None,
     ) -> None:
         settings = client.settings

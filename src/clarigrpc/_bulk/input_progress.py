@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._progress_bar import open_bar
 
-Callback = Callable[[UploadReport], None]
+ReportCallback: TypeAlias = Callable[[UploadReport], object]
+"""Called with the report of an upload of inputs as responses arrive."""
 
 
 class Progress:
@@ -22,7 +24,7 @@ class Progress:
         ConfigurationError: A bar is wanted and ``rich`` is not installed.
     """
 
-    def __init__(self, wanted: bool | Callback, total: int | None) -> None:
+    def __init__(self, wanted: bool | ReportCallback, total: int | None) -> None:
         self._callback = wanted if callable(wanted) else None
         self._bar = open_bar("inputs", total) if wanted is True else None
 

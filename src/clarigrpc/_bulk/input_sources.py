@@ -19,13 +19,16 @@ from urllib.parse import urlsplit
 from clarigrpc import v2
 from clarigrpc._bulk.input_report import FailedInput
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import audio, image, text, video
+from clarigrpc.media import PredictInput, audio, image, text, video
 
-Deferred: TypeAlias = Callable[[], v2.Input]
-Value: TypeAlias = v2.Input | Deferred | FailedInput
-Source: TypeAlias = str | os.PathLike[str] | v2.Input | Iterable[Value]
-"""What ``upload`` reads: a folder or CSV file, inputs, functions that make them, failures."""
-AnySource: TypeAlias = Source | AsyncIterable[Value]
+DeferredInput: TypeAlias = Callable[[], v2.Input]
+"""A function that makes an input when the upload comes to it."""
+InputValue: TypeAlias = PredictInput | DeferredInput | FailedInput
+"""One input to upload: an input, a function that makes one, or a failure of an earlier upload."""
+InputSource: TypeAlias = str | os.PathLike[str] | v2.Input | Iterable[InputValue]
+"""What ``client.inputs.upload`` reads: the path of a folder or of a CSV file, or inputs."""
+AsyncInputSource: TypeAlias = InputSource | AsyncIterable[InputValue]
+"""The same for an ``AsyncClient``, which reads asynchronous iterables too."""
 
 _SUFFIXES = {
     "image": ".jpg .jpeg .png .gif .bmp .webp .tif .tiff",
@@ -41,7 +44,7 @@ KINDS: Mapping[str, str] = {
 _MAKERS: Mapping[str, Callable[..., v2.Input]] = {"image": image, "video": video, "audio": audio}
 
 
-def open_source(source: AnySource) -> Iterable[Value] | AsyncIterable[Value]:
+def open_source(source: AsyncInputSource) -> Iterable[InputValue] | AsyncIterable[InputValue]:
     """The values of a source.
 
     Raises:
@@ -69,7 +72,7 @@ def from_folder(
     *,
     concepts_from_folders: bool = False,
     recursive: bool = True,
-) -> Iterator[Deferred]:
+) -> Iterator[DeferredInput]:
     """The images, videos, audio and text files of a folder, by their suffixes.
 
     Files with other suffixes and hidden ones are left out. The order is that of the names. Each
@@ -91,7 +94,7 @@ def from_folder(
     return _walk(top, top, concepts_from_folders, recursive)
 
 
-def _walk(top: Path, folder: Path, labelled: bool, recursive: bool) -> Iterator[Deferred]:
+def _walk(top: Path, folder: Path, labelled: bool, recursive: bool) -> Iterator[DeferredInput]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -106,7 +109,7 @@ def _walk(top: Path, folder: Path, labelled: bool, recursive: bool) -> Iterator[
 
 def from_csv(
     path: str | os.PathLike[str], *, separator: str = "|", encoding: str = "utf-8-sig"
-) -> Iterator[Deferred]:
+) -> Iterator[DeferredInput]:
     """The rows of a CSV file with a header line.
 
     Columns, of which each row fills one of the first three:
@@ -135,7 +138,7 @@ def from_csv(
     return _rows(file, separator, encoding)
 
 
-def _rows(file: Path, separator: str, encoding: str) -> Iterator[Deferred]:
+def _rows(file: Path, separator: str, encoding: str) -> Iterator[DeferredInput]:
     with file.open(newline="", encoding=encoding) as lines:
         reader = csv.DictReader(lines)
         for row in reader:
@@ -177,7 +180,7 @@ def _from_row(row: Mapping[str, str | None], folder: Path, separator: str, where
 
 def from_coco(
     annotations: str | os.PathLike[str], images: str | os.PathLike[str]
-) -> Iterator[Deferred]:
+) -> Iterator[DeferredInput]:
     """The images of a COCO data set; the categories that appear in one are its concepts.
 
     Boxes and outlines are left out: they become annotations once the inputs are there. The file

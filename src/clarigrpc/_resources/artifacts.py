@@ -11,7 +11,7 @@ from clarigrpc._resources.sync_async import Async, Sync, nested
 from clarigrpc._uploads import upload_methods
 from clarigrpc._uploads.upload_methods import Target
 from clarigrpc._uploads.upload_session import UploadResult
-from clarigrpc._uploads.upload_sources import Uploadable
+from clarigrpc._uploads.upload_sources import UploadSource
 
 
 class ArtifactVersionOperations(
@@ -57,7 +57,7 @@ class Artifacts(ArtifactOperations, Sync):
 
     def upload(
         self,
-        source: Uploadable,
+        source: UploadSource,
         artifact_id: str,
         *,
         version: v2.ArtifactVersion | None = None,
@@ -74,7 +74,7 @@ class AsyncArtifacts(ArtifactOperations, Async):
 
     async def upload(
         self,
-        source: Uploadable,
+        source: UploadSource,
         artifact_id: str,
         *,
         version: v2.ArtifactVersion | None = None,

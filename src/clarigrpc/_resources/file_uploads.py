@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # imported when something is uploaded
     from clarigrpc._uploads.upload_methods import Target
     from clarigrpc._uploads.upload_progress import ProgressCallback
     from clarigrpc._uploads.upload_session import UploadOptions, UploadResult, UploadSession
-    from clarigrpc._uploads.upload_sources import Source, Uploadable
+    from clarigrpc._uploads.upload_sources import Source, UploadSource
 
 
 class UploadKeywords(TypedDict, total=False):
@@ -36,7 +36,7 @@ class Uploader(ClientInterface, Protocol):
     channel: Any
 
 
-def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> Source:
+def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -> Source:
     """The source of an upload, once its options are found to be good."""
     from clarigrpc._uploads.upload_sources import open_source
 
@@ -50,7 +50,7 @@ def open_for(source: Uploadable, options: UploadOptions, settings: Settings) -> 
 
 
 def _session(
-    client: Any, target: Target, source: Uploadable, options: UploadKeywords
+    client: Any, target: Target, source: UploadSource, options: UploadKeywords
 ) -> UploadSession:
     from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
 
@@ -60,7 +60,7 @@ def _session(
 
 
 def upload(
-    client: Any, target: Target, source: Uploadable, options: UploadKeywords
+    client: Any, target: Target, source: UploadSource, options: UploadKeywords
 ) -> UploadResult:
     """Upload with a ``Client``."""
     from clarigrpc._uploads import sync_driver
@@ -69,7 +69,7 @@ def upload(
 
 
 async def aupload(
-    client: Any, target: Target, source: Uploadable, options: UploadKeywords
+    client: Any, target: Target, source: UploadSource, options: UploadKeywords
 ) -> UploadResult:
     """Upload with an ``AsyncClient``."""
     from clarigrpc._uploads import async_driver
@@ -108,7 +108,7 @@ class ModelUploads:
 
     def upload_version(
         self: _Model,
-        source: Uploadable,
+        source: UploadSource,
         *,
         version: v2.ModelVersion | None = None,
         is_v3: bool = True,
@@ -150,7 +150,7 @@ class AsyncModelUploads:
 
     async def upload_version(
         self: _Model,
-        source: Uploadable,
+        source: UploadSource,
         *,
         version: v2.ModelVersion | None = None,
         is_v3: bool = True,

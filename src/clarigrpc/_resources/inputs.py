@@ -11,9 +11,9 @@ from typing import Unpack
 from clarigrpc import errors, v2
 from clarigrpc._bulk.input_drivers import auploading, uploading
 from clarigrpc._bulk.input_job import Job
-from clarigrpc._bulk.input_progress import Callback
+from clarigrpc._bulk.input_progress import ReportCallback
 from clarigrpc._bulk.input_report import UploadReport
-from clarigrpc._bulk.input_sources import AnySource
+from clarigrpc._bulk.input_sources import AsyncInputSource
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
@@ -285,14 +285,14 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     def _upload(
         self,
-        source: AnySource,
+        source: AsyncInputSource,
         *,
         batch_size: int = MAX_ITEMS,
         batch_bytes: int = 32 * 1024 * 1024,
         in_flight: int = 4,
         timeout: float = 300.0,
         journal: str | os.PathLike[str] | None = None,
-        progress: bool | Callback = False,
+        progress: bool | ReportCallback = False,
         report: UploadReport | None = None,
     ) -> Job:
         """Add any number of inputs, each exactly once, and report those that failed.

@@ -15,7 +15,7 @@ from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._resources.uploads import UploadOperations, send
 from clarigrpc._rpc.plan import Plan
 from clarigrpc._uploads.upload_session import UploadOptions
-from clarigrpc._uploads.upload_sources import Source, Uploadable
+from clarigrpc._uploads.upload_sources import Source, UploadSource
 
 
 class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):
@@ -107,7 +107,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
     @operation
     def upload(
         self,
-        archive: Uploadable,
+        archive: UploadSource,
         *,
         name: str = "",
         job_id: str = "",

@@ -13,7 +13,7 @@ from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._uploads import upload_methods
 from clarigrpc._uploads.upload_methods import Target
 from clarigrpc._uploads.upload_session import UploadResult
-from clarigrpc._uploads.upload_sources import Uploadable
+from clarigrpc._uploads.upload_sources import UploadSource
 
 
 class StepVersionFilters(Paging, total=False):
@@ -83,7 +83,7 @@ class PipelineSteps(PipelineStepOperations, Sync):
 
     def upload(
         self,
-        source: Uploadable,
+        source: UploadSource,
         step_id: str,
         *,
         version: v2.PipelineStepVersion | None = None,
@@ -100,7 +100,7 @@ class AsyncPipelineSteps(PipelineStepOperations, Async):
 
     async def upload(
         self,
-        source: Uploadable,
+        source: UploadSource,
         step_id: str,
         *,
         version: v2.PipelineStepVersion | None = None,

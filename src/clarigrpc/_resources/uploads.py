@@ -18,7 +18,7 @@ from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
 from clarigrpc._uploads.upload_progress import reporting
 from clarigrpc._uploads.upload_session import UploadOptions, compare
-from clarigrpc._uploads.upload_sources import Source, Uploadable
+from clarigrpc._uploads.upload_sources import Source, UploadSource
 
 Begin = Callable[[Source, str], Plan[v2.Upload]]
 """Makes an upload for a source, under a name."""
@@ -31,7 +31,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
 
     @operation
     def upload(
-        self, source: Uploadable, *, name: str = "", **options: Unpack[UploadKeywords]
+        self, source: UploadSource, *, name: str = "", **options: Unpack[UploadKeywords]
     ) -> Plan[v2.Upload]:
         """Upload a file, for itself.
 
@@ -163,7 +163,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
 
 
 def send(
-    uploads: UploadOperations, source: Uploadable, name: str, options: UploadOptions, begin: Begin
+    uploads: UploadOperations, source: UploadSource, name: str, options: UploadOptions, begin: Begin
 ) -> Plan[v2.Upload]:
     """The plan of ``UploadOperations.upload``; ``begin`` makes the upload whose parts are sent."""
     settings = uploads._client.settings

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from clarigrpc._progress_bar import open_bar
 
@@ -29,7 +30,8 @@ class UploadProgress:
     seconds_left: float | None
 
 
-ProgressCallback = Callable[[UploadProgress], object]
+ProgressCallback: TypeAlias = Callable[[UploadProgress], object]
+"""Called with the progress of an upload of a file, at most 20 times a second."""
 
 _AVERAGE_SECONDS = 5.0
 _REPORT_SECONDS = 0.05

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from clarigrpc.errors import InvalidArgumentError
 
@@ -36,7 +36,10 @@ class Readable(Protocol):
         """At most ``size`` bytes; none at the end."""
 
 
-Uploadable = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Readable
+UploadSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Readable
+)
+"""What is uploaded as a file: a path, a folder (as a tar archive), bytes, or a binary file."""
 
 
 class StoppedError(Exception):
@@ -108,7 +111,7 @@ class Source(ABC):
 
 
 def open_source(
-    value: Uploadable, *, size: int | None = None, name: str = "", folder: Path | None = None
+    value: UploadSource, *, size: int | None = None, name: str = "", folder: Path | None = None
 ) -> Source:
     """The source for what a caller gave.
 
