@@ -9,7 +9,8 @@ import grpc
 
 from clarigrpc import v2
 from clarigrpc._contract import methods
-from clarigrpc.local.engine.context import Call, CallAborted
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service_errors import CallAborted
 
 Handler = Callable[[Any, Call], Any]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local.engine.box_interpolation import MAX_FRAMES, interpolate
-from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.service_errors import ServiceError
 from tests.local.conftest import Raw, clip, settled
 from tests.local.test_domains import add, message, ok, until
 

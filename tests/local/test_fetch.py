@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.service_errors import ServiceError
 from tests.local.conftest import Raw, png, settled
 
 Code = v2.StatusCode

@@ -19,15 +19,17 @@ from grpc_reflection.v1alpha import reflection
 
 from clarigrpc import v2
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.local.accounts.method_scopes import Credentials
+from clarigrpc.local.accounts.default_credentials import Credentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
-from clarigrpc.local.engine.context import Call, CallAborted, Scope
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.served_call import Call
 from clarigrpc.local.service.dispatch import Service
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limits
+from clarigrpc.local.service_errors import CallAborted
+from clarigrpc.local.user_app import Scope
 from clarigrpc.v2._index import METHODS
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 
 from oauthlib.oauth2 import BackendApplicationServer, RequestValidator
 
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.user_app import Scope
 
 SCOPE = "api_access"
 TOKEN_SECONDS = 36_000

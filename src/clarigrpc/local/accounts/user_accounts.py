@@ -13,18 +13,13 @@ import time
 from collections.abc import Mapping
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.method_scopes import (
-    PUBLIC,
-    SCOPES,
-    Caller,
-    Credentials,
-    auth_type,
-    depending_scopes,
-    expand,
-)
+from clarigrpc.local.accounts.default_credentials import Credentials
+from clarigrpc.local.accounts.method_scopes import SCOPES, auth_type, depending_scopes, expand
 from clarigrpc.local.accounts.oauth_applications import Applications
-from clarigrpc.local.engine.context import Scope, ServiceError
+from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.user_app import PUBLIC, Scope
 
 API_KEY = "api_key"
 PAT = "personal_access_token"

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from clarigrpc.local.engine.context import Code, State
+from clarigrpc.local.engine.context import State
+from clarigrpc.local.service_errors import Code
 from clarigrpc.local.store.resource_store import Collection, Row
 
 Work = Callable[[State, Collection, Row], None]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.service_errors import ServiceError
 
 MAX_FRAMES = 10_000
 """Most frames that one annotation gets."""

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.method_scopes import PUBLIC
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.engine.model_catalog import Entry, builtin
 from clarigrpc.local.models.color_recognition import W3C_NAMES, ColorRecognition
 from clarigrpc.local.models.face_detection import FaceDetection
@@ -18,6 +16,7 @@ from clarigrpc.local.models.text_embedding import TextEmbedding
 from clarigrpc.local.models.text_sentiment import CONCEPTS as SENTIMENTS
 from clarigrpc.local.models.text_sentiment import TextSentiment
 from clarigrpc.local.models.text_stream import TextStream
+from clarigrpc.local.user_app import PUBLIC, Scope
 
 
 def public_models() -> list[Entry]:

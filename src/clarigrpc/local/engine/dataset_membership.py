@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.engine.input_embeddings import DIMENSIONS, vectors_of
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Store
+from clarigrpc.local.user_app import Scope
 
 
 def datasets_of(scope: Scope) -> Collection:

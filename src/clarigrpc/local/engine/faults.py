@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Call, CallAborted, Code, ServiceError
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service_errors import CallAborted, Code, ServiceError
 
 
 @dataclass

@@ -15,10 +15,10 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.models import image_embedding, text_embedding
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Store
+from clarigrpc.local.user_app import Scope
 
 Medium: TypeAlias = Literal["image", "text"]
 

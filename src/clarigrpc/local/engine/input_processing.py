@@ -8,16 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Scope, ServiceError, make_status
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.image_embedding import Vector
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Collection, Row, Store
-
-INPUT_KIND = "input"
+from clarigrpc.local.user_app import Scope
 
 _BATCH = 64
 

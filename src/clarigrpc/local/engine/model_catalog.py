@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Scope, ServiceError, is_built, is_public, make_status
 from clarigrpc.local.models.embedding_classifier import EmbeddingClassifier, Weights
 from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.model_types import BASES
+from clarigrpc.local.resource_facts import is_built, is_public
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.user_app import Scope
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"

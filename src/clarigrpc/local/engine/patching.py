@@ -20,7 +20,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Code, ServiceError
+from clarigrpc.local.service_errors import Code, ServiceError
 
 ACTIONS = ("merge", "overwrite", "remove")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Code
+from clarigrpc.local.service_errors import Code
 
 _Code = v2.StatusCode
 

@@ -18,21 +18,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import patching
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    Scope,
-    ServiceError,
-    is_public,
-    make_status,
-    new_id,
-    overall,
-    page_bounds,
-    refuse_other_fields,
-)
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_kinds import KINDS, Kind
+from clarigrpc.local.resource_facts import is_public, new_id
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
+from clarigrpc.local.user_app import Scope
 from clarigrpc.v2._index import METHODS
 
 Handler = Callable[[Context, Any], Message]

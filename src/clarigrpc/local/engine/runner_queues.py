@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
-from clarigrpc.local.engine.context import ServiceError, new_id
 from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError
 
 _Code = v2.StatusCode
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.service_errors import ServiceError
 
 _Code = v2.StatusCode
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from clarigrpc import v2
 from clarigrpc.local.engine import search_filters
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.store.resource_store import (
     Box,
     Collection,
@@ -31,6 +30,7 @@ from clarigrpc.local.store.resource_store import (
     Text,
     is_lookup,
 )
+from clarigrpc.local.user_app import Scope
 
 _KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
 _ANNOTATION_FIELDS = (

@@ -36,11 +36,10 @@ from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
-from clarigrpc.local.accounts.method_scopes import PUBLIC
 from clarigrpc.local.accounts.oauth_applications import AccessToken, Application
-from clarigrpc.local.engine.context import MAX_ITEMS, Call
 from clarigrpc.local.fronts.rest_front import (
     MAX_BODY_BYTES,
     BodyTooLongError,
@@ -49,7 +48,9 @@ from clarigrpc.local.fronts.rest_front import (
     throttle_headers,
 )
 from clarigrpc.local.media import media_content
+from clarigrpc.local.served_call import Call
 from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.user_app import PUBLIC
 
 DEFAULT_MODEL = "color-recognition"
 """What tags an image when neither the request nor its application names a model."""

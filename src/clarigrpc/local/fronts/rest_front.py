@@ -42,7 +42,8 @@ from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding, TranscodingError
-from clarigrpc.local.engine.context import Call, CallAborted, make_status
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service_errors import CallAborted, make_status
 from clarigrpc.local.store.download_files import MEDIA_TYPES
 
 MAX_BODY_BYTES = 128 * 1024 * 1024

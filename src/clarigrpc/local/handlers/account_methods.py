@@ -11,11 +11,14 @@ from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.method_scopes import SCOPES, depending_scopes
 from clarigrpc.local.engine import patching
-from clarigrpc.local.engine.context import Context, Scope, ServiceError, make_status, page_bounds
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_operations import Place, relevance
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.user_app import Scope
 from clarigrpc.v2._index import METHODS
 
 _Code = v2.StatusCode

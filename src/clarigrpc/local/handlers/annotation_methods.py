@@ -9,17 +9,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import patching
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    ServiceError,
-    make_status,
-    overall,
-    page_bounds,
-)
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 
 _Code = v2.StatusCode
 

@@ -11,24 +11,19 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.method_scopes import Caller
+from clarigrpc.local.accounts.principal import Caller
 from clarigrpc.local.engine import dataset_membership, patching
 from clarigrpc.local.engine.background_tasks import Waiting, Work
-from clarigrpc.local.engine.context import (
-    Code,
-    Context,
-    Scope,
-    ServiceError,
-    State,
-    is_public,
-    make_status,
-)
+from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.input_embeddings import DIMENSIONS
-from clarigrpc.local.engine.input_processing import INPUT_KIND
 from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.search_ranking import inputs_found
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.handlers.search_methods import inputs_found
+from clarigrpc.local.resource_facts import is_public
+from clarigrpc.local.service_errors import Code, ServiceError, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 

@@ -8,10 +8,12 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Context, ServiceError, make_status, page_bounds
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_operations import Place, place_below
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection
 
 _Code = v2.StatusCode

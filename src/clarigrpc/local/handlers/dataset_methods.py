@@ -8,27 +8,19 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine import dataset_membership, search_filters
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.engine import dataset_membership, dataset_snapshots, search_filters
 from clarigrpc.local.engine.background_tasks import Waiting, Work
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    Scope,
-    ServiceError,
-    State,
-    make_status,
-    new_id,
-    overall,
-    page_bounds,
-    refuse_other_fields,
-)
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context, State
+from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers import dataset_snapshots
-from clarigrpc.local.handlers.input_methods import with_content
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.models.model_runtime import Options, predict
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Collection, Row
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 _Format = v2.DatasetVersionExportFormat

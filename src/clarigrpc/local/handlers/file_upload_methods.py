@@ -11,20 +11,15 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
-from clarigrpc.local.engine.context import (
-    Code,
-    Context,
-    Scope,
-    ServiceError,
-    make_status,
-    new_id,
-    overall,
-    page_bounds,
-)
+from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import models_in, versions_of
+from clarigrpc.local.engine.request_checks import page_bounds
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import Code, ServiceError, make_status, overall
 from clarigrpc.local.store import upload_files
 from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Row, Store
 from clarigrpc.local.store.upload_files import PartError, PartFile
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 

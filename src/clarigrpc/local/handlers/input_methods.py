@@ -8,21 +8,16 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership, search_filters
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    MAX_PER_PAGE,
-    Context,
-    Scope,
-    ServiceError,
-    make_status,
-    new_id,
-    overall,
-    page_bounds,
-)
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import MAX_PER_PAGE, page_bounds
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.media import media_content
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Collection, Row, Store
+from clarigrpc.local.user_app import Scope
 
 STREAM_PER_PAGE = 20
 """Inputs of one StreamInputs answer unless the request says otherwise."""
@@ -329,17 +324,6 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
     # The response has no place for a status per id.
     details = f"not there: {', '.join(missing)}" if missing else ""
     return v2.BaseResponse(status=make_status(_Code.SUCCESS, details))
-
-
-def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:
-    """The data of a stored input with its bytes, as a model takes it."""
-    data = v2.Data()
-    data.CopyFrom(item.data)
-    content = store.content(seq)
-    if content is not None:
-        kind = media_content.kind_of(data)
-        getattr(data, kind).base64 = content
-    return data
 
 
 def _inputs(scope: Scope) -> Collection:

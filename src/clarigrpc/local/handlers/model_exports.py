@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.engine.background_tasks import Waiting, Work
-from clarigrpc.local.engine.context import Context, ServiceError, State, make_status
+from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import versions_of
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection, Row
 
 _Code = v2.StatusCode

@@ -1,4 +1,4 @@
-"""Models and their versions: get, list, create."""
+"""Models and their versions: get, list, search, create; their inputs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import (
-    Context,
-    ServiceError,
-    make_status,
-    page_bounds,
-    refuse_other_fields,
-)
+from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import Entry, models_in
+from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_operations import relevance
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.model_types import MODEL_TYPES
-from clarigrpc.local.store.resource_store import DuplicateIdError
+from clarigrpc.local.service_errors import ServiceError, make_status
+from clarigrpc.local.store.resource_store import Collection, DuplicateIdError
 
 _Code = v2.StatusCode
 _WORD = re.compile(r"\w+")
@@ -204,10 +201,64 @@ def list_model_versions(
     )
 
 
+def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
+    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    version = entry.version(request.version_id)
+    model = entry.described(version)
+    if version is not None:
+        # At the model too, where this method has always had it.
+        model.output_info.CopyFrom(version.output_info)
+    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
+
+
+def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2.MultiModelResponse:
+    scope = context.scope(request.user_app_id)
+    offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
+    query = request.model_query
+    found = [
+        entry.described(entry.version(""))
+        for entry in context.models(scope)
+        if query.model_type_id in ("", entry.model.model_type_id)
+        and (
+            not query.name
+            or query.name.strip("*").lower() in f"{entry.model.id} {entry.model.name}".lower()
+            or relevance(entry.model, query.name)
+        )
+    ]
+    return v2.MultiModelResponse(
+        status=make_status(_Code.SUCCESS), models=found[offset : offset + limit]
+    )
+
+
+def list_model_inputs(
+    context: Context, request: v2.ListModelInputsRequest
+) -> v2.MultiInputResponse:
+    """Inputs that carry a concept which the version knows."""
+    scope = context.scope(request.user_app_id)
+    entry = context.model(scope, request.model_id)
+    version = entry.version(request.version_id)
+    offset, limit = page_bounds(request.page, request.per_page)
+    known = {c.id for c in version.output_info.data.concepts} if version is not None else set()
+    response = v2.MultiInputResponse(status=make_status(_Code.SUCCESS))
+    for row in context.state.store.walk(Collection(INPUT_KIND, scope.user_id, scope.app_id)):
+        item = v2.Input.FromString(row.body)
+        if any(concept.id in known for concept in item.data.concepts):
+            if offset:
+                offset -= 1
+            elif len(response.inputs) < limit:
+                response.inputs.append(item)
+            else:
+                break
+    return response
+
+
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "GetModel": get_model,
     "ListModels": list_models,
     "PostModels": post_models,
     "GetModelVersion": get_model_version,
     "ListModelVersions": list_model_versions,
+    "GetModelOutputInfo": get_model_output_info,
+    "PostModelsSearches": search_models,
+    "ListModelInputs": list_model_inputs,
 }

@@ -13,24 +13,14 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.method_scopes import PUBLIC
-from clarigrpc.local.engine import input_embeddings
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.engine import classifier_training, input_embeddings
 from clarigrpc.local.engine.background_tasks import Waiting, Work
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    Scope,
-    ServiceError,
-    State,
-    make_status,
-    new_id,
-    refuse_other_fields,
-)
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import VERSION_KIND, Entry, versions_of
+from clarigrpc.local.engine.request_checks import refuse_other_fields
 from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers import classifier_training
-from clarigrpc.local.handlers.input_methods import with_content
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.media.media_content import kind_of
 from clarigrpc.local.models import negative_images
@@ -43,7 +33,10 @@ from clarigrpc.local.models.model_types import (
     ENRICH_DATASET,
     MUTUALLY_EXCLUSIVE,
 )
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Row
+from clarigrpc.local.user_app import PUBLIC, Scope
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

@@ -11,19 +11,15 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    Scope,
-    ServiceError,
-    close_iterator,
-    make_status,
-    new_id,
-    overall,
-)
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
 from clarigrpc.local.models.model_runtime import Options, Runtime, combined
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.served_call import close_iterator
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

@@ -9,24 +9,18 @@ from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.method_scopes import SCOPES
 from clarigrpc.local.engine import dataset_membership, patching, search_filters
-from clarigrpc.local.engine.context import (
-    Context,
-    Scope,
-    ServiceError,
-    is_built,
-    make_status,
-    new_id,
-)
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
 from clarigrpc.local.engine.model_catalog import Entry
 from clarigrpc.local.engine.resource_kinds import nodepools_of
 from clarigrpc.local.engine.resource_operations import Handler, Place, Resource, build, place_below
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
+from clarigrpc.local.resource_facts import is_built, new_id
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
-
-SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
-"""Kinds of the store with the frozen content of dataset versions, below dataset and version."""
 
 
 class Models(Resource):

@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Context, ServiceError, make_status
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.service_errors import ServiceError, make_status
 
 
 def list_status_codes(

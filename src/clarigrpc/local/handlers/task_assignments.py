@@ -10,22 +10,17 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Code,
-    Context,
-    Scope,
-    ServiceError,
-    make_status,
-    overall,
-)
-from clarigrpc.local.engine.input_processing import INPUT_KIND
+from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.search_index import Lookups
+from clarigrpc.local.engine.search_ranking import inputs_found
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.handlers.search_methods import annotations_of, inputs_found
+from clarigrpc.local.service_errors import Code, ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 _Action = v2.PutTaskAssignmentsRequestAction

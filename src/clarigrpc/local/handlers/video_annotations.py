@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Context, ServiceError, make_status
-from clarigrpc.local.engine.input_processing import INPUT_KIND
-from clarigrpc.local.handlers.search_methods import annotations_of
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection
 
 _Code = v2.StatusCode

@@ -10,18 +10,14 @@ import numpy as np
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import (
-    MAX_ITEMS,
-    Context,
-    ServiceError,
-    make_status,
-    new_id,
-    overall,
-)
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.input_embeddings import similarities
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.models.model_runtime import Options, Runtime, combined
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError, make_status, overall
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)

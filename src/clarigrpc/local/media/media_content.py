@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media.url_fetching import Fetcher, check_url
+from clarigrpc.local.service_errors import ServiceError
 
 if TYPE_CHECKING:
     from av.container import InputContainer

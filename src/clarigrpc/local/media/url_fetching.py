@@ -9,7 +9,7 @@ import socket
 import httpx
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.service_errors import ServiceError
 
 _REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}

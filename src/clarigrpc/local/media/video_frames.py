@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content
+from clarigrpc.local.service_errors import ServiceError
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -10,10 +10,10 @@ import PIL.ImageColor
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content
 from clarigrpc.local.models.image_models import ImageModel
 from clarigrpc.local.models.model_runtime import limit_concepts
+from clarigrpc.local.service_errors import ServiceError
 
 _SIDE = 64
 _MOST_COLORS = 16

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content, video_frames
 from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.service_errors import ServiceError
 
 
 class ImageModel(Runtime):

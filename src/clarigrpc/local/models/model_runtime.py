@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.service_errors import ServiceError
 
 _log = logging.getLogger(__name__)
 

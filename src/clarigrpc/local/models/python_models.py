@@ -11,9 +11,9 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.models.model_runtime import Options, Runtime
 from clarigrpc.local.models.python_values import Converter
+from clarigrpc.local.service_errors import ServiceError
 
 METHOD_NAME = "_method_name"
 """Key of an input's metadata that names the method to call."""

@@ -17,9 +17,9 @@ import PIL.Image
 
 from clarigrpc import v2
 from clarigrpc._named_methods import values
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.service_errors import ServiceError
 
 _Field = v2.ModelTypeField
 _Type = v2.ModelTypeField.DataType

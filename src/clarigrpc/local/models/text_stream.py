@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
 from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.service_errors import ServiceError
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 

@@ -14,21 +14,12 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.method_scopes import Credentials
+from clarigrpc.local.accounts.default_credentials import Credentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.accounts.user_accounts import Accounts
 from clarigrpc.local.engine.background_tasks import Background, Waiting, Work
 from clarigrpc.local.engine.builtin_models import public_models
-from clarigrpc.local.engine.context import (
-    Call,
-    CallAborted,
-    Context,
-    ServiceError,
-    State,
-    close_iterator,
-    make_status,
-    new_id,
-)
+from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.input_processing import InputWorker
@@ -39,18 +30,22 @@ from clarigrpc.local.handlers import (
     account_methods,
     annotation_methods,
     bulk_operations,
-    compute_and_logs,
     concept_methods,
     dataset_methods,
     evaluation_methods,
     file_upload_methods,
     input_jobs,
     input_methods,
-    model_details,
+    log_methods,
     model_exports,
     model_methods,
+    model_tag_methods,
     model_training,
+    model_type_methods,
+    module_methods,
+    nodepool_methods,
     predictions,
+    publication_methods,
     resource_hooks,
     runner_items,
     search_methods,
@@ -61,9 +56,12 @@ from clarigrpc.local.handlers import (
     workflow_results,
 )
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.served_call import Call, close_iterator
 from clarigrpc.local.service import retired_options
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limiter, Limits
+from clarigrpc.local.service_errors import CallAborted, ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
@@ -80,10 +78,14 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **concept_methods.UNARY,
     **dataset_methods.UNARY,
     **evaluation_methods.UNARY,
-    **compute_and_logs.UNARY,
+    **log_methods.UNARY,
+    **module_methods.UNARY,
+    **nodepool_methods.UNARY,
+    **publication_methods.UNARY,
     **runner_items.UNARY,
     **input_methods.UNARY,
-    **model_details.UNARY,
+    **model_tag_methods.UNARY,
+    **model_type_methods.UNARY,
     **model_exports.UNARY,
     **model_methods.UNARY,
     **predictions.UNARY,

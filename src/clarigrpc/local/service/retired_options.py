@@ -14,7 +14,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from clarigrpc import v2
 from clarigrpc._contract.deprecations import MODEL_TYPES, VALUES
-from clarigrpc.local.engine.context import Code, ServiceError
+from clarigrpc.local.service_errors import Code, ServiceError
 
 _Code = v2.StatusCode
 

@@ -41,11 +41,14 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
-from clarigrpc.local.accounts.method_scopes import Caller
-from clarigrpc.local.engine.context import Call, Context, Scope, ServiceError, State
+from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES, check_scopes
+from clarigrpc.local.served_call import Call
 from clarigrpc.local.service.user_limits import Limits
+from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.local.user_app import Scope
 
 # Of an app, beside its own fields and what ``_KINDS`` has.
 _ACCESS = ("keys", "applications")

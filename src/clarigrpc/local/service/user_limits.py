@@ -18,7 +18,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import Call, ServiceError
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service_errors import ServiceError
 
 BUSY_SECONDS = 1.0
 """What a caller with too many calls at a time is told to wait: nobody knows when one ends."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clarigrpc import v2
-from clarigrpc.local.engine.context import ServiceError
+from clarigrpc.local.service_errors import ServiceError
 
 
 class PartError(Exception):

@@ -13,13 +13,14 @@ from google.protobuf import json_format
 from clarigrpc import v2
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.box_interpolation import interpolate
-from clarigrpc.local.engine.context import Scope
 from clarigrpc.local.engine.dataset_membership import members_of
-from clarigrpc.local.engine.input_processing import INPUT_KIND
-from clarigrpc.local.handlers.resource_hooks import SNAPSHOT_KINDS
-from clarigrpc.local.handlers.search_methods import annotations_of
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.media import media_content
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Store
+from clarigrpc.local.user_app import Scope
+
+SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
+"""Kinds of the store with the frozen content of dataset versions, below dataset and version."""
 
 _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType

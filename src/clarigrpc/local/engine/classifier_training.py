@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.engine import evaluation_metrics, search_filters
-from clarigrpc.local.engine.context import Scope, ServiceError, make_status
+from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search_filters
 from clarigrpc.local.engine.dataset_membership import members_of
-from clarigrpc.local.engine.input_processing import INPUT_KIND
-from clarigrpc.local.handlers import dataset_snapshots
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.embedding_classifier import Weights, fit, packed, unpacked
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.user_app import Scope
 
 _Code = v2.StatusCode
 _Floats: TypeAlias = NDArray[np.float32]

@@ -1,0 +1,240 @@
+"""What a search finds, and in which order: filters by the index, ranks by scores."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from clarigrpc import v2
+from clarigrpc.local.engine import search_filters
+from clarigrpc.local.engine.context import State
+from clarigrpc.local.engine.input_embeddings import DIMENSIONS, Medium, similarities
+from clarigrpc.local.engine.request_checks import refuse_other_fields
+from clarigrpc.local.engine.search_index import Lookups
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
+from clarigrpc.local.media import media_content
+from clarigrpc.local.models.image_embedding import Vector
+from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.local.store.resource_store import Candidate, Collection, Row
+from clarigrpc.local.user_app import Scope
+
+_Code = v2.StatusCode
+
+_SEARCH_FIELDS = (
+    "query",
+    "id",
+    "application_id",
+    "name",
+    "save",
+    "min_value",
+    "visibility",
+    "created_at",
+    "modified_at",
+    "metric",
+)
+
+
+def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
+    """Score and input of everything that a search finds, the best first, read on demand."""
+    ranking = _Ranking(state, scope, search, "input")
+
+    def annotations(input_id: str) -> Iterator[v2.Annotation]:
+        return annotations_of(state.store, scope, input_id)
+
+    def read(row: Row) -> _Found[v2.Input] | None:
+        item = v2.Input.FromString(row.body)
+        if not search_filters.input_matches(item, ranking.query, annotations):
+            return None
+        labels = chain([search_filters.as_annotation(item)], annotations(item.id))
+        return _Found(item, item, labels)
+
+    return _best_first(ranking, search.min_value, read)
+
+
+def annotations_found(
+    state: State, scope: Scope, search: v2.Search
+) -> Iterator[tuple[float, tuple[v2.Input, v2.Annotation]]]:
+    ranking = _Ranking(state, scope, search, "annotation")
+    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+
+    def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
+        annotation = v2.Annotation.FromString(row.body)
+        above = state.store.get(inputs, annotation.input_id)
+        item = v2.Input.FromString(above.body) if above else v2.Input(id=annotation.input_id)
+        if not search_filters.annotation_matches(item, annotation, ranking.query):
+            return None
+        return _Found((item, annotation), item, [annotation])
+
+    return _best_first(ranking, search.min_value, read)
+
+
+_Hit = TypeVar("_Hit")
+
+
+class _Found(NamedTuple, Generic[_Hit]):
+    """A hit that passed the filters, and what it is ranked by."""
+
+    hit: _Hit
+    input: v2.Input
+    labels: Iterable[v2.Annotation]
+
+
+def _best_first(
+    ranking: _Ranking,
+    least: float,
+    read: Callable[[Row], _Found[_Hit] | None],
+) -> Iterator[tuple[float, _Hit]]:
+    """Score and hit, the best first, equal ones newest first.
+
+    Resources that the index rules out are not read, and of the others no more than the caller
+    takes, where the index tells the scores as well.
+    """
+    store, where, wanted = ranking.store, ranking.where, ranking.wanted
+    if not ranking.query.ranks:
+        if least > 1.0:
+            return
+        narrowed = [one.seq for one in store.matching(where, wanted)] if wanted else None
+        for row in store.walk(where) if narrowed is None else store.rows(narrowed):
+            found = read(row)
+            if found is not None:
+                yield 1.0, found.hit
+        return
+    candidates = store.matching(where, wanted)
+    scores = ranking.scores()
+    if scores is None:
+        hits = []
+        for row in store.rows([one.seq for one in candidates]):
+            found = read(row)
+            score = ranking.score(found.input, found.labels) if found is not None else None
+            if found is not None and score is not None and score >= least:
+                hits.append((score, found.hit))
+        hits.sort(key=lambda hit: -hit[0])
+        yield from hits
+        return
+    scored = [
+        (score, one.seq, one.id)
+        for one in candidates
+        if (score := scores(one)) is not None and score >= least
+    ]
+    ordered = sorted(scored, key=lambda hit: -hit[0])
+    known = {resource_id: score for score, _, resource_id in ordered}
+    for row in store.rows([seq for _, seq, _ in ordered]):
+        found = read(row)
+        if found is not None:
+            yield known[row.id], found.hit
+
+
+class _Ranking:
+    """A search for inputs or annotations: what it looks up, and its ranks, ready to score.
+
+    Concepts rank by their values on an input. An image, a text, a vector or the id of an input
+    ranks by how much the inputs are alike, see ``embeddings.similarities``. What cannot be compared
+    is no hit.
+    """
+
+    def __init__(
+        self, state: State, scope: Scope, search: v2.Search, kind: Literal["input", "annotation"]
+    ) -> None:
+        refuse_other_fields(search, _SEARCH_FIELDS)
+        self.query = search_filters.simplified(search.query)
+        self.store = state.store
+        self.where = Collection(kind, scope.user_id, scope.app_id)
+        self._lookups = Lookups(scope, kind)
+        self.wanted = self._lookups.of_query(self.query)
+        self._state = state
+        self._scope = scope
+        self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
+        self._ranks = [(rank, self._similarities(rank)) for rank in self.query.ranks]
+
+    def _similarities(self, rank: v2.Rank) -> dict[str, float] | None:
+        """Scores by the ids of inputs; None where concepts rank."""
+        if rank.annotation.data.concepts:
+            return None
+        medium, probe = self._probe(rank.annotation)
+        vectors = self._state.embeddings.all(self._scope, medium)
+        if not vectors.ids:
+            return {}
+        scores = similarities(vectors.rows, probe, euclidean=self._euclidean)
+        return dict(zip(vectors.ids, scores.tolist(), strict=True))
+
+    def _probe(self, example: v2.Annotation) -> tuple[Medium, Vector]:
+        """The vector to compare with."""
+        data, embeddings = example.data, self._state.embeddings
+        if data.embeddings:
+            vector = np.asarray(data.embeddings[0].vector, np.float32)
+            for medium, dimensions in DIMENSIONS.items():
+                if len(vector) == dimensions:
+                    return medium, vector
+            raise ServiceError(
+                _Code.SEARCH_INVALID_REQUEST,
+                f"the embedding has {len(vector)} dimensions; here they have "
+                + " or ".join(f"{n} ({medium})" for medium, n in DIMENSIONS.items()),
+            )
+        if data.HasField("image") or data.HasField("text"):
+            kind = media_content.check(data)
+            content = media_content.content_of(data, self._state.fetcher)
+            if kind == "text":
+                return "text", embeddings.of_text(media_content.decode_text(content))
+            return "image", embeddings.of_image(media_content.open_image(content))
+        inputs = Collection(INPUT_KIND, self._scope.user_id, self._scope.app_id)
+        if self._state.store.get(inputs, example.input_id) is None:
+            raise ServiceError(
+                _Code.SEARCH_INVALID_REQUEST,
+                "a rank needs concepts, an image, a text, an embedding or the id of an input",
+            )
+        found = embeddings.of_input(self._scope, example.input_id)
+        if found is None:
+            raise ServiceError(
+                _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,
+                f"input {example.input_id!r} is no image or text that has been processed",
+            )
+        return found
+
+    def scores(self) -> Callable[[Candidate], float | None] | None:
+        """Tells a score by the index alone; None where a rank needs more than that."""
+        of_inputs = self.where.kind == INPUT_KIND
+        # For each rank, whether it goes by inputs, which annotations have as second names.
+        tables: list[tuple[bool, bool, dict[str, float]]] = []
+        for rank, alike in self._ranks:
+            concepts = rank.annotation.data.concepts
+            if alike is not None:
+                tables.append((rank.negate, True, alike))
+            elif len(concepts) == 1 and concepts[0].value >= 0.5:
+                found = self.store.values(self.where, self._lookups.of_concept(concepts[0]))
+                tables.append((rank.negate, of_inputs, defaultdict(float, found)))
+            else:
+                return None
+
+        def score(found: Candidate) -> float | None:
+            total = 0.0
+            for negate, by_input, table in tables:
+                try:
+                    value = table[(found.key or "") if by_input and not of_inputs else found.id]
+                except KeyError:  # it has no vector
+                    return None
+                total += 1.0 - value if negate else value
+            return total / len(tables)
+
+        return score
+
+    def score(self, item: v2.Input, labels: Iterable[v2.Annotation]) -> float | None:
+        """The mean of what the ranks say, 1 without ranks; None where one does not apply."""
+        if not self._ranks:
+            return 1.0
+        total = 0.0
+        found: list[v2.Annotation] = []
+        for rank, alike in self._ranks:
+            if alike is None:
+                wanted = rank.annotation.data.concepts
+                found = found or list(labels)  # read only where a rank asks
+                score = max(search_filters.concept_score(one, wanted) for one in found)
+            elif item.id in alike:
+                score = alike[item.id]
+            else:
+                return None
+            total += 1.0 - score if rank.negate else score
+        return total / len(self._ranks)

@@ -1,0 +1,30 @@
+"""Where inputs are kept, with what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clarigrpc import v2
+from clarigrpc.local.media import media_content
+from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.user_app import Scope
+
+INPUT_KIND = "input"
+
+
+def annotations_of(store: Store, scope: Scope, input_id: str) -> Iterator[v2.Annotation]:
+    """The annotations of an input, newest first."""
+    where = Collection("annotation", scope.user_id, scope.app_id)
+    for row in store.page(where, 0, -1, keys=(input_id,)):
+        yield v2.Annotation.FromString(row.body)
+
+
+def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:
+    """The data of a stored input with its bytes, as a model takes it."""
+    data = v2.Data()
+    data.CopyFrom(item.data)
+    content = store.content(seq)
+    if content is not None:
+        kind = media_content.kind_of(data)
+        getattr(data, kind).base64 = content
+    return data

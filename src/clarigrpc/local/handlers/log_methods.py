@@ -1,0 +1,77 @@
+"""Log entries: PostLogEntries and ListLogEntries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.request_checks import page_bounds
+from clarigrpc.local.resource_facts import new_id
+from clarigrpc.local.service_errors import ServiceError, make_status
+from clarigrpc.local.store.resource_store import Collection
+
+_Code = v2.StatusCode
+
+_LOG_FIELDS = (
+    "model_id",
+    "model_version_id",
+    "workflow_id",
+    "compute_cluster_user_id",
+    "compute_cluster_id",
+    "nodepool_id",
+    "runner_id",
+    "pipeline_id",
+    "pipeline_version_id",
+    "pipeline_version_run_id",
+    "pipeline_step_id",
+    "pipeline_step_version_id",
+)
+
+
+def _logs(user_id: str) -> Collection:
+    return Collection("log_entry", user_id, "")
+
+
+def post_log_entries(context: Context, request: v2.PostLogEntriesRequest) -> v2.BaseResponse:
+    if not 1 <= len(request.log_entries) <= MAX_ITEMS:
+        raise ServiceError(
+            _Code.LOG_ENTRIES_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} entries"
+        )
+    with context.state.store.transaction():
+        for entry in request.log_entries:
+            where = _logs(context.caller.user_id)
+            context.state.store.insert(where, new_id(), entry.SerializeToString())
+    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+
+
+def list_log_entries(
+    context: Context, request: v2.ListLogEntriesRequest
+) -> v2.MultiLogEntryResponse:
+    offset, limit = page_bounds(request.page, request.per_page)
+    rows = context.state.store.walk(_logs(context.user(request.user_app_id)), newest_first=False)
+    entries = [v2.LogEntry.FromString(row.body) for row in rows]
+    found = [entry for entry in entries if _fits(entry, request)]
+    return v2.MultiLogEntryResponse(
+        status=make_status(_Code.SUCCESS),
+        log_entries=found[offset : offset + limit],
+        page=max(request.page, 1),
+        per_page=limit,
+    )
+
+
+def _fits(entry: v2.LogEntry, request: v2.ListLogEntriesRequest) -> bool:
+    if request.log_type not in ("", entry.log_type):
+        return False
+    wanted = {name: getattr(request, name) for name in _LOG_FIELDS}
+    return all(getattr(entry.meta, name, "") == value for name, value in wanted.items() if value)
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostLogEntries": post_log_entries,
+    "ListLogEntries": list_log_entries,
+}

@@ -1,0 +1,66 @@
+"""Modules: how often a version is installed, and the keys of installed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from clarigrpc import v2
+from clarigrpc.local.accounts import user_accounts
+from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.service_errors import make_status
+from clarigrpc.local.user_app import Scope
+
+_Code = v2.StatusCode
+
+
+def count_module_uses(
+    context: Context, request: v2.GetModuleVersionUsageCountRequest
+) -> v2.SingleModuleVersionUsageCountResponse:
+    resource = RESOURCES["module_version"]
+    place = resource.place(context, request)
+    version = resource.find(context, place, request.module_version_id)
+    uses = 0
+    for where in context.state.store.collections("installed_module_version"):
+        for row in context.state.store.walk(where):
+            used = v2.InstalledModuleVersion.FromString(row.body).module_version
+            uses += (used.id, used.module_id, used.app_id, used.user_id) == (
+                version.id,
+                version.module_id,
+                version.app_id,
+                version.user_id,
+            )
+    return v2.SingleModuleVersionUsageCountResponse(
+        status=make_status(_Code.SUCCESS), usage_count=uses
+    )
+
+
+def post_module_key(
+    context: Context, request: v2.PostInstalledModuleVersionsKeyRequest
+) -> v2.SingleKeyResponse:
+    """A key of the caller for what an installed module does; it is the same at every call."""
+    scope = context.writable(request.user_app_id)
+    resource = RESOURCES["installed_module_version"]
+    place = Place(scope)
+    installed = resource.find(context, place, request.installed_module_version_id)
+    keys = RESOURCES["key"]
+    owner = Place(Scope(context.user(v2.UserAppIDSet()), ""))
+    if not installed.key_id or not keys.exists(context, owner, installed.key_id):
+        wanted = v2.Key(type=user_accounts.API_KEY, scopes=["All"], description=installed.id)
+        wanted.apps.add(id=scope.app_id)
+        with context.state.store.transaction():
+            installed.key_id = keys.add(context, owner, wanted).id
+            resource.save(context, place, installed)
+    return v2.SingleKeyResponse(
+        status=make_status(_Code.SUCCESS), key=keys.find(context, owner, installed.key_id)
+    )
+
+
+UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "GetModuleVersionUsageCount": count_module_uses,
+    "PostInstalledModuleVersionsKey": post_module_key,
+}

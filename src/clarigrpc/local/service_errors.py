@@ -1,0 +1,75 @@
+"""How a call fails: with a V2 status in its response, or without a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import grpc
+
+from clarigrpc import v2
+from clarigrpc._contract.status_names import code_name
+from clarigrpc._rpc import statuses
+
+Code: TypeAlias = v2.StatusCode.ValueType
+
+
+class ServiceError(Exception):
+    """A failure that becomes the V2 status of a response.
+
+    Args:
+        code: V2 status code.
+        details: What is wrong with this request, for the person who sent it.
+        description: Short text for the code; derived from the code's name by default.
+    """
+
+    def __init__(self, code: Code, details: str = "", description: str = "") -> None:
+        super().__init__(details or description or code_name(code))
+        self.code = code
+        self.details = details
+        self.description = description or describe(code)
+
+    def status(self) -> v2.Status:
+        """This failure as a status message."""
+        return v2.Status(code=self.code, description=self.description, details=self.details)
+
+
+class CallAborted(Exception):
+    """The call ends without a response, as by a transport failure or an unknown method.
+
+    Args:
+        code: gRPC status that the call ends with.
+        details: Text of that status.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+def describe(code: Code) -> str:
+    """Short text for a status code."""
+    if code == v2.StatusCode.SUCCESS:
+        return "Ok"
+    return code_name(code).replace("_", " ").capitalize()
+
+
+def make_status(code: Code, details: str = "") -> v2.Status:
+    """A status message with the code's own description."""
+    return v2.Status(code=code, description=describe(code), details=details)
+
+
+def overall(items: Iterable[v2.Status]) -> v2.Status:
+    """The status of a bulk call from those of its items: SUCCESS, MIXED_STATUS or FAILURE."""
+    good = bad = 0
+    for item in items:
+        if item.code in statuses.PASSING:
+            good += 1
+        else:
+            bad += 1
+    if not bad:
+        return make_status(v2.StatusCode.SUCCESS)
+    if good:
+        return make_status(v2.StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
+    return make_status(v2.StatusCode.FAILURE, "all items failed; the status of each says why")
