@@ -36,6 +36,12 @@ test: $(VENV)/.test
 test-random: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --hypothesis-profile random $(ARGS)
 
+check: $(VENV)/.test
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m ruff check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m mypy
+
 # Random anew each time, while the run in `make test` is short and always the same.
 SECONDS ?= 600
 fuzz: $(VENV)/.test

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+import clarigrpc
+
+PUBLIC = [one.name for one in pkgutil.iter_modules(clarigrpc.__path__) if one.name[0] != "_"]
+IMPORTING = """
+import sys
+before = {{*sys.modules}}
+import clarigrpc{}
+print(*{{*sys.modules}} - before)
+"""
+# What the one dependency that is always there imports by itself.
+OF_GRPC = {"cython_runtime", "google", "grpc", "typing_extensions"}
+OF_GRPC |= {"grpc_health", "grpc_reflection", "grpc_tools"}
 PREDICTING = """
 import sys
 from clarigrpc import Client, text
@@ -61,3 +74,34 @@ def test_a_client_that_predicts_does_not_import(module: str, predicting: set[str
 
 def test_what_is_used_is_imported() -> None:
     assert "clarigrpc._bulk.predict_many" in imported(PREDICTING_MANY)
+
+
+def foreign(modules: set[str]) -> set[str]:
+    """The other distributions among the modules."""
+    tops = {name.partition(".")[0] for name in modules}
+    # Cython and mypyc leave modules in the interpreter whose names begin with an underscore.
+    return {top for top in tops - sys.stdlib_module_names - {"clarigrpc"} if top[0] != "_"}
+
+
+def test_the_package_alone_imports_no_other() -> None:
+    found = imported(IMPORTING.format(""))
+    assert {name for name in found if name.startswith("clarigrpc.")} == {"clarigrpc._version"}
+    assert not foreign(found)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "testing"])
+def test_a_public_module_imports_no_optional_package(name: str) -> None:
+    found = imported(IMPORTING.format("." + name))
+    assert f"clarigrpc.{name}" in found
+    assert foreign(found) <= OF_GRPC
+    assert not found & {"clarigrpc.cli", "clarigrpc.local"} - {f"clarigrpc.{name}"}
+
+
+def test_the_plugin_costs_a_run_of_pytest_nothing_else() -> None:
+    # It is loaded in every run of pytest where clarigrpc is installed, used or not.
+    found = imported("import pytest" + IMPORTING.format(".testing"))
+    assert {one for one in found if one not in sys.stdlib_module_names} == {
+        "clarigrpc",
+        "clarigrpc._version",
+        "clarigrpc.testing",
+    }

@@ -10,6 +10,8 @@ with Client() as client:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clarigrpc._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from clarigrpc import errors as errors
     from clarigrpc import v2 as v2
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from clarigrpc.media import image as image
     from clarigrpc.media import text as text
     from clarigrpc.media import video as video
-
-__version__ = "0.1.0"
 
 # Name -> the module that has it; imported when it is first asked for.
 _EXPORTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import clarigrpc
 from tests.contract.peer import ROOT
 
 # One of each kind that build_protos.py writes.
@@ -54,7 +56,7 @@ def _check(project: Path) -> subprocess.CompletedProcess[str]:
 def _copy_of_the_project(target: Path) -> Path:
     """What a clone has: no generated files."""
     # With .gitignore, which hides the generated files from hatchling as it does in a clone.
-    for name in ("pyproject.toml", "README.md", "build_protos.py", ".gitignore"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "build_protos.py", ".gitignore"):
         target.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, target)
     shutil.copytree(ROOT / "protos", target / "protos")
@@ -146,6 +148,17 @@ def test_wheel_has_the_stubs(distributions: Path) -> None:
     assert {f"clarigrpc/v2/{name}" for name in GENERATED} <= names
     assert "clarigrpc/py.typed" in names
     assert not [name for name in names if name.endswith(".proto") or "__pycache__" in name]
+
+
+def test_metadata_of_the_wheel(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+        assert name.replace("METADATA", "licenses/LICENSE") in archive.namelist()
+    assert metadata["Version"] == clarigrpc.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Author"] == "The clarigrpc project"
 
 
 def test_wheel_has_every_generated_file(distributions: Path, built: Path) -> None:

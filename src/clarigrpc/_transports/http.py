@@ -44,6 +44,7 @@ from clarigrpc._contract import methods
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import TranscodingError
+from clarigrpc._version import __version__
 
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
@@ -57,7 +58,7 @@ MAX_CONNECTIONS = 100
 
 # Shorter than servers keep idle connections, so that they are closed from this side.
 _KEEP_ALIVE_SECONDS = 30.0
-_USER_AGENT = "clarigrpc-rest"
+_USER_AGENT = f"clarigrpc-rest/{__version__}"
 _NDJSON = "application/x-ndjson"
 _CODES: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from clarigrpc._version import __version__
+
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
     from clarigrpc._transports.balancing import Budget
 
-USER_AGENT = "clarigrpc/0.1.0"
+USER_AGENT = f"clarigrpc/{__version__}"
 
 # grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, whose module takes time to import.
 _SINGLE_THREADED_UNARY_STREAM = "SingleThreadedUnaryStream"
