@@ -1,12 +1,21 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 
+from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import layers_drawing
 
 project = "clarigrpc"
 author = "the clarigrpc authors"
+copyright = f"{author}, Apache License 2.0"
 version = release = version_of("clarigrpc")
 
 extensions = [
@@ -24,7 +33,7 @@ html_title = f"clarigrpc {version}"
 html_copy_source = False
 html_show_sphinx = False
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
@@ -33,21 +42,34 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-# The arguments of a class stand in its text; most classes here are not made by their users.
+# The arguments of a class are described in its text; most classes are not created by their users.
 autodoc_class_signature = "separated"
 autodoc_default_options = {
     "members": True,
     "inherited-members": True,
-    # For the parts of a client among themselves.
+    # What the parts of a client use among themselves.
     "exclude-members": "__init__, child, close_with, raises_on_partial, unary, within",
 }
-# Names of types as a reader would write them, without their modules.
+# Types by the names that a reader would write, without their modules.
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 
+class LayersDirective(SphinxDirective):
+    """``{layers} PACKAGE``: the drawing of a package's layers; the content is its description."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        drawing = layers_drawing.svg(self.arguments[0], " ".join(self.content))
+        self.env.note_reread()  # it follows the code, which Sphinx does not watch
+        return [nodes.raw("", drawing, format="html")]
+
+
 def setup(app: Sphinx) -> None:
-    """Shows requests over HTTP as they are: they lack the version that the lexer asks for."""
+    """Adds the directive, and shows HTTP requests although they lack what their lexer needs."""
+    app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)
