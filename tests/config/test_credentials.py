@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from clarigrpc import Client, ClientCredentials, errors, v2
+from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.scripted import Answer, ScriptedServer, reply
 
@@ -262,11 +263,17 @@ async def test_no_endpoint(connect: Connect, scripted: ScriptedServer, tokens: T
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("colour", ["async"])
+@pytest.mark.parametrize("client_kind", ["async"])
 @pytest.mark.measures
 async def test_fetching_a_token_does_not_block_the_loop(
-    colour: str, connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+    client_kind: ClientKind,
+    connect: Connect,
+    scripted: ScriptedServer,
+    tokens: Tokens,
+    bearers: Bearers,
 ) -> None:
+    # The first of a process also imports what it needs, which may take longer than the bound.
+    await connect(scripted.base, oauth=tokens.credentials()).call("GetModel", GET)
     tokens.delay = 0.5
     both = connect(scripted.base, oauth=tokens.credentials())
     call = asyncio.ensure_future(both.call("GetModel", GET))
@@ -278,7 +285,7 @@ async def test_fetching_a_token_does_not_block_the_loop(
     await call
     assert len(gaps) > 10
     assert max(gaps) < 0.4
-    assert bearers() == ["Bearer token-1"]
+    assert bearers() == ["Bearer token-1", "Bearer token-2"]
 
 
 @pytest.mark.measures

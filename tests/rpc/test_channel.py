@@ -521,7 +521,7 @@ def test_another_event_loop(scripted: ScriptedServer) -> None:
         asyncio.run(call())
 
 
-async def test_two_clients_of_both_colours_side_by_side(scripted: ScriptedServer) -> None:
+async def test_two_clients_of_both_kinds_side_by_side(scripted: ScriptedServer) -> None:
     scripted.always("GetModel", reply("GetModel"))
     with Client(pat=PAT, base=scripted.base) as blocking:
         async with AsyncClient(pat=PAT, base=scripted.base) as awaiting:
