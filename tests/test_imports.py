@@ -52,7 +52,7 @@ def predicting() -> set[str]:
     [
         "clarigrpc.local",
         "clarigrpc._bulk.coalescing",
-        "clarigrpc._bulk.predict_many",
+        "clarigrpc._bulk.predict_engine",
         "clarigrpc._named_methods.signatures",
         "clarigrpc._resources.inputs",
         "clarigrpc._transports.http",
@@ -73,7 +73,7 @@ def test_a_client_that_predicts_does_not_import(module: str, predicting: set[str
 
 
 def test_what_is_used_is_imported() -> None:
-    assert "clarigrpc._bulk.predict_many" in imported(PREDICTING_MANY)
+    assert "clarigrpc._bulk.predict_engine" in imported(PREDICTING_MANY)
 
 
 def foreign(modules: set[str]) -> set[str]:

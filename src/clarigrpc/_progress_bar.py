@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, drawn by rich."""
+"""Progress bars on the terminal (rich)."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from clarigrpc.errors import ConfigurationError
 
 
 class Bar:
-    """A bar on stderr."""
+    """A progress bar on stderr."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
     def update(self, done: int, failed: int = 0) -> None:
-        """Show how far it is; ``failed`` of those that are done."""
+        """Show the progress; ``failed`` is the number of failures among ``done``."""
         text = f"{failed} failed" if failed else ""
         self._bar.update(self._bar.task_ids[0], completed=done, failed=text)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar; its last state stays visible."""
         self._bar.stop()
 
 
 def open_bar(name: str, total: int | None, *, in_bytes: bool = False) -> Bar | None:
-    """A bar, or None where stderr is no terminal.
+    """A progress bar; None if stderr is not a terminal.
 
     Args:
-        name: What stands before it.
-        total: When it is full; None where nobody knows.
-        in_bytes: Whether bytes are counted, which have a rate, or items.
+        name: Text before the bar.
+        total: Value of the full bar; None if unknown.
+        in_bytes: Whether the values are bytes, shown with a transfer rate, or items.
 
     Raises:
-        ConfigurationError: rich is not installed.
+        ConfigurationError: ``rich`` is not installed.
     """
     try:
         from rich import progress
         from rich.console import Console
     except ImportError as error:
         raise ConfigurationError(
-            "progress=True needs rich: pip install 'clarigrpc[cli]', or give a callback"
+            "progress=True needs rich: pip install 'clarigrpc[cli]', or pass a callback"
         ) from error
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Sources of inputs for ``client.inputs.upload``: a folder, a CSV file, a COCO data set.
+"""Sources of inputs for ``client.inputs.upload``: a folder, a CSV file, a COCO dataset.
 
 from clarigrpc.ingest import from_folder
 

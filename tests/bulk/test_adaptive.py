@@ -1,4 +1,4 @@
-"""The window and the batch size adapt to a service that is simulated here."""
+"""The concurrency limit and the batch size adapt to a service that is simulated here."""
 
 from __future__ import annotations
 
@@ -9,74 +9,75 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarigrpc._bulk.adaptive import MAX_BATCH, MAX_WINDOW, BatchSize, Window
+from clarigrpc._bulk.adaptive import MAX_IN_FLIGHT, AdaptiveBatchSize, ConcurrencyLimit
+from clarigrpc._contract.request_limits import MAX_ITEMS
 
 
 def serve(
-    window: Window, requests: int, latency: float, parallel: int, noise: float = 0.0
+    concurrency: ConcurrencyLimit, requests: int, latency: float, parallel: int, noise: float = 0.0
 ) -> float:
-    """Keep the window full before a service of so many workers; return the requests a second."""
+    """Send at the limit to a service with ``parallel`` workers; returns the requests per second."""
     draw = random.Random(1).uniform
     now, sent = 0.0, 0
     workers = [0.0] * parallel
     running: list[tuple[float, float]] = []
     while sent < requests or running:
-        while sent < requests and len(running) < window.limit:
+        while sent < requests and len(running) < concurrency.limit:
             free = heapq.heappop(workers)
             end = max(now, free) + latency * (1 + draw(0, noise))
             heapq.heappush(workers, end)
             heapq.heappush(running, (end, now))
             sent += 1
         now, began = heapq.heappop(running)
-        window.succeeded(now - began, len(running) + 1)
+        concurrency.succeeded(now - began, len(running) + 1)
     return requests / now
 
 
 @pytest.mark.parametrize("parallel", [1, 4, 16, 48])
 def test_a_service_is_used_to_its_capacity(parallel: int) -> None:
-    window = Window()
-    serve(window, 300, 0.1, parallel, noise=0.3)
-    assert serve(window, 300, 0.1, parallel, noise=0.3) > 0.8 * parallel / 0.115
+    concurrency = ConcurrencyLimit()
+    serve(concurrency, 300, 0.1, parallel, noise=0.3)
+    assert serve(concurrency, 300, 0.1, parallel, noise=0.3) > 0.8 * parallel / 0.115
 
 
 def test_a_queue_does_not_grow_for_ever() -> None:
-    window = Window()
-    serve(window, 20_000, 0.1, 1)
-    assert window.limit <= 16
+    concurrency = ConcurrencyLimit()
+    serve(concurrency, 20_000, 0.1, 1)
+    assert concurrency.limit <= 16
 
 
 def test_a_service_that_became_slower_is_believed_in_the_end() -> None:
-    window = Window()
-    serve(window, 500, 0.1, 32)
-    serve(window, 6000, 0.5, 32)
-    assert window.limit >= 32
+    concurrency = ConcurrencyLimit()
+    serve(concurrency, 500, 0.1, 32)
+    serve(concurrency, 6000, 0.5, 32)
+    assert concurrency.limit >= 32
 
 
 def test_overload_halves_once_for_what_was_in_flight() -> None:
-    window = Window()
-    serve(window, 500, 0.1, 64)
-    before = window.limit
+    concurrency = ConcurrencyLimit()
+    serve(concurrency, 500, 0.1, 64)
+    before = concurrency.limit
     for left in range(before, 0, -1):
-        window.overloaded(left)
-    assert before // 4 <= window.limit <= before // 2
+        concurrency.overloaded(left)
+    assert before // 4 <= concurrency.limit <= before // 2
     for _ in range(1000):
-        window.overloaded(1)
-    assert window.limit == 1
+        concurrency.overloaded(1)
+    assert concurrency.limit == 1
 
 
 def test_it_recovers_from_overload() -> None:
-    window = Window()
+    concurrency = ConcurrencyLimit()
     for _ in range(100):
-        window.overloaded(1)
-    serve(window, 300, 0.1, 32)
-    assert window.limit >= 32
+        concurrency.overloaded(1)
+    serve(concurrency, 300, 0.1, 32)
+    assert concurrency.limit >= 32
 
 
 def test_a_slow_source_teaches_nothing_about_the_window() -> None:
-    window = Window()
+    concurrency = ConcurrencyLimit()
     for _ in range(500):
-        window.succeeded(0.1, 1)
-    assert window.limit <= 4
+        concurrency.succeeded(0.1, 1)
+    assert concurrency.limit <= 4
 
 
 @given(
@@ -90,20 +91,20 @@ def test_a_slow_source_teaches_nothing_about_the_window() -> None:
     )
 )
 def test_the_window_stays_within_its_bounds(events: list[tuple[str, float, int]]) -> None:
-    adaptive, fixed = Window(), Window(7)
-    for window in (adaptive, fixed):
+    adaptive, fixed = ConcurrencyLimit(), ConcurrencyLimit(7)
+    for concurrency in (adaptive, fixed):
         for kind, seconds, in_flight in events:
             if kind == "ok":
-                window.succeeded(seconds, in_flight)
+                concurrency.succeeded(seconds, in_flight)
             elif kind == "overload":
-                window.overloaded(in_flight)
+                concurrency.overloaded(in_flight)
             else:
-                window.resized()
-            assert 1 <= window.limit <= MAX_WINDOW
+                concurrency.resized()
+            assert 1 <= concurrency.limit <= MAX_IN_FLIGHT
     assert fixed.limit == 7
 
 
-def settle(size: BatchSize, per_request: float, per_input: float) -> int:
+def settle(size: AdaptiveBatchSize, per_request: float, per_input: float) -> int:
     for _ in range(200):
         size.succeeded(per_request + per_input * size.size, size.size, 4)
     assert size.settled
@@ -111,15 +112,15 @@ def settle(size: BatchSize, per_request: float, per_input: float) -> int:
 
 
 def test_batches_grow_while_a_request_costs_more_than_its_inputs() -> None:
-    assert settle(BatchSize(), per_request=0.1, per_input=0.0001) == MAX_BATCH
+    assert settle(AdaptiveBatchSize(), per_request=0.1, per_input=0.0001) == MAX_ITEMS
 
 
 def test_batches_stay_small_where_only_inputs_cost() -> None:
-    assert settle(BatchSize(), per_request=0.0, per_input=0.01) <= 64
+    assert settle(AdaptiveBatchSize(), per_request=0.0, per_input=0.01) <= 64
 
 
 def test_a_larger_size_that_is_slower_is_taken_back() -> None:
-    size = BatchSize()
+    size = AdaptiveBatchSize()
     for _ in range(200):
         slow = 10.0 if size.size > 64 else 1.0
         size.succeeded(slow * (0.1 + 0.001 * size.size), size.size, 4)
@@ -128,7 +129,7 @@ def test_a_larger_size_that_is_slower_is_taken_back() -> None:
 
 
 def test_a_fixed_size_stays_and_other_sizes_are_no_samples() -> None:
-    fixed, adaptive = BatchSize(5), BatchSize()
+    fixed, adaptive = AdaptiveBatchSize(5), AdaptiveBatchSize()
     start = adaptive.size
     for _ in range(50):
         fixed.succeeded(0.1, 5, 1)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
-from clarigrpc._bulk.coalescing import Caller, CoalesceLimits, Gathering
+from clarigrpc._bulk.coalescing import CoalesceLimits, CoalesceQueue, PendingPredict
 from tests.both import Both
 from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.scripted import Fail, ScriptedServer, refuse
@@ -23,8 +23,8 @@ from tests.scripted import Fail, ScriptedServer, refuse
 PAT = "x" * 20
 
 
-def caller(now: float = 0.0, size: int = 1) -> Caller:
-    return Caller((bytes(size), b""), Future(), now, now + 60)
+def caller(now: float = 0.0, size: int = 1) -> PendingPredict:
+    return PendingPredict((bytes(size), b""), Future(), now, now + 60)
 
 
 def sizes(batches: Iterable[Any]) -> list[int]:
@@ -32,13 +32,13 @@ def sizes(batches: Iterable[Any]) -> list[int]:
 
 
 def test_an_idle_handle_waits_for_nobody() -> None:
-    gathering = Gathering(CoalesceLimits())
+    gathering = CoalesceQueue(CoalesceLimits())
     assert sizes(gathering.add(caller())) == [1]
     assert gathering.due_at() is None
 
 
 def test_callers_gather_while_a_request_is_in_flight() -> None:
-    gathering = Gathering(CoalesceLimits(max_delay=0.5))
+    gathering = CoalesceQueue(CoalesceLimits(max_delay=0.5))
     gathering.add(caller(0.0))
     assert not gathering.add(caller(1.0))
     assert not gathering.add(caller(1.4))
@@ -48,7 +48,7 @@ def test_callers_gather_while_a_request_is_in_flight() -> None:
 
 
 def test_callers_go_when_the_handle_becomes_idle() -> None:
-    gathering = Gathering(CoalesceLimits(max_delay=100))
+    gathering = CoalesceQueue(CoalesceLimits(max_delay=100))
     gathering.add(caller())
     for _ in range(5):
         assert not gathering.add(caller())
@@ -57,7 +57,7 @@ def test_callers_go_when_the_handle_becomes_idle() -> None:
 
 
 def test_halves_count_until_both_have_ended() -> None:
-    gathering = Gathering(CoalesceLimits(max_delay=100))
+    gathering = CoalesceQueue(CoalesceLimits(max_delay=100))
     gathering.add(caller())
     gathering.add(caller())
     assert not gathering.ended(0.1, instead=2)
@@ -79,9 +79,9 @@ def test_halves_count_until_both_have_ended() -> None:
 def test_everybody_goes_once_and_within_the_limits(
     limits: CoalesceLimits, events: list[str], lengths: list[int]
 ) -> None:
-    gathering, now, in_flight = Gathering(limits), 0.0, 0
-    waiting: list[Caller] = []
-    sent: list[Caller] = []
+    gathering, now, in_flight = CoalesceQueue(limits), 0.0, 0
+    waiting: list[PendingPredict] = []
+    sent: list[PendingPredict] = []
 
     def went(batches: Iterable[Any]) -> int:
         batches = list(batches)

@@ -1,549 +1,456 @@
-"""The upload of inputs without a network: batches, window, pace, journal, state machine."""
+"""Operations on inputs, and uploads from folders and files, against the local server."""
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import itertools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
+import PIL.Image
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest_asyncio
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc._bulk.input_batches import (
-    Batch,
-    Batcher,
-    Item,
-    encode_post,
-    make_item,
-    make_unsure_item,
-)
-from clarigrpc._bulk.input_engine import Finish, Ingest, Pause, Read, Send, is_ours
-from clarigrpc._bulk.input_journal import Journal, Record
-from clarigrpc._bulk.input_window import Pace, Window
-from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc.ingest import UploadReport
-
-TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}
+from clarigrpc.ingest import UploadReport, from_coco, from_csv, from_folder
+from clarigrpc.local import LocalServer
+from clarigrpc.local.engine.faults import Faults
+from tests.both import Both
+from tests.conftest import Connect
 
 
-def _item(index: int, size: int = 0) -> Item:
-    return Item(index, f"id-{index}", b"x" * size)
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with LocalServer() as running:
+        yield running
 
 
-# Batches
+@pytest_asyncio.fixture
+async def client(connect: Connect, server: LocalServer) -> Both:
+    return connect(server.base, pat=server.pat, user_id=server.user_id, app_id=server.app_id)
 
 
-@given(
-    sizes=st.lists(st.integers(0, 300)),
-    max_items=st.integers(1, 10),
-    max_bytes=st.integers(1, 500),
-)
-def test_the_batcher_keeps_every_item_in_order_within_the_limits(
-    sizes: list[int], max_items: int, max_bytes: int
+def texts(count: int, start: int = 0) -> Iterator[v2.Input]:
+    for number in range(start, start + count):
+        yield text(f"text {number}", id=f"id-{number:05}")
+
+
+def png(color: str) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (4, 4), color).save(file, "PNG")
+    return file.getvalue()
+
+
+async def upload(client: Both, source: Any, **options: Any) -> UploadReport:
+    report: UploadReport = await client.run(client.client.inputs.upload, source, **options)
+    return report
+
+
+async def stored(client: Both, **options: Any) -> list[v2.Input]:
+    return await client.collect(client.client.inputs.stream(**options))
+
+
+# Walking and waiting
+
+
+async def test_stream_walks_all_inputs_and_goes_on_from_a_cursor(client: Both) -> None:
+    await upload(client, texts(300), in_flight=1)
+    ids = [one.id for one in await stored(client)]
+    assert ids == [f"id-{number:05}" for number in range(300)]
+    assert [one.id for one in await stored(client, last_id=ids[99], per_page=7)] == ids[100:]
+    backwards = await stored(client, order_by_id=True, descending=True, per_page=1000)
+    assert [one.id for one in backwards] == ids[::-1]
+    with pytest.raises(errors.NotFoundError):
+        await stored(client, last_id="nobody")
+
+
+async def test_stream_asks_for_a_page_when_it_is_needed(client: Both, server: LocalServer) -> None:
+    await upload(client, texts(30))
+    walk = client.items(client.client.inputs.stream(per_page=10))
+    assert [(await anext(walk)).id for _ in range(10)]
+    server.faults.unavailable_next = 1  # a failure between two pages is tried again
+    assert (await anext(walk)).id == "id-00010"
+    await walk.aclose()  # type: ignore[attr-defined]
+
+
+async def test_wait_follows_the_processing_and_tells_each_failure(
+    client: Both, server: LocalServer
 ) -> None:
-    batcher = Batcher(max_items, max_bytes)
-    items = [_item(index, size) for index, size in enumerate(sizes)]
-    batches = [batch for item in items if (batch := batcher.add(item))]
-    batches += [rest] if (rest := batcher.flush()) else []
-    assert [item for batch in batches for item in batch] == items
-    for batch in batches:
-        assert len(batch) <= max_items
-        assert len(batch) == 1 or sum(item.size for item in batch) <= max_bytes
-    for batch, following in itertools.pairwise(batches):
-        # Full, or the next one did not fit.
-        size = sum(item.size for item in batch) + following[0].size
-        assert len(batch) == max_items or size > max_bytes
-    assert batcher.flush() == []
-
-
-@given(st.lists(st.tuples(st.text(max_size=300), st.booleans()), max_size=20))
-def test_a_request_has_the_inputs_with_their_ids(values: list[tuple[str, bool]]) -> None:
-    messages = [text(raw, id="given" if named else "") for raw, named in values]
-    before = [message.SerializeToString() for message in messages]
-    items = [make_item(index, message, 0.0) for index, message in enumerate(messages)]
-    constant = v2.PostInputsRequest(user_app_id=v2.UserAppIDSet(user_id="me"))
-    encoded = encode_post(constant.SerializeToString(), items)
-    request = v2.PostInputsRequest.FromString(encoded)
-    assert request.user_app_id.user_id == "me"
-    assert [one.data.text.raw for one in request.inputs] == [raw for raw, _ in values]
-    assert [one.id for one in request.inputs] == [item.id for item in items]
-    assert all(item.derived != named for item, (_, named) in zip(items, values, strict=True))
-    assert len(encoded) <= len(constant.SerializeToString()) + sum(item.size for item in items)
-    assert [message.SerializeToString() for message in messages] == before
-
-
-def test_ids_from_content_tell_inputs_apart_and_stay_the_same() -> None:
-    one = make_item(0, text("a", concepts=["x"], metadata={"k": 1, "l": 2}), 0.0)
-    same = make_item(9, text("a", concepts=["x"], metadata={"l": 2, "k": 1}), 5.0)
-    assert one.id == same.id
-    assert len(one.id) == 32
-    assert one.id != make_item(0, text("a"), 0.0).id
-    assert make_item(0, image(b"a"), 0.0).id != make_item(0, text("a"), 0.0).id
-    again = make_unsure_item(3, one.input, 0.0)
-    assert (again.id, again.derived, again.unsure) == (one.id, True, True)
-    assert not make_unsure_item(3, text("a", id="given"), 0.0).derived
-
-
-# Window and pace
-
-
-@given(st.data(), st.integers(1, 5))
-def test_the_window_is_never_overrun_and_loses_nothing(data: st.DataObject, size: int) -> None:
-    window = Window(size)
-    sent: list[Batch] = []
-    settled: list[Batch] = []
-    made = 0
-    now = 0.0
-    for _ in range(data.draw(st.integers(0, 60))):
-        now += data.draw(st.floats(0, 2))
-        action = data.draw(st.sampled_from(("make", "take", "answer", "fail", "throttle")))
-        if action == "make" and window.wants_more(now):
-            window.put(Batch([_item(made)]))
-            made += 1
-        elif action == "take" and (batch := window.take(now)) is not None:
-            sent.append(batch)
-        elif sent and action in ("answer", "fail", "throttle"):
-            batch = sent.pop(data.draw(st.integers(0, len(sent) - 1)))
-            if action == "answer":
-                window.answered(batch)
-                settled.append(batch)
-            else:
-                sent_at = window.failed(batch)
-                if action == "throttle":
-                    window.slow_down(sent_at, data.draw(st.floats(0.01, 1)))
-                window.put(batch, now + data.draw(st.floats(0, 3)))
-        assert len(sent) <= size
-        pause = window.pause(now)
-        assert pause is None or pause >= 0
-    assert window.empty == (made == len(settled))
-    waiting, on_the_way = window.clear()
-    assert set(on_the_way) == set(sent)
-    places = sorted(batch.place for batch in (*waiting, *on_the_way, *settled))
-    assert places == list(range(made))
-    assert window.empty
-
-
-@given(st.data(), st.integers(1, 4))
-def test_what_waits_is_sent_after_the_pause(data: st.DataObject, size: int) -> None:
-    window = Window(size)
-    for index in range(size):
-        window.put(Batch([_item(index)]), data.draw(st.floats(0, 10)))
-    now, taken = 0.0, 0
-    for _ in range(10 * size):
-        if window.take(now) is not None:
-            taken += 1
-        elif (pause := window.pause(now)) is None:
-            break
-        else:
-            now += pause
-    assert taken == size
-
-
-@pytest.mark.parametrize("burst", [1.0, 10.0])
-@pytest.mark.parametrize("rate", [2.0, 10.0, 50.0])
-def test_the_pace_reaches_the_rate_with_few_refusals(rate: float, burst: float) -> None:
-    pace = Pace()
-    now, tokens, counted = 0.0, burst, 0.0
-    accepted = refused = 0
-    while now < 400 / rate:
-        now = max(now, pace.opens)
-        tokens, counted = min(burst, tokens + (now - counted) * rate), now
-        pace.sent(now)
-        if tokens >= 1:
-            tokens -= 1
-            accepted += 1
-            pace.taken(now)
-        else:
-            refused += 1
-            pace.refused(now, round((1 - tokens) / rate + 0.0005, 3))
-        now += 0.0002
-    assert accepted >= 0.95 * 400
-    assert refused <= 0.25 * accepted
-
-
-def test_the_pace_forgets_a_throttle_that_is_over() -> None:
-    pace = Pace()
-    pace.refused(0.0, 0.5)
-    for step in range(1_000):
-        pace.taken(float(step))
-    assert pace.gap == 0.0
-
-
-# Journal
-
-
-def _events() -> st.SearchStrategy[list[Record]]:
-    ids = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), max_size=5)
-    return st.lists(st.builds(Record, st.sampled_from(("sent", "added", "failed")), ids))
-
-
-def _apply(records: list[Record]) -> tuple[set[str], set[str]]:
-    added: set[str] = set()
-    unsure: set[str] = set()
-    for record in records:
-        if record.event == "sent":
-            unsure |= set(record.ids)
-        else:
-            unsure -= set(record.ids)
-            added |= set(record.ids) if record.event == "added" else set()
-    return added, unsure
-
-
-@settings(deadline=None, max_examples=60)
-@given(records=_events(), more=_events(), cut=st.floats(0, 1))
-def test_a_journal_torn_anywhere_knows_its_whole_lines(
-    tmp_path_factory: pytest.TempPathFactory,
-    records: list[Record],
-    more: list[Record],
-    cut: float,
-) -> None:
-    path = tmp_path_factory.mktemp("journal") / "journal"
-    with Journal(path, TARGET, now=5.0) as journal:
-        for record in records:
-            journal.write([record])
-    whole = path.read_bytes()
-    torn = whole[: round(cut * len(whole))]
-    path.write_bytes(torn)
-    kept = records[: max(0, torn.count(b"\n") - 1)]
-    with Journal(path, TARGET, now=9.0) as journal:
-        assert journal.since == (5.0 if b"\n" in torn else 9.0)
-        _check(journal, *_apply(kept), records)
-        journal.write(more)
-    with Journal(path, TARGET, now=11.0) as journal:
-        _check(journal, *_apply(kept + more), records + more)
-
-
-def _check(journal: Journal, added: set[str], unsure: set[str], records: list[Record]) -> None:
-    assert journal.unsure == unsure
-    for input_id in {i for record in records for i in record.ids}:
-        assert journal.is_added(input_id) == (input_id in added)
-
-
-def test_a_journal_is_bound_to_its_target(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    Journal(path, TARGET, now=0.0).close()
-    with pytest.raises(errors.ConfigurationError, match="belongs to"):
-        Journal(path, {**TARGET, "app_id": "other"}, now=0.0)
-
-
-@pytest.mark.parametrize("content", [b"no journal\n", b"no journal", b'{"sent":[]}\n', b"[]\n"])
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "journal"
-    path.write_bytes(content)
-    with pytest.raises(errors.ConfigurationError, match="journal"):
-        Journal(path, TARGET, now=0.0)
-    assert path.read_bytes() == content
-
-
-def test_a_journal_with_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    with Journal(path, TARGET, now=0.0) as journal:
-        journal.write([Record("sent", ["a"]), Record("added", ["a"])])
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + b"{garbage\n" + lines[2])
-    with pytest.raises(errors.ConfigurationError, match="line 2"):
-        Journal(path, TARGET, now=0.0)
-
-
-def test_the_lines_of_a_journal_are_json(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    with Journal(path, TARGET, now=1.5) as journal:
-        journal.write([Record("sent", ["a", "b"])])
-    first, second = map(json.loads, path.read_text().splitlines())
-    assert first == {"journal": 1, "target": TARGET, "since": 1.5}
-    assert second == {"sent": ["a", "b"]}
-
-
-# State machine
-
-
-@dataclass
-class Service:
-    """What the service does with a request, as the test's choices have it."""
-
-    stored: dict[str, v2.Input] = field(default_factory=dict)
-    bad: frozenset[str] = frozenset()
-    most: int = 10**9
-
-    def post(self, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
-        if len(request.inputs) > self.most:
-            raise errors.InvalidArgumentError("too many", method="PostInputs")
-        response = v2.MultiInputResponse()
-        for one in request.inputs:
-            result = response.inputs.add()
-            result.CopyFrom(one)
-            if one.id in self.bad:
-                result.status.code = v2.StatusCode.INPUT_INVALID_ARGUMENT
-            elif one.id in self.stored:
-                result.status.code = v2.StatusCode.INPUT_DUPLICATE
-            else:
-                result.status.code = v2.StatusCode.INPUT_PENDING
-                self.stored[one.id] = one
-        return response
-
-    def list(self, ids: list[str]) -> v2.MultiInputResponse:
-        found = [self.stored[i] for i in reversed(ids) if i in self.stored]
-        return v2.MultiInputResponse(inputs=found)
-
-
-def _machine(report: UploadReport, **options: Any) -> Ingest:
-    arguments: dict[str, Any] = {
-        "batch_items": 3,
-        "batch_bytes": 10_000,
-        "in_flight": 3,
-        "timeout": 1e6,
-        "random": lambda: 0.5,
-        **options,
-    }
-    return Ingest(report, RetryPolicy(), **arguments)
-
-
-def _unavailable(details: str = "Socket closed") -> errors.ApiError:
-    return errors.UnavailableError(
-        "gone", grpc_code=grpc.StatusCode.UNAVAILABLE, details=details, retryable=True
-    )
-
-
-FAULTS: dict[str, Callable[[], errors.ApiError]] = {
-    "refused": lambda: _unavailable("failed to connect to all addresses"),
-    "lost": _unavailable,
-    "late": lambda: errors.DeadlineExceededError("late"),
-    "broken": lambda: errors.InternalError("broken"),
-    "throttled": lambda: errors.RateLimitError("slow", retryable=True, retry_after=0.5),
-}
-
-
-def _run(
-    machine: Ingest,
-    items: list[Item],
-    service: Service,
-    fate: Callable[[], str],
-    choose: Callable[[int], int],
-) -> errors.ApiError | None:
-    """Runs a machine against a service; ``fate`` names what becomes of each request.
-
-    A fate with an exclamation mark strikes after the service did the work.
-    """
-    source = iter(items)
-    flying: list[Batch] = []
-    now = 0.0
-    while True:
-        step = machine.step(now)
-        if isinstance(step, Finish):
-            assert not flying or step.error
-            return step.error
-        if isinstance(step, Read):
-            if not any(machine.offer(item) for item in source):
-                machine.exhausted()
-            continue
-        if isinstance(step, Send):
-            flying.append(step.batch)
-            continue
-        assert isinstance(step, Pause)
-        assert flying or step.seconds is not None
-        if step.seconds is not None and (not flying or choose(2)):
-            now += step.seconds
-            continue
-        batch = flying.pop(choose(len(flying)))
-        now += 0.01
-        what = fate()
-        name = what.removesuffix("!")
-        answer = None
-        if name == what == "ok" or what.endswith("!"):
-            try:
-                answer = (
-                    service.list([item.id for item in batch.items])
-                    if batch.checking
-                    else service.post(
-                        v2.PostInputsRequest.FromString(encode_post(b"", batch.items))
-                    )
-                )
-            except errors.ApiError as error:
-                machine.failed(batch, error, now)
-                continue
-        if name == "ok":
-            assert answer is not None
-            machine.answered(batch, answer, now)
-        else:
-            machine.failed(batch, FAULTS[name](), now)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    data=st.data(),
-    count=st.integers(0, 25),
-    bad=st.sets(st.integers(0, 24)),
-    there=st.sets(st.integers(0, 24)),
-    most=st.sampled_from((1, 2, 10)),
-)
-def test_whatever_happens_every_input_is_there_once_and_the_report_says_so(
-    data: st.DataObject, count: int, bad: set[int], there: set[int], most: int
-) -> None:
-    items = [make_item(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
-    service = Service(
-        {f"id-{i}": text("other", id=f"id-{i}") for i in there},
-        frozenset(f"id-{i}" for i in bad),
-        most,
-    )
-    fates = ("ok", "ok", "refused", "lost", "lost!", "late", "late!", "throttled")
-    report = UploadReport()
-    machine = _machine(report)
-    error = _run(
-        machine,
-        items,
-        service,
-        lambda: data.draw(st.sampled_from(fates)),
-        lambda most: data.draw(st.integers(0, most - 1)),
-    )
-    assert error is None
-    assert report.complete
-    expected = {i for i in range(count) if i not in bad | there}
-    assert {one.index for one in report.failed_inputs} == set(range(count)) - expected
-    assert report.added == len(expected)
-    assert not any(one.maybe_added for one in report.failed_inputs)
-    for i in expected:
-        assert service.stored[f"id-{i}"].data.text.raw == f"text {i}"
-
-
-@settings(deadline=None, max_examples=200)
-@given(data=st.data(), count=st.integers(1, 20), stop=st.integers(0, 30))
-def test_what_was_interrupted_anywhere_can_be_taken_up(
-    data: st.DataObject, count: int, stop: int
-) -> None:
-    """Interrupts after any number of requests; feeding the failures back loses nothing."""
-    items = [make_item(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
-    service = Service()
-    report = UploadReport()
-    machine = _machine(report)
-    left = stop
-
-    def fate() -> str:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return data.draw(st.sampled_from(("ok", "lost!", "broken!", "broken", "throttled")))
-
-    def choose(most: int) -> int:
-        return data.draw(st.integers(0, most - 1))
-
-    try:
-        _run(machine, items, service, fate, choose)
-    except KeyboardInterrupt:
-        machine.abandon(v2.Status(code=v2.StatusCode.FAILURE))
-    records = machine.records()
-    failed = {one.id: one for one in report.failed_inputs}
-    assert len(failed) == len(report.failed_inputs)
-    for one in failed.values():
-        assert one.maybe_added or one.id not in service.stored
-    added, unsure = _apply(records)
-    assert len(added) == report.added
-    assert {i for i in service.stored if i not in added} <= unsure
-
-    again = UploadReport()
-    rest = [
-        (make_unsure_item if item.id in unsure else make_item)(item.index, item.input, 0.0)
-        for item in items
-        if item.id not in added
+    inputs = client.client.inputs
+    server.faults.fail_inputs = {"id-00001"}
+    created = await client.run(inputs.create, list(texts(3)))
+    found = await client.run(inputs.wait, created, raise_on_partial=False)
+    success, failed = v2.StatusCode.INPUT_SUCCESS, v2.StatusCode.INPUT_FAILED
+    assert [one.id for one in found] == ["id-00000", "id-00001", "id-00002"]
+    assert [one.status.code for one in found] == [success, failed, success]
+    with pytest.raises(errors.PartialFailureError) as raised:
+        await client.run(inputs.wait, ["id-00000", "nobody", "id-00001"])
+    assert [(index, status.code) for index, status in raised.value.failed] == [
+        (1, v2.StatusCode.INPUT_DOES_NOT_EXIST),
+        (2, failed),
     ]
-    assert _run(_machine(again), rest, service, lambda: "ok", lambda most: 0) is None
-    assert again.succeeded
-    assert report.added + again.added == count
-    assert len(service.stored) == count
+    assert (await client.run(inputs.wait, "id-00000"))[0].status.code == success
+    with pytest.raises(errors.NotFoundError):
+        await client.run(inputs.wait, "nobody")
+    assert await client.run(inputs.wait, []) == []
 
 
-def test_an_error_of_the_whole_service_ends_the_upload() -> None:
-    report = UploadReport()
-    machine = _machine(report)
-    denied = errors.AuthenticationError("no", code=v2.StatusCode.CONN_KEY_INVALID)
-    machine.offer(_sent(machine, 3))
-    machine.exhausted()
-    step = machine.step(0.0)
-    assert isinstance(step, Send)
-    machine.failed(step.batch, denied, 0.1)
-    finish = machine.step(0.2)
-    assert isinstance(finish, Finish)
-    assert finish.error is denied
-    assert [one.maybe_added for one in report.failed_inputs] == [False]
+async def test_wait_ends_at_its_deadline(connect: Connect) -> None:
+    hold = threading.Event()
+
+    def never(input_id: str) -> bool:
+        hold.wait(10)
+        return False
+
+    with LocalServer(faults=Faults(fail_inputs=never)) as slow:
+        both = connect(slow.base, pat=slow.pat, user_id=slow.user_id, app_id=slow.app_id)
+        await client_create(both, text("a", id="a"))
+        begin = time.monotonic()
+        with pytest.raises(errors.DeadlineExceededError, match="1 of 1"):
+            await both.run(both.client.inputs.wait, "a", timeout=0.4)
+        assert time.monotonic() - begin < 2
+        hold.set()
 
 
-def _sent(machine: Ingest, index: int) -> Item:
-    return make_item(index, text("x", id=f"id-{index}"), 0.0)
+async def client_create(client: Both, *inputs: v2.Input) -> None:
+    await client.run(client.client.inputs.create, inputs)
 
 
-def test_an_outage_is_waited_for_until_the_deadline_of_the_batch() -> None:
-    report = UploadReport()
-    machine = _machine(report, timeout=100.0)
-    machine.offer(_sent(machine, 0))
-    machine.exhausted()
-    now = 0.0
-    while not isinstance(step := machine.step(now), Finish):
-        if isinstance(step, Send):
-            machine.failed(step.batch, _unavailable(), now)
-        else:
-            assert isinstance(step, Pause)
-            now += step.seconds or 0.0
-    assert isinstance(step.error, errors.UnavailableError)
-    assert 85 < now < 100
-    assert report.retries > 10
-    assert report.failed_inputs[0].maybe_added
+# Changing and deleting
 
 
-def test_without_retries_nothing_is_sent_twice() -> None:
-    report = UploadReport()
-    machine = Ingest(
-        report,
-        RetryPolicy(max_attempts=1),
-        batch_items=1,
-        batch_bytes=100,
-        in_flight=1,
-        timeout=10.0,
-        random=lambda: 0.5,
-    )
-    machine.offer(_sent(machine, 0))
-    step = machine.step(0.0)
-    assert isinstance(step, Send)
-    machine.failed(step.batch, FAULTS["throttled"](), 0.0)
-    assert isinstance(machine.step(0.0), Finish)
-    assert report.retries == 0
+async def test_concepts_are_merged_removed_and_overwritten(client: Both) -> None:
+    inputs = client.client.inputs
+    await client_create(client, text("a", id="a", concepts=["x"], metadata={"k": 1}))
+    merged = await client.run(inputs.merge_concepts, "a", {"y": 0.0, "x": 1.0})
+    assert {one.id: one.value for one in merged.data.concepts} == {"x": 1.0, "y": 0.0}
+    removed = await client.run(inputs.remove_concepts, "a", ["x"])
+    assert [one.id for one in removed.data.concepts] == ["y"]
+    (over,) = await client.run(inputs.overwrite, text("", id="a", concepts=["z"]))
+    assert [one.id for one in over.data.concepts] == ["z"]
+    assert not over.data.metadata.fields
+    (patched,) = await client.run(inputs.patch, text("", id="a", metadata={"m": True}))
+    assert patched.data.metadata["m"] is True
+    with pytest.raises(errors.NotFoundError):
+        await client.run(inputs.merge_concepts, "nobody", ["x"])
+    with pytest.raises(errors.InvalidArgumentError):
+        await client.run(inputs.patch, [])
 
 
-# Recognising what is there
+async def test_a_patch_of_many_tells_which_are_missing(client: Both) -> None:
+    await upload(client, texts(200))
+    changes = [v2.Input(id=one.id) for one in texts(200)]
+    changes[150].id = "nobody"
+    for change in changes:
+        change.data.concepts.add(id="x", value=1)
+    with pytest.raises(errors.PartialFailureError) as raised:
+        await client.run(client.client.inputs.patch, changes)
+    assert [index for index, _ in raised.value.failed] == [150]
+    assert sum(1 for one in await stored(client) if one.data.concepts) == 199
 
 
-@pytest.mark.parametrize(
-    ("sent", "stored", "expected"),
-    [
-        (text("a"), text("a"), True),
-        (text("a"), text("b"), False),
-        (text("a"), image(b"a"), False),
-        (text("a", concepts=["x"]), text("a", concepts=["x", "y"]), True),
-        (text("a", concepts=["x"]), text("a"), False),
-        (text("a", metadata={"k": 1}), text("a", metadata={"k": 2}), False),
-        (text("a", metadata={"k": 1}), text("a", metadata={"k": 1, "l": 2}), True),
-        (image("http://h/a.png"), image("http://h/a.png"), True),
-        (image("http://h/a.png"), image("http://h/b.png"), False),
-    ],
-)
-def test_an_input_is_ours_when_all_that_was_sent_is_in_it(
-    sent: v2.Input, stored: v2.Input, expected: bool
+async def test_delete_all_leaves_nothing(client: Both, server: LocalServer) -> None:
+    await upload(client, texts(300))
+    assert await client.run(client.client.inputs.delete_all) == 300
+    for _ in range(100):
+        if not await stored(client):
+            break
+        await asyncio.sleep(0.02)
+    assert await stored(client) == []
+    assert await client.run(client.client.inputs.delete_all) == 0
+
+
+# Uploads
+
+
+async def test_one_bad_input_fails_alone_and_can_be_fed_back(client: Both, tmp_path: Path) -> None:
+    missing = tmp_path / "later.png"
+    source: list[Any] = list(texts(10))
+    source[3] = v2.Input(id="empty")
+    source[5] = lambda: image(missing, id="later")
+    source.append(text("text 0", id="id-00000"))
+    report = await upload(client, source, batch_size=4)
+    assert report.taken == 11
+    assert report.added == 8
+    assert report.complete
+    assert not report.succeeded
+    failures = {one.index: one for one in report.failed_inputs}
+    assert failures[3].status.code == v2.StatusCode.INPUT_INVALID_ARGUMENT
+    assert failures[5].status.code == v2.StatusCode.FAILURE
+    assert "later.png" in failures[5].status.description
+    assert failures[10].status.code == v2.StatusCode.INPUT_DUPLICATE
+    assert "id-00000" in str(failures[10])
+
+    missing.write_bytes(png("red"))
+    again = await upload(client, report.failed_inputs)
+    assert {one.id for one in again.failed_inputs} == {"empty", "id-00000"}
+    assert again.added == 1
+    assert len(await stored(client)) == 9
+
+
+async def test_requests_keep_to_the_limits(client: Both) -> None:
+    big = "x" * 3_000
+    source = (text(f"{number} {big}") for number in range(40))
+    report = await upload(client, source, batch_bytes=10_000)
+    assert report.succeeded
+    assert report.added == 40
+
+
+async def test_an_input_over_the_message_limit_fails_alone(
+    connect: Connect, server: LocalServer
 ) -> None:
-    sent.id = stored.id = "given"
-    assert is_ours(make_item(0, sent, 0.0), stored) is expected
+    small = connect(
+        server.base,
+        pat=server.pat,
+        user_id=server.user_id,
+        app_id=server.app_id,
+        max_message_bytes=20_000,
+    )
+    source = [text("a"), text("x" * 30_000), text("y" * 19_000), text("b")]
+    report = await upload(small, source)
+    (failed,) = report.failed_inputs
+    assert (failed.index, failed.status.code) == (1, v2.StatusCode.INPUT_OVER_LIMIT)
+    assert report.added == 3
 
 
-def test_bytes_are_not_given_back_so_that_the_age_decides() -> None:
-    sent = image(b"bytes", id="given")
-    stored = image("http://service/given.png", id="given")
-    stored.created_at.FromSeconds(10_000)
-    assert is_ours(make_item(0, sent, 10_100.0), stored)
-    assert not is_ours(make_item(0, sent, 20_000.0), stored)
-    # With an id made from the content there is nothing to ask.
-    item = make_item(0, image(b"bytes"), 20_000.0)
-    assert is_ours(item, stored)
+async def test_the_source_is_read_as_requests_leave(client: Both, server: LocalServer) -> None:
+    report = UploadReport()
+    most = 0
+
+    def watched() -> Iterator[v2.Input]:
+        nonlocal most
+        for one in texts(600):
+            most = max(most, report.taken - report.settled)
+            yield one
+
+    server.faults.latency_seconds = 0.02
+    await upload(client, watched(), batch_size=10, in_flight=3, report=report)
+    assert report.succeeded
+    assert 20 <= most <= 40
+
+
+async def test_an_asynchronous_source_needs_an_async_client(client: Both) -> None:
+    async def source() -> AsyncIterator[v2.Input]:
+        for one in texts(200):
+            await asyncio.sleep(0)
+            yield one
+
+    if client.blocking:
+        with pytest.raises(TypeError, match="AsyncClient"):
+            await upload(client, source())
+    else:
+        assert (await upload(client, source())).added == 200
+
+
+async def test_misuse_is_told(client: Both, tmp_path: Path) -> None:
+    for wrong in ({"batch_size": 129}, {"batch_size": 0}, {"in_flight": 0}, {"timeout": 0}):
+        with pytest.raises(errors.InvalidArgumentError):
+            await upload(client, [], **wrong)
+    with pytest.raises(FileNotFoundError):
+        await upload(client, str(tmp_path / "nowhere"))
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(errors.InvalidArgumentError, match="takes a folder"):
+        await upload(client, tmp_path / "a.png")
+    report = UploadReport()
+    with pytest.raises(TypeError, match="text"):
+        await upload(client, [*texts(3), "a string"], report=report)
+    assert not report.complete
+    assert len(report.failed_inputs) == 3
+
+
+async def test_a_refused_credential_ends_the_upload(connect: Connect, server: LocalServer) -> None:
+    stranger = connect(server.base, user_id=server.user_id, app_id=server.app_id)
+    report = UploadReport()
+    with pytest.raises(errors.AuthenticationError):
+        await upload(stranger, texts(10_000), report=report)
+    assert report.taken < 10_000
+    assert report.taken == report.settled == len(report.failed_inputs)
+
+
+async def test_an_empty_source_is_an_empty_report(client: Both) -> None:
+    report = await upload(client, [])
+    assert report.succeeded
+    assert str(report) == "0 inputs added, 0 failed"
+
+
+async def test_a_callback_sees_the_progress(client: Both) -> None:
+    seen: list[int] = []
+    await upload(client, texts(100), batch_size=10, progress=lambda now: seen.append(now.added))
+    assert seen == sorted(seen)
+    assert 2 <= len(seen) <= 10  # answers that come together are told together
+    assert seen[-1] == 100
+    # The bar is for terminals: here nothing is shown.
+    assert (await upload(client, texts(1, start=500), progress=True)).succeeded
+
+
+async def test_a_throttle_sets_the_pace(connect: Connect) -> None:
+    rate, count, reached = 25.0, 75, 0.0
+    for _ in range(3):  # a starved machine may be what is slow
+        with LocalServer(faults=Faults(rate_limit=rate, rate_burst=2.0)) as server:
+            both = connect(
+                server.base, pat=server.pat, user_id=server.user_id, app_id=server.app_id
+            )
+            begin = time.monotonic()
+            report = await upload(both, texts(count * 5), batch_size=5)
+            seconds = time.monotonic() - begin
+        assert report.succeeded
+        assert report.throttled <= count / 2
+        assert seconds >= (count - 3) / rate
+        reached = max(reached, (count - 2) / seconds)
+        if reached >= 0.9 * rate:
+            return
+    pytest.fail(f"{reached:.1f} requests a second of {rate}")
+
+
+async def test_no_thread_or_task_stays_behind(client: Both, server: LocalServer) -> None:
+    await upload(client, texts(10))
+    threads, tasks = threading.active_count(), len(asyncio.all_tasks())
+    for number in range(1, 6):
+        await upload(client, texts(300, start=number * 1_000))
+    server.faults.latency_seconds = 0.05
+
+    def failing() -> Iterator[v2.Input]:
+        yield from texts(300, start=50_000)
+        raise RuntimeError("the source is broken")
+
+    with pytest.raises(RuntimeError, match="source is broken"):
+        await upload(client, failing(), batch_size=10)
+    assert len(asyncio.all_tasks()) == tasks
+    # The server and to_thread may have started a few of theirs.
+    assert threading.active_count() <= threads + 40
+
+
+# Sources
+
+
+def folder(top: Path) -> Path:
+    for name, content in {
+        "a.png": png("red"),
+        "notes.txt": b"some words",
+        "cats/b.png": png("green"),
+        "dogs/c.PNG": png("blue"),
+        "dogs/same.png": png("blue"),
+        "dogs/.hidden.png": png("blue"),
+        "dogs/readme.md": b"left out",
+    }.items():
+        path = top / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return top
+
+
+async def test_a_folder_is_uploaded_with_its_folders_as_concepts(
+    client: Both, tmp_path: Path
+) -> None:
+    source = from_folder(folder(tmp_path), concepts_from_folders=True)
+    assert (await upload(client, source)).succeeded
+    found = {
+        one.data.metadata["filename"]: [concept.id for concept in one.data.concepts]
+        for one in await stored(client)
+    }
+    assert found == {
+        "a.png": [],
+        "notes.txt": [],
+        "cats/b.png": ["cats"],
+        "dogs/c.PNG": ["dogs"],
+        "dogs/same.png": ["dogs"],
+    }
+    # By its path alone; the labels are part of what an id is made from.
+    assert (await upload(client, tmp_path)).added == 3
+    assert len(list(from_folder(tmp_path, recursive=False))) == 2
+    with pytest.raises(FileNotFoundError):
+        from_folder(tmp_path / "nowhere")
+
+
+async def test_a_csv_is_uploaded_row_by_row(client: Both, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png("red"))
+    rows = [
+        {"id": "one", "text": "a, b", "concepts": "x| y", "metadata": '{"k": 1}'},
+        {"id": "two", "path": "a.png"},
+        {"id": "bad", "text": "a", "metadata": "{"},
+        {"id": "gone", "path": "b.png"},
+        {"id": "both", "text": "a", "path": "a.png"},
+        {"id": "odd", "path": "a.xyz"},
+    ]
+    file = tmp_path / "inputs.csv"
+    with file.open("w", newline="") as lines:
+        fields = ["id", "url", "path", "text", "concepts", "metadata", "other"]
+        writer = csv.DictWriter(lines, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+    report = await upload(client, file)
+    assert report.added == 2
+    assert [one.index for one in sorted(report.failed_inputs, key=lambda one: one.index)] == [
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert any("line 4" in str(one) for one in report.failed_inputs)
+    found = {one.id: one for one in await stored(client)}
+    assert found["one"].data.text.raw == "a, b"
+    assert [concept.id for concept in found["one"].data.concepts] == ["x", "y"]
+    assert found["one"].data.metadata["k"] == 1
+    assert found["two"].data.HasField("image")
+
+
+def test_urls_of_a_csv_become_inputs_of_their_kind(tmp_path: Path) -> None:
+    file = tmp_path / "urls.csv"
+    file.write_text(
+        "url,kind\nhttp://h/a.mp4?x=1,\nhttp://h/a,\nhttp://h/b,audio\nhttp://h/c.txt,\n"
+    )
+    inputs = [make() for make in from_csv(file)]
+    assert inputs[0].data.video.url == "http://h/a.mp4?x=1"
+    assert inputs[1].data.image.url == "http://h/a"
+    assert inputs[2].data.audio.url == "http://h/b"
+    assert inputs[3].data.text.url == "http://h/c.txt"
+    file.write_text("name\nx\n")
+    with pytest.raises(errors.InvalidArgumentError, match="header"):
+        from_csv(file)
+    with pytest.raises(FileNotFoundError):
+        from_csv(tmp_path / "nowhere.csv")
+
+
+def test_a_coco_file_gives_each_image_its_categories(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png("red"))
+    (tmp_path / "b.png").write_bytes(png("red"))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
+        "annotations": [
+            {"image_id": 1, "category_id": category, "bbox": [0, 0, 1, 1]} for category in (7, 8, 7)
+        ],
+    }
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps(content))
+    first, second = (make() for make in from_coco(file, tmp_path))
+    assert [concept.id for concept in first.data.concepts] == ["cat", "dog"]
+    assert list(second.data.concepts) == []
+    assert second.data.metadata["filename"] == "b.png"
+    file.write_text("[]")
+    with pytest.raises(errors.InvalidArgumentError, match="COCO"):
+        from_coco(file, tmp_path)
+
+
+async def test_memory_does_not_grow_with_the_source(client: Both) -> None:
+    """What an upload holds is bounded: of 20 MB of inputs never more than a window."""
+    import tracemalloc
+
+    filler = "x" * 10_000
+    source = (text(f"{number} {filler}") for number in itertools.count())
+    await upload(client, itertools.islice(source, 100))
+    tracemalloc.start()
+    await upload(client, itertools.islice(source, 200), batch_size=8)
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    await upload(client, itertools.islice(source, 2_000), batch_size=8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The server of the test is in this process as well, and SQLite's memory is not counted.
+    assert peak - before < 8_000_000

@@ -1,4 +1,4 @@
-"""The machine of ``predict_many`` against a service that does anything at any time."""
+"""The state machine of ``predict_many`` against a service that does anything at any time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import RetryPolicy, errors, v2
-from clarigrpc._bulk.adaptive import MAX_BATCH, MAX_WINDOW
-from clarigrpc._bulk.predict_many import LINGER, MAX_BATCH_BYTES, Batch, Pipeline, PredictResult
+from clarigrpc._bulk.adaptive import MAX_IN_FLIGHT
+from clarigrpc._bulk.predict_engine import (
+    LINGER,
+    MAX_BATCH_BYTES,
+    PredictBatch,
+    PredictEngine,
+    PredictResult,
+)
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.encoding import Pieces
 
 SUCCESS = v2.StatusCode.SUCCESS
@@ -34,7 +41,7 @@ class Encoder:
         return b"".join(piece for pieces in inputs for piece in pieces)
 
 
-def make(**options: Any) -> Pipeline:
+def make(**options: Any) -> PredictEngine:
     defaults: dict[str, Any] = {
         "batch_size": None,
         "in_flight": None,
@@ -44,7 +51,7 @@ def make(**options: Any) -> Pipeline:
         "policy": RetryPolicy(),
         "random": random.Random(1).random,
     }
-    return Pipeline(Encoder(), **(defaults | options))  # type: ignore[arg-type]
+    return PredictEngine(Encoder(), **(defaults | options))  # type: ignore[arg-type]
 
 
 def outputs(codes: Iterable[int]) -> v2.MultiOutputResponse:
@@ -65,37 +72,37 @@ def throttled(after: float | None) -> errors.ApiError:
 
 @dataclass
 class Run:
-    """A pipeline with its source, its results and its time."""
+    """A engine with its source, its results and its time."""
 
-    pipeline: Pipeline
+    engine: PredictEngine
     values: list[Any]
     now: float = 0.0
     read: int = 0
     most: int = 0
-    in_flight: list[Batch] = field(default_factory=list)
+    in_flight: list[PredictBatch] = field(default_factory=list)
     found: list[PredictResult] = field(default_factory=list)
 
     def feed(self, limit: int | None = None) -> None:
         """Read what is wanted."""
-        while self.pipeline.room and limit != 0:
+        while self.engine.room and limit != 0:
             if self.read == len(self.values):
-                self.pipeline.end()
+                self.engine.exhausted()
                 return
-            self.pipeline.add(self.values[self.read], self.now)
+            self.engine.add(self.values[self.read], self.now)
             self.read += 1
             limit = None if limit is None else limit - 1
         self.most = max(self.most, self.read - len(self.found))
 
     def send(self) -> None:
-        while (batch := self.pipeline.take(self.now)) is not None:
+        while (batch := self.engine.take(self.now)) is not None:
             self.in_flight.append(batch)
 
     def collect(self) -> None:
-        self.found.extend(self.pipeline.results())
+        self.found.extend(self.engine.results())
 
     def wait(self) -> None:
         """Let the time pass that has to pass when nothing is in flight."""
-        seconds = self.pipeline.wait(self.now)
+        seconds = self.engine.wait(self.now)
         assert seconds is not None, "nothing in flight, and nothing to wait for"
         self.now += seconds + 1e-6
 
@@ -118,14 +125,14 @@ REFUSALS = [
 ]
 
 
-def is_poisoned(batch: Batch) -> bool:
+def is_poisoned(batch: PredictBatch) -> bool:
     return any(POISON in pieces for pieces in batch.pieces)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(st.sampled_from([GOOD, GOOD, GOOD, POISON, WRONG]), max_size=150),
-    batch_size=st.none() | st.integers(1, MAX_BATCH),
+    batch_size=st.none() | st.integers(1, MAX_ITEMS),
     in_flight=st.none() | st.integers(1, 8),
     ordered=st.booleans(),
     refusal=st.sampled_from(REFUSALS),
@@ -145,41 +152,41 @@ def test_any_order_of_answers_and_passing_failures(
 ) -> None:
     """Good inputs succeed, poisoned ones fail alone, whatever happens on the way."""
     draw = random.Random(seed)
-    pipeline = make(
+    engine = make(
         batch_size=batch_size,
         in_flight=in_flight,
         ordered=ordered,
         timeout=1e6,
         random=draw.random,
     )
-    run = Run(pipeline, values)
+    run = Run(engine, values)
     while True:
         run.feed(draw.randint(1, 9) if slow else None)
         run.send()
         assert len({index for batch in run.in_flight for index in batch.indexes}) == sum(
             map(len, run.in_flight)
         )
-        assert all(1 <= len(batch) <= (batch_size or MAX_BATCH) for batch in run.in_flight)
-        assert len(run.in_flight) <= (in_flight or MAX_WINDOW)
+        assert all(1 <= len(batch) <= (batch_size or MAX_ITEMS) for batch in run.in_flight)
+        assert len(run.in_flight) <= (in_flight or MAX_IN_FLIGHT)
         run.collect()
-        if pipeline.finished:
+        if engine.finished:
             break
         if not run.in_flight:
-            if not pipeline.room:
+            if not engine.room:
                 run.wait()
             continue
         batch = run.in_flight.pop(draw.randrange(len(run.in_flight)))
         run.now += draw.random()
         if draw.random() < trouble:
             error = draw.choice([unavailable(), throttled(None), throttled(draw.random() * 5)])
-            pipeline.failed(batch, error, run.now)
+            engine.failed(batch, error, run.now)
         elif draw.random() < 0.1 and not is_poisoned(batch):
             code = draw.choice([SUCCESS, v2.StatusCode.MODEL_BUSY_PLEASE_RETRY])
-            pipeline.answered(batch, outputs([code] + [SUCCESS] * (len(batch) - 1)), run.now)
+            engine.responded(batch, outputs([code] + [SUCCESS] * (len(batch) - 1)), run.now)
         elif is_poisoned(batch):
-            pipeline.failed(batch, refusal(), run.now)
+            engine.failed(batch, refusal(), run.now)
         else:
-            pipeline.answered(batch, outputs([SUCCESS] * len(batch)), run.now)
+            engine.responded(batch, outputs([SUCCESS] * len(batch)), run.now)
     check_all_answered_once(run, ordered=ordered)
     bad = [index for index, value in enumerate(values) if value is not GOOD]
     assert [r.index for r in sorted(run.found, key=lambda r: r.index) if r.error] == bad
@@ -204,7 +211,7 @@ def test_anything_may_fail_at_any_time(
 ) -> None:
     """Every input has exactly one result, and the run ends."""
     draw = random.Random(seed)
-    pipeline = make(
+    engine = make(
         batch_size=batch_size,
         in_flight=in_flight,
         ordered=ordered,
@@ -212,7 +219,7 @@ def test_anything_may_fail_at_any_time(
         policy=policy,
         random=draw.random,
     )
-    run = Run(pipeline, [GOOD] * count)
+    run = Run(engine, [GOOD] * count)
     codes = [
         SUCCESS,
         v2.StatusCode.MODEL_BUSY_PLEASE_RETRY,
@@ -222,19 +229,19 @@ def test_anything_may_fail_at_any_time(
         run.feed()
         run.send()
         run.collect()
-        if pipeline.finished:
+        if engine.finished:
             break
         if not run.in_flight:
-            if not pipeline.room:
+            if not engine.room:
                 run.wait()
             continue
         batch = run.in_flight.pop(draw.randrange(len(run.in_flight)))
         run.now += draw.random()
         event = draw.randrange(8)
         if event < 2:
-            pipeline.answered(batch, outputs(draw.choices(codes, k=len(batch))), run.now)
+            engine.responded(batch, outputs(draw.choices(codes, k=len(batch))), run.now)
         elif event == 2:
-            pipeline.answered(batch, outputs([SUCCESS] * (len(batch) + 1)), run.now)
+            engine.responded(batch, outputs([SUCCESS] * (len(batch) + 1)), run.now)
         else:
             error = draw.choice(
                 [
@@ -248,7 +255,7 @@ def test_anything_may_fail_at_any_time(
                     RuntimeError("a bug"),
                 ]
             )
-            pipeline.failed(batch, error, run.now)
+            engine.failed(batch, error, run.now)
     check_all_answered_once(run, ordered=ordered)
 
 
@@ -256,9 +263,9 @@ def test_anything_may_fail_at_any_time(
 @pytest.mark.parametrize("value", [GOOD, WRONG])
 def test_memory_is_bounded_over_an_endless_source(ordered: bool, value: Any) -> None:
     """Even if the first batch is never answered, or nothing can be encoded."""
-    pipeline = make(batch_size=10, in_flight=4, ordered=ordered)
-    run = Run(pipeline, [value] * 100_000)
-    first: Batch | None = None
+    engine = make(batch_size=10, in_flight=4, ordered=ordered)
+    run = Run(engine, [value] * 100_000)
+    first: PredictBatch | None = None
     for _ in range(300):
         run.feed()
         run.send()
@@ -266,7 +273,7 @@ def test_memory_is_bounded_over_an_endless_source(ordered: bool, value: Any) -> 
         first = first or (run.in_flight.pop(0) if run.in_flight else None)
         if run.in_flight:
             batch = run.in_flight.pop(0)
-            pipeline.answered(batch, outputs([SUCCESS] * len(batch)), run.now)
+            engine.responded(batch, outputs([SUCCESS] * len(batch)), run.now)
     assert run.most <= 2 * 4 * 10 + 10
     if ordered and value is GOOD:
         assert not run.found
@@ -275,8 +282,8 @@ def test_memory_is_bounded_over_an_endless_source(ordered: bool, value: Any) -> 
 
 
 def test_bytes_in_flight_are_bounded() -> None:
-    pipeline = make(batch_size=128, in_flight=64, max_bytes=1 << 30)
-    run = Run(pipeline, [bytes(6 << 20)] * 200)
+    engine = make(batch_size=128, in_flight=64, max_bytes=1 << 30)
+    run = Run(engine, [bytes(6 << 20)] * 200)
     run.feed()
     run.send()
     for _ in range(100):
@@ -287,14 +294,14 @@ def test_bytes_in_flight_are_bounded() -> None:
 
 
 def test_a_large_input_goes_alone_and_one_too_large_is_its_own_failure() -> None:
-    pipeline = make(max_bytes=1000)
-    run = Run(pipeline, [GOOD, bytes(990), GOOD, bytes(2000), GOOD])
+    engine = make(max_bytes=1000)
+    run = Run(engine, [GOOD, bytes(990), GOOD, bytes(2000), GOOD])
     while len(run.in_flight) < 3:
         run.feed()
         run.send()
     assert [batch.indexes for batch in run.in_flight] == [[0], [1], [2, 4]]
     for batch in run.in_flight:
-        pipeline.answered(batch, outputs([SUCCESS] * len(batch)), 0.1)
+        engine.responded(batch, outputs([SUCCESS] * len(batch)), 0.1)
     run.collect()
     assert [result.index for result in run.found if result.error] == [3]
 
@@ -302,30 +309,30 @@ def test_a_large_input_goes_alone_and_one_too_large_is_its_own_failure() -> None
 def drain(run: Run, answer: Any) -> int:
     """Answer everything by a function of batch and time; the number of requests it took."""
     requests = 0
-    while not run.pipeline.finished:
+    while not run.engine.finished:
         run.feed()
         run.send()
         run.collect()
-        if run.pipeline.finished:
+        if run.engine.finished:
             break
         if not run.in_flight:
-            if not run.pipeline.room:
+            if not run.engine.room:
                 run.wait()
             continue
         requests += 1
         batch = run.in_flight.pop(0)
         outcome = answer(batch, run.now)
         if isinstance(outcome, Exception):
-            run.pipeline.failed(batch, outcome, run.now)
+            run.engine.failed(batch, outcome, run.now)
         else:
-            run.pipeline.answered(batch, outcome, run.now)
+            run.engine.responded(batch, outcome, run.now)
     return requests
 
 
 def test_one_poisoned_input_among_128_costs_fifteen_requests() -> None:
     run = Run(make(batch_size=128, in_flight=4), [GOOD] * 77 + [POISON] + [GOOD] * 50)
 
-    def answer(batch: Batch, now: float) -> Any:
+    def answer(batch: PredictBatch, now: float) -> Any:
         if is_poisoned(batch):
             return errors.InvalidArgumentError("bad")
         return outputs([SUCCESS] * len(batch))
@@ -353,8 +360,8 @@ def test_what_holds_for_every_input_is_not_divided(error: errors.ApiError) -> No
 def test_a_service_that_never_answers_is_not_asked_about_each_input() -> None:
     run = Run(make(batch_size=128, in_flight=1), [GOOD] * 128)
 
-    def answer(batch: Batch, now: float) -> Any:
-        run.now += run.pipeline.timeout
+    def answer(batch: PredictBatch, now: float) -> Any:
+        run.now += run.engine.timeout
         return errors.DeadlineExceededError("silence")
 
     assert drain(run, answer) == 1 + 2 + 4
@@ -366,9 +373,9 @@ def test_an_input_that_hangs_is_found_while_others_are_answered(in_flight: int, 
     values = [GOOD] * 5 + [POISON] + [GOOD] * rest
     run = Run(make(batch_size=16, in_flight=in_flight), values)
 
-    def answer(batch: Batch, now: float) -> Any:
+    def answer(batch: PredictBatch, now: float) -> Any:
         if is_poisoned(batch):
-            run.now += run.pipeline.timeout
+            run.now += run.engine.timeout
             return errors.DeadlineExceededError("silence")
         return outputs([SUCCESS] * len(batch))
 
@@ -377,20 +384,20 @@ def test_an_input_that_hangs_is_found_while_others_are_answered(in_flight: int, 
 
 
 def test_throttling_is_waited_for_and_shrinks_the_window() -> None:
-    pipeline = make(batch_size=1)
-    run = Run(pipeline, [GOOD] * 50)
-    before = pipeline.window.limit
+    engine = make(batch_size=1)
+    run = Run(engine, [GOOD] * 50)
+    before = engine.concurrency.limit
     while len(run.in_flight) < before:
         run.feed()
         run.send()
     for batch in run.in_flight:
-        pipeline.failed(batch, throttled(7.0), run.now)
+        engine.failed(batch, throttled(7.0), run.now)
     run.in_flight.clear()
-    assert pipeline.window.limit == before // 2
+    assert engine.concurrency.limit == before // 2
     run.now = 6.9
     run.send()
     assert not run.in_flight
-    assert 0 < (pipeline.wait(run.now) or 0) < 1
+    assert 0 < (engine.wait(run.now) or 0) < 1
     drain(run, lambda batch, now: outputs([SUCCESS] * len(batch)))
     assert not any(result.error for result in run.found)
     assert run.now >= 7.0
@@ -400,7 +407,7 @@ def test_throttling_is_waited_for_and_shrinks_the_window() -> None:
 def test_an_outage_shorter_than_the_timeout_costs_nothing(in_flight: int | None) -> None:
     run = Run(make(batch_size=4, in_flight=in_flight, timeout=30.0), [GOOD] * 400)
 
-    def answer(batch: Batch, now: float) -> Any:
+    def answer(batch: PredictBatch, now: float) -> Any:
         run.now += 0.01
         if 0.1 < now < 20.0:
             return unavailable()
@@ -422,7 +429,7 @@ def test_an_input_that_always_asks_for_another_try_ends() -> None:
     run = Run(make(batch_size=4), [POISON] + [GOOD] * 30)
     busy = v2.StatusCode.MODEL_BUSY_PLEASE_RETRY
 
-    def answer(batch: Batch, now: float) -> Any:
+    def answer(batch: PredictBatch, now: float) -> Any:
         run.now += 0.1
         return outputs(busy if POISON in pieces else SUCCESS for pieces in batch.pieces)
 
@@ -435,7 +442,7 @@ def test_an_input_that_always_asks_for_another_try_ends() -> None:
 def test_batches_shrink_to_what_the_service_takes() -> None:
     run = Run(make(batch_size=64, in_flight=1), [bytes(100)] * 1000)
 
-    def answer(batch: Batch, now: float) -> Any:
+    def answer(batch: PredictBatch, now: float) -> Any:
         if batch.size > 2000:
             return errors.InvalidArgumentError(
                 "too large", grpc_code=grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -448,11 +455,11 @@ def test_batches_shrink_to_what_the_service_takes() -> None:
 
 
 def test_a_value_waits_for_its_batch_for_a_moment_only() -> None:
-    pipeline = make(batch_size=8)
-    pipeline.add(GOOD, 1.0)
-    assert pipeline.take(1.0) is None
-    assert pipeline.wait(1.0) == pytest.approx(LINGER)
-    batch = pipeline.take(1.0 + LINGER)
+    engine = make(batch_size=8)
+    engine.add(GOOD, 1.0)
+    assert engine.take(1.0) is None
+    assert engine.wait(1.0) == pytest.approx(LINGER)
+    batch = engine.take(1.0 + LINGER)
     assert batch is not None
     assert batch.indexes == [0]
 

@@ -78,5 +78,5 @@ async def test_an_answer_with_another_number_of_outputs_is_an_error(
         return response
 
     scripted.always(METHOD, script(answer))
-    with pytest.raises(errors.InternalError, match=f"3 inputs were sent and {count} outputs"):
+    with pytest.raises(errors.InternalError, match=f"sent 3 inputs, received {count} outputs"):
         await predict(both, texts(3))

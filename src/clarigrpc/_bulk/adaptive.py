@@ -1,109 +1,127 @@
-"""How many requests to keep in flight, and how large to make them. Pure: no I/O, no clock.
+"""Limits that adapt to the service: requests in flight and inputs per request. No I/O, no clock.
 
-The window follows the gradient algorithms of published concurrency limiters (TCP Vegas and its
-successors): it grows while the latency stays near its floor, shrinks when requests queue up on
-the other side, and is halved when the server says that it is overloaded. The batch size climbs
-while larger batches raise the number of inputs a second.
+The concurrency limit follows the gradient algorithms of published concurrency limiters (TCP Vegas
+and its successors): it grows while the latency stays near its minimum, shrinks when requests queue
+at the server, and is halved when the server reports overload. The batch size grows while larger
+batches increase the number of inputs per second.
 """
 
 from __future__ import annotations
 
 import math
 
-MAX_BATCH = 128
-MAX_WINDOW = 64
+from clarigrpc._contract.request_limits import MAX_ITEMS
 
-_START_WINDOW = 4
-_START_BATCH = 32
-# Latency may be this many times its floor before the window stops growing.
+MAX_IN_FLIGHT = 64
+"""Largest adaptive number of requests in flight."""
+
+_START_IN_FLIGHT = 4
+_START_BATCH_SIZE = 32
+# The limit stops growing when the latency exceeds its minimum by this factor.
 _TOLERANCE = 2.0
 _SMOOTHING = 0.2
-# The floor is measured anew, at a small window, after so many requests: a service may have become
-# slower for good. Letting the floor drift instead would take our own queue for the service.
+# The minimum is measured again, at a small limit, after this many requests, because the service may
+# have become slower. A minimum that drifts upwards would count our own queue as the service's time.
 _MEASURE_AGAIN = 2000
 
 
-class Window:
-    """The number of requests in flight. ``fixed`` turns the adaptation off."""
+class ConcurrencyLimit:
+    """Maximum number of requests in flight.
 
-    def __init__(self, fixed: int | None = None, top: int = MAX_WINDOW) -> None:
+    Args:
+        fixed: A constant limit. None adapts, up to ``MAX_IN_FLIGHT``.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
         self._fixed = fixed is not None
-        self._limit = float(fixed if fixed is not None else min(_START_WINDOW, top))
-        self._top = float(top)
-        self._floor = math.inf
-        self._measured = 0
-        self._forgiven = 0
+        self._limit = float(fixed if fixed is not None else _START_IN_FLIGHT)
+        self._min_latency = math.inf
+        self._samples = 0
+        self._ignored_overloads = 0
 
     @property
     def limit(self) -> int:
-        """Most requests in flight at this moment, 1 at least."""
+        """Maximum number of requests in flight now, at least 1."""
         return int(self._limit)
 
     def succeeded(self, seconds: float, in_flight: int) -> None:
-        """A full request took so long while so many were in flight, itself included."""
+        """A full request completed.
+
+        Args:
+            seconds: Its latency.
+            in_flight: Requests in flight at that time, including this one.
+        """
         if self._fixed or seconds <= 0:
             return
-        self._forgiven = max(0, self._forgiven - 1)
-        self._measured += 1
-        if self._measured >= _MEASURE_AGAIN:
+        self._ignored_overloads = max(0, self._ignored_overloads - 1)
+        self._samples += 1
+        if self._samples >= _MEASURE_AGAIN:
             self.resized()
-        self._floor = min(seconds, self._floor)
+        self._min_latency = min(seconds, self._min_latency)
         if in_flight < self._limit / 2:
-            return  # the source is the limit: nothing was learned about a larger window
-        gradient = max(0.5, min(1.0, _TOLERANCE * self._floor / seconds))
+            return  # limited by the source: this says nothing about a larger limit
+        gradient = max(0.5, min(1.0, _TOLERANCE * self._min_latency / seconds))
         wanted = self._limit * gradient + math.sqrt(self._limit)
         self._limit += _SMOOTHING * (wanted - self._limit)
-        self._limit = max(1.0, min(self._top, self._limit))
+        self._limit = max(1.0, min(float(MAX_IN_FLIGHT), self._limit))
 
     def overloaded(self, in_flight: int) -> None:
-        """The server refused a request for want of capacity.
+        """The server rejected a request because of its load.
 
-        The requests that were in flight with it tell the same, and count once.
+        The requests in flight at that time report the same overload, which counts once.
         """
         if self._fixed:
             return
-        if self._forgiven:
-            self._forgiven -= 1
+        if self._ignored_overloads:
+            self._ignored_overloads -= 1
             return
         self._limit = max(1.0, self._limit / 2)
-        self._forgiven = in_flight
+        self._ignored_overloads = in_flight
 
     def resized(self) -> None:
-        """Measure the floor anew: requests have another size, or the floor is old."""
-        self._measured = 0
-        self._floor = math.inf
+        """Measure the minimum latency again: the request size changed, or the minimum is old."""
+        self._samples = 0
+        self._min_latency = math.inf
         if not self._fixed:
-            self._limit = min(self._limit, max(float(_START_WINDOW), self._limit / 4))
+            self._limit = min(self._limit, max(float(_START_IN_FLIGHT), self._limit / 4))
 
 
-class BatchSize:
-    """The number of inputs in a request. ``fixed`` turns the adaptation off."""
+class AdaptiveBatchSize:
+    """Number of inputs per request.
 
-    def __init__(self, fixed: int | None = None, top: int = MAX_BATCH) -> None:
-        self._top = fixed if fixed is not None else top
-        self.size = fixed if fixed is not None else min(_START_BATCH, top)
+    Args:
+        fixed: A constant size. None adapts, up to ``MAX_ITEMS``.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self.size = fixed if fixed is not None else _START_BATCH_SIZE
         self.settled = fixed is not None
         self._before = (self.size, 0.0)
-        self._samples: list[float] = []
+        self._rates: list[float] = []
 
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
-        """A request with so many inputs took so long; whether the size has changed.
+        """A request completed; returns whether the size has changed.
 
-        With ``in_flight`` others like it, inputs were done at ``inputs * in_flight / seconds``.
+        The throughput is ``inputs * in_flight / seconds``.
+
+        Args:
+            seconds: Latency of the request.
+            inputs: Number of its inputs.
+            in_flight: Requests in flight at that time, including this one.
         """
         if self.settled or inputs != self.size or seconds <= 0:
             return False
-        self._samples.append(inputs * in_flight / seconds)
-        if len(self._samples) < 5:
+        self._rates.append(inputs * in_flight / seconds)
+        if len(self._rates) < 5:
             return False
-        rate = sorted(self._samples)[2]
-        self._samples.clear()
+        rate = sorted(self._rates)[2]
+        self._rates.clear()
         smaller, best = self._before
         before = self.size
         if rate < best * 0.9:
             self.size = smaller
-        elif rate > best * 1.05 and self.size < self._top:
+        elif rate > best * 1.05 and self.size < MAX_ITEMS:
             self._before = (self.size, rate)
-            self.size = min(self._top, self.size * 2)
+            self.size = min(MAX_ITEMS, self.size * 2)
         self.settled = self.size <= before
         return self.size != before

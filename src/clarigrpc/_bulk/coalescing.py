@@ -1,9 +1,8 @@
-"""Concurrent single predicts of one handle share requests.
+"""Concurrent single predicts of one model handle share requests.
 
-``Gathering`` is the machine: which callers go out together, and when. It does no I/O and has no
-clock. A caller on an idle handle is sent at once; while requests are in flight, callers gather
-until the request is full, the first of them has waited ``max_delay``, or nothing is in flight any
-more.
+``CoalesceQueue`` decides which predicts are sent together, and when. It does no I/O and has no
+clock. A predict on an idle handle is sent at once. While requests are in flight, predicts wait
+until the request is full, the first of them has waited ``max_delay``, or no request is in flight.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from os import getpid
 from typing import Any, Protocol
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.adaptive import MAX_BATCH
-from clarigrpc._bulk.predict_many import METHOD, may_be_one_input, mismatch
+from clarigrpc._bulk.predict_engine import may_be_one_input, mismatch
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
@@ -31,53 +30,60 @@ from clarigrpc._rpc.sync_channel import Cancellation
 
 @dataclass(frozen=True, slots=True)
 class CoalesceLimits:
-    """How single predicts share requests.
+    """Limits for single predicts that share requests.
 
     Attributes:
-        max_delay: Seconds that a caller may wait for others, while requests are in flight.
-        max_batch: Inputs a request, 1 to 128.
-        max_bytes: Bytes of inputs a request.
-        max_in_flight: Shared requests in flight.
+        max_delay: Maximum seconds that a predict waits for others while requests are in flight.
+        max_batch: Maximum inputs per request, 1 to 128.
+        max_bytes: Maximum bytes of inputs per request.
+        max_in_flight: Maximum number of shared requests in flight.
+
+    Raises:
+        ConfigurationError: A limit is out of range.
     """
 
     max_delay: float = 0.001
-    max_batch: int = MAX_BATCH
+    max_batch: int = MAX_ITEMS
     max_bytes: int = 16 * 1024 * 1024
     max_in_flight: int = 16
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_delay < float("inf"):
-            raise errors.ConfigurationError("max_delay has to be 0 or a finite number of seconds")
-        if not 1 <= self.max_batch <= MAX_BATCH:
-            raise errors.ConfigurationError(f"max_batch is 1 to {MAX_BATCH}")
+            raise errors.ConfigurationError(
+                f"max_delay must be a finite number of seconds, 0 or more, not {self.max_delay}"
+            )
+        if not 1 <= self.max_batch <= MAX_ITEMS:
+            raise errors.ConfigurationError(
+                f"max_batch must be 1 to {MAX_ITEMS}, not {self.max_batch}"
+            )
         if self.max_bytes < 1 or self.max_in_flight < 1:
-            raise errors.ConfigurationError("max_bytes and max_in_flight have to be 1 or more")
+            raise errors.ConfigurationError("max_bytes and max_in_flight must be 1 or more")
 
 
 def limits_of(
     max_delay: float | None, max_batch: int | None, max_bytes: int | None
 ) -> CoalesceLimits:
-    """The limits that the arguments of ``client.model`` ask for; None: the default."""
+    """The limits set by the arguments of ``client.model``. None uses the default."""
     given = {"max_delay": max_delay, "max_batch": max_batch, "max_bytes": max_bytes}
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return CoalesceLimits(**wanted)
 
 
 class Slot(Protocol):
-    """Where the answer of a caller goes."""
+    """Receives the result of one predict; an ``asyncio.Future`` is one."""
 
     def done(self) -> bool:
-        """Whether there is an answer, or the caller has gone."""
+        """Whether there is a result, or the caller has given up."""
 
     def set_result(self, result: Any, /) -> None:
-        """Answer with an output."""
+        """Complete with an output."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Answer with an error."""
+        """Complete with an error."""
 
 
-class Caller:
-    """One caller: its encoded input, where its answer goes, since when and until when it waits."""
+class PendingPredict:
+    """One predict: its encoded input, the slot for its result, its start and its deadline."""
 
     __slots__ = ("deadline", "pieces", "since", "size", "slot")
 
@@ -89,27 +95,28 @@ class Caller:
         self.deadline = deadline
 
 
-Batch = Sequence[Caller]
+SharedRequest = Sequence[PendingPredict]
+"""The predicts that are sent in one request."""
 
 
-class Gathering:
-    """Who goes out together. Each method returns the batches to send now."""
+class CoalesceQueue:
+    """The predicts that wait. Each method returns the requests to send now."""
 
     def __init__(self, limits: CoalesceLimits) -> None:
         self._limits = limits
-        self._waiting: deque[Caller] = deque()
+        self._waiting: deque[PendingPredict] = deque()
         self._bytes = 0
         self._in_flight = 0
 
-    def add(self, caller: Caller) -> list[Batch]:
-        """A caller has come."""
-        self._waiting.append(caller)
-        self._bytes += caller.size
-        return self.due(caller.since)
+    def add(self, pending: PendingPredict) -> list[SharedRequest]:
+        """Add a predict."""
+        self._waiting.append(pending)
+        self._bytes += pending.size
+        return self.due(pending.since)
 
-    def due(self, now: float) -> list[Batch]:
+    def due(self, now: float) -> list[SharedRequest]:
         """Time has passed."""
-        batches = []
+        requests = []
         while self._waiting and self._in_flight < self._limits.max_in_flight:
             full = (
                 len(self._waiting) >= self._limits.max_batch
@@ -121,102 +128,106 @@ class Gathering:
                 and now < self._waiting[0].since + self._limits.max_delay
             ):
                 break
-            batches.append(self._take())
-        return batches
+            requests.append(self._take())
+        return requests
 
     def due_at(self) -> float | None:
-        """When ``due`` has to be called next; None: the end of a request comes first."""
+        """When to call ``due`` next; None: not before a request has ended."""
         if not self._waiting or self._in_flight >= self._limits.max_in_flight:
             return None
         return self._waiting[0].since + self._limits.max_delay
 
-    def leave(self, caller: Caller) -> None:
-        """A caller has given up; nothing is sent for it if it still waits."""
-        if caller in self._waiting:
-            self._waiting.remove(caller)
-            self._bytes -= caller.size
+    def leave(self, pending: PendingPredict) -> None:
+        """A caller has given up. Its predict is not sent if it is still waiting."""
+        if pending in self._waiting:
+            self._waiting.remove(pending)
+            self._bytes -= pending.size
 
-    def clear(self) -> Batch:
-        """Forget the callers that were not sent, and return them."""
+    def clear(self) -> SharedRequest:
+        """Remove and return the predicts that were not sent."""
         waiting, self._waiting, self._bytes = list(self._waiting), deque(), 0
         return waiting
 
-    def ended(self, now: float, instead: int = 0) -> list[Batch]:
-        """A request has ended; so many others were sent in its place."""
+    def ended(self, now: float, instead: int = 0) -> list[SharedRequest]:
+        """A request has ended, and ``instead`` requests were sent in its place."""
         self._in_flight += instead - 1
         return self.due(now)
 
-    def _take(self) -> Batch:
-        batch = [self._waiting.popleft()]
-        size = batch[0].size
-        while self._waiting and len(batch) < self._limits.max_batch:
+    def _take(self) -> SharedRequest:
+        request = [self._waiting.popleft()]
+        size = request[0].size
+        while self._waiting and len(request) < self._limits.max_batch:
             size += self._waiting[0].size
             if size > self._limits.max_bytes:
                 break
-            batch.append(self._waiting.popleft())
-        self._bytes -= sum(caller.size for caller in batch)
+            request.append(self._waiting.popleft())
+        self._bytes -= sum(pending.size for pending in request)
         self._in_flight += 1
-        return batch
+        return request
 
 
-def answer(callers: Batch, response: v2.MultiOutputResponse) -> None:
-    """Give each caller its output or its error."""
+def complete(predicts: SharedRequest, response: v2.MultiOutputResponse) -> None:
+    """Give each predict its output or its error."""
     outputs = response.outputs
-    if len(outputs) != len(callers):
-        fail(callers, mismatch(len(callers), response))
+    if len(outputs) != len(predicts):
+        fail(predicts, mismatch(len(predicts), response))
         return
     request_id = response.status.req_id
     success = v2.StatusCode.SUCCESS
-    for caller, output in zip(callers, outputs, strict=True):
-        if caller.slot.done():
+    for pending, output in zip(predicts, outputs, strict=True):
+        if pending.slot.done():
             continue
         failure = None
         if output.status.code != success:
-            failure = statuses.from_item(output.status, method=METHOD, request_id=request_id)
+            failure = statuses.from_item(
+                output.status, method="PostModelOutputs", request_id=request_id
+            )
         if failure is None:
-            caller.slot.set_result(output)
+            pending.slot.set_result(output)
         else:
-            caller.slot.set_exception(failure)
+            pending.slot.set_exception(failure)
 
 
-def fail(callers: Iterable[Caller], error: Exception) -> None:
-    """Give each caller the error, a copy each: they raise it on stacks of their own."""
-    for caller in callers:
-        if not caller.slot.done():
-            caller.slot.set_exception(copy.copy(error))
+def fail(predicts: Iterable[PendingPredict], error: Exception) -> None:
+    """Give each predict a copy of the error, as each caller adds a traceback of its own."""
+    for pending in predicts:
+        if not pending.slot.done():
+            pending.slot.set_exception(copy.copy(error))
 
 
-def halves(callers: Batch, error: Exception) -> list[Batch]:
-    """How to try a failed request again: in halves, where one input may be the cause."""
-    waiting = [caller for caller in callers if not caller.slot.done()]
-    if len(callers) < 2 or not waiting or not may_be_one_input(error):
+def halves(predicts: SharedRequest, error: Exception) -> list[SharedRequest]:
+    """The two requests to send instead of a failed one, if one input may be the cause."""
+    waiting = [pending for pending in predicts if not pending.slot.done()]
+    if len(predicts) < 2 or not waiting or not may_be_one_input(error):
         return []
     middle = (len(waiting) + 1) // 2
     return [part for part in (waiting[:middle], waiting[middle:]) if part]
 
 
-def payload(encoder: PredictEncoder, callers: Batch) -> bytes:
-    """The serialized request of these callers."""
-    return encoder.request(caller.pieces for caller in callers)
+def payload(encoder: PredictEncoder, predicts: SharedRequest) -> bytes:
+    """The serialized request of these predicts."""
+    return encoder.request(pending.pieces for pending in predicts)
 
 
-def remaining(callers: Batch) -> float:
-    """Seconds until the last of them has given up."""
-    return max(caller.deadline for caller in callers) - time.monotonic()
+def remaining(predicts: SharedRequest) -> float:
+    """Seconds until the latest of their deadlines."""
+    return max(pending.deadline for pending in predicts) - time.monotonic()
 
 
 def expired(timeout: float) -> errors.DeadlineExceededError:
-    """The error of a caller whose own deadline has passed."""
-    return errors.DeadlineExceededError(f"no answer within {timeout:g} s", method=METHOD)
+    """The error for a predict whose deadline has passed."""
+    return errors.DeadlineExceededError(
+        f"no response within {timeout:g} s", method="PostModelOutputs"
+    )
 
 
 def closed() -> errors.CancelledError:
-    """The error of those who wait when the client is closed."""
-    return errors.CancelledError("the client was closed", method=METHOD)
+    """The error for the predicts that wait when the client is closed."""
+    return errors.CancelledError("the client was closed", method="PostModelOutputs")
 
 
 class _ThreadSlot:
-    """The slot of a thread: a ``concurrent.futures.Future`` would cost several times as much."""
+    """The slot of a thread. A ``concurrent.futures.Future`` costs several times as much."""
 
     __slots__ = ("_error", "_lock", "_result", "_set")
 
@@ -244,7 +255,7 @@ class _ThreadSlot:
             self._lock.release()
 
     def wait(self, seconds: float) -> bool:
-        """Whether there is an answer within so many seconds."""
+        """Whether there is a result within this many seconds."""
         return self._set or self._lock.acquire(timeout=max(0.0, seconds))
 
     def result(self) -> Any:
@@ -254,7 +265,7 @@ class _ThreadSlot:
 
 
 class Coalescer:
-    """Shares requests between threads. A caller on an idle handle sends its own request."""
+    """Shares requests between threads. A thread on an idle handle sends its request itself."""
 
     def __init__(
         self, encoder: PredictEncoder, limits: CoalesceLimits, send: Callable[..., Any]
@@ -267,10 +278,10 @@ class Coalescer:
         self._begin()
 
     def _begin(self) -> None:
-        """Start with nobody waiting: at first, and in the child of a fork."""
+        """Start without waiting predicts: at first, and in the child process of a fork."""
         self._pid = getpid()
-        self._gathering = Gathering(self._limits)
-        self._callers: set[Caller] = set()
+        self._queue = CoalesceQueue(self._limits)
+        self._pending: set[PendingPredict] = set()
         self._cancellation = Cancellation()
         self._workers = ThreadPoolExecutor(
             self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
@@ -280,78 +291,78 @@ class Coalescer:
         """The output of one input.
 
         Raises:
-            ApiError: Of this input alone.
+            ApiError: The failure of this input.
         """
         now = time.monotonic()
         slot = _ThreadSlot()
-        caller = Caller(pieces, slot, now, deadline_after(timeout, now))
+        pending = PendingPredict(pieces, slot, now, deadline_after(timeout, now))
         lock = self._lock.get()
         with lock:
             if self._closed:
                 raise errors.ClosedError
             if self._pid != getpid():
-                self._begin()  # the threads, and who waits for them, stayed behind at the fork
-            self._callers.add(caller)
-            batches = self._gathering.add(caller)
+                self._begin()  # the threads and their predicts exist in the parent process only
+            self._pending.add(pending)
+            requests = self._queue.add(pending)
         try:
-            if len(batches) == 1 and len(batches[0]) == 1 and batches[0][0] is caller:
-                self._run(batches[0])
+            if len(requests) == 1 and len(requests[0]) == 1 and requests[0][0] is pending:
+                self._run(requests[0])
             else:
-                self._start(batches)
+                self._start(requests)
             if not slot.wait(min(timeout, self._limits.max_delay)):
                 with lock:
-                    batches = self._gathering.due(time.monotonic())
-                self._start(batches)
-                if not slot.wait(caller.deadline - time.monotonic()):
+                    requests = self._queue.due(time.monotonic())
+                self._start(requests)
+                if not slot.wait(pending.deadline - time.monotonic()):
                     raise expired(timeout)
             return slot.result()
         finally:
             with lock:
-                self._callers.discard(caller)
-                self._gathering.leave(caller)
+                self._pending.discard(pending)
+                self._queue.leave(pending)
 
-    def _start(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
+    def _start(self, requests: Sequence[SharedRequest]) -> None:
+        for request in requests:
             try:
-                self._workers.submit(self._run, batch)
+                self._workers.submit(self._run, request)
             except RuntimeError:  # closed meanwhile
-                fail(batch, closed())
+                fail(request, closed())
 
-    def _run(self, batch: Batch) -> None:
-        parts: Sequence[Batch] = ()
+    def _run(self, request: SharedRequest) -> None:
+        parts: Sequence[SharedRequest] = ()
         try:
-            parts = self._attempt(batch)
+            parts = self._attempt(request)
         finally:
             with self._lock.get():
-                batches = self._gathering.ended(time.monotonic(), instead=len(parts))
-            self._start([*parts, *batches])
+                requests = self._queue.ended(time.monotonic(), instead=len(parts))
+            self._start([*parts, *requests])
 
-    def _attempt(self, batch: Batch) -> Sequence[Batch]:
-        """Send a request and give out its answers; what to send instead if it failed."""
-        seconds = remaining(batch)
+    def _attempt(self, request: SharedRequest) -> Sequence[SharedRequest]:
+        """Send a request and complete its predicts; returns what to send instead if it failed."""
+        seconds = remaining(request)
         if seconds <= 0:
-            return ()  # all of them have given up
+            return ()  # every deadline has passed
         try:
             response = self._send(
-                payload(self._encoder, batch), seconds, cancellation=self._cancellation
+                payload(self._encoder, request), seconds, cancellation=self._cancellation
             )
-        except Exception as error:  # noqa: BLE001 - raised to the callers
-            parts = halves(batch, error)
+        except Exception as error:  # noqa: BLE001 - raised to the predicts
+            parts = halves(request, error)
             if not parts:
-                fail(batch, error)
+                fail(request, error)
             return parts
-        answer(batch, response)
+        complete(request, response)
         return ()
 
     def close(self) -> None:
-        """End what is in flight and the threads; who waits gets ``CancelledError``."""
+        """Cancel the requests in flight and end the threads. Callers get ``CancelledError``."""
         with self._lock.get():
             if self._pid != getpid():
                 self._begin()
             self._closed = True
-            callers = list(self._callers)
+            predicts = list(self._pending)
         self._cancellation.cancel()
-        fail(callers, closed())
+        fail(predicts, closed())
         self._workers.shutdown(cancel_futures=True)
 
 
@@ -367,83 +378,83 @@ class AsyncCoalescer:
         self._encoder = encoder
         self._send = send
         self._closed = False
-        self._gathering = Gathering(limits)
+        self._queue = CoalesceQueue(limits)
         self._timer: asyncio.TimerHandle | None = None
-        self._running: dict[asyncio.Task[Sequence[Batch]], Batch] = {}
+        self._running: dict[asyncio.Task[Sequence[SharedRequest]], SharedRequest] = {}
 
     async def predict(self, pieces: Pieces, timeout: float) -> Any:
         """The output of one input.
 
         Raises:
-            ApiError: Of this input alone.
+            ApiError: The failure of this input.
         """
         if self._closed:
             raise errors.ClosedError
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         now = time.monotonic()
-        caller = Caller(pieces, future, now, deadline_after(timeout, now))
+        pending = PendingPredict(pieces, future, now, deadline_after(timeout, now))
         expiry = loop.call_later(timeout, _expire, future, timeout)
-        self._start(self._gathering.add(caller))
+        self._start(self._queue.add(pending))
         try:
             return await future
         except BaseException:
-            self._gathering.leave(caller)
-            self._spare()
+            self._queue.leave(pending)
+            self._cancel_unneeded()
             raise
         finally:
             expiry.cancel()
 
-    def _start(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            task = asyncio.ensure_future(self._attempt(batch))
-            self._running[task] = batch
+    def _start(self, requests: Sequence[SharedRequest]) -> None:
+        for request in requests:
+            task = asyncio.ensure_future(self._attempt(request))
+            self._running[task] = request
             task.add_done_callback(self._ended)
-        if self._timer is None and (at := self._gathering.due_at()) is not None:
+        if self._timer is None and (at := self._queue.due_at()) is not None:
             delay = at - time.monotonic()
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self._start(self._gathering.due(time.monotonic()))
+        self._start(self._queue.due(time.monotonic()))
 
-    def _ended(self, task: asyncio.Task[Sequence[Batch]]) -> None:
-        # A callback, because a task that is cancelled before it began runs nothing of its own.
-        batch = self._running.pop(task)
+    def _ended(self, task: asyncio.Task[Sequence[SharedRequest]]) -> None:
+        # A callback, because a task that is cancelled before it starts runs no code of its own.
+        request = self._running.pop(task)
         if task.cancelled():
-            parts: Sequence[Batch] = ()
-            fail(batch, closed())
+            parts: Sequence[SharedRequest] = ()
+            fail(request, closed())
         else:
             parts = task.result()
-        self._start([*parts, *self._gathering.ended(time.monotonic(), instead=len(parts))])
+        self._start([*parts, *self._queue.ended(time.monotonic(), instead=len(parts))])
 
-    def _spare(self) -> None:
-        """Cancel the requests that nobody waits for any more."""
-        for task, batch in self._running.items():
-            if all(caller.slot.done() for caller in batch):
+    def _cancel_unneeded(self) -> None:
+        """Cancel the requests whose callers have all given up."""
+        for task, request in self._running.items():
+            if all(pending.slot.done() for pending in request):
                 task.cancel()
 
-    async def _attempt(self, batch: Batch) -> Sequence[Batch]:
-        """Send a request and give out its answers; what to send instead if it failed."""
-        seconds = remaining(batch)
+    async def _attempt(self, request: SharedRequest) -> Sequence[SharedRequest]:
+        """Send a request and complete its predicts; returns what to send instead if it failed."""
+        seconds = remaining(request)
         if seconds <= 0:
-            return ()  # all of them have given up
+            return ()  # every deadline has passed
         try:
-            response = await self._send(payload(self._encoder, batch), seconds)
-        except Exception as error:  # noqa: BLE001 - raised to the callers
-            parts = halves(batch, error)
+            response = await self._send(payload(self._encoder, request), seconds)
+        except Exception as error:  # noqa: BLE001 - raised to the predicts
+            parts = halves(request, error)
             if not parts:
-                fail(batch, error)
+                fail(request, error)
             return parts
-        answer(batch, response)
+        complete(request, response)
         return ()
 
     async def close(self) -> None:
-        """End what is in flight; who waits gets ``CancelledError``."""
+        """Cancel the requests in flight. Callers get ``CancelledError``."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        fail(self._gathering.clear(), closed())
+        fail(self._queue.clear(), closed())
         running = list(self._running)
         for task in running:
             task.cancel()

@@ -1,8 +1,9 @@
-"""Inputs on their way, and how they are put together to requests. No I/O."""
+"""The inputs of an upload and the batches they are sent in. No I/O."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clarigrpc import v2
@@ -11,21 +12,21 @@ from clarigrpc._rpc.encoding import tag, varint
 
 _ID_TAG = tag(v2.Input, "id")
 _INPUT_TAG = tag(v2.PostInputsRequest, "inputs")
-_OVERHEAD = 8
-"""Bytes of an input's tag and length in a request, at most."""
+_TAG_AND_LENGTH_BYTES = 8
+"""Maximum bytes of an input's tag and length in a request."""
 
 
 @dataclass(slots=True)
-class Item:
-    """An input that is to be added.
+class PendingInput:
+    """An input to be added.
 
     Attributes:
-        index: Its place in the source.
-        id: Its id, which it has before it is first sent.
-        encoded: It, serialized, with the id.
-        since: When the upload that first sent it began, in seconds since the epoch.
-        derived: Whether the id was made from the content.
-        unsure: Whether an earlier try may have added it.
+        index: Its position in the source.
+        id: Its id, assigned before it is first sent.
+        encoded: The serialized input, with the id.
+        since: Start of the upload that first sent it, in seconds since the epoch.
+        derived: Whether the id is derived from the content.
+        unsure: Whether an earlier attempt may have added it.
     """
 
     index: int
@@ -37,115 +38,115 @@ class Item:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in a request."""
-        return len(self.encoded) + _OVERHEAD
+        """Bytes of the input in a request."""
+        return len(self.encoded) + _TAG_AND_LENGTH_BYTES
 
     @property
     def input(self) -> v2.Input:
-        """The message."""
+        """The input as a message."""
         return v2.Input.FromString(self.encoded)
 
 
-def make_item(index: int, message: v2.Input, since: float) -> Item:
-    """An item with the message's id, or else one made from all that the message says.
+def pending_input(index: int, message: v2.Input, since: float) -> PendingInput:
+    """The input to be added for a message, with an id derived from the content if it has none.
 
-    The message itself is not changed: protobuf lets a field be appended to the serialized form.
+    The message is not changed: in protobuf, a field can be appended to the serialized form.
     """
     encoded = message.SerializeToString(deterministic=True)
     if message.id:
-        return Item(index, message.id, encoded, since)
+        return PendingInput(index, message.id, encoded, since)
     derived = content_id(encoded)
     named = b"".join((encoded, _ID_TAG, varint(len(derived)), derived.encode()))
-    return Item(index, derived, named, since, derived=True)
+    return PendingInput(index, derived, named, since, derived=True)
 
 
-def make_unsure_item(index: int, message: v2.Input, since: float) -> Item:
-    """As ``make_item``, for a message that may have been sent before, with the id it has now."""
-    item = make_item(index, message, since)
-    item.unsure = True
-    if not item.derived:
+def unsure_input(index: int, message: v2.Input, since: float) -> PendingInput:
+    """``pending_input`` for a message that may have been sent before, with its present id."""
+    result = pending_input(index, message, since)
+    result.unsure = True
+    if not result.derived:
         bare = v2.Input()
         bare.CopyFrom(message)
         bare.ClearField("id")
-        item.derived = message.id == content_id(bare.SerializeToString(deterministic=True))
-    return item
+        result.derived = message.id == content_id(bare.SerializeToString(deterministic=True))
+    return result
 
 
 def content_id(encoded: bytes) -> str:
-    """The id for an input without one: 32 hexadecimal digits of the SHA-256 of its message."""
+    """The id of an input without one: the first 32 hexadecimal digits of its message's SHA-256."""
     return hashlib.sha256(encoded).hexdigest()[:32]
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
-    """Items that travel in one request.
+class InputBatch:
+    """The inputs of one request.
 
     Attributes:
-        items: The items.
-        checking: Whether the request asks which of them are there, instead of adding them.
-        deadline: When all tries have to be over; None until the first.
-        retries: The retry loop of this batch; None until the first failure.
+        inputs: The inputs.
+        checking: Whether the request lists the inputs with these ids instead of adding them.
+        deadline: Deadline for all attempts together; None before the first one.
+        retries: The retry loop of this batch; None before the first failure.
     """
 
-    items: list[Item]
+    inputs: list[PendingInput]
     checking: bool = False
     deadline: float | None = None
     retries: RetryLoop | None = field(default=None, repr=False)
 
     @property
     def place(self) -> int:
-        """Where the batch stands in the source."""
-        return self.items[0].index
+        """Position of the batch in the source."""
+        return self.inputs[0].index
 
-    def halves(self) -> tuple[Batch, Batch]:
-        """Two batches, which have their retries for themselves."""
-        middle = len(self.items) // 2
-        first, second = self.items[:middle], self.items[middle:]
+    def halves(self) -> tuple[InputBatch, InputBatch]:
+        """Two batches with half of the inputs each, and with retry loops of their own."""
+        middle = len(self.inputs) // 2
+        first, second = self.inputs[:middle], self.inputs[middle:]
         return (
-            Batch(first, checking=self.checking, deadline=self.deadline),
-            Batch(second, checking=self.checking, deadline=self.deadline),
+            InputBatch(first, checking=self.checking, deadline=self.deadline),
+            InputBatch(second, checking=self.checking, deadline=self.deadline),
         )
 
 
-class Batcher:
-    """Puts items together, in their order, to batches.
+class InputBatcher:
+    """Groups inputs into batches, in order.
 
     Args:
-        max_items: Most items of a batch.
-        max_bytes: Most bytes of a batch; an item that is larger goes alone.
+        max_inputs: Maximum inputs of a batch.
+        max_bytes: Maximum bytes of a batch; a larger input is a batch of its own.
     """
 
-    def __init__(self, max_items: int, max_bytes: int) -> None:
-        self._max_items = max_items
+    def __init__(self, max_inputs: int, max_bytes: int) -> None:
+        self._max_inputs = max_inputs
         self._max_bytes = max_bytes
-        self._items: list[Item] = []
+        self._inputs: list[PendingInput] = []
         self._size = 0
 
-    def add(self, item: Item) -> list[Item]:
-        """Take an item; returns a batch when one is complete, an empty list otherwise."""
-        ready: list[Item] = []
-        if self._items and self._size + item.size > self._max_bytes:
+    def add(self, one: PendingInput) -> list[PendingInput]:
+        """Add an input; returns the inputs of a batch that is complete, or an empty list."""
+        ready: list[PendingInput] = []
+        if self._inputs and self._size + one.size > self._max_bytes:
             ready = self.flush()
-        self._items.append(item)
-        self._size += item.size
-        if not ready and len(self._items) >= self._max_items:
+        self._inputs.append(one)
+        self._size += one.size
+        if not ready and len(self._inputs) >= self._max_inputs:
             ready = self.flush()
         return ready
 
-    def flush(self) -> list[Item]:
-        """What has gathered; perhaps nothing."""
-        ready, self._items, self._size = self._items, [], 0
+    def flush(self) -> list[PendingInput]:
+        """The inputs of the incomplete batch; may be empty."""
+        ready, self._inputs, self._size = self._inputs, [], 0
         return ready
 
 
-def encode_post(constant: bytes, items: list[Item]) -> bytes:
-    """A serialized ``PostInputsRequest`` that adds the items.
+def encode_post(constant: bytes, inputs: Iterable[PendingInput]) -> bytes:
+    """A serialized ``PostInputsRequest``.
 
     Args:
-        constant: The request without inputs, serialized.
-        items: What is to be added.
+        constant: The serialized request without inputs.
+        inputs: The inputs to add.
     """
     pieces = [constant]
-    for item in items:
-        pieces += (_INPUT_TAG, varint(len(item.encoded)), item.encoded)
+    for one in inputs:
+        pieces += (_INPUT_TAG, varint(len(one.encoded)), one.encoded)
     return b"".join(pieces)

@@ -1,4 +1,4 @@
-"""The two drivers of an upload. They move bytes and wait; ``machine.py`` decides."""
+"""The sync and the async driver of an upload of inputs: they send, wait and read the source."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from collections.abc import (
 from typing import Any, Concatenate, ParamSpec
 
 from clarigrpc import errors
-from clarigrpc._bulk.input_batches import Batch
-from clarigrpc._bulk.input_engine import Finish, Read, Send
-from clarigrpc._bulk.input_job import Job
+from clarigrpc._bulk.input_batches import InputBatch
+from clarigrpc._bulk.input_engine import Finish, ReadSource, SendBatch
 from clarigrpc._bulk.input_report import UploadReport
+from clarigrpc._bulk.input_upload import InputUpload
 
 P = ParamSpec("P")
 
 
-def run(job: Job) -> UploadReport:
-    """Run an upload; the calls are futures of gRPC, so that no thread is needed."""
+def run_sync(upload: InputUpload) -> UploadReport:
+    """Run an upload. Its calls are gRPC futures, so that no other thread is needed."""
     try:
-        _Blocking(job).run()
+        _SyncDriver(upload).run()
     except BaseException as raised:
-        job.end(raised)
+        upload.end(raised)
         raise
-    job.end(None)
-    return job.report
+    upload.end(None)
+    return upload.report
 
 
-class _Blocking:
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._running: dict[Any, Batch] = {}
+class _SyncDriver:
+    def __init__(self, upload: InputUpload) -> None:
+        self._upload = upload
+        self._running: dict[Any, InputBatch] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self) -> None:
-        job = self._job
-        if isinstance(job.source, AsyncIterable):
-            raise TypeError("an asynchronous source needs an AsyncClient")
-        values = iter(job.source)
+        upload = self._upload
+        if isinstance(upload.source, AsyncIterable):
+            raise TypeError("an async source needs an AsyncClient")
+        values = iter(upload.source)
         try:
             while True:
                 while not self._ended.empty():
                     self._settle(self._ended.get())
-                step = job.machine.step(time.monotonic())
-                if isinstance(step, Send):
-                    job.save()
+                step = upload.engine.step(time.monotonic())
+                if isinstance(step, SendBatch):
+                    upload.save()
                     self._send(step.batch)
-                elif isinstance(step, Read):
-                    # Takes values up to the one that completes a batch.
-                    if not any(map(job.take, values)):
-                        job.machine.exhausted()
+                elif isinstance(step, ReadSource):
+                    # Reads values up to the one that completes a batch.
+                    if not any(map(upload.take, values)):
+                        upload.engine.exhausted()
                 elif isinstance(step, Finish):
                     step.check()
                     return
@@ -69,12 +69,12 @@ class _Blocking:
             for future in self._running:
                 future.cancel()
 
-    def _send(self, batch: Batch) -> None:
-        multicallable, request, timeout = self._job.request(batch)
+    def _send(self, batch: InputBatch) -> None:
+        multicallable, request, timeout = self._upload.request(batch)
         try:
             future = multicallable.future(request, timeout=timeout)
-        except errors.ApiError as error:  # no credentials, say
-            self._job.machine.failed(batch, error, time.monotonic())
+        except errors.ApiError as error:  # e.g. no credentials
+            self._upload.engine.failed(batch, error, time.monotonic())
             return
         self._running[future] = batch
         future.add_done_callback(self._ended.put)
@@ -87,37 +87,37 @@ class _Blocking:
         self._settle(future)
 
     def _settle(self, future: Any) -> None:
-        self._job.settle(self._running.pop(future), future.result)
-        self._job.save()
-        self._job.tell()
+        self._upload.settle(self._running.pop(future), future.result)
+        self._upload.save()
+        self._upload.show_progress()
 
 
-async def arun(job: Job) -> UploadReport:
-    """Run an upload on the event loop, one task a request."""
+async def run_async(upload: InputUpload) -> UploadReport:
+    """Run an upload on the event loop, with a task per request."""
     try:
-        await _Awaiting(job).run()
+        await _AsyncDriver(upload).run()
     except BaseException as raised:
-        job.end(raised)
+        upload.end(raised)
         raise
-    job.end(None)
-    return job.report
+    upload.end(None)
+    return upload.report
 
 
-class _Awaiting:
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._running: dict[asyncio.Task[Any], Batch] = {}
+class _AsyncDriver:
+    def __init__(self, upload: InputUpload) -> None:
+        self._upload = upload
+        self._running: dict[asyncio.Task[Any], InputBatch] = {}
 
     async def run(self) -> None:
-        job = self._job
-        values = _aiter(job.source)
+        upload = self._upload
+        values = _aiter(upload.source)
         try:
             while True:
-                step = job.machine.step(time.monotonic())
-                if isinstance(step, Send):
-                    await asyncio.to_thread(job.save)
+                step = upload.engine.step(time.monotonic())
+                if isinstance(step, SendBatch):
+                    await asyncio.to_thread(upload.save)
                     self._send(step.batch)
-                elif isinstance(step, Read):
+                elif isinstance(step, ReadSource):
                     await self._read(values)
                     await self._wait(0)
                 elif isinstance(step, Finish):
@@ -133,12 +133,12 @@ class _Awaiting:
 
     async def _read(self, values: AsyncIterator[Any]) -> None:
         async for value in values:
-            if self._job.take(value):
+            if self._upload.take(value):
                 return
-        self._job.machine.exhausted()
+        self._upload.engine.exhausted()
 
-    def _send(self, batch: Batch) -> None:
-        multicallable, request, timeout = self._job.request(batch)
+    def _send(self, batch: InputBatch) -> None:
+        multicallable, request, timeout = self._upload.request(batch)
 
         async def attempt() -> Any:
             return await multicallable(request, timeout=timeout, retry=False)
@@ -153,10 +153,10 @@ class _Awaiting:
             self._running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
         for task in ended:
-            self._job.settle(self._running.pop(task), task.result)
+            self._upload.settle(self._running.pop(task), task.result)
         if ended:
-            await asyncio.to_thread(self._job.save)
-            self._job.tell()
+            await asyncio.to_thread(self._upload.save)
+            self._upload.show_progress()
 
 
 async def _aiter(values: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
@@ -164,34 +164,34 @@ async def _aiter(values: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[A
         async for value in values:
             yield value
         return
-    for value in values:  # a plain iterable does not wait, so it is asked on the loop itself
+    for value in values:  # a sync source is read on the event loop
         yield value
 
 
-def uploading(
-    prepare: Callable[Concatenate[Any, P], Job],
+def sync_upload_method(
+    prepare: Callable[Concatenate[Any, P], InputUpload],
 ) -> Callable[Concatenate[Any, P], UploadReport]:
-    """The method that makes a job and runs it, and blocks meanwhile."""
+    """The method that runs the upload made by ``prepare``."""
 
     def upload(self: Any, *args: P.args, **kwargs: P.kwargs) -> UploadReport:
-        return run(prepare(self, *args, **kwargs))
+        return run_sync(prepare(self, *args, **kwargs))
 
     return _documented(prepare, upload)  # type: ignore[no-any-return]
 
 
-def auploading(
-    prepare: Callable[Concatenate[Any, P], Job],
+def async_upload_method(
+    prepare: Callable[Concatenate[Any, P], InputUpload],
 ) -> Callable[Concatenate[Any, P], Awaitable[UploadReport]]:
-    """The method that makes a job and runs it, and awaits meanwhile."""
+    """The async method that runs the upload made by ``prepare``."""
 
     async def upload(self: Any, *args: P.args, **kwargs: P.kwargs) -> UploadReport:
-        return await arun(prepare(self, *args, **kwargs))
+        return await run_async(prepare(self, *args, **kwargs))
 
     return _documented(prepare, upload)  # type: ignore[no-any-return]
 
 
 def _documented(prepare: Callable[..., Any], upload: Any) -> Any:
-    """``upload`` with the text and the signature of ``prepare``."""
+    """``upload`` with the docstring and the signature of ``prepare``."""
     functools.update_wrapper(upload, prepare)
     upload.__name__ = "upload"
     upload.__qualname__ = f"{prepare.__qualname__.rpartition('.')[0]}.upload"

@@ -1,17 +1,17 @@
-"""What an upload does next: the state machine that both drivers run. No I/O, no clock.
+"""The state machine of an upload of inputs. No I/O, no clock.
 
-The driver asks ``step`` what to do, does it, and tells the outcome. All decisions are here: when
-a batch is sent again, what an answer says about each input, when to give up.
+A driver calls ``step`` for what to do next, does it, and reports the outcome. All decisions are
+made here: when a batch is sent again, what a response means for each input, when to give up.
 
-Exactly once. Every input has its id before it is first sent, so sending it twice cannot add it
-twice: the second time the service answers that the id is taken (30100). On a first try that is
-the failure it looks like. When an earlier try may have arrived (its answer was lost, or the
-journal says that it was sent) the machine asks for the inputs of those ids and counts an input as
+Exactly once: every input has its id before it is first sent, so that sending it twice cannot add
+it twice; the second time, the service responds that the id is in use (30100). On a first attempt
+this is a failure. If an earlier attempt may have reached the service (its response was lost, or
+the journal contains the input), the engine lists the inputs with these ids, and counts an input as
 added if it ``is_ours``.
 
-Retries are those of ``policy.retry_delays``, one loop a batch, with one difference: in an outage
-only the batch's deadline ends them. The window bounds what that costs the service. A throttle
-that names its time is no failure: the window closes until then.
+Retries follow ``retry_delays``, one loop per batch, except that in an outage only the deadline of
+the batch ends them; the window limits their cost for the service. A throttled request with a retry
+delay is no failed attempt: nothing is sent until then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_batches import Batch, Batcher, Item
+from clarigrpc._bulk.input_batches import InputBatch, InputBatcher, PendingInput
 from clarigrpc._bulk.input_journal import Event, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_window import Window
@@ -32,25 +32,25 @@ from clarigrpc._rpc import grpc_failures, statuses
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
 
 CLOCK_SKEW = 300.0
-"""Seconds that the service's clock and ours may differ."""
+"""Maximum difference between the clocks of the service and the client, in seconds."""
 
-_KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
+_CONTENT_FIELDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
     "image",
     "video",
     "audio",
     "text",
 )
 
-# Failures that may be due to one input of the batch: its halves are tried apart.
-_DIVISIBLE = (
+# After these failures, which a single input may have caused, the halves of a batch are sent apart.
+_SPLIT_ERRORS = (
     errors.AlreadyExistsError,
     errors.ApiError,
     errors.InvalidArgumentError,
     errors.InternalError,
     errors.CancelledError,
 )
-# Failures after which the inputs may be there all the same.
-_UNSURE = (
+# After these failures, the inputs may have been added.
+_UNSURE_ERRORS = (
     errors.ApiError,
     errors.InternalError,
     errors.CancelledError,
@@ -60,27 +60,27 @@ _UNSURE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Send a batch; tell the machine with ``answered`` or ``failed``."""
+class SendBatch:
+    """Send a batch, then call ``responded`` or ``failed``."""
 
-    batch: Batch
+    batch: InputBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Read from the source until ``offer`` has put a batch together or the source is exhausted."""
+class ReadSource:
+    """Read the source until ``offer`` completes a batch or the source is exhausted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait for an answer, at most so many seconds; None: for as long as it takes."""
+    """Wait for a response, at most this many seconds; None waits without limit."""
 
     seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """It is over: because of ``error``, or because all is done."""
+    """The upload has ended: with ``error``, or because all inputs have their outcome."""
 
     error: errors.ApiError | None
 
@@ -90,20 +90,20 @@ class Finish:
             raise self.error
 
 
-Step = Send | Read | Pause | Finish
+InputStep = SendBatch | ReadSource | Pause | Finish
 
 
-class Ingest:
+class InputEngine:
     """The state of one upload.
 
     Args:
-        report: Where outcomes are counted.
-        policy: Limits of retries.
-        batch_items: Most inputs of a request.
-        batch_bytes: Most bytes of a request.
-        in_flight: Most requests on the way.
-        timeout: Seconds for all tries of a request together.
-        random: Draws from [0, 1).
+        report: Counts the outcomes.
+        policy: Delays between retries.
+        batch_size: Maximum inputs per request.
+        batch_bytes: Maximum bytes per request.
+        in_flight: Maximum number of requests in flight.
+        timeout: Seconds for all attempts of a request together.
+        random: Returns numbers in [0, 1).
     """
 
     def __init__(
@@ -111,16 +111,18 @@ class Ingest:
         report: UploadReport,
         policy: RetryPolicy,
         *,
-        batch_items: int,
+        batch_size: int,
         batch_bytes: int,
         in_flight: int,
         timeout: float,
         random: Callable[[], float],
     ) -> None:
         self.report = report
-        self._repeats = policy.max_attempts > 1
-        self._policy = replace(policy, max_attempts=sys.maxsize) if self._repeats else policy
-        self._batcher = Batcher(batch_items, batch_bytes)
+        self._retries_enabled = policy.max_attempts > 1
+        self._policy = (
+            replace(policy, max_attempts=sys.maxsize) if self._retries_enabled else policy
+        )
+        self._batcher = InputBatcher(batch_size, batch_bytes)
         self._window = Window(in_flight)
         self._timeout = timeout
         self._random = random
@@ -128,106 +130,111 @@ class Ingest:
         self._error: errors.ApiError | None = None
         self._records: list[Record] = []
         self._now = 0.0
-        self._progress = math.inf
+        # Time of the latest response, or of the first request.
+        self._progress_at = math.inf
 
-    def step(self, now: float) -> Step:
+    def step(self, now: float) -> InputStep:
         """What to do next."""
         self._now = now
         if self._error is not None:
             return Finish(self._error)
         batch = self._window.take(now)
         if batch is not None:
-            self._progress = min(self._progress, now)
+            self._progress_at = min(self._progress_at, now)
             if batch.deadline is None:
                 batch.deadline = now + self._timeout
-                self._record("sent", batch.items)
-            return Send(batch)
+                self._record("sent", batch.inputs)
+            return SendBatch(batch)
         if not self._exhausted and self._window.wants_more(now):
-            return Read()
+            return ReadSource()
         if self._exhausted and self._window.empty:
             self.report.complete = True
             return Finish(None)
         return Pause(self._window.pause(now))
 
-    def offer(self, item: Item) -> bool:
-        """Take an item from the source; whether a batch is ready because of it."""
-        return self._put(self._batcher.add(item))
+    def offer(self, one: PendingInput) -> bool:
+        """Add an input of the source; returns whether it completes a batch."""
+        return self._put(self._batcher.add(one))
 
     def exhausted(self) -> None:
-        """The source has no more."""
+        """The source has no more inputs."""
         self._exhausted = True
         self._put(self._batcher.flush())
 
     def records(self) -> list[Record]:
-        """What the journal has to be told before the next batch is sent; told once."""
+        """New records, to be written to the journal before the next batch is sent."""
         records, self._records = self._records, []
         return records
 
-    def answered(self, batch: Batch, response: v2.MultiInputResponse, now: float) -> None:
-        """The response to a batch came, perhaps with failures at some inputs."""
+    def responded(self, batch: InputBatch, response: v2.MultiInputResponse, now: float) -> None:
+        """The response to a batch was received; single inputs may have failed."""
         self._now = now
-        self._window.answered(batch)
-        self._progress = now
+        self._window.accepted(batch)
+        self._progress_at = now
         if batch.checking:
             self._checked(batch, response)
         else:
             self._posted(batch, response)
 
-    def failed(self, batch: Batch, error: errors.ApiError, now: float) -> None:
-        """A try of a batch failed as a whole."""
+    def failed(self, batch: InputBatch, error: errors.ApiError, now: float) -> None:
+        """An attempt of a batch failed as a whole."""
         self._now = now
         sent_at = self._window.failed(batch)
-        kind = type(error)
-        if kind in _UNSURE and not grpc_failures.was_not_sent(error):
-            for item in batch.items:
-                item.unsure = True
-        if kind is errors.RateLimitError:
+        error_type = type(error)
+        if error_type in _UNSURE_ERRORS and not grpc_failures.was_not_sent(error):
+            for one in batch.inputs:
+                one.unsure = True
+        if error_type is errors.RateLimitError:
             self.report.throttled += 1
             if self._slow_down(batch, sent_at, error.retry_after):
                 return
-        if kind in _DIVISIBLE:
-            self._divide(batch, error)
+        if error_type in _SPLIT_ERRORS:
+            self._split(batch, error)
         else:
-            # The deadline of one try is not that of the batch.
-            error.retryable |= kind is errors.DeadlineExceededError
-            self._again(batch, error)
+            # The deadline of one attempt is not that of the batch.
+            error.retryable |= error_type is errors.DeadlineExceededError
+            self._retry(batch, error)
 
     def abandon(self, status: v2.Status) -> None:
-        """End with every input that has no outcome among the failures.
+        """End the upload: every input without an outcome becomes a failure.
 
         Args:
-            status: Why; for inputs that were not refused themselves.
+            status: The status of these failures.
         """
         waiting, sent = self._window.clear()
         for batch in sent:
-            for item in batch.items:
-                item.unsure = True
+            for one in batch.inputs:
+                one.unsure = True
         for batch in (*sent, *waiting):
-            self._fail_all(batch.items, status)
+            self._fail_all(batch.inputs, status)
         self._fail_all(self._batcher.flush(), status)
 
-    def _put(self, items: list[Item]) -> bool:
-        if items:
-            self._window.put(Batch(items))
-        return bool(items)
+    def _put(self, inputs: list[PendingInput]) -> bool:
+        if inputs:
+            self._window.put(InputBatch(inputs))
+        return bool(inputs)
 
-    def _slow_down(self, batch: Batch, sent_at: float, told: float | None) -> bool:
-        """Close the window until the time that the service named; False to treat it as failure."""
-        if told is None or not self._repeats or told > self._policy.max_retry_after:
+    def _slow_down(self, batch: InputBatch, sent_at: float, retry_after: float | None) -> bool:
+        """Send nothing until the time set by the service; False treats the error as a failure."""
+        if (
+            retry_after is None
+            or not self._retries_enabled
+            or retry_after > self._policy.max_retry_after
+        ):
             return False
-        until = sent_at + told
-        if until > self._progress + self._timeout:
+        until = sent_at + retry_after
+        if until > self._progress_at + self._timeout:
             return False
         self.report.retries += 1
-        self._window.slow_down(sent_at, told)
+        self._window.slow_down(sent_at, retry_after)
         self._window.put(batch, until)
-        # To wait as told is no try: the batch has its whole time again.
+        # This delay does not count as a failed attempt: the timeout of the batch starts again.
         batch.deadline = until + self._timeout
         batch.retries = None
         return True
 
-    def _again(self, batch: Batch, error: errors.ApiError) -> None:
-        """Have a batch sent once more after a while, or give up."""
+    def _retry(self, batch: InputBatch, error: errors.ApiError) -> None:
+        """Schedule a retry of a batch, or end the upload."""
         if batch.retries is None:
             batch.retries = retry_delays(
                 self._policy,
@@ -246,73 +253,75 @@ class Ingest:
             self.report.retries += 1
             self._window.put(batch, self._now + delay)
 
-    def _stop(self, batch: Batch, error: errors.ApiError) -> None:
-        """The service, or the way to it, fails: the inputs after this one would fail as well."""
+    def _stop(self, batch: InputBatch, error: errors.ApiError) -> None:
+        """End the upload: the service is unavailable, so that later inputs would fail as well."""
         self._error = self._error or error
-        self._fail_all(batch.items, status_of(error))
+        self._fail_all(batch.inputs, status_of(error))
 
-    def _divide(self, batch: Batch, error: errors.ApiError) -> None:
-        if len(batch.items) == 1:
-            (item,) = batch.items
+    def _split(self, batch: InputBatch, error: errors.ApiError) -> None:
+        if len(batch.inputs) == 1:
+            (one,) = batch.inputs
             status = status_of(error)
-            if _is_taken(status) and item.unsure:
-                self._check(batch.items, batch.deadline)
+            if _is_id_in_use(status) and one.unsure:
+                self._check(batch.inputs, batch.deadline)
             else:
-                self._fail(item, status)
+                self._fail(one, status)
             return
         self.report.retries += 2
         for half in batch.halves():
             self._window.put(half)
 
-    def _posted(self, batch: Batch, response: v2.MultiInputResponse) -> None:
-        reported = _statuses(batch.items, response)
+    def _posted(self, batch: InputBatch, response: v2.MultiInputResponse) -> None:
+        reported = _statuses(batch.inputs, response)
         if reported is None:
-            for item in batch.items:
-                item.unsure = True
-            error = errors.InternalError("the answer does not fit the inputs", method="PostInputs")
-            self._divide(batch, error)
+            for one in batch.inputs:
+                one.unsure = True
+            error = errors.InternalError(
+                "the response does not match the inputs", method="PostInputs"
+            )
+            self._split(batch, error)
             return
-        added: dict[str, Item] = {}
-        taken: list[Item] = []
-        later: list[Item] = []
-        passing: errors.ApiError | None = None
-        for item, status in zip(batch.items, reported, strict=True):
+        added: dict[str, PendingInput] = {}
+        in_use: list[PendingInput] = []
+        later: list[PendingInput] = []
+        retryable: errors.ApiError | None = None
+        for one, status in zip(batch.inputs, reported, strict=True):
             failure = statuses.from_item(status, method="PostInputs", request_id="")
             if failure is None:
-                added[item.id] = item
-            elif _is_taken(status) and item.unsure and item.id not in added:
-                taken.append(item)
+                added[one.id] = one
+            elif _is_id_in_use(status) and one.unsure and one.id not in added:
+                in_use.append(one)
             elif failure.retryable:
-                later.append(item)
-                passing = failure
+                later.append(one)
+                retryable = failure
             else:
-                # Refused now, so no earlier try had added it.
-                item.unsure = False
-                self._fail(item, status)
+                # Rejected now, so no earlier attempt has added it.
+                one.unsure = False
+                self._fail(one, status)
         self._add(list(added.values()))
-        if taken:
-            self._check(taken, batch.deadline)
-        if passing is not None:
-            rest = Batch(later, deadline=batch.deadline, retries=batch.retries)
-            self._again(rest, passing)
+        if in_use:
+            self._check(in_use, batch.deadline)
+        if retryable is not None:
+            rest = InputBatch(later, deadline=batch.deadline, retries=batch.retries)
+            self._retry(rest, retryable)
 
-    def _check(self, items: list[Item], deadline: float | None) -> None:
-        """Have the service asked what is under the ids that are taken."""
-        self._window.put(Batch(items, checking=True, deadline=deadline))
+    def _check(self, inputs: list[PendingInput], deadline: float | None) -> None:
+        """List the inputs whose ids are in use."""
+        self._window.put(InputBatch(inputs, checking=True, deadline=deadline))
 
-    def _checked(self, batch: Batch, response: v2.MultiInputResponse) -> None:
+    def _checked(self, batch: InputBatch, response: v2.MultiInputResponse) -> None:
         stored = {one.id: one for one in response.inputs}
         ours = []
-        for item in batch.items:
-            # Popped: of two with one id, one at most is there.
-            found = stored.pop(item.id, None)
-            if found is not None and is_ours(item, found):
-                ours.append(item)
+        for one in batch.inputs:
+            # Popped, because of two inputs with the same id at most one was added.
+            found = stored.pop(one.id, None)
+            if found is not None and is_ours(one, found):
+                ours.append(one)
                 continue
-            item.unsure = False
-            what = "its URL is taken" if found is None else "another input has its id"
+            one.unsure = False
+            what = "its URL is in use" if found is None else "another input has its id"
             self._fail(
-                item,
+                one,
                 v2.Status(
                     code=v2.StatusCode.INPUT_DUPLICATE, description="Input duplicate", details=what
                 ),
@@ -320,63 +329,65 @@ class Ingest:
         self.report.recognised += len(ours)
         self._add(ours)
 
-    def _add(self, items: Collection[Item]) -> None:
-        self.report.added += len(items)
-        self._record("added", items)
+    def _add(self, inputs: Collection[PendingInput]) -> None:
+        self.report.added += len(inputs)
+        self._record("added", inputs)
 
-    def _fail_all(self, items: Iterable[Item], status: v2.Status) -> None:
-        for item in items:
-            self._fail(item, status)
+    def _fail_all(self, inputs: Iterable[PendingInput], status: v2.Status) -> None:
+        for one in inputs:
+            self._fail(one, status)
 
-    def _fail(self, item: Item, status: v2.Status) -> None:
+    def _fail(self, one: PendingInput, status: v2.Status) -> None:
         self.report.failed_inputs.append(
-            FailedInput(item.index, item.id, status, item.input, item.unsure, item.since)
+            FailedInput(one.index, one.id, status, one.input, one.unsure, one.since)
         )
-        if not item.unsure:
-            self._record("failed", [item])
+        if not one.unsure:
+            self._record("failed", [one])
 
-    def _record(self, event: Event, items: Collection[Item]) -> None:
-        if items:
-            self._records.append(Record(event, [item.id for item in items]))
+    def _record(self, event: Event, inputs: Collection[PendingInput]) -> None:
+        if inputs:
+            self._records.append(Record(event, [one.id for one in inputs]))
 
 
-def is_ours(item: Item, stored: v2.Input) -> bool:
-    """Whether an input that is there is the one that an earlier try sent.
+def is_ours(sent: PendingInput, stored: v2.Input) -> bool:
+    """Whether a stored input is the one that an earlier attempt sent.
 
-    An id made from the content says so by itself. Otherwise all that was sent and that the
-    service gives back has to be in it: the kind, the URL or text, the concepts, the metadata, the
-    datasets. Bytes are not given back: an input with bytes must not be older than the upload
-    (by more than ``CLOCK_SKEW``).
+    It is if the id is derived from the content. Otherwise everything that was sent and that the
+    service returns must be equal: content type, URL or text, concepts, metadata, datasets. Bytes
+    are not returned; an input with bytes must not be older than the upload (by more than
+    ``CLOCK_SKEW``).
     """
-    if item.derived:
+    if sent.derived:
         return True
-    sent = item.input
-    kind = next((kind for kind in _KINDS if sent.data.HasField(kind)), None)
+    message = sent.input
+    kind = next((kind for kind in _CONTENT_FIELDS if message.data.HasField(kind)), None)
     if kind is None or not stored.data.HasField(kind):
         return False
-    here, there = getattr(sent.data, kind), getattr(stored.data, kind)
+    here, there = getattr(message.data, kind), getattr(stored.data, kind)
     if here.url:
         same = here.url == there.url
     elif kind == "text" and there.raw:
         same = here.raw == there.raw
     else:
-        same = _is_recent(stored, item.since)
+        same = _is_recent(stored, sent.since)
     concepts = {concept.id for concept in stored.data.concepts}
     fields = stored.data.metadata.fields
     return (
         same
-        and all(concept.id in concepts for concept in sent.data.concepts)
-        and all(key in fields and fields[key] == v for key, v in sent.data.metadata.fields.items())
-        and set(sent.dataset_ids) <= set(stored.dataset_ids)
+        and all(concept.id in concepts for concept in message.data.concepts)
+        and all(
+            key in fields and fields[key] == v for key, v in message.data.metadata.fields.items()
+        )
+        and set(message.dataset_ids) <= set(stored.dataset_ids)
     )
 
 
 def status_of(error: BaseException) -> v2.Status:
-    """The status of inputs whose batch ended with an error."""
+    """The status of inputs whose request failed with an error."""
     if isinstance(error, errors.ApiError):
         if error.status is not None:
             return error.status
-        # A failure of gRPC has no V2 code.
+        # A gRPC failure has no V2 status.
         return v2.Status(
             code=v2.StatusCode.FAILURE, description=error.description, details=error.details
         )
@@ -389,17 +400,19 @@ def _is_recent(stored: v2.Input, since: float) -> bool:
     )
 
 
-def _is_taken(status: v2.Status) -> bool:
+def _is_id_in_use(status: v2.Status) -> bool:
     return status.code == v2.StatusCode.INPUT_DUPLICATE
 
 
-def _statuses(items: Sequence[Item], response: v2.MultiInputResponse) -> Sequence[v2.Status] | None:
-    """The status of each item, whatever the order of the answer; None if one is missing."""
+def _statuses(
+    inputs: Sequence[PendingInput], response: v2.MultiInputResponse
+) -> Sequence[v2.Status] | None:
+    """The status of each input, in any order of the response; None if one is missing."""
     results = response.inputs
-    if len(results) == len(items) and all(
-        result.id in ("", item.id) for item, result in zip(items, results, strict=True)
+    if len(results) == len(inputs) and all(
+        result.id in ("", one.id) for one, result in zip(inputs, results, strict=True)
     ):
         return [result.status for result in results]
     by_id = {result.id: result.status for result in results}
-    found = [by_id.get(item.id) for item in items]
+    found = [by_id.get(one.id) for one in inputs]
     return None if None in found else [status for status in found if status is not None]

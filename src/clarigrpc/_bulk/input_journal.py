@@ -1,12 +1,12 @@
-"""The file that makes an upload restartable.
+"""The journal: a file with which an upload of inputs continues after a crash.
 
-One JSON object a line, appended and fsynced before what it tells of has consequences:
+Each line is a JSON object, appended and fsynced before the upload goes on:
 
-- ``{"journal": 1, "target": {...}, "since": seconds}`` first: whose upload it is.
-- ``{"sent": [ids]}`` before a batch is first sent: from here on its inputs may be there.
-- ``{"added": [ids]}`` and ``{"failed": [ids]}`` when their outcome is known.
+- ``{"journal": 1, "target": {...}, "since": seconds}``: the first line, the app of the upload.
+- ``{"sent": [ids]}``: before a batch is first sent; from here on, its inputs may have been added.
+- ``{"added": [ids]}`` and ``{"failed": [ids]}``: when the outcome is known.
 
-After a crash the last line may be torn. It is cut off: what it told had had no consequence yet.
+After a crash the last line may be incomplete. It is removed, as nothing happened after it.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ Event = Literal["sent", "added", "failed"]
 
 
 class Record(NamedTuple):
-    """What happened to inputs."""
+    """A line of the journal: what happened to the inputs with these ids."""
 
     event: Event
     ids: Sequence[str]
 
 
 class Journal:
-    """A journal, opened for one upload; a new file is begun when there is none.
+    """A journal, opened for one upload; the file is created if it does not exist.
 
-    Of the inputs that were added, 8 bytes each are kept in memory.
+    Uses 8 bytes of memory for each input that was added before.
 
     Args:
         path: The file.
-        target: What the upload is bound to: the base address, the user and the app.
+        target: Base address, user and app of the upload.
         now: Seconds since the epoch.
 
     Raises:
-        ConfigurationError: The file belongs to another target, or is no journal.
+        ConfigurationError: The file belongs to another app, or is not a journal.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Journal:
         self._file.close()
 
     def is_added(self, input_id: str) -> bool:
-        """Whether an input was added before this journal was opened."""
+        """Whether the input was added before the journal was opened."""
         digest = _digest(input_id)
         place = bisect.bisect_left(self._added, digest)
         return place < len(self._added) and self._added[place] == digest
 
     def write(self, records: Sequence[Record]) -> None:
-        """Append what happened; it is on the disk on return."""
+        """Append records. They are on the disk on return."""
         if records:
             self._append([{record.event: list(record.ids)} for record in records])
 
@@ -104,13 +104,13 @@ class Journal:
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
                 if end == 0 and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-                    raise ConfigurationError(f"{self._path} is no journal of an upload")
+                    raise ConfigurationError(f"{self._path} is not the journal of an upload")
                 break
             try:
                 self._apply(json.loads(line), target, first=end == 0)
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise ConfigurationError(
-                    f"line {number} of {self._path} is no line of an upload's journal"
+                    f"line {number} of {self._path} is not a line of an upload's journal"
                 ) from None
             end += len(line)
         self._file.seek(end)
@@ -127,8 +127,8 @@ class Journal:
                 raise ValueError(line["journal"])
             if line["target"] != target:
                 raise ConfigurationError(
-                    f"the journal {self._path} belongs to {line['target']}, and this upload goes "
-                    f"to {target}: give each upload a journal of its own"
+                    f"the journal {self._path} belongs to an upload to {line['target']}, not to "
+                    f"{target}: use a separate journal for each upload"
                 )
             self.since = float(line["since"])
             return
@@ -148,7 +148,7 @@ def _digest(input_id: str) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the entry of a new file on the disk, where folders can be opened."""
+    """Write the folder's entry of a new file to the disk, where folders can be opened."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Telling how far an upload is."""
+"""Progress of an upload of inputs: a callback, or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ ReportCallback: TypeAlias = Callable[[UploadReport], object]
 """Called with the report of an upload of inputs as responses arrive."""
 
 
-class Progress:
-    """Tells a callback, or shows a bar on a terminal.
+class InputProgress:
+    """Reports progress.
 
     Args:
-        wanted: A callback that is given the report as answers come; True for a bar on the
-            terminal of stderr (nothing is shown where that is none); False for nothing.
-        total: Inputs of the source; None where it does not say.
+        progress: A callback that receives the report after each response; True shows a bar if
+            stderr is a terminal; False reports nothing.
+        total: Number of inputs; None if unknown.
 
     Raises:
-        ConfigurationError: A bar is wanted and ``rich`` is not installed.
+        ConfigurationError: ``progress=True`` and ``rich`` is not installed.
     """
 
-    def __init__(self, wanted: bool | ReportCallback, total: int | None) -> None:
-        self._callback = wanted if callable(wanted) else None
-        self._bar = open_bar("inputs", total) if wanted is True else None
+    def __init__(self, progress: bool | ReportCallback, total: int | None) -> None:
+        self._callback = progress if callable(progress) else None
+        self._bar = open_bar("inputs", total) if progress is True else None
 
-    def tell(self, report: UploadReport) -> None:
-        """Show where the upload is now."""
+    def update(self, report: UploadReport) -> None:
+        """Report the current state."""
         if self._callback is not None:
             self._callback(report)
         if self._bar is not None:
             self._bar.update(report.settled, len(report.failed_inputs))
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar; its last state stays visible."""
         if self._bar is not None:
             self._bar.close()

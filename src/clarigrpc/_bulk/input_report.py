@@ -1,4 +1,4 @@
-"""What an upload of inputs came to."""
+"""The results of an upload of inputs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from clarigrpc._contract.status_names import code_name
 
 @dataclass(frozen=True, slots=True)
 class FailedInput:
-    """An input that was not added. Give it to ``upload`` again once the reason is gone.
+    """An input that was not added. It can be passed to ``upload`` again.
 
     Attributes:
-        index: Its place in the source, from 0.
-        id: Its id; empty when it could not even be read.
-        status: Why: the service's status of the input or of its batch, or one made here.
-        input: The input, with its id, or the function that was to make it.
-        maybe_added: Whether the service may have added it all the same, because the answer was
-            lost. An upload that is given this object finds out.
-        since: When the upload that failed began, in seconds since the epoch.
+        index: Position in the source, from 0.
+        id: Id of the input; empty if the input could not be read.
+        status: Why it failed: the service's status of the input or of its request, or a status
+            made by the client.
+        input: The input with its id, or the function that should have made it.
+        maybe_added: Whether the service may have added the input although no response was
+            received. An upload of this object finds out.
+        since: Start of the failed upload, in seconds since the epoch.
     """
 
     index: int
@@ -40,19 +41,18 @@ class FailedInput:
 
 @dataclass(slots=True)
 class UploadReport:
-    """The counts of an upload and its failures; nothing is kept of what went well.
+    """Counts and failures of an upload of inputs.
 
-    ``taken == added + resumed + len(failed_inputs)`` once the upload is over, however it ended.
+    After the upload, ``taken == added + resumed + len(failed_inputs)``, even if it was aborted.
 
     Attributes:
-        taken: Inputs that were read from the source.
-        added: Inputs that this upload added, as the service acknowledged.
-        recognised: Those among ``added`` whose acknowledgement had been lost and that were found
-            to be there.
-        resumed: Inputs that the journal knew to be added, and that were not sent again.
-        failed_inputs: The inputs that were not added.
+        taken: Inputs read from the source.
+        added: Inputs added by this upload.
+        recognised: Inputs among ``added`` whose response was lost and that were found in the app.
+        resumed: Inputs that were added before according to the journal, and not sent again.
+        failed_inputs: Inputs that were not added.
         retries: Requests that were sent again after a failure.
-        throttled: Times that the service asked to slow down.
+        throttled: Requests that the service throttled.
         complete: Whether the source was read to its end and every input has its outcome.
     """
 
@@ -67,12 +67,12 @@ class UploadReport:
 
     @property
     def settled(self) -> int:
-        """Inputs that have their outcome."""
+        """Number of inputs with an outcome."""
         return self.added + self.resumed + len(self.failed_inputs)
 
     @property
     def succeeded(self) -> bool:
-        """Whether every input of the source is in the app."""
+        """Whether every input of the source was added."""
         return self.complete and not self.failed_inputs
 
     def __str__(self) -> str:

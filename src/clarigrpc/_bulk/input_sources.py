@@ -1,7 +1,7 @@
-"""Sources of inputs: a folder, a CSV file, a COCO data set.
+"""Sources of inputs: a folder, a CSV file, a COCO dataset.
 
-Each is a generator of functions that make an input when it is its turn, so that a file is read
-only then, and one that cannot be read fails alone.
+Each yields functions that make an input when it is about to be sent, so that a file is read only
+then, and a file that cannot be read fails alone.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from clarigrpc.errors import InvalidArgumentError
 from clarigrpc.media import PredictInput, audio, image, text, video
 
 DeferredInput: TypeAlias = Callable[[], v2.Input]
-"""A function that makes an input when the upload comes to it."""
+"""A function that makes an input; called when the upload reaches it."""
 InputValue: TypeAlias = PredictInput | DeferredInput | FailedInput
-"""One input to upload: an input, a function that makes one, or a failure of an earlier upload."""
+"""An input, a function that makes one, or an input that failed in an earlier upload."""
 InputSource: TypeAlias = str | os.PathLike[str] | v2.Input | Iterable[InputValue]
-"""What ``client.inputs.upload`` reads: the path of a folder or of a CSV file, or inputs."""
+"""A source for ``client.inputs.upload``: the path of a folder or CSV file, or inputs."""
 AsyncInputSource: TypeAlias = InputSource | AsyncIterable[InputValue]
-"""The same for an ``AsyncClient``, which reads asynchronous iterables too."""
+"""A source for an ``AsyncClient``, which also accepts async iterables."""
 
 _SUFFIXES = {
     "image": ".jpg .jpeg .png .gif .bmp .webp .tif .tiff",
@@ -36,19 +36,21 @@ _SUFFIXES = {
     "audio": ".wav .mp3 .flac .ogg .m4a .aac",
     "text": ".txt",
 }
-KINDS: Mapping[str, str] = {
+KIND_BY_SUFFIX: Mapping[str, str] = {
     suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()
 }
-"""File name suffix -> kind of input."""
+"""File name suffix -> content type: image, video, audio or text."""
 
 _MAKERS: Mapping[str, Callable[..., v2.Input]] = {"image": image, "video": video, "audio": audio}
 
 
-def open_source(source: AsyncInputSource) -> Iterable[InputValue] | AsyncIterable[InputValue]:
+def open_input_source(
+    source: AsyncInputSource,
+) -> Iterable[InputValue] | AsyncIterable[InputValue]:
     """The values of a source.
 
     Raises:
-        FileNotFoundError: There is no such folder or file.
+        FileNotFoundError: The folder or file does not exist.
         InvalidArgumentError: The path is neither a folder nor a CSV file.
     """
     if isinstance(source, v2.Input):
@@ -61,9 +63,9 @@ def open_source(source: AsyncInputSource) -> Iterable[InputValue] | AsyncIterabl
     if path.suffix.lower() == ".csv":
         return from_csv(path)
     if not path.exists():
-        raise FileNotFoundError(f"upload({os.fspath(source)!r}): there is no such folder or file")
+        raise FileNotFoundError(f"upload({os.fspath(source)!r}): no such file or folder")
     raise InvalidArgumentError(
-        f"upload() reads a folder or a .csv file; for {path} alone use create(image(...))"
+        f"upload() takes a folder or a .csv file; to add {path} alone, use create(image(...))"
     )
 
 
@@ -73,24 +75,24 @@ def from_folder(
     concepts_from_folders: bool = False,
     recursive: bool = True,
 ) -> Iterator[DeferredInput]:
-    """The images, videos, audio and text files of a folder, by their suffixes.
+    """The image, video, audio and text files of a folder, selected by suffix.
 
-    Files with other suffixes and hidden ones are left out. The order is that of the names. Each
-    input keeps its path inside of the folder as ``filename`` in its metadata, which also keeps
-    apart files of the same content.
+    Hidden files and files with other suffixes are skipped. Files are sorted by name. The metadata
+    of each input contains the path below the folder as ``filename``, so that files with equal
+    content get different ids.
 
     Args:
         path: The folder.
-        concepts_from_folders: Whether the name of the folder that a file is in becomes its
-            concept, as in data sets with one folder a class; not for files at the top.
-        recursive: Whether to look into the folders inside.
+        concepts_from_folders: Whether the name of a file's folder becomes its concept, as in
+            datasets with a folder per class. Files directly in ``path`` get no concept.
+        recursive: Whether to include subfolders.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
     """
     top = Path(path)
     if not top.is_dir():
-        raise FileNotFoundError(f"from_folder({os.fspath(path)!r}): there is no such folder")
+        raise FileNotFoundError(f"from_folder({os.fspath(path)!r}): no such folder")
     return _walk(top, top, concepts_from_folders, recursive)
 
 
@@ -101,7 +103,7 @@ def _walk(top: Path, folder: Path, labelled: bool, recursive: bool) -> Iterator[
         if path.is_dir():
             if recursive:
                 yield from _walk(top, path, labelled, recursive)
-        elif (kind := KINDS.get(path.suffix.lower())) is not None:
+        elif (kind := KIND_BY_SUFFIX.get(path.suffix.lower())) is not None:
             concepts = [folder.name] if labelled and folder != top else []
             metadata = {"filename": path.relative_to(top).as_posix()}
             yield partial(_from_file, kind, path, concepts=concepts, metadata=metadata)
@@ -112,29 +114,37 @@ def from_csv(
 ) -> Iterator[DeferredInput]:
     """The rows of a CSV file with a header line.
 
-    Columns, of which each row fills one of the first three:
+    Each row must have a value in exactly one of the columns ``url``, ``path`` and ``text``:
 
-    - ``url``: where the service fetches the content; ``path``: a file, relative to the CSV's
-      folder; ``text``: a text itself
-    - ``kind``: ``image``, ``video``, ``audio`` or ``text``; by default from the suffix of path or
-      URL, ``image`` for a URL without one
-    - ``id``: the input's id; by default made from the content
-    - ``concepts``: ids of concepts, with ``separator`` between them
+    - ``url``: URL from which the service fetches the content
+    - ``path``: path of a file, relative to the folder of the CSV file
+    - ``text``: a text
+    - ``kind``: ``image``, ``video``, ``audio`` or ``text``; derived from the suffix of the path or
+      URL if empty, ``image`` for a URL without a suffix
+    - ``id``: id of the input; derived from the content if empty
+    - ``concepts``: concept ids, separated by ``separator``
     - ``metadata``: a JSON object
 
-    Other columns are left out. A row that makes no sense fails alone.
+    Other columns are ignored. An invalid row fails alone.
+
+    Args:
+        path: The CSV file.
+        separator: Separator of the concept ids.
+        encoding: Encoding of the file.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         InvalidArgumentError: The header has none of the columns url, path and text.
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"from_csv({os.fspath(path)!r}): there is no such file")
+        raise FileNotFoundError(f"from_csv({os.fspath(path)!r}): no such file")
     with file.open(newline="", encoding=encoding) as lines:
         header = next(csv.reader(lines), [])
     if not {"url", "path", "text"} & set(header):
-        raise InvalidArgumentError(f"{file} needs a header line with a column url, path or text")
+        raise InvalidArgumentError(
+            f"{file} must have a header line with a column url, path or text"
+        )
     return _rows(file, separator, encoding)
 
 
@@ -149,14 +159,16 @@ def _rows(file: Path, separator: str, encoding: str) -> Iterator[DeferredInput]:
 def _from_row(row: Mapping[str, str | None], folder: Path, separator: str, where: str) -> v2.Input:
     given = {name: row[name] or "" for name in ("url", "path", "text") if row.get(name)}
     if len(given) != 1:
-        raise InvalidArgumentError(f"{where}: fill one of the columns url, path and text")
+        raise InvalidArgumentError(
+            f"{where}: exactly one of the columns url, path and text must have a value"
+        )
     ((column, content),) = given.items()
     try:
         metadata = json.loads(row.get("metadata") or "{}")
     except ValueError as error:
-        raise InvalidArgumentError(f"{where}: metadata is no JSON: {error}") from error
+        raise InvalidArgumentError(f"{where}: metadata is not JSON: {error}") from error
     if not isinstance(metadata, dict):
-        raise InvalidArgumentError(f"{where}: metadata is no JSON object")
+        raise InvalidArgumentError(f"{where}: metadata is not a JSON object")
     labels = (row.get("concepts") or "").split(separator)
     options: dict[str, Any] = {
         "id": row.get("id") or "",
@@ -166,9 +178,11 @@ def _from_row(row: Mapping[str, str | None], folder: Path, separator: str, where
     if column == "text":
         return text(content, **options)
     suffix = Path(urlsplit(content).path).suffix.lower()
-    kind = row.get("kind") or KINDS.get(suffix, "image" if column == "url" else "")
+    kind = row.get("kind") or KIND_BY_SUFFIX.get(suffix, "image" if column == "url" else "")
     if kind not in _SUFFIXES:
-        raise InvalidArgumentError(f"{where}: the kind is {kind!r}; give image, video, ...")
+        raise InvalidArgumentError(
+            f"{where}: kind must be image, video, audio or text, not {kind!r}"
+        )
     if column == "path":
         return _from_file(kind, folder / content, **options)
     if kind == "text":
@@ -181,18 +195,18 @@ def _from_row(row: Mapping[str, str | None], folder: Path, separator: str, where
 def from_coco(
     annotations: str | os.PathLike[str], images: str | os.PathLike[str]
 ) -> Iterator[DeferredInput]:
-    """The images of a COCO data set; the categories that appear in one are its concepts.
+    """The images of a COCO dataset, with the categories in each image as its concepts.
 
-    Boxes and outlines are left out: they become annotations once the inputs are there. The file
-    of annotations is read into memory.
+    Boxes and polygons are ignored; add them as annotations after the upload. The annotation file
+    is read into memory.
 
     Args:
-        annotations: The JSON file with ``images``, ``annotations`` and ``categories``.
-        images: The folder that the file names in it are relative to.
+        annotations: JSON file with ``images``, ``annotations`` and ``categories``.
+        images: Folder of the image files.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InvalidArgumentError: It is no COCO file.
+        FileNotFoundError: The annotation file does not exist.
+        InvalidArgumentError: The file is not a COCO annotation file.
     """
     try:
         content = json.loads(Path(annotations).read_text(encoding="utf-8"))
@@ -203,7 +217,7 @@ def from_coco(
         files = [(one["file_name"], list(labels[one["id"]])) for one in content["images"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgumentError(
-            f"{os.fspath(annotations)} is no COCO file of annotations: {error!r}"
+            f"{os.fspath(annotations)} is not a COCO annotation file: {error!r}"
         ) from error
     folder = Path(images)
     return (

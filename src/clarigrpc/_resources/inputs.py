@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_drivers import auploading, uploading
-from clarigrpc._bulk.input_job import Job
+from clarigrpc._bulk.input_drivers import async_upload_method, sync_upload_method
 from clarigrpc._bulk.input_progress import ReportCallback
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_sources import AsyncInputSource
+from clarigrpc._bulk.input_upload import InputUpload
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
@@ -294,7 +294,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         journal: str | os.PathLike[str] | None = None,
         progress: bool | ReportCallback = False,
         report: UploadReport | None = None,
-    ) -> Job:
+    ) -> InputUpload:
         """Add any number of inputs, each exactly once, and report those that failed.
 
         The source is read as requests leave: memory holds ``in_flight + 1`` batches and the
@@ -336,7 +336,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         """
         ids = v2.UserAppIDSet()
         ids.MergeFrom(self.user_app_id or self._client.user_app_id)
-        return Job(
+        return InputUpload(
             self._client,
             ids,
             source,
@@ -396,13 +396,13 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 class Inputs(InputOperations, Sync):
     """The inputs of an app."""
 
-    upload = uploading(InputOperations._upload)
+    upload = sync_upload_method(InputOperations._upload)
 
 
 class AsyncInputs(InputOperations, Async):
     """The inputs of an app."""
 
-    upload = auploading(InputOperations._upload)
+    upload = async_upload_method(InputOperations._upload)
 
 
 def _missing(input_id: str) -> v2.Input:

@@ -22,7 +22,7 @@ from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
-    from clarigrpc._bulk.predict_many import Pipeline, PredictResult
+    from clarigrpc._bulk.predict_engine import PredictEngine, PredictResult
 
 # One input, or a mistake, in the order of their frequency: none of these is a sequence of inputs.
 _SINGLE = (v2.Input, bytes, bytearray, memoryview, str)
@@ -112,7 +112,7 @@ class ModelOperations(StreamOperations):
                 raise_on_partial=False,
             )
             if len(response.outputs) != len(chunk):
-                from clarigrpc._bulk.predict_many import mismatch
+                from clarigrpc._bulk.predict_engine import mismatch
 
                 raise mismatch(len(chunk), response)
             outputs.extend(response.outputs)
@@ -127,19 +127,19 @@ class ModelOperations(StreamOperations):
                 raise failure
         return outputs
 
-    def _pipeline(
+    def _engine(
         self,
         batch_size: int | None,
         in_flight: int | None,
         ordered: bool,
         timeout: float | None,
-    ) -> Pipeline:
-        from clarigrpc._bulk.predict_many import Pipeline
+    ) -> PredictEngine:
+        from clarigrpc._bulk.predict_engine import PredictEngine
 
         settings = self._client.settings
         timeout = settings.timeout if timeout is None else timeout
         deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
-        return Pipeline(
+        return PredictEngine(
             self.encoder,
             batch_size=batch_size,
             in_flight=in_flight,
@@ -281,14 +281,14 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
         Yields:
             ``PredictResult`` with ``index`` and either ``output`` or ``error``.
         """
-        from clarigrpc._bulk import predict_many
+        from clarigrpc._bulk import predict_drivers
 
-        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
+        engine = self._engine(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
-            return self._post.future(payload, timeout=machine.timeout)
+            return self._post.future(payload, timeout=engine.timeout)
 
-        return predict_many.run(machine, values, send, self._bar(progress, values))
+        return predict_drivers.run_sync(engine, values, send, self._bar(progress, values))
 
 
 class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Async):
@@ -359,11 +359,11 @@ class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Async):
         progress: bool = False,
     ) -> AsyncGenerator[PredictResult, None]:
         """As ``Model.predict_many``; ``values`` may be asynchronous."""
-        from clarigrpc._bulk import predict_many
+        from clarigrpc._bulk import predict_drivers
 
-        machine = self._pipeline(batch_size, in_flight, ordered, timeout)
+        engine = self._engine(batch_size, in_flight, ordered, timeout)
 
         def send(payload: bytes) -> Any:
-            return self._post(payload, timeout=machine.timeout, retry=False)
+            return self._post(payload, timeout=engine.timeout, retry=False)
 
-        return predict_many.arun(machine, values, send, self._bar(progress, values))
+        return predict_drivers.run_async(engine, values, send, self._bar(progress, values))

@@ -1,7 +1,4 @@
-"""One upload: the state machine with its source, its journal and its requests.
-
-Everything but the waiting, which the drivers do.
-"""
+"""One upload of inputs: its engine, source, journal and requests. ``input_drivers`` run it."""
 
 from __future__ import annotations
 
@@ -12,22 +9,22 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_batches import Batch, encode_post, make_item, make_unsure_item
-from clarigrpc._bulk.input_engine import Ingest, status_of
+from clarigrpc._bulk.input_batches import InputBatch, encode_post, pending_input, unsure_input
+from clarigrpc._bulk.input_engine import InputEngine, status_of
 from clarigrpc._bulk.input_journal import Journal
-from clarigrpc._bulk.input_progress import Progress, ReportCallback
+from clarigrpc._bulk.input_progress import InputProgress, ReportCallback
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_sources import AsyncInputSource, open_source
+from clarigrpc._bulk.input_sources import AsyncInputSource, open_input_source
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc.media import as_input
 
-# What reading one file or row can raise; anything else is a bug and ends the upload.
-_UNREADABLE = (OSError, ValueError, errors.ClarigrpcError)
+# What reading a file or row may raise. Any other exception is a bug and ends the upload.
+_READ_ERRORS = (OSError, ValueError, errors.ClarigrpcError)
 
 
-class Job:
-    """An upload that a driver runs. The arguments are those of ``upload``."""
+class InputUpload:
+    """An upload that a driver runs. The arguments are those of ``client.inputs.upload``."""
 
     def __init__(
         self,
@@ -45,21 +42,23 @@ class Job:
     ) -> None:
         settings = client.settings
         if not 1 <= batch_size <= MAX_ITEMS:
-            raise errors.InvalidArgumentError(f"batch_size is 1 to {MAX_ITEMS}, not {batch_size}")
+            raise errors.InvalidArgumentError(
+                f"batch_size must be 1 to {MAX_ITEMS}, not {batch_size}"
+            )
         if in_flight < 1 or batch_bytes < 1 or timeout <= 0:
             raise errors.InvalidArgumentError(
-                "in_flight, batch_bytes and timeout of upload() have to be positive"
+                "in_flight, batch_bytes and timeout of upload() must be positive"
             )
         self.report = report if report is not None else UploadReport()
         self._constant = v2.PostInputsRequest(user_app_id=user_app_id).SerializeToString()
         self._user_app_id = user_app_id
-        # The limit of the message, less the tag and the length of one input.
-        self._most = settings.max_message_bytes - len(self._constant) - 16
-        self.machine = Ingest(
+        # The limit of a message, less the tag and length of an input.
+        self._max_input_bytes = settings.max_message_bytes - len(self._constant) - 16
+        self.engine = InputEngine(
             self.report,
             settings.retry,
-            batch_items=batch_size,
-            batch_bytes=min(batch_bytes, self._most),
+            batch_size=batch_size,
+            batch_bytes=min(batch_bytes, self._max_input_bytes),
             in_flight=in_flight,
             timeout=timeout,
             random=random.random,
@@ -67,7 +66,7 @@ class Job:
         self._post: Any = client.unary("PostInputs", encoded=True)
         self._list: Any = client.unary("ListInputs")
         self._attempt_timeout = settings.timeout
-        self.source = open_source(source)
+        self.source = open_input_source(source)
         self._since = time.time()
         self._journal: Journal | None = None
         if journal is not None:
@@ -80,16 +79,16 @@ class Job:
             self._since = self._journal.since
         try:
             total = len(self.source) if isinstance(self.source, Sized) else None
-            self._progress = Progress(progress, total)
+            self._progress = InputProgress(progress, total)
         except BaseException:
             self._close_journal()
             raise
 
     def take(self, value: Any) -> bool:
-        """Put a value of the source into the upload; whether a batch is ready because of it.
+        """Add a value of the source; returns whether it completes a batch.
 
         Raises:
-            TypeError: The value is no input.
+            TypeError: The value is not an input.
         """
         index = self.report.taken
         self.report.taken += 1
@@ -98,63 +97,63 @@ class Job:
         if callable(given):
             try:
                 message = as_input(given())
-            except _UNREADABLE as error:
-                self._refuse(index, "", status_of(error), given)
+            except _READ_ERRORS as error:
+                self._reject(index, "", status_of(error), given)
                 return False
         else:
             message = as_input(given)
         if failure is not None and failure.maybe_added:
-            item = make_unsure_item(index, message, failure.since)
+            pending = unsure_input(index, message, failure.since)
         else:
-            item = make_item(index, message, self._since)
-        if len(item.encoded) > self._most:
-            self._refuse(index, item.id, _too_large(len(item.encoded)), message)
+            pending = pending_input(index, message, self._since)
+        if len(pending.encoded) > self._max_input_bytes:
+            self._reject(index, pending.id, _too_large(len(pending.encoded)), message)
             return False
         if self._journal is not None:
-            if self._journal.is_added(item.id):
+            if self._journal.is_added(pending.id):
                 self.report.resumed += 1
                 return False
-            item.unsure |= item.id in self._journal.unsure
-        return self.machine.offer(item)
+            pending.unsure |= pending.id in self._journal.unsure
+        return self.engine.offer(pending)
 
-    def request(self, batch: Batch) -> tuple[Any, Any, float]:
-        """The multicallable, the request and the timeout of the next try of a batch."""
+    def request(self, batch: InputBatch) -> tuple[Any, Any, float]:
+        """The multicallable, the request and the timeout of the next attempt of a batch."""
         left = (batch.deadline or 0.0) - time.monotonic()
         timeout = max(0.001, min(self._attempt_timeout, left))
         if batch.checking:
-            ids = list(dict.fromkeys(item.id for item in batch.items))
+            ids = list(dict.fromkeys(one.id for one in batch.inputs))
             request = v2.ListInputsRequest(
                 user_app_id=self._user_app_id, ids=ids, page=1, per_page=len(ids)
             )
             return self._list, request, timeout
-        return self._post, encode_post(self._constant, batch.items), timeout
+        return self._post, encode_post(self._constant, batch.inputs), timeout
 
-    def settle(self, batch: Batch, result: Callable[[], Any]) -> None:
-        """Tell the machine what came of a batch; ``result`` returns the response or raises."""
+    def settle(self, batch: InputBatch, result: Callable[[], Any]) -> None:
+        """Pass the outcome of a batch to the engine; ``result`` returns the response or raises."""
         try:
             response = result()
         except errors.PartialFailureError as error:
             response = error.response
         except errors.ApiError as error:
-            self.machine.failed(batch, error, time.monotonic())
+            self.engine.failed(batch, error, time.monotonic())
             return
-        self.machine.answered(batch, response, time.monotonic())
+        self.engine.responded(batch, response, time.monotonic())
 
     def save(self) -> None:
-        """Bring the journal up to date: before a batch leaves, and after an answer."""
-        records = self.machine.records()
+        """Write the journal: before a batch is sent, and after a response."""
+        records = self.engine.records()
         if self._journal is not None:
             self._journal.write(records)
 
-    def tell(self) -> None:
-        """Tell how far the upload is."""
-        self._progress.tell(self.report)
+    def show_progress(self) -> None:
+        """Report the progress."""
+        self._progress.update(self.report)
 
     def end(self, error: BaseException | None) -> None:
-        """Finish the report, the journal and the bar."""
+        """Complete the report, close the journal and the bar."""
         try:
             if error is not None:
-                self.machine.abandon(status_of(error))
+                self.engine.abandon(status_of(error))
                 error.add_note(f"upload of inputs: {self.report}")
             self.save()
         finally:
@@ -165,8 +164,8 @@ class Job:
         if self._journal is not None:
             self._journal.close()
 
-    def _refuse(self, index: int, input_id: str, status: v2.Status, given: Any) -> None:
-        """Fail an input that is not even sent."""
+    def _reject(self, index: int, input_id: str, status: v2.Status, given: Any) -> None:
+        """Fail an input without sending it."""
         self.report.failed_inputs.append(FailedInput(index, input_id, status, given))
 
 
@@ -174,5 +173,5 @@ def _too_large(size: int) -> v2.Status:
     return v2.Status(
         code=v2.StatusCode.INPUT_OVER_LIMIT,
         description="Input over limit",
-        details=f"{size} bytes are more than max_message_bytes of the client; give a URL instead",
+        details=f"{size} bytes are more than the client's max_message_bytes; pass a URL instead",
     )

@@ -1,0 +1,549 @@
+"""The upload of inputs without a network: batches, window, pacing, journal, state machine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clarigrpc import errors, image, text, v2
+from clarigrpc._bulk.input_batches import (
+    InputBatch,
+    InputBatcher,
+    PendingInput,
+    encode_post,
+    pending_input,
+    unsure_input,
+)
+from clarigrpc._bulk.input_engine import Finish, InputEngine, Pause, ReadSource, SendBatch, is_ours
+from clarigrpc._bulk.input_journal import Journal, Record
+from clarigrpc._bulk.input_window import Pacing, Window
+from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc.ingest import UploadReport
+
+TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}
+
+
+def _item(index: int, size: int = 0) -> PendingInput:
+    return PendingInput(index, f"id-{index}", b"x" * size)
+
+
+# Batches
+
+
+@given(
+    sizes=st.lists(st.integers(0, 300)),
+    max_items=st.integers(1, 10),
+    max_bytes=st.integers(1, 500),
+)
+def test_the_batcher_keeps_every_item_in_order_within_the_limits(
+    sizes: list[int], max_items: int, max_bytes: int
+) -> None:
+    batcher = InputBatcher(max_items, max_bytes)
+    items = [_item(index, size) for index, size in enumerate(sizes)]
+    batches = [batch for item in items if (batch := batcher.add(item))]
+    batches += [rest] if (rest := batcher.flush()) else []
+    assert [item for batch in batches for item in batch] == items
+    for batch in batches:
+        assert len(batch) <= max_items
+        assert len(batch) == 1 or sum(item.size for item in batch) <= max_bytes
+    for batch, following in itertools.pairwise(batches):
+        # Full, or the next one did not fit.
+        size = sum(item.size for item in batch) + following[0].size
+        assert len(batch) == max_items or size > max_bytes
+    assert batcher.flush() == []
+
+
+@given(st.lists(st.tuples(st.text(max_size=300), st.booleans()), max_size=20))
+def test_a_request_has_the_inputs_with_their_ids(values: list[tuple[str, bool]]) -> None:
+    messages = [text(raw, id="given" if named else "") for raw, named in values]
+    before = [message.SerializeToString() for message in messages]
+    items = [pending_input(index, message, 0.0) for index, message in enumerate(messages)]
+    constant = v2.PostInputsRequest(user_app_id=v2.UserAppIDSet(user_id="me"))
+    encoded = encode_post(constant.SerializeToString(), items)
+    request = v2.PostInputsRequest.FromString(encoded)
+    assert request.user_app_id.user_id == "me"
+    assert [one.data.text.raw for one in request.inputs] == [raw for raw, _ in values]
+    assert [one.id for one in request.inputs] == [item.id for item in items]
+    assert all(item.derived != named for item, (_, named) in zip(items, values, strict=True))
+    assert len(encoded) <= len(constant.SerializeToString()) + sum(item.size for item in items)
+    assert [message.SerializeToString() for message in messages] == before
+
+
+def test_ids_from_content_tell_inputs_apart_and_stay_the_same() -> None:
+    one = pending_input(0, text("a", concepts=["x"], metadata={"k": 1, "l": 2}), 0.0)
+    same = pending_input(9, text("a", concepts=["x"], metadata={"l": 2, "k": 1}), 5.0)
+    assert one.id == same.id
+    assert len(one.id) == 32
+    assert one.id != pending_input(0, text("a"), 0.0).id
+    assert pending_input(0, image(b"a"), 0.0).id != pending_input(0, text("a"), 0.0).id
+    again = unsure_input(3, one.input, 0.0)
+    assert (again.id, again.derived, again.unsure) == (one.id, True, True)
+    assert not unsure_input(3, text("a", id="given"), 0.0).derived
+
+
+# Window and pacing
+
+
+@given(st.data(), st.integers(1, 5))
+def test_the_window_is_never_overrun_and_loses_nothing(data: st.DataObject, size: int) -> None:
+    window = Window(size)
+    sent: list[InputBatch] = []
+    settled: list[InputBatch] = []
+    made = 0
+    now = 0.0
+    for _ in range(data.draw(st.integers(0, 60))):
+        now += data.draw(st.floats(0, 2))
+        action = data.draw(st.sampled_from(("make", "take", "answer", "fail", "throttle")))
+        if action == "make" and window.wants_more(now):
+            window.put(InputBatch([_item(made)]))
+            made += 1
+        elif action == "take" and (batch := window.take(now)) is not None:
+            sent.append(batch)
+        elif sent and action in ("answer", "fail", "throttle"):
+            batch = sent.pop(data.draw(st.integers(0, len(sent) - 1)))
+            if action == "answer":
+                window.accepted(batch)
+                settled.append(batch)
+            else:
+                sent_at = window.failed(batch)
+                if action == "throttle":
+                    window.slow_down(sent_at, data.draw(st.floats(0.01, 1)))
+                window.put(batch, now + data.draw(st.floats(0, 3)))
+        assert len(sent) <= size
+        pause = window.pause(now)
+        assert pause is None or pause >= 0
+    assert window.empty == (made == len(settled))
+    waiting, on_the_way = window.clear()
+    assert set(on_the_way) == set(sent)
+    places = sorted(batch.place for batch in (*waiting, *on_the_way, *settled))
+    assert places == list(range(made))
+    assert window.empty
+
+
+@given(st.data(), st.integers(1, 4))
+def test_what_waits_is_sent_after_the_pause(data: st.DataObject, size: int) -> None:
+    window = Window(size)
+    for index in range(size):
+        window.put(InputBatch([_item(index)]), data.draw(st.floats(0, 10)))
+    now, taken = 0.0, 0
+    for _ in range(10 * size):
+        if window.take(now) is not None:
+            taken += 1
+        elif (pause := window.pause(now)) is None:
+            break
+        else:
+            now += pause
+    assert taken == size
+
+
+@pytest.mark.parametrize("burst", [1.0, 10.0])
+@pytest.mark.parametrize("rate", [2.0, 10.0, 50.0])
+def test_the_pace_reaches_the_rate_with_few_refusals(rate: float, burst: float) -> None:
+    pacing = Pacing()
+    now, tokens, counted = 0.0, burst, 0.0
+    accepted = throttled = 0
+    while now < 400 / rate:
+        now = max(now, pacing.opens)
+        tokens, counted = min(burst, tokens + (now - counted) * rate), now
+        pacing.sent(now)
+        if tokens >= 1:
+            tokens -= 1
+            accepted += 1
+            pacing.accepted(now)
+        else:
+            throttled += 1
+            pacing.throttled(now, round((1 - tokens) / rate + 0.0005, 3))
+        now += 0.0002
+    assert accepted >= 0.95 * 400
+    assert throttled <= 0.25 * accepted
+
+
+def test_the_pace_forgets_a_throttle_that_is_over() -> None:
+    pacing = Pacing()
+    pacing.throttled(0.0, 0.5)
+    for step in range(1_000):
+        pacing.accepted(float(step))
+    assert pacing.gap == 0.0
+
+
+# Journal
+
+
+def _events() -> st.SearchStrategy[list[Record]]:
+    ids = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), max_size=5)
+    return st.lists(st.builds(Record, st.sampled_from(("sent", "added", "failed")), ids))
+
+
+def _apply(records: list[Record]) -> tuple[set[str], set[str]]:
+    added: set[str] = set()
+    unsure: set[str] = set()
+    for record in records:
+        if record.event == "sent":
+            unsure |= set(record.ids)
+        else:
+            unsure -= set(record.ids)
+            added |= set(record.ids) if record.event == "added" else set()
+    return added, unsure
+
+
+@settings(deadline=None, max_examples=60)
+@given(records=_events(), more=_events(), cut=st.floats(0, 1))
+def test_a_journal_torn_anywhere_knows_its_whole_lines(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[Record],
+    more: list[Record],
+    cut: float,
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    with Journal(path, TARGET, now=5.0) as journal:
+        for record in records:
+            journal.write([record])
+    whole = path.read_bytes()
+    torn = whole[: round(cut * len(whole))]
+    path.write_bytes(torn)
+    kept = records[: max(0, torn.count(b"\n") - 1)]
+    with Journal(path, TARGET, now=9.0) as journal:
+        assert journal.since == (5.0 if b"\n" in torn else 9.0)
+        _check(journal, *_apply(kept), records)
+        journal.write(more)
+    with Journal(path, TARGET, now=11.0) as journal:
+        _check(journal, *_apply(kept + more), records + more)
+
+
+def _check(journal: Journal, added: set[str], unsure: set[str], records: list[Record]) -> None:
+    assert journal.unsure == unsure
+    for input_id in {i for record in records for i in record.ids}:
+        assert journal.is_added(input_id) == (input_id in added)
+
+
+def test_a_journal_is_bound_to_its_target(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    Journal(path, TARGET, now=0.0).close()
+    with pytest.raises(errors.ConfigurationError, match="belongs to"):
+        Journal(path, {**TARGET, "app_id": "other"}, now=0.0)
+
+
+@pytest.mark.parametrize("content", [b"no journal\n", b"no journal", b'{"sent":[]}\n', b"[]\n"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    with pytest.raises(errors.ConfigurationError, match="journal"):
+        Journal(path, TARGET, now=0.0)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_with_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, TARGET, now=0.0) as journal:
+        journal.write([Record("sent", ["a"]), Record("added", ["a"])])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"{garbage\n" + lines[2])
+    with pytest.raises(errors.ConfigurationError, match="line 2"):
+        Journal(path, TARGET, now=0.0)
+
+
+def test_the_lines_of_a_journal_are_json(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, TARGET, now=1.5) as journal:
+        journal.write([Record("sent", ["a", "b"])])
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first == {"journal": 1, "target": TARGET, "since": 1.5}
+    assert second == {"sent": ["a", "b"]}
+
+
+# State machine
+
+
+@dataclass
+class Service:
+    """What the service does with a request, as the test's choices have it."""
+
+    stored: dict[str, v2.Input] = field(default_factory=dict)
+    bad: frozenset[str] = frozenset()
+    most: int = 10**9
+
+    def post(self, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
+        if len(request.inputs) > self.most:
+            raise errors.InvalidArgumentError("too many", method="PostInputs")
+        response = v2.MultiInputResponse()
+        for one in request.inputs:
+            result = response.inputs.add()
+            result.CopyFrom(one)
+            if one.id in self.bad:
+                result.status.code = v2.StatusCode.INPUT_INVALID_ARGUMENT
+            elif one.id in self.stored:
+                result.status.code = v2.StatusCode.INPUT_DUPLICATE
+            else:
+                result.status.code = v2.StatusCode.INPUT_PENDING
+                self.stored[one.id] = one
+        return response
+
+    def list(self, ids: list[str]) -> v2.MultiInputResponse:
+        found = [self.stored[i] for i in reversed(ids) if i in self.stored]
+        return v2.MultiInputResponse(inputs=found)
+
+
+def _engine(report: UploadReport, **options: Any) -> InputEngine:
+    arguments: dict[str, Any] = {
+        "batch_size": 3,
+        "batch_bytes": 10_000,
+        "in_flight": 3,
+        "timeout": 1e6,
+        "random": lambda: 0.5,
+        **options,
+    }
+    return InputEngine(report, RetryPolicy(), **arguments)
+
+
+def _unavailable(details: str = "Socket closed") -> errors.ApiError:
+    return errors.UnavailableError(
+        "gone", grpc_code=grpc.StatusCode.UNAVAILABLE, details=details, retryable=True
+    )
+
+
+FAULTS: dict[str, Callable[[], errors.ApiError]] = {
+    "refused": lambda: _unavailable("failed to connect to all addresses"),
+    "lost": _unavailable,
+    "late": lambda: errors.DeadlineExceededError("late"),
+    "broken": lambda: errors.InternalError("broken"),
+    "throttled": lambda: errors.RateLimitError("slow", retryable=True, retry_after=0.5),
+}
+
+
+def _run(
+    engine: InputEngine,
+    items: list[PendingInput],
+    service: Service,
+    fate: Callable[[], str],
+    choose: Callable[[int], int],
+) -> errors.ApiError | None:
+    """Run an engine against a service; ``fate`` names what becomes of each request.
+
+    A fate with an exclamation mark strikes after the service did the work.
+    """
+    source = iter(items)
+    flying: list[InputBatch] = []
+    now = 0.0
+    while True:
+        step = engine.step(now)
+        if isinstance(step, Finish):
+            assert not flying or step.error
+            return step.error
+        if isinstance(step, ReadSource):
+            if not any(engine.offer(item) for item in source):
+                engine.exhausted()
+            continue
+        if isinstance(step, SendBatch):
+            flying.append(step.batch)
+            continue
+        assert isinstance(step, Pause)
+        assert flying or step.seconds is not None
+        if step.seconds is not None and (not flying or choose(2)):
+            now += step.seconds
+            continue
+        batch = flying.pop(choose(len(flying)))
+        now += 0.01
+        what = fate()
+        name = what.removesuffix("!")
+        answer = None
+        if name == what == "ok" or what.endswith("!"):
+            try:
+                answer = (
+                    service.list([item.id for item in batch.inputs])
+                    if batch.checking
+                    else service.post(
+                        v2.PostInputsRequest.FromString(encode_post(b"", batch.inputs))
+                    )
+                )
+            except errors.ApiError as error:
+                engine.failed(batch, error, now)
+                continue
+        if name == "ok":
+            assert answer is not None
+            engine.responded(batch, answer, now)
+        else:
+            engine.failed(batch, FAULTS[name](), now)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    data=st.data(),
+    count=st.integers(0, 25),
+    bad=st.sets(st.integers(0, 24)),
+    there=st.sets(st.integers(0, 24)),
+    most=st.sampled_from((1, 2, 10)),
+)
+def test_whatever_happens_every_input_is_there_once_and_the_report_says_so(
+    data: st.DataObject, count: int, bad: set[int], there: set[int], most: int
+) -> None:
+    items = [pending_input(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
+    service = Service(
+        {f"id-{i}": text("other", id=f"id-{i}") for i in there},
+        frozenset(f"id-{i}" for i in bad),
+        most,
+    )
+    fates = ("ok", "ok", "refused", "lost", "lost!", "late", "late!", "throttled")
+    report = UploadReport()
+    engine = _engine(report)
+    error = _run(
+        engine,
+        items,
+        service,
+        lambda: data.draw(st.sampled_from(fates)),
+        lambda most: data.draw(st.integers(0, most - 1)),
+    )
+    assert error is None
+    assert report.complete
+    expected = {i for i in range(count) if i not in bad | there}
+    assert {one.index for one in report.failed_inputs} == set(range(count)) - expected
+    assert report.added == len(expected)
+    assert not any(one.maybe_added for one in report.failed_inputs)
+    for i in expected:
+        assert service.stored[f"id-{i}"].data.text.raw == f"text {i}"
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), count=st.integers(1, 20), stop=st.integers(0, 30))
+def test_what_was_interrupted_anywhere_can_be_taken_up(
+    data: st.DataObject, count: int, stop: int
+) -> None:
+    """Interrupts after any number of requests; feeding the failures back loses nothing."""
+    items = [pending_input(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
+    service = Service()
+    report = UploadReport()
+    engine = _engine(report)
+    left = stop
+
+    def fate() -> str:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return data.draw(st.sampled_from(("ok", "lost!", "broken!", "broken", "throttled")))
+
+    def choose(most: int) -> int:
+        return data.draw(st.integers(0, most - 1))
+
+    try:
+        _run(engine, items, service, fate, choose)
+    except KeyboardInterrupt:
+        engine.abandon(v2.Status(code=v2.StatusCode.FAILURE))
+    records = engine.records()
+    failed = {one.id: one for one in report.failed_inputs}
+    assert len(failed) == len(report.failed_inputs)
+    for one in failed.values():
+        assert one.maybe_added or one.id not in service.stored
+    added, unsure = _apply(records)
+    assert len(added) == report.added
+    assert {i for i in service.stored if i not in added} <= unsure
+
+    again = UploadReport()
+    rest = [
+        (unsure_input if item.id in unsure else pending_input)(item.index, item.input, 0.0)
+        for item in items
+        if item.id not in added
+    ]
+    assert _run(_engine(again), rest, service, lambda: "ok", lambda most: 0) is None
+    assert again.succeeded
+    assert report.added + again.added == count
+    assert len(service.stored) == count
+
+
+def test_an_error_of_the_whole_service_ends_the_upload() -> None:
+    report = UploadReport()
+    engine = _engine(report)
+    denied = errors.AuthenticationError("no", code=v2.StatusCode.CONN_KEY_INVALID)
+    engine.offer(_sent(engine, 3))
+    engine.exhausted()
+    step = engine.step(0.0)
+    assert isinstance(step, SendBatch)
+    engine.failed(step.batch, denied, 0.1)
+    finish = engine.step(0.2)
+    assert isinstance(finish, Finish)
+    assert finish.error is denied
+    assert [one.maybe_added for one in report.failed_inputs] == [False]
+
+
+def _sent(engine: InputEngine, index: int) -> PendingInput:
+    return pending_input(index, text("x", id=f"id-{index}"), 0.0)
+
+
+def test_an_outage_is_waited_for_until_the_deadline_of_the_batch() -> None:
+    report = UploadReport()
+    engine = _engine(report, timeout=100.0)
+    engine.offer(_sent(engine, 0))
+    engine.exhausted()
+    now = 0.0
+    while not isinstance(step := engine.step(now), Finish):
+        if isinstance(step, SendBatch):
+            engine.failed(step.batch, _unavailable(), now)
+        else:
+            assert isinstance(step, Pause)
+            now += step.seconds or 0.0
+    assert isinstance(step.error, errors.UnavailableError)
+    assert 85 < now < 100
+    assert report.retries > 10
+    assert report.failed_inputs[0].maybe_added
+
+
+def test_without_retries_nothing_is_sent_twice() -> None:
+    report = UploadReport()
+    engine = InputEngine(
+        report,
+        RetryPolicy(max_attempts=1),
+        batch_size=1,
+        batch_bytes=100,
+        in_flight=1,
+        timeout=10.0,
+        random=lambda: 0.5,
+    )
+    engine.offer(_sent(engine, 0))
+    step = engine.step(0.0)
+    assert isinstance(step, SendBatch)
+    engine.failed(step.batch, FAULTS["throttled"](), 0.0)
+    assert isinstance(engine.step(0.0), Finish)
+    assert report.retries == 0
+
+
+# Recognising what is there
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored", "expected"),
+    [
+        (text("a"), text("a"), True),
+        (text("a"), text("b"), False),
+        (text("a"), image(b"a"), False),
+        (text("a", concepts=["x"]), text("a", concepts=["x", "y"]), True),
+        (text("a", concepts=["x"]), text("a"), False),
+        (text("a", metadata={"k": 1}), text("a", metadata={"k": 2}), False),
+        (text("a", metadata={"k": 1}), text("a", metadata={"k": 1, "l": 2}), True),
+        (image("http://h/a.png"), image("http://h/a.png"), True),
+        (image("http://h/a.png"), image("http://h/b.png"), False),
+    ],
+)
+def test_an_input_is_ours_when_all_that_was_sent_is_in_it(
+    sent: v2.Input, stored: v2.Input, expected: bool
+) -> None:
+    sent.id = stored.id = "given"
+    assert is_ours(pending_input(0, sent, 0.0), stored) is expected
+
+
+def test_bytes_are_not_given_back_so_that_the_age_decides() -> None:
+    sent = image(b"bytes", id="given")
+    stored = image("http://service/given.png", id="given")
+    stored.created_at.FromSeconds(10_000)
+    assert is_ours(pending_input(0, sent, 10_100.0), stored)
+    assert not is_ours(pending_input(0, sent, 20_000.0), stored)
+    # With an id made from the content there is nothing to ask.
+    item = pending_input(0, image(b"bytes"), 20_000.0)
+    assert is_ours(item, stored)
