@@ -130,8 +130,11 @@ def test_health_follows(process: Process) -> None:
         assert next(stream) == "one"
         process.process.send_signal(signal.SIGTERM)
         assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        # Watchers hear of it first; new calls are refused right after that.
+        end = time.monotonic() + 20
         with pytest.raises(grpc.RpcError) as caught:
-            v2.V2Stub(channel).ListModels(v2.ListModelsRequest(), timeout=20)
+            while time.monotonic() < end:
+                v2.V2Stub(channel).ListModels(v2.ListModelsRequest(), timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         watched.cancel()
         (process.gate / "open").touch()

@@ -1,4 +1,4 @@
-"""The local server: its gRPC front, its REST front, and their life."""
+"""The local server, put together: settings, the service, its fronts, start and end."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import grpc
-from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
-from clarigrpc import v2
-from clarigrpc._descriptor_pool import POOL
 from clarigrpc.local.accounts.default_credentials import Credentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
 from clarigrpc.local.engine.faults import Faults
+from clarigrpc.local.fronts.grpc_front import GrpcFront
 from clarigrpc.local.media.url_fetching import Fetcher
-from clarigrpc.local.served_call import Call
 from clarigrpc.local.service.dispatch import Service
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limits
-from clarigrpc.local.service_errors import CallAborted
 from clarigrpc.local.user_app import Scope
-from clarigrpc.v2._index import METHODS
 
 if TYPE_CHECKING:
     from clarigrpc import AsyncClient, Client
-
-_NAME = "clarifai.api.V2"
-_PREFIX = f"/{_NAME}/"
-_MAX_MESSAGE = 132 << 20
-"""Bytes of the largest message either way: published clients send upload parts of 127 MB."""
+    from clarigrpc.local.fronts.rest_front import RestFront
 
 # Of malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -139,10 +125,8 @@ class LocalServer:
         # Here and not at start, so that a function that cannot be a model shows where it is given.
         self._entries = user_models(Scope(user_id, app_id), models or {})
         self._service: Service | None = None
-        self._grpc: grpc.Server | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._rest: Any = None
-        self._health: Any = None
+        self._grpc: GrpcFront | None = None
+        self._rest: RestFront | None = None
 
     @property
     def pat(self) -> str:
@@ -225,39 +209,21 @@ class LocalServer:
         return self
 
     def _start_fronts(self, service: Service) -> None:
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="clarigrpc-local")
-        self._grpc = grpc.server(
-            self._pool,
-            handlers=[_Front(service)],
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE),
-                ("grpc.max_send_message_length", _MAX_MESSAGE),
-                # A port in use is an error, not a second server on it.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        try:
-            self._port = self._grpc.add_insecure_port(self.address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self.address}: {error}") from error
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        self._health.set(_NAME, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection(
-            (_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc, POOL
-        )
+        self._grpc = GrpcFront(service, self.host, self._port, workers=self._workers)
         self._grpc.start()
-        self.base = f"http://{self.address}"
+        self._port, self.base = self._grpc.port, self._grpc.base
         if self._rest_port is not None:
-            from clarigrpc.local.fronts.first_generation import FirstGeneration
+            from clarigrpc.local.fronts import download_front, first_generation
             from clarigrpc.local.fronts.rest_front import RestFront
 
             self._rest = RestFront(
                 service,
                 self.host,
                 self._rest_port,
-                download=service.download,
-                first_generation=FirstGeneration(service),
+                mounts={
+                    download_front.PREFIX: download_front.DownloadFront(service.download),
+                    first_generation.PREFIX: first_generation.FirstGeneration(service),
+                },
             )
             self._rest.start()
             self.rest_base = self._rest.base
@@ -265,20 +231,15 @@ class LocalServer:
 
     def close(self, grace: float = 1.0) -> None:
         """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""
-        if self._health is not None:
-            self._health.enter_graceful_shutdown()
-            self._health = None
-        # Does not block: both fronts close their doors, then both have their grace.
-        ended = self._grpc.stop(grace) if self._grpc is not None else None
+        # Both fronts refuse new calls at once, then both have their grace.
+        if self._grpc is not None:
+            self._grpc.refuse_calls(grace)
         if self._rest is not None:
             self._rest.close(grace)
             self._rest = None
-        if ended is not None:
-            ended.wait()
+        if self._grpc is not None:
+            self._grpc.close()
             self._grpc = None
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
         if self._service is not None:
             self._service.close()
             self._service = None
@@ -340,63 +301,6 @@ class LocalServer:
         return defaults | settings
 
 
-class _Front(grpc.GenericRpcHandler):
-    """Binds every method of V2 to the service, with the serializers of its messages."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        path = handler_call_details.method
-        method = path.removeprefix(_PREFIX)
-        if method == path or method not in METHODS:
-            return None
-        handler = self._handlers.get(method)
-        if handler is None:
-            handler = self._handlers[method] = self._bind(method)
-        return handler
-
-    def _bind(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-        request_name, _, many_requests, many_responses, *_ = METHODS[method]
-        codec: dict[str, Any] = {
-            "request_deserializer": _parser(getattr(v2, request_name)),
-            "response_serializer": _serialize,
-        }
-        service = self._service
-
-        def unary(request: Message | _Malformed, context: grpc.ServicerContext) -> Message:
-            call = _call(method, context)
-            try:
-                return service.unary(method, _parsed(request), call)
-            except CallAborted as aborted:
-                context.abort(aborted.code, aborted.details)
-            finally:
-                _send_trailing(call, context)
-
-        def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
-            call = _call(method, context)
-            try:
-                if many_requests:
-                    yield from service.duplex(method, map(_parsed, payload), call)
-                else:
-                    yield from service.server_stream(method, _parsed(payload), call)
-            except CallAborted as aborted:
-                context.abort(aborted.code, aborted.details)
-            finally:
-                _send_trailing(call, context)
-
-        if not many_responses and not many_requests:
-            return grpc.unary_unary_rpc_method_handler(unary, **codec)
-        if many_requests and many_responses:
-            return grpc.stream_stream_rpc_method_handler(stream, **codec)
-        if many_responses:
-            return grpc.unary_stream_rpc_method_handler(stream, **codec)
-        raise AssertionError(f"V2 has no client-streaming method, but {method} is one")
-
-
 def _keep_freed_memory() -> None:
     """Lets glibc keep large blocks that were freed, instead of giving each back to the system.
 
@@ -408,41 +312,3 @@ def _keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, 32 << 20)
             mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-
-
-class _Malformed(NamedTuple):
-    """Stands for a request that could not be read; gRPC would answer INTERNAL in our place."""
-
-    reason: str
-
-
-def _parser(cls: type[Message]) -> Callable[[bytes], Message | _Malformed]:
-    def parse(payload: bytes) -> Message | _Malformed:
-        try:
-            return cls.FromString(payload)
-        except DecodeError:
-            return _Malformed(f"this is not a {cls.DESCRIPTOR.name}")
-
-    return parse
-
-
-def _parsed(request: Message | _Malformed) -> Message:
-    if isinstance(request, _Malformed):
-        raise CallAborted(grpc.StatusCode.INVALID_ARGUMENT, request.reason)
-    return request
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _call(method: str, context: grpc.ServicerContext) -> Call:
-    metadata = {
-        key: value for key, value in context.invocation_metadata() if isinstance(value, str)
-    }
-    return Call(method, metadata, context.is_active, context.time_remaining)
-
-
-def _send_trailing(call: Call, context: grpc.ServicerContext) -> None:
-    if call.trailing:
-        context.set_trailing_metadata(tuple(call.trailing.items()))

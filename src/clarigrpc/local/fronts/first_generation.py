@@ -40,7 +40,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
 from clarigrpc.local.accounts.oauth_applications import AccessToken, Application
-from clarigrpc.local.fronts.rest_front import (
+from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
     BodyTooLongError,
     http_status,
@@ -51,6 +51,9 @@ from clarigrpc.local.media import media_content
 from clarigrpc.local.served_call import Call
 from clarigrpc.local.service.dispatch import Service
 from clarigrpc.local.user_app import PUBLIC
+
+PREFIX = "/v1/"
+"""Beginning of the paths of this generation."""
 
 DEFAULT_MODEL = "color-recognition"
 """What tags an image when neither the request nor its application names a model."""
@@ -70,7 +73,7 @@ _MEANINGS = {
 }
 
 
-class _Refused(Exception):
+class _RefusalError(Exception):
     """The request as a whole fails."""
 
     def __init__(
@@ -127,18 +130,18 @@ class FirstGeneration:
         except ClientDisconnect:
             return
         except BodyTooLongError as error:
-            refused = _Refused(413, "CLIENT_ERROR", str(error), error.HEADERS)
+            refused = _RefusalError(413, "CLIENT_ERROR", str(error), error.HEADERS)
             response = refused.response()
-        except _Refused as refused:
+        except _RefusalError as refused:
             response = refused.response()
         await response(scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> Callable[[Request, bytes], Any]:
         endpoint = self._endpoints.get(scope["path"].rstrip("/"))
         if endpoint is None:
-            raise _Refused(404, "CLIENT_ERROR", f"there is no {scope['path']} in the API")
+            raise _RefusalError(404, "CLIENT_ERROR", f"there is no {scope['path']} in the API")
         if scope["method"] not in ("GET", "POST"):
-            raise _Refused(
+            raise _RefusalError(
                 405, "CLIENT_ERROR", f"no {scope['method']} here", {"allow": "GET, POST"}
             )
         return endpoint
@@ -244,14 +247,14 @@ class FirstGeneration:
         return request
 
 
-def _unauthorized(code: str) -> _Refused:
+def _unauthorized(code: str) -> _RefusalError:
     challenge = 'Bearer realm="api"'
     if code != "TOKEN_NONE":
         challenge += ', error="invalid_token"'
-    return _Refused(401, code, headers={"www-authenticate": challenge})
+    return _RefusalError(401, code, headers={"www-authenticate": challenge})
 
 
-def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _Refused:
+def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _RefusalError:
     """The failure of a request that has no outputs."""
     kind = statuses.kind_of(status.code)
     if kind is Kind.AUTHENTICATION:
@@ -261,9 +264,9 @@ def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _Refused:
         # Clients of this generation read whole seconds.
         whole = headers.get("retry-after")
         wait = {"x-throttle-wait-seconds": whole} if whole is not None else {}
-        return _Refused(429, "THROTTLED", message, {**headers, **wait})
+        return _RefusalError(429, "THROTTLED", message, {**headers, **wait})
     code = "CLIENT_ERROR" if kind in _CLIENT_KINDS else "SERVER_ERROR"
-    return _Refused(http_status(status.code), code, message, headers)
+    return _RefusalError(http_status(status.code), code, message, headers)
 
 
 # Failures that another request would not have.
@@ -425,4 +428,4 @@ def _at(url: str) -> v2.Data:
     return data
 
 
-_bad = functools.partial(_Refused, 400, "CLIENT_ERROR")
+_bad = functools.partial(_RefusalError, 400, "CLIENT_ERROR")

@@ -1,0 +1,183 @@
+"""The gRPC front: every method of V2, health checks and reflection on one port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from clarigrpc import v2
+from clarigrpc._contract.methods import SERVICE
+from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service_errors import CallAborted
+from clarigrpc.v2._index import METHODS
+
+_PATH_PREFIX = f"/{SERVICE}/"
+_MAX_MESSAGE_BYTES = 132 << 20
+"""Largest message either way: published clients send upload parts of 127 MB."""
+
+
+class GrpcFront:
+    """Serves the service over gRPC, without TLS.
+
+    The port is bound when the object is made, so ``port`` is known and a port in use is an error
+    at once.
+
+    Args:
+        service: Serves the calls. It is not closed here.
+        host: Address to listen on.
+        port: Port to listen on, 0 for any.
+        workers: Calls that run at the same time; a stream takes one while it is open.
+
+    Attributes:
+        port: The port that it listens on.
+        base: ``http://host:port``.
+
+    Raises:
+        OSError: The port is in use, or there is no such address here.
+    """
+
+    def __init__(self, service: Service, host: str, port: int, *, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-local")
+        self._server = grpc.server(
+            self._pool,
+            handlers=[_V2Handlers(service)],
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+                # A port in use is an error, not a second server on it.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        try:
+            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            self._server.stop(0)
+            self._pool.shutdown()
+            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
+        self.base = f"http://{host}:{self.port}"
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server, POOL
+        )
+        self._ended: threading.Event | None = None
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._server.start()
+
+    def refuse_calls(self, grace: float) -> None:
+        """Takes no new calls and gives running ones ``grace`` seconds; does not wait for them."""
+        self._health.enter_graceful_shutdown()
+        self._ended = self._server.stop(grace)
+
+    def close(self) -> None:
+        """Waits until all calls have ended. ``refuse_calls`` comes before."""
+        if self._ended is not None:
+            self._ended.wait()
+        self._pool.shutdown()
+
+
+class _V2Handlers(grpc.GenericRpcHandler):
+    """Binds every method of V2 to the service, with the serializers of its messages."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        path = handler_call_details.method
+        method = path.removeprefix(_PATH_PREFIX)
+        if method == path or method not in METHODS:
+            return None
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = self._handlers[method] = self._bind(method)
+        return handler
+
+    def _bind(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        request_name, _, many_requests, many_responses, *_ = METHODS[method]
+        codec: dict[str, Any] = {
+            "request_deserializer": _parser(getattr(v2, request_name)),
+            "response_serializer": _serialize,
+        }
+        service = self._service
+
+        def unary(request: Message | _Malformed, context: grpc.ServicerContext) -> Message:
+            call = _call(method, context)
+            try:
+                return service.unary(method, _parsed(request), call)
+            except CallAborted as aborted:
+                context.abort(aborted.code, aborted.details)
+            finally:
+                _send_trailing(call, context)
+
+        def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
+            call = _call(method, context)
+            try:
+                if many_requests:
+                    yield from service.duplex(method, map(_parsed, payload), call)
+                else:
+                    yield from service.server_stream(method, _parsed(payload), call)
+            except CallAborted as aborted:
+                context.abort(aborted.code, aborted.details)
+            finally:
+                _send_trailing(call, context)
+
+        if not many_responses and not many_requests:
+            return grpc.unary_unary_rpc_method_handler(unary, **codec)
+        if many_requests and many_responses:
+            return grpc.stream_stream_rpc_method_handler(stream, **codec)
+        if many_responses:
+            return grpc.unary_stream_rpc_method_handler(stream, **codec)
+        raise AssertionError(f"V2 has no client-streaming method, but {method} is one")
+
+
+class _Malformed(NamedTuple):
+    """Stands for a request that could not be read; gRPC would answer INTERNAL in our place."""
+
+    reason: str
+
+
+def _parser(cls: type[Message]) -> Callable[[bytes], Message | _Malformed]:
+    def parse(payload: bytes) -> Message | _Malformed:
+        try:
+            return cls.FromString(payload)
+        except DecodeError:
+            return _Malformed(f"this is not a {cls.DESCRIPTOR.name}")
+
+    return parse
+
+
+def _parsed(request: Message | _Malformed) -> Message:
+    if isinstance(request, _Malformed):
+        raise CallAborted(grpc.StatusCode.INVALID_ARGUMENT, request.reason)
+    return request
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _call(method: str, context: grpc.ServicerContext) -> Call:
+    metadata = {
+        key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+    }
+    return Call(method, metadata, context.is_active, context.time_remaining)
+
+
+def _send_trailing(call: Call, context: grpc.ServicerContext) -> None:
+    if call.trailing:
+        context.set_trailing_metadata(tuple(call.trailing.items()))

@@ -1,0 +1,123 @@
+"""HTTP requests and responses, as far as the fronts over HTTP share them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from clarigrpc import v2
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import Kind
+from clarigrpc._transports import transcoding
+from clarigrpc.local.service_errors import make_status
+
+MAX_BODY_BYTES = 128 * 1024 * 1024
+"""Longest body of a request, by default."""
+
+_JSON = "application/json"
+
+HTTP_STATUSES = {
+    Kind.SUCCESS: 200,
+    Kind.PENDING: 200,
+    Kind.PARTIAL: 200,
+    Kind.FAILED: 400,
+    Kind.AUTHENTICATION: 401,
+    Kind.PERMISSION_DENIED: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.ALREADY_EXISTS: 409,
+    Kind.INVALID_ARGUMENT: 400,
+    Kind.RATE_LIMIT: 429,
+    Kind.QUOTA_EXCEEDED: 402,
+    Kind.NOT_READY: 503,
+    Kind.UNAVAILABLE: 503,
+    Kind.DEADLINE_EXCEEDED: 504,
+    Kind.CANCELLED: 499,
+    Kind.UNIMPLEMENTED: 501,
+    Kind.INTERNAL: 500,
+}
+"""HTTP status of a response by what its V2 status means."""
+
+# Codes for which HTTP has a word of its own. For ACCEPTED the service's definitions say 202.
+_HTTP_STATUSES_BY_CODE = {
+    v2.StatusCode.ACCEPTED: 202,
+    v2.StatusCode.CONN_METHOD_NOT_ALLOWED: 405,
+    v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED: 413,
+}
+
+
+def http_status(code: int) -> int:
+    """The HTTP status of a response with this V2 status code."""
+    return _HTTP_STATUSES_BY_CODE.get(code, HTTP_STATUSES[statuses.kind_of(code)])  # type: ignore[call-overload, no-any-return]
+
+
+class HttpReply(NamedTuple):
+    """A response; with an empty body, the head of a stream."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class BodyTooLongError(Exception):
+    """The body of a request is longer than the server takes."""
+
+    HEADERS: ClassVar = {"connection": "close"}
+    """The rest of the body is still on its way."""
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        BodyTooLongError: It is longer than ``max_bytes``.
+        ClientDisconnect: The client went away before its request was complete.
+    """
+    body = bytearray()
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += event.get("body", b"")
+        more = event.get("more_body", False)
+        if len(body) > max_bytes:
+            raise BodyTooLongError(f"the body is longer than {max_bytes} bytes")
+    return bytes(body)
+
+
+def reply_with(message: Any, headers: dict[str, str]) -> HttpReply:
+    """A response with a message as JSON, and the HTTP status of its V2 status."""
+    body = transcoding.dumps(transcoding.to_json(message))
+    return HttpReply(http_status(message.status.code), response_headers(headers, _JSON), body)
+
+
+def failure(
+    code: v2.StatusCode.ValueType, details: str, headers: dict[str, str] | None = None
+) -> HttpReply:
+    """A response that carries a V2 status alone."""
+    return reply_with(v2.BaseResponse(status=make_status(code, details)), headers or {})
+
+
+def response_headers(trailing: dict[str, str], content_type: str) -> dict[str, str]:
+    """The headers of a response, with what the call left in ``trailing``."""
+    return {**throttle_headers(trailing), "content-type": content_type}
+
+
+def throttle_headers(trailing: dict[str, str]) -> dict[str, str]:
+    """What a call left in ``trailing``, as HTTP headers."""
+    headers = dict(trailing)
+    wait = headers.get("retry-after")
+    if wait is not None:
+        # HTTP has whole seconds there; the service's own header takes any number.
+        headers["x-throttle-wait-seconds"] = wait
+        headers["retry-after"] = str(math.ceil(float(wait)))
+    return headers
+
+
+async def respond(reply: HttpReply, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a response."""
+    await Response(reply.body, reply.status, reply.headers)(scope, receive, send)

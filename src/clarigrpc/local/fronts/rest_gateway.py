@@ -1,0 +1,321 @@
+"""The service as HTTP/JSON: an ASGI application.
+
+Addresses, names and JSON follow ``clarigrpc._transports.transcoding``. What is decided here:
+
+* The HTTP status says what the V2 status in the body says (``HTTP_STATUSES``). A failure of HTTP
+  itself (no such path, a body that is not JSON) has a V2 status in the body too.
+* A call that the service aborts, where the gRPC front would end without a response, carries the
+  gRPC code in the header ``grpc-status`` beside a V2 status in the body.
+* A server stream is a line of JSON a message, ``application/x-ndjson``:
+  ``{"result": <message>}``, and ``{"error": {"code": <gRPC code>, "message": ...}}`` as the last
+  line where it breaks. The HTTP status is that of the first message.
+* A stream of requests is a line of JSON a message, too. All are read before the first is served,
+  since HTTP/1.1 has no conversations; a single message may be laid out over several lines.
+* Request headers are the call's metadata; ``grpc-timeout`` (``5S``, ``300m``) is its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from clarigrpc import v2
+from clarigrpc._contract import methods
+from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import Kind
+from clarigrpc._transports import transcoding
+from clarigrpc._transports.transcoding import Binding, TranscodingError
+from clarigrpc.local.fronts.http_messages import (
+    MAX_BODY_BYTES,
+    BodyTooLongError,
+    HttpReply,
+    failure,
+    http_status,
+    read_body,
+    reply_with,
+    respond,
+    response_headers,
+)
+from clarigrpc.local.served_call import Call
+from clarigrpc.local.service_errors import CallAborted
+
+# Messages of a stream that may wait for the client to read on.
+_STREAM_WINDOW = 16
+_NDJSON = "application/x-ndjson"
+
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+_log = logging.getLogger(__name__)
+
+_ABORT_CODES = {
+    Kind.CANCELLED: v2.StatusCode.RPC_CANCELED,
+    Kind.DEADLINE_EXCEEDED: v2.StatusCode.RPC_REQUEST_TIMEOUT,
+    Kind.INVALID_ARGUMENT: v2.StatusCode.CONN_INVALID_REQUEST,
+    Kind.RATE_LIMIT: v2.StatusCode.CONN_THROTTLED,
+    Kind.UNIMPLEMENTED: v2.StatusCode.NOT_IMPLEMENTED,
+    Kind.UNAVAILABLE: v2.StatusCode.RPC_SERVER_UNAVAILABLE,
+}
+
+
+class CallServer(Protocol):
+    """What the gateway needs of the service."""
+
+    def implements(self, method: str) -> bool:
+        """Whether the method does anything here."""
+
+    def unary(self, method: str, request: Any, call: Call) -> Message:
+        """Serve a call with one response, which carries its V2 status."""
+
+    def server_stream(self, method: str, request: Any, call: Call) -> Iterator[Message]:
+        """Serve a call with many responses."""
+
+    def duplex(self, method: str, requests: Iterator[Any], call: Call) -> Iterator[Message]:
+        """Serve a call with many requests and responses."""
+
+
+def parse_timeout(text: str) -> float | None:
+    """Seconds of a ``grpc-timeout`` header; None where it is not well-formed."""
+    match = _TIMEOUT.fullmatch(text)
+    return int(match[1]) * _TIMEOUT_UNITS[match[2]] if match else None
+
+
+class _RefusedError(Exception):
+    """The request never reaches the service."""
+
+    def __init__(self, code: v2.StatusCode.ValueType, details: str, **headers: str) -> None:
+        super().__init__(details)
+        self.reply = failure(code, details, headers)
+
+
+def _grpc_number(error: Exception) -> int:
+    code = error.code if isinstance(error, CallAborted) else grpc.StatusCode.INTERNAL
+    number: int = code.value[0]
+    return number
+
+
+def _explain(error: Exception, call: Call) -> HttpReply:
+    """The response to a call that ended with an exception."""
+    if isinstance(error, _RefusedError):
+        return error.reply
+    if isinstance(error, CallAborted):
+        kind = statuses.kind_of_grpc(error.code)
+        code = _ABORT_CODES.get(kind, v2.StatusCode.INTERNAL_UNCATEGORIZED)
+        headers = {**call.trailing, "grpc-status": str(_grpc_number(error))}
+        return failure(code, error.details, headers)
+    _log.error("%s failed", call.method, exc_info=error)
+    return failure(v2.StatusCode.INTERNAL_UNCATEGORIZED, "the local server failed; see its log")
+
+
+class RestGateway:
+    """The ASGI application that answers every address of the service.
+
+    Args:
+        service: Serves the calls. Its methods block and run in ``executor``.
+        executor: Bounds how many calls run at once. A stream takes a worker until it ends.
+        max_body_bytes: Longest request body; a longer one is answered 413.
+        is_closing: True once running calls should come to an end.
+        mounts: Prefix of paths -> the application that serves them instead.
+    """
+
+    def __init__(
+        self,
+        service: CallServer,
+        executor: Executor,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        is_closing: Callable[[], bool] = lambda: False,
+        mounts: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        self._service = service
+        self._mounts = mounts or {}
+        self._executor = executor
+        self._max_body_bytes = max_body_bytes
+        self._is_closing = is_closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope["raw_path"].decode("ascii")
+        for prefix, mounted in self._mounts.items():
+            if path.startswith(prefix):
+                await mounted(scope, receive, send)
+                return
+        try:
+            binding = _route(scope["method"], path)
+            body = await read_body(receive, self._max_body_bytes)
+        except _RefusedError as refused:
+            await respond(refused.reply, scope, receive, send)
+            return
+        except BodyTooLongError as error:
+            code = v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
+            await respond(failure(code, str(error), error.HEADERS), scope, receive, send)
+            return
+        except ClientDisconnect:
+            return
+        query = scope["query_string"].decode("ascii")
+        gone = threading.Event()
+        call = self._call(binding.method, scope["headers"], gone)
+        row = methods.lookup(binding.method)
+        watcher = asyncio.create_task(_watch(receive, gone))
+
+        def start() -> Iterator[Message]:
+            if row.request_streaming:
+                requests = self._decode_stream(binding, path, query, body)
+                return self._service.duplex(row.name, requests, call)
+            request = self._decode(binding, path, query, body)
+            return self._service.server_stream(row.name, request, call)
+
+        def answer() -> Message:
+            return self._service.unary(row.name, self._decode(binding, path, query, body), call)
+
+        try:
+            if row.response_streaming:
+                await self._stream(call, start, scope, receive, send)
+            else:
+                await self._unary(call, answer, scope, receive, send)
+        finally:
+            gone.set()
+            watcher.cancel()
+
+    def _call(self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event) -> Call:
+        metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        timeout = parse_timeout(metadata.get("grpc-timeout", ""))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return Call(
+            method=method,
+            metadata=metadata,
+            is_active=lambda: not (gone.is_set() or self._is_closing()),
+            remaining=lambda: None if deadline is None else deadline - time.monotonic(),
+        )
+
+    def _decode(self, binding: Binding, path: str, query: str, body: bytes) -> Message:
+        method = binding.method
+        if not self._service.implements(method):
+            raise CallAborted(
+                grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
+            )
+        try:
+            return transcoding.decode_request(binding, path, query, body)
+        except TranscodingError as error:
+            raise _RefusedError(v2.StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
+
+    def _decode_stream(
+        self, binding: Binding, path: str, query: str, body: bytes
+    ) -> Iterator[Message]:
+        """The requests of a stream, of which one alone may take several lines."""
+        lines = [line for line in body.splitlines() if line.strip()]
+        if len(lines) > 1:
+            with contextlib.suppress(TranscodingError):
+                transcoding.loads(body)
+                lines = [body]
+        return iter([self._decode(binding, path, query, line) for line in lines or [b""]])
+
+    async def _unary(
+        self, call: Call, answer: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        def work() -> HttpReply:
+            try:
+                return reply_with(answer(), call.trailing)
+            except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
+                return _explain(error, call)
+
+        reply = await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await respond(reply, scope, receive, send)
+
+    async def _stream(
+        self,
+        call: Call,
+        start: Callable[[], Iterator[Message]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[HttpReply | bytes | None] = asyncio.Queue()
+        permits = threading.Semaphore(_STREAM_WINDOW)
+
+        def put(item: HttpReply | bytes | None) -> bool:
+            while not permits.acquire(timeout=0.1):
+                if not call.is_active():
+                    return False
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+            return True
+
+        # One worker runs the stream from end to end: a generator may hold what belongs to a thread.
+        running = loop.run_in_executor(self._executor, self._produce, call, start, put)
+        head = await queue.get()
+        assert isinstance(head, HttpReply)
+        permits.release()
+        if head.body:
+            await respond(head, scope, receive, send)
+        else:
+            headers = [(name.encode(), value.encode()) for name, value in head.headers.items()]
+            await send({"type": "http.response.start", "status": head.status, "headers": headers})
+            while (line := await queue.get()) is not None:
+                permits.release()
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        await running
+
+    def _produce(
+        self,
+        call: Call,
+        start: Callable[[], Iterator[Message]],
+        put: Callable[[HttpReply | bytes | None], bool],
+    ) -> None:
+        head: HttpReply | None = None
+        try:
+            for message in start():
+                line = transcoding.dumps({"result": transcoding.to_json(message)}) + b"\n"
+                if head is None:
+                    status: Any = message
+                    head = HttpReply(
+                        http_status(status.status.code),
+                        response_headers(call.trailing, _NDJSON),
+                        b"",
+                    )
+                    put(head)
+                if not (call.is_active() and put(line)):
+                    break
+        except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
+            reply = _explain(error, call)
+            if head is None:
+                head = reply
+                put(head)
+            else:
+                text = transcoding.loads(reply.body)["status"]["details"]
+                put(transcoding.dumps({"error": {"code": _grpc_number(error), "message": text}}))
+        if head is None:
+            put(HttpReply(200, response_headers(call.trailing, _NDJSON), b""))
+        put(None)
+
+
+def _route(verb: str, path: str) -> Binding:
+    router = transcoding.router()
+    binding = router.match(verb, path)
+    if binding is not None:
+        return binding
+    verbs = ", ".join(router.verbs(path))
+    if verbs:
+        raise _RefusedError(
+            v2.StatusCode.CONN_METHOD_NOT_ALLOWED, f"{path} takes {verbs}, not {verb}", allow=verbs
+        )
+    raise _RefusedError(v2.StatusCode.CONN_DOES_NOT_EXIST, f"there is no {path} in the API")
+
+
+async def _watch(receive: Receive, gone: threading.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
