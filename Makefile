@@ -42,6 +42,9 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mypy
 
+coverage: $(VENV)/.test
+	@$(BIN)/python -m tests.covered $(ARGS)
+
 # Random anew each time, while the run in `make test` is short and always the same.
 SECONDS ?= 600
 fuzz: $(VENV)/.test
