@@ -7,13 +7,18 @@ with Client() as client:
     print(model.predict(image("cat.jpg")).data.colors)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clarigrpc._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from clarigrpc import arrays as arrays
     from clarigrpc import errors as errors
+    from clarigrpc import ingest as ingest
+    from clarigrpc import local as local
+    from clarigrpc import media as media
+    from clarigrpc import query as query
+    from clarigrpc import types as types
     from clarigrpc import v2 as v2
     from clarigrpc import wellknown as wellknown
     from clarigrpc._config.credentials import ClientCredentials as ClientCredentials
@@ -24,44 +29,19 @@ if TYPE_CHECKING:
     from clarigrpc.media import image as image
     from clarigrpc.media import text as text
     from clarigrpc.media import video as video
+else:
+    from clarigrpc._lazy_names import lazy_names
 
-# Name -> the module that has it; imported when it is first asked for.
-_EXPORTS = {
-    "AsyncClient": "clarigrpc.client",
-    "Client": "clarigrpc.client",
-    "ClientCredentials": "clarigrpc._config.credentials",
-    "RetryPolicy": "clarigrpc._config.retry_policy",
-    "audio": "clarigrpc.media",
-    "image": "clarigrpc.media",
-    "text": "clarigrpc.media",
-    "video": "clarigrpc.media",
-}
-_MODULES = ("errors", "v2", "wellknown")
-
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "ClientCredentials",
-    "RetryPolicy",
-    "audio",
-    "errors",
-    "image",
-    "text",
-    "v2",
-    "video",
-    "wellknown",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_EXPORTS[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "clarigrpc._config.credentials": ("ClientCredentials",),
+            "clarigrpc._config.retry_policy": ("RetryPolicy",),
+            "clarigrpc.client": ("AsyncClient", "Client"),
+            "clarigrpc.media": ("audio", "image", "text", "video"),
+        },
+        submodules=(
+            *("arrays", "errors", "ingest", "local", "media", "query", "types", "v2"),
+            "wellknown",
+        ),
+    )

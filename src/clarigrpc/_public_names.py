@@ -1,21 +1,27 @@
-"""The public names of classes that private modules define."""
+"""The public names of classes and functions that private modules define."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from inspect import get_annotations
+from typing import TypeVar, get_type_hints
 
-C = TypeVar("C", bound="type[object]")
+T = TypeVar("T", bound=Callable[..., object])
 
 
-def named_in(module: str) -> Callable[[C], C]:
-    """Have a class say (``__module__``, ``repr``, pickles) the module that users import it from.
+def named_in(module: str) -> Callable[[T], T]:
+    """A decorator for classes and functions: the public module from which they are imported.
 
-    A decorator, the outermost one: that of dataclasses looks up names where a class was written.
+    ``repr``, ``help()`` and pickles say it. The outermost decorator: that of dataclasses looks up
+    names in the module where a class was written.
     """
 
-    def named(cls: C) -> C:
-        cls.__module__ = module
-        return cls
+    def named(definition: T) -> T:
+        if isinstance(definition, type):
+            # Whoever evaluates them afterwards looks up their names in the public module.
+            types = get_type_hints(definition, include_extras=True)
+            definition.__annotations__ = {name: types[name] for name in get_annotations(definition)}
+        definition.__module__ = module
+        return definition
 
     return named

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+__all__ = [
+    "ConceptArrays",
+    "output_concepts",
+    "output_embeddings",
+]
+
 
 def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:
     """The embeddings of a response as one array, without a Python object for each number.

@@ -80,6 +80,11 @@ if TYPE_CHECKING:
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
 
+__all__ = [
+    "AsyncClient",
+    "Client",
+]
+
 T = TypeVar("T")
 ChannelT = TypeVar("ChannelT", Channel, AioChannel)
 
@@ -367,7 +372,7 @@ class Client(_BaseClient[Channel], Sync):
     else:
 
         @property
-        def v2(self) -> LazyStub:
+        def v2(self) -> V2Stub:
             """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
             return self._stub
 
@@ -439,7 +444,7 @@ class AsyncClient(_BaseClient[AioChannel], Async):
     else:
 
         @property
-        def v2(self) -> LazyStub:
+        def v2(self) -> V2AsyncStub:
             """Every method of the service, ``await client.v2.ListModels(...)`` say."""
             return self._stub
 

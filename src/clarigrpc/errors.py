@@ -40,6 +40,28 @@ from clarigrpc._contract.status_names import code_name
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+__all__ = [
+    "AlreadyExistsError",
+    "ApiError",
+    "AuthenticationError",
+    "CancelledError",
+    "ClarigrpcError",
+    "ClosedError",
+    "ConfigurationError",
+    "DeadlineExceededError",
+    "InternalError",
+    "InvalidArgumentError",
+    "ItemStatus",
+    "NotFoundError",
+    "NotReadyError",
+    "PartialFailureError",
+    "PermissionDeniedError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "UnavailableError",
+    "UnimplementedError",
+]
+
 
 class ItemStatus(NamedTuple):
     """Status of one item of a request; ``index`` is its position in the response."""
@@ -106,7 +128,7 @@ class ApiError(ClarigrpcError):
         self.retryable = retryable
         self.retry_after = retry_after
         self.status = status
-        self.rich_details = tuple(rich_details)
+        self.rich_details: tuple[Message, ...] = tuple(rich_details)
 
     def __str__(self) -> str:
         text = f"{self.method}: {self.description}" if self.method else self.description

@@ -5,14 +5,6 @@ from clarigrpc.ingest import from_folder
 report = client.inputs.upload(from_folder("pictures", concepts_from_folders=True))
 """
 
-from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_sources import InputSource, from_coco, from_csv, from_folder
+from clarigrpc._bulk.input_sources import from_coco, from_csv, from_folder
 
-__all__ = [
-    "FailedInput",
-    "InputSource",
-    "UploadReport",
-    "from_coco",
-    "from_csv",
-    "from_folder",
-]
+__all__ = ["from_coco", "from_csv", "from_folder"]

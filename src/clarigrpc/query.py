@@ -34,6 +34,27 @@ _LIMITS: Mapping[str, str] = {
     "radians": "withinRadians",
 }
 
+__all__ = [
+    "Condition",
+    "Unit",
+    "by_concept",
+    "has_concept",
+    "has_metadata",
+    "has_status",
+    "has_url",
+    "in_box",
+    "in_dataset",
+    "is_input",
+    "is_kind",
+    "like_embedding",
+    "like_image",
+    "like_input",
+    "near",
+    "negate",
+    "search",
+    "updated",
+]
+
 ConditionT = TypeVar("ConditionT", bound=v2.Filter | v2.Rank)
 
 

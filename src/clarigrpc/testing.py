@@ -17,6 +17,10 @@ import pytest
 if TYPE_CHECKING:
     from clarigrpc.local import LocalServer
 
+__all__ = [
+    "clarifai_local",
+]
+
 
 @pytest.fixture(scope="session")
 def clarifai_local() -> Iterator[LocalServer]:

@@ -27,7 +27,7 @@ from clarigrpc._bulk.input_engine import Finish, InputEngine, Pause, ReadSource,
 from clarigrpc._bulk.input_journal import Journal, Record
 from clarigrpc._bulk.input_window import Pacing, Window
 from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc.ingest import UploadReport
+from clarigrpc.types import UploadReport
 
 TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}
 

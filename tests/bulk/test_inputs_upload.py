@@ -18,9 +18,10 @@ import pytest
 import pytest_asyncio
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc.ingest import UploadReport, from_coco, from_csv, from_folder
+from clarigrpc.ingest import from_coco, from_csv, from_folder
 from clarigrpc.local import LocalServer
 from clarigrpc.local.engine.faults import Faults
+from clarigrpc.types import UploadReport
 from tests.both import Both
 from tests.conftest import Connect
 

@@ -19,8 +19,8 @@ import pytest
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
 from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc.ingest import UploadReport
 from clarigrpc.local import LocalServer
+from clarigrpc.types import UploadReport
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Fault, FaultProxy
 

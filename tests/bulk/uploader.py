@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from clarigrpc import AsyncClient, Client, text
-from clarigrpc.ingest import UploadReport
+from clarigrpc.types import UploadReport
 
 if __name__ == "__main__":
     client_kind, base, pat, journal, count = sys.argv[1:]

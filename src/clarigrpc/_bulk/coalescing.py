@@ -22,12 +22,14 @@ from clarigrpc import errors, v2
 from clarigrpc._bulk.predict_engine import may_be_one_input, mismatch
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._public_names import named_in
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
 
 
+@named_in("clarigrpc.types")
 @dataclass(frozen=True, slots=True)
 class CoalesceLimits:
     """Limits for single predicts that share requests.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._public_names import named_in
 
 
+@named_in("clarigrpc.types")
 @dataclass(frozen=True, slots=True)
 class FailedInput:
     """An input that was not added. It can be passed to ``upload`` again.
@@ -39,6 +41,7 @@ class FailedInput:
         )
 
 
+@named_in("clarigrpc.types")
 @dataclass(slots=True)
 class UploadReport:
     """Counts and failures of an upload of inputs.

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from clarigrpc import v2
 from clarigrpc._bulk.input_report import FailedInput
+from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 from clarigrpc.media import PredictInput, audio, image, text, video
 
@@ -69,6 +70,7 @@ def open_input_source(
     )
 
 
+@named_in("clarigrpc.ingest")
 def from_folder(
     path: str | os.PathLike[str],
     *,
@@ -109,6 +111,7 @@ def _walk(top: Path, folder: Path, labelled: bool, recursive: bool) -> Iterator[
             yield partial(_from_file, kind, path, concepts=concepts, metadata=metadata)
 
 
+@named_in("clarigrpc.ingest")
 def from_csv(
     path: str | os.PathLike[str], *, separator: str = "|", encoding: str = "utf-8-sig"
 ) -> Iterator[DeferredInput]:
@@ -192,6 +195,7 @@ def _from_row(row: Mapping[str, str | None], folder: Path, separator: str, where
     return _MAKERS[kind](content, **options)
 
 
+@named_in("clarigrpc.ingest")
 def from_coco(
     annotations: str | os.PathLike[str], images: str | os.PathLike[str]
 ) -> Iterator[DeferredInput]:

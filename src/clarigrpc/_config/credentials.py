@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._public_names import named_in
 from clarigrpc.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -70,6 +71,7 @@ class Secret(str):
         return "<secret>"
 
 
+@named_in("clarigrpc")
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
     """OAuth2 client credentials of an application of the first API generation.

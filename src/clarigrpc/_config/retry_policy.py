@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clarigrpc import errors
+from clarigrpc._public_names import named_in
 
 
+@named_in("clarigrpc")
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How a failed call is repeated. Times in seconds.

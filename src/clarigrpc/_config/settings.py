@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from clarigrpc._config.addresses import Target, parse_base, parse_bases
 from clarigrpc._config.credentials import AuthCallable, ClientCredentials, Credentials
 from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._public_names import named_in
 from clarigrpc.errors import ConfigurationError
 
 DEFAULT_BASE = "https://api.clarifai.com"
@@ -40,6 +41,7 @@ def mask(secret: str) -> str:
     return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
 
 
+@named_in("clarigrpc.types")
 class Settings(NamedTuple):
     """Everything that a client was told, resolved and checked. Times in seconds, sizes in bytes."""
 

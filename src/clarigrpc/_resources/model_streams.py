@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Operations
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
@@ -325,6 +326,7 @@ class AsyncModelStreams(StreamOperations):
         return found[-1]
 
 
+@named_in("clarigrpc.types")
 class AsyncMethodCall:
     """A call that begins when it is awaited, or iterated over where the method streams."""
 

@@ -43,11 +43,20 @@ SyncT = TypeVar("SyncT")
 AsyncT = TypeVar("AsyncT")
 
 
-class Sync:
+class _Public:
+    """Users import the classes with operations from ``clarigrpc.types``."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__module__.startswith("clarigrpc._") and _Public not in cls.__bases__:
+            cls.__module__ = "clarigrpc.types"
+
+
+class Sync(_Public):
     """Base of the classes whose operations block."""
 
 
-class Async:
+class Async(_Public):
     """Base of the classes whose operations are awaited."""
 
 

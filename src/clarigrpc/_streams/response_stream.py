@@ -17,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 from grpc import aio
 
 from clarigrpc import errors
+from clarigrpc._public_names import named_in
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class _StreamBase(Generic[T]):
         return cancelled
 
 
+@named_in("clarigrpc.types")
 class Stream(_StreamBase[T], Iterator[T]):
     """Items as they arrive. Dropping it, ``cancel`` or leaving its ``with`` block ends the call.
 
@@ -159,6 +161,7 @@ class Stream(_StreamBase[T], Iterator[T]):
             self.cancel()
 
 
+@named_in("clarigrpc.types")
 class AsyncStream(_StreamBase[T], AsyncIterator[T]):
     """Items as they arrive. Dropping it, ``cancel`` or leaving its ``async with`` ends the call."""
 

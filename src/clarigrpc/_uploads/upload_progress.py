@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from clarigrpc._progress_bar import open_bar
+from clarigrpc._public_names import named_in
 
 
+@named_in("clarigrpc.types")
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
     """How far an upload is.

@@ -15,6 +15,7 @@ from clarigrpc import errors, v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._public_names import named_in
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import ChunkedUpload, SendConfig, SendPart
@@ -87,6 +88,7 @@ class UploadOptions:
             raise errors.InvalidArgumentError(f"size has to be 1 or more, not {self.size}")
 
 
+@named_in("clarigrpc.types")
 @dataclass(frozen=True, slots=True)
 class UploadResult:
     """A finished upload.

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
+from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
 Content = bytes | memoryview
@@ -29,6 +30,7 @@ _KEPT_DIGESTS = 256
 """How many parts an acknowledgement may be behind to be of use for a resume."""
 
 
+@named_in("clarigrpc.types")
 class Readable(Protocol):
     """Any binary file-like object."""
 

@@ -4,22 +4,21 @@
 answers UNIMPLEMENTED. It needs the ``local`` extra.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clarigrpc.local.engine.faults import Faults as Faults
     from clarigrpc.local.server import LocalServer as LocalServer
     from clarigrpc.local.service.user_limits import Limits as Limits
+else:
+    from clarigrpc._lazy_names import lazy_names
 
-__all__ = ["Faults", "Limits", "LocalServer"]
-
-
-_MODULES = {"Faults": "engine.faults", "Limits": "service.user_limits", "LocalServer": "server"}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the server brings SQLite, Pillow and NumPy, which importing the package need not pay.
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The server brings SQLite, Pillow and NumPy, which importing the package need not pay.
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "clarigrpc.local.engine.faults": ("Faults",),
+            "clarigrpc.local.server": ("LocalServer",),
+            "clarigrpc.local.service.user_limits": ("Limits",),
+        },
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from clarigrpc._public_names import named_in
 from clarigrpc.local.accounts.default_credentials import Credentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
@@ -31,6 +32,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
+@named_in("clarigrpc.local")
 class LocalServer:
     """A V2 server in this process.
 

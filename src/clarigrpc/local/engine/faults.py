@@ -11,10 +11,12 @@ from typing import Any
 import grpc
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc.local.served_call import Call
 from clarigrpc.local.service_errors import CallAborted, Code, ServiceError
 
 
+@named_in("clarigrpc.local")
 @dataclass
 class Faults:
     """Settings of misbehaviour; each can be changed while the server runs.

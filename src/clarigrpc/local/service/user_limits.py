@@ -18,6 +18,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc.local.served_call import Call
 from clarigrpc.local.service_errors import ServiceError
 
@@ -39,6 +40,7 @@ _PREDICTIONS = frozenset(
 )
 
 
+@named_in("clarigrpc.local")
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one user may do. Windows are written ``10/second; 1000/hour``, a month has 30 days.
