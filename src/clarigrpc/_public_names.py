@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import get_annotations
-from typing import TypeVar, get_type_hints
+from typing import TypeVar, get_type_hints, is_typeddict
 
 T = TypeVar("T", bound=Callable[..., object])
 
@@ -17,7 +17,7 @@ def named_in(module: str) -> Callable[[T], T]:
     """
 
     def named(definition: T) -> T:
-        if isinstance(definition, type):
+        if isinstance(definition, type) and not is_typeddict(definition):
             # Whoever evaluates them afterwards looks up their names in the public module.
             types = get_type_hints(definition, include_extras=True)
             definition.__annotations__ = {name: types[name] for name in get_annotations(definition)}

@@ -1,26 +1,9 @@
 """Python values of a model's methods as the data that crosses the wire, and back.
 
-======================  ==============  =====================================================
-Python                  data type       field of Data
-======================  ==============  =====================================================
-str                     STR             string_value
-bytes                   BYTES           bytes_value
-int, float, bool        INT, ...        int_value, float_value, bool_value
-numpy.ndarray           NDARRAY         ndarray
-PIL.Image.Image         IMAGE           image.base64, as PNG; any format is read
-dict, list, None ...    JSON_DATA       string_value, as JSON; struct_value is read, too
-list, tuple             LIST, TUPLE     parts, one an element, its index as id
-dict                    NAMED_FIELDS    parts, one an entry, its key as id
-v2.Text, v2.Image,      TEXT, IMAGE,    the field of that message
-v2.Audio, v2.Video      AUDIO, VIDEO
-v2.Concept, v2.Region,  CONCEPT, ...    the first of concepts, regions, frames; a list of
-v2.Frame                                them fills the field
-======================  ==============  =====================================================
-
-Beside these, a text may be given as str, an image as bytes of a file or as an array, audio and
-video as bytes, and each of the four as the input that ``image()``, ``text()`` ... make. Scalars
-of NumPy count as int, float and bool. Where a signature names no type (NOT_SET), the value, or
-the data, decides.
+docs/predict.md has the table of types. Beside what it says: a text may be given as str, an image as
+the bytes of a file or as an array, audio and video as bytes, and each of the four as the input that
+``image()``, ``text()`` ... make. Scalars of NumPy count as int, float and bool. Where a signature
+names no type (NOT_SET), the value, or the data, decides.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Action,
     Creates,
@@ -23,6 +24,7 @@ from clarigrpc._rpc.plan import ItemPlan, Plan
 from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
+@named_in("clarigrpc.types")
 class FrameOptions(TypedDict, total=False):
     """What part of a video's annotations is streamed; everything by default.
 

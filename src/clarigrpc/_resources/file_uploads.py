@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc._config.settings import Settings
+from clarigrpc._public_names import named_in
 from clarigrpc._rpc.client_interface import ClientInterface
 
 if TYPE_CHECKING:  # imported when something is uploaded
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # imported when something is uploaded
     from clarigrpc._uploads.upload_sources import Source, UploadSource
 
 
+@named_in("clarigrpc.types")
 class UploadKeywords(TypedDict, total=False):
     """The keyword arguments of uploads, see ``UploadOptions``."""
 

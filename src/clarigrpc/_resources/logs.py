@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import TypedDict, Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Domain, Paging
 from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
+@named_in("clarigrpc.types")
 class LogIds(TypedDict, total=False):
     """The ids of the component whose log is meant, from the outermost in."""
 

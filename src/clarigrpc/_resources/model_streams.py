@@ -223,7 +223,8 @@ class ModelStreams(StreamOperations):
         """Call a method of the model by name.
 
         The arguments are checked against the signature that the model tells (``methods``):
-        servers ignore what they do not know. How values cross is in ``predict.values``.
+        servers ignore what they do not know. The page "Predicting" of the
+        documentation has a table of the types.
 
         Args:
             method: Its name.

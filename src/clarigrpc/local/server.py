@@ -45,8 +45,8 @@ class LocalServer:
         models: Functions, classes or objects of yours that become models of the default app, by
             id. A public method is a method of the model, with named arguments; one that returns
             an iterator streams its results, one that takes an iterator is fed by a stream. Types
-            come from the annotations; the table is in ``clarigrpc._named_methods.values``. They are
-            called from several threads.
+            come from the annotations, as the table on the page "Predicting" of the
+            documentation says. They are called from several threads.
         faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
         workers: Threads that serve calls; a stream holds one while it is open.
         pat, api_key, session_token, client_id, client_secret: Credentials; by default the kept
