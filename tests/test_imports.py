@@ -110,6 +110,7 @@ def test_the_plugin_costs_a_run_of_pytest_nothing_else() -> None:
     found = imported("import pytest" + IMPORTING.format(".testing"))
     assert {one for one in found if one not in sys.stdlib_module_names} == {
         "clarigrpc",
+        "clarigrpc._lazy_names",
         "clarigrpc._version",
         "clarigrpc.testing",
     }
