@@ -25,12 +25,7 @@ from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Fault, FaultProxy
 
 CLIENT_KINDS = ("sync", "async")
-_SCRIPT = Path(__file__).with_name("local_server.py")
 _UPLOADER = Path(__file__).with_name("uploader.py")
-
-
-def _command(port: int, data_dir: Path) -> Sequence[str]:
-    return [sys.executable, str(_SCRIPT), str(port), str(data_dir)]
 
 
 def _texts(count: int) -> Iterator[v2.Input]:
@@ -98,7 +93,7 @@ def test_each_of_20000_inputs_is_there_once(client_kind: str, tmp_path: Path) ->
     count = 20_000
     report = UploadReport()
     with (
-        ServerProcess(tmp_path / "data", command=_command) as server,
+        ServerProcess(tmp_path / "data") as server,
         FaultProxy("127.0.0.1", server.port) as proxy,
     ):
         pat = server.pat or ""

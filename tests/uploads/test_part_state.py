@@ -21,15 +21,20 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import (
-    AwaitAnswer,
+    AwaitResponse,
     ChunkedUpload,
     EndStream,
     SendConfig,
     SendPart,
 )
 from clarigrpc._uploads.resume_state import SUFFIX, ResumeFile, ResumeState
-from clarigrpc._uploads.upload_progress import Meter, UploadProgress
-from clarigrpc._uploads.upload_sources import Source, SpooledSource, StoppedError, open_source
+from clarigrpc._uploads.upload_progress import RateMeter, UploadProgress
+from clarigrpc._uploads.upload_sources import (
+    ContentSource,
+    SpooledSource,
+    StoppedError,
+    open_upload_source,
+)
 from clarigrpc.errors import InvalidArgumentError
 
 
@@ -79,7 +84,7 @@ def test_any_fault_and_any_order_of_answers_leaves_the_content_whole(
     faults = data.draw(st.integers(0, 6), label="faults")
     for _ in range(faults + 2 + total):
         machine.open()
-        answers: list[tuple[str, int | None]] = []
+        responses: list[tuple[str, int | None]] = []
         carried = 0
         while True:
             event = data.draw(
@@ -103,12 +108,12 @@ def test_any_fault_and_any_order_of_answers_leaves_the_content_whole(
                         verified=data.draw(st.none() | st.just(known)),
                     )
                 break
-            if event == "answer" and answers:
-                index = data.draw(st.integers(0, len(answers) - 1))
-                if not machine.answers and answers_config:
+            if event == "answer" and responses:
+                index = data.draw(st.integers(0, len(responses) - 1))
+                if not machine.responses and answers_config:
                     index = 0  # the answer to the config is the first of its stream
-                version, remaining = answers.pop(index)
-                machine.answered(version, remaining, final=False)
+                version, remaining = responses.pop(index)
+                machine.responded(version, remaining, final=False)
                 assert machine.acknowledged <= len(service.content)
                 continue
             step = machine.next()
@@ -116,24 +121,24 @@ def test_any_fault_and_any_order_of_answers_leaves_the_content_whole(
                 service.begin(step.version_id)
                 if answers_config:
                     missing = total - len(service.content)
-                    answers.append((service.version, missing if telling and missing else None))
-            elif isinstance(step, AwaitAnswer):
-                if not answers:
-                    machine.unanswered()
+                    responses.append((service.version, missing if telling and missing else None))
+            elif isinstance(step, AwaitResponse):
+                if not responses:
+                    machine.response_missing()
             elif isinstance(step, SendPart):
                 carried += step.size
                 piece = content[step.start : step.start + step.size]
                 service.take(step, piece, part_size)
                 missing = total - len(service.content)
-                answers.append((service.version, missing if telling and missing else None))
+                responses.append((service.version, missing if telling and missing else None))
             else:
                 assert isinstance(step, EndStream)
                 assert stream_bytes is None or carried <= max(stream_bytes, part_size)
                 if len(service.content) == total:
-                    machine.answered(service.version, None, final=True)
+                    machine.responded(service.version, None, final=True)
                 else:
-                    for version, remaining in answers:
-                        machine.answered(version, remaining, final=False)
+                    for version, remaining in responses:
+                        machine.responded(version, remaining, final=False)
                 machine.ended()
                 break
         if machine.finished:
@@ -146,17 +151,17 @@ def test_a_stream_that_ends_early_is_no_success() -> None:
     machine = ChunkedUpload(10, 4)
     machine.open()
     assert machine.next() == SendConfig("")
-    assert machine.next() == AwaitAnswer()
-    machine.unanswered()
+    assert machine.next() == AwaitResponse()
+    machine.response_missing()
     assert machine.next() == SendPart(1, 0, 4)
-    machine.answered("v", 6, final=False)
+    machine.responded("v", 6, final=False)
     machine.ended()
     assert not machine.finished
     assert machine.next() == EndStream()
     machine.open()
     assert machine.next() == SendConfig("v")
-    assert machine.next() == AwaitAnswer()
-    machine.answered("v", 5, final=False)
+    assert machine.next() == AwaitResponse()
+    machine.responded("v", 5, final=False)
     assert machine.next() == SendPart(2, 4, 4), "a torn part is sent again as a whole"
 
 
@@ -164,14 +169,14 @@ def test_a_service_that_lost_data_gets_it_again() -> None:
     machine = ChunkedUpload(10, 4, version_id="v", acknowledged=8)
     machine.open()
     assert machine.next() == SendConfig("v")
-    machine.answered("v", 10, final=False)
+    machine.responded("v", 10, final=False)
     assert machine.next() == SendPart(1, 0, 4)
     assert not machine.progressed
 
 
 @pytest.mark.parametrize(("total", "part_size", "done"), [(0, 1, 0), (1, 0, 0), (3, 1, 4)])
 def test_a_machine_without_sense_is_refused(total: int, part_size: int, done: int) -> None:
-    with pytest.raises(ValueError, match="an upload has content"):
+    with pytest.raises(ValueError, match="must be 1 or more"):
         ChunkedUpload(total, part_size, acknowledged=done)
 
 
@@ -199,17 +204,17 @@ class _Trickle:
         return self._file.read(min(size, next(self._sizes)))
 
 
-def _sources(content: bytes, folder: Path, sizes: list[int]) -> Iterator[Source]:
+def _sources(content: bytes, folder: Path, sizes: list[int]) -> Iterator[ContentSource]:
     path = folder / "content"
     path.write_bytes(content)
-    yield open_source(path)
-    yield open_source(content)
-    yield open_source(bytearray(content))
+    yield open_upload_source(path)
+    yield open_upload_source(content)
+    yield open_upload_source(bytearray(content))
     with path.open("rb") as file:
-        yield open_source(file)
-    yield open_source(io.BytesIO(content))
-    yield open_source(_Trickle(content, itertools.cycle(sizes)), size=len(content))
-    yield open_source(_Trickle(content, itertools.cycle(sizes)))
+        yield open_upload_source(file)
+    yield open_upload_source(io.BytesIO(content))
+    yield open_upload_source(_Trickle(content, itertools.cycle(sizes)), size=len(content))
+    yield open_upload_source(_Trickle(content, itertools.cycle(sizes)))
 
 
 @given(
@@ -259,14 +264,14 @@ def test_a_folder_is_the_same_archive_however_it_is_read(
             path = root.joinpath(*parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        source = open_source(root)
+        source = open_upload_source(root)
         archive = b"".join(
             bytes(source.read_at(offset, min(step, source.size - offset)))
             for offset in range(0, source.size, step)
         )
         assert len(archive) == source.size
         assert archive == bytes(source.read_at(0, source.size))
-        assert source.identity() == open_source(root).identity()
+        assert source.identity() == open_upload_source(root).identity()
         source.close()
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             read = {}
@@ -287,7 +292,7 @@ def test_an_archive_does_not_depend_on_times_or_owners(tmp_path: Path) -> None:
         (folder / "run.sh").write_text("#!/bin/sh\n")
         (folder / "run.sh").chmod(0o700)
         os.utime(folder / "run.sh", (when, when))
-        source = open_source(folder)
+        source = open_upload_source(folder)
         hashes.append(source.sha256())
         source.close()
     assert hashes[0] == hashes[1]
@@ -298,32 +303,32 @@ def test_links_to_files_are_followed_and_others_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (tmp_path / "blob").write_bytes(b"blob")
     (folder / "file").symlink_to(tmp_path / "blob")
-    source = open_source(folder)
+    source = open_upload_source(folder)
     assert b"blob" in bytes(source.read_at(0, source.size))
     source.close()
     (folder / "elsewhere").symlink_to(tmp_path)
     with pytest.raises(InvalidArgumentError, match="link to a folder"):
-        open_source(folder)
+        open_upload_source(folder)
     (folder / "elsewhere").unlink()
     os.mkfifo(folder / "pipe")
     with pytest.raises(InvalidArgumentError, match="neither a file nor a folder"):
-        open_source(folder)
+        open_upload_source(folder)
 
 
 def test_a_changed_file_is_not_completed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1000))
-    source = open_source(path)
+    source = open_upload_source(path)
     source.read_at(0, 500)
     path.write_bytes(bytes(999) + b"x")
     os.utime(path, (1, 1))
-    with pytest.raises(InvalidArgumentError, match="changed while"):
+    with pytest.raises(InvalidArgumentError, match="changed during"):
         source.read_at(500, 500)
     source.close()
 
 
 def test_a_stream_shorter_than_told(tmp_path: Path) -> None:
-    source = open_source(_Trickle(b"abc", itertools.repeat(10)), size=5)
+    source = open_upload_source(_Trickle(b"abc", itertools.repeat(10)), size=5)
     with pytest.raises(InvalidArgumentError, match="ends at byte 3"):
         source.read_at(0, 5)
     source.close()
@@ -332,7 +337,7 @@ def test_a_stream_shorter_than_told(tmp_path: Path) -> None:
 def test_a_read_that_waits_for_a_pipe_can_be_stopped() -> None:
     read, write = os.pipe()
     with open(read, "rb") as file, open(write, "wb"):
-        source = open_source(file, size=5)
+        source = open_upload_source(file, size=5)
         assert isinstance(source, SpooledSource)
         source.stop()
         with pytest.raises(StoppedError):
@@ -342,20 +347,20 @@ def test_a_read_that_waits_for_a_pipe_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("bad", [3, None, io.StringIO("text"), object()])
 def test_what_cannot_be_uploaded(bad: Any) -> None:
-    with pytest.raises(TypeError, match="an upload takes"):
-        open_source(bad)
+    with pytest.raises(TypeError, match="expected a path"):
+        open_upload_source(bad)
 
 
 def test_a_missing_file_an_empty_folder_and_a_wrong_size(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
-        open_source(tmp_path / "nothing")
-    with pytest.raises(InvalidArgumentError, match="no file in this folder"):
-        open_source(tmp_path)
-    with pytest.raises(InvalidArgumentError, match="3 bytes, size= says 4"):
-        open_source(b"abc", size=4)
+        open_upload_source(tmp_path / "nothing")
+    with pytest.raises(InvalidArgumentError, match="contains no files"):
+        open_upload_source(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="3 bytes, not size=4"):
+        open_upload_source(b"abc", size=4)
 
 
-def _state(source: Source, **changes: Any) -> ResumeState:
+def _state(source: ContentSource, **changes: Any) -> ResumeState:
     fields = {
         "version_id": "v",
         "total": source.size,
@@ -370,7 +375,7 @@ def _state(source: Source, **changes: Any) -> ResumeState:
 def test_a_state_is_for_one_content_and_one_target(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    source = open_source(path)
+    source = open_upload_source(path)
     here = ResumeFile.of(source, {"model": "m"}, None)
     here.save(_state(source))
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(SUFFIX)]
@@ -382,7 +387,7 @@ def test_a_state_is_for_one_content_and_one_target(tmp_path: Path) -> None:
     before = path.stat()
     path.write_bytes(b"9876543210")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    changed = open_source(path)
+    changed = open_upload_source(path)
     assert here.load(changed, changed.identity()) is None
     changed.close()
     here.remove()
@@ -397,7 +402,7 @@ def test_a_damaged_state_is_never_used(text: bytes, cut: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_bytes(b"0123456789")
-        source = open_source(path)
+        source = open_upload_source(path)
         state = ResumeFile.of(source, {}, None)
         state.save(_state(source))
         (file,) = (p for p in Path(folder).iterdir() if p.name.endswith(SUFFIX))
@@ -414,8 +419,8 @@ def test_a_damaged_state_is_never_used(text: bytes, cut: float) -> None:
 def test_a_stream_is_recognised_by_its_beginning(tmp_path: Path) -> None:
     content = b"0123456789"
 
-    def stream(content: bytes) -> Source:
-        return open_source(_Trickle(content, itertools.repeat(3)), size=10, folder=tmp_path)
+    def stream(content: bytes) -> ContentSource:
+        return open_upload_source(_Trickle(content, itertools.repeat(3)), size=10, folder=tmp_path)
 
     first = stream(content)
     first.read_at(0, 4)
@@ -433,7 +438,7 @@ def test_a_stream_is_recognised_by_its_beginning(tmp_path: Path) -> None:
 def test_the_meter_reports_rate_and_time_left() -> None:
     now = [0.0]
     reports: list[UploadProgress] = []
-    meter = Meter(1000, reports.append, clock=lambda: now[0])
+    meter = RateMeter(1000, reports.append, clock=lambda: now[0])
     for done in (0, 100, 200, 300):
         meter.update(done)
         meter.update(done)  # too soon to be reported

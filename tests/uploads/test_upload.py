@@ -241,11 +241,11 @@ async def test_a_bar_is_drawn_on_a_terminal_only(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"part_size": 1000}, "part_size has to be"),
-        ({"part_size": 15 << 20}, "part_size has to be"),
+        ({"part_size": 1000}, "part_size must be"),
+        ({"part_size": 15 << 20}, "part_size must be"),
         ({"stream_bytes": 1000}, "less than part_size"),
-        ({"size": 0}, "size has to be"),
-        ({"size": 5}, "size= says 5"),
+        ({"size": 0}, "size must be"),
+        ({"size": 5}, "not size=5"),
     ],
 )
 async def test_limits_are_checked_before_anything_is_sent(
@@ -326,7 +326,7 @@ async def test_no_thread_is_left(both: Both, file: Path) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For services that do not answer a config."""
     for driver in (async_driver, sync_driver):
-        monkeypatch.setattr(driver, "ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr(driver, "RESPONSE_SECONDS", 0.1)
 
 
 class Fake(grpc.GenericRpcHandler):
@@ -424,7 +424,7 @@ async def test_success_before_all_was_sent_is_no_success(connect: Connect) -> No
     content = bytes(64 << 20)  # more than fits in what nobody reads
     with fake(script) as (base, _):
         both = connect(base)
-        with pytest.raises(errors.InternalError, match="before it was sent the whole content"):
+        with pytest.raises(errors.InternalError, match="before the whole content was sent"):
             await upload(both, content, part_size=4 << 20)
         await both.close()
 
@@ -479,7 +479,7 @@ async def test_throttled_by_the_service(connect: Connect, impatient: None) -> No
 
 
 def _stuck(stream: int, context: Any, requests: Iterator[Any]) -> Iterator[Any]:
-    """Takes two parts and then neither answers nor reads."""
+    """Takes two parts and then neither responses nor reads."""
     yield answer(UPLOADING, len(CONTENT))
     for _ in range(2):
         next(requests)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,13 +203,9 @@ async def test_other_bytes_at_the_service_begin_anew(
     assert SHA256 in stored(data_dir)
 
 
-def _command(port: int, data_dir: Path) -> Sequence[str]:
-    return [sys.executable, str(HERE / "local_server.py"), str(port), str(data_dir)]
-
-
 @pytest.fixture
 def process(data_dir: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(data_dir, command=_command) as running:
+    with ServerProcess(data_dir) as running:
         yield running
 
 

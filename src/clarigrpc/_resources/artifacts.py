@@ -9,7 +9,7 @@ from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
 from clarigrpc._resources.sync_async import Async, Sync, nested
 from clarigrpc._uploads import upload_methods
-from clarigrpc._uploads.upload_methods import Target
+from clarigrpc._uploads.upload_methods import UploadMethod
 from clarigrpc._uploads.upload_session import UploadResult
 from clarigrpc._uploads.upload_sources import UploadSource
 
@@ -41,7 +41,7 @@ class ArtifactOperations(
 
     def _target(
         self, artifact_id: str, version: v2.ArtifactVersion | None, storage_request_size: int
-    ) -> Target:
+    ) -> UploadMethod:
         return upload_methods.artifact_version(
             v2.PostArtifactVersionsUploadConfig(
                 user_app_id=self.user_app_id or self._client.user_app_id,

@@ -11,10 +11,10 @@ from clarigrpc._public_names import named_in
 from clarigrpc._rpc.client_interface import ClientInterface
 
 if TYPE_CHECKING:  # imported when something is uploaded
-    from clarigrpc._uploads.upload_methods import Target
+    from clarigrpc._uploads.upload_methods import UploadMethod
     from clarigrpc._uploads.upload_progress import ProgressCallback
     from clarigrpc._uploads.upload_session import UploadOptions, UploadResult, UploadSession
-    from clarigrpc._uploads.upload_sources import Source, UploadSource
+    from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 
 @named_in("clarigrpc.types")
@@ -38,9 +38,9 @@ class Uploader(ClientInterface, Protocol):
     channel: Any
 
 
-def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -> Source:
+def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -> ContentSource:
     """The source of an upload, once its options are found to be good."""
-    from clarigrpc._uploads.upload_sources import open_source
+    from clarigrpc._uploads.upload_sources import open_upload_source
 
     options.check(settings.max_message_bytes)
     from pathlib import Path
@@ -48,11 +48,11 @@ def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -
     folder = Path(options.state_dir) if options.state_dir is not None else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    return open_source(source, size=options.size, folder=folder)
+    return open_upload_source(source, size=options.size, folder=folder)
 
 
 def _session(
-    client: Any, target: Target, source: UploadSource, options: UploadKeywords
+    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadSession:
     from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
 
@@ -62,7 +62,7 @@ def _session(
 
 
 def upload(
-    client: Any, target: Target, source: UploadSource, options: UploadKeywords
+    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadResult:
     """Upload with a ``Client``."""
     from clarigrpc._uploads import sync_driver
@@ -71,7 +71,7 @@ def upload(
 
 
 async def aupload(
-    client: Any, target: Target, source: UploadSource, options: UploadKeywords
+    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadResult:
     """Upload with an ``AsyncClient``."""
     from clarigrpc._uploads import async_driver
@@ -91,7 +91,7 @@ class _Model(Protocol):
 
 def _model_target(
     model: _Model, version: v2.ModelVersion | None, is_v3: bool, storage_request_size: int
-) -> Target:
+) -> UploadMethod:
     from clarigrpc._uploads import upload_methods
 
     return upload_methods.model_version(

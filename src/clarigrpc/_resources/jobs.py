@@ -15,7 +15,7 @@ from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._resources.uploads import UploadOperations, send
 from clarigrpc._rpc.plan import Plan
 from clarigrpc._uploads.upload_session import UploadOptions
-from clarigrpc._uploads.upload_sources import Source, UploadSource
+from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 
 class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):
@@ -137,7 +137,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         """
         job = v2.InputsAddJob()
 
-        def begin(source: Source, name: str) -> Plan[v2.Upload]:
+        def begin(source: ContentSource, name: str) -> Plan[v2.Upload]:
             wanted = v2.Upload(content_name=name, content_length=source.size)
             made = yield from JobOperations.create_for_uploads.plan(
                 self, [wanted], job_id=job_id, template=template, conflicts=conflicts

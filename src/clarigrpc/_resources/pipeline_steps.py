@@ -11,7 +11,7 @@ from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
 from clarigrpc._resources.sync_async import Async, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._uploads import upload_methods
-from clarigrpc._uploads.upload_methods import Target
+from clarigrpc._uploads.upload_methods import UploadMethod
 from clarigrpc._uploads.upload_session import UploadResult
 from clarigrpc._uploads.upload_sources import UploadSource
 
@@ -67,7 +67,7 @@ class PipelineStepOperations(
 
     def _target(
         self, step_id: str, version: v2.PipelineStepVersion | None, storage_request_size: int
-    ) -> Target:
+    ) -> UploadMethod:
         return upload_methods.pipeline_step_version(
             v2.PostPipelineStepVersionsUploadConfig(
                 user_app_id=self.user_app_id or self._client.user_app_id,

@@ -17,10 +17,10 @@ from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
 from clarigrpc._uploads.upload_progress import reporting
-from clarigrpc._uploads.upload_session import UploadOptions, compare
-from clarigrpc._uploads.upload_sources import Source, UploadSource
+from clarigrpc._uploads.upload_session import UploadOptions, verify_sha256
+from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
-Begin = Callable[[Source, str], Plan[v2.Upload]]
+Begin = Callable[[ContentSource, str], Plan[v2.Upload]]
 """Makes an upload for a source, under a name."""
 
 
@@ -60,7 +60,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
 
     def _send_parts(
         self,
-        source: Source,
+        source: ContentSource,
         name: str,
         options: UploadOptions,
         deadline: float,
@@ -136,7 +136,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         yield Run(resume.remove)
         return upload
 
-    def _begin(self, source: Source, name: str) -> Plan[v2.Upload]:
+    def _begin(self, source: ContentSource, name: str) -> Plan[v2.Upload]:
         # With an id of ours the call may be repeated: a conflict with it is its first try.
         wanted = v2.Upload(id=uuid.uuid4().hex, content_name=name, content_length=source.size)
         request = v2.PostUploadsRequest(user_app_id=self.user_app_id, uploads=[wanted])
@@ -174,10 +174,10 @@ def send(
     try:
         yield Run(opened.prepare)
         if not opened.size:
-            raise errors.InvalidArgumentError(f"{opened.name}: it is empty")
+            raise errors.InvalidArgumentError(f"{opened.name}: the content is empty")
         plan = uploads._send_parts(opened, name or opened.name, options, deadline, begin)
         upload = yield from plan
-        yield Run(lambda: compare(opened, upload.status, "GetUpload", options.verify))
+        yield Run(lambda: verify_sha256(opened, upload.status, "GetUpload", options.verify))
         return upload
     finally:
         opened.stop()

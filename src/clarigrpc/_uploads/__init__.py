@@ -1,1 +1,1 @@
-"""Files in parts: chunks, resumption, checksums."""
+"""Uploads of files in parts: chunks, resume, checksums."""

@@ -1,4 +1,4 @@
-"""The awaiting driver of an upload."""
+"""The async driver of a file upload."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 import grpc
 
 from clarigrpc import errors
-from clarigrpc._uploads.part_state import AwaitAnswer, EndStream, SendConfig, SendPart
-from clarigrpc._uploads.upload_session import ANSWER_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.part_state import AwaitResponse, EndStream, SendConfig, SendPart
+from clarigrpc._uploads.upload_session import RESPONSE_SECONDS, UploadResult, UploadSession
 
 T = TypeVar("T")
 
 _READ_AHEAD = 3 << 20
-"""Bytes of parts that are read at a time."""
+"""Maximum bytes of the parts that are read in one step."""
 
 
 async def run(session: UploadSession, channel: Any) -> UploadResult:
-    """Upload, over as many streams as it takes.
+    """Upload, over as many streams as needed.
 
     Args:
         session: The upload.
@@ -47,17 +47,17 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
 
 async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:
     session.open()
-    answered = asyncio.Event()
+    responded = asyncio.Event()
     call = open_stream(timeout=session.remaining)
 
     async def write() -> None:
         try:
-            await _write(session, worker, call, answered)
+            await _write(session, worker, call, responded)
         except errors.ApiError as error:
-            if error.grpc_code is None:  # of the source; that of the call, reading tells as well
+            if error.grpc_code is None:  # from the source; the reader raises the error of the call
                 call.cancel()
                 raise
-        except asyncio.InvalidStateError:  # the call is over, as reading tells
+        except asyncio.InvalidStateError:  # the call has ended, which the reader sees
             pass
         except Exception:
             call.cancel()
@@ -66,8 +66,8 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
     writer = asyncio.create_task(write())
     try:
         while (response := await call.read()) is not grpc.aio.EOF:
-            save = session.take(response)
-            answered.set()
+            save = session.responded(response)
+            responded.set()
             if save:
                 await worker.do(session.save)
             if session.machine.finished:
@@ -82,27 +82,27 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
         writer.cancel()
         await asyncio.wait([writer])
         if not writer.cancelled():
-            writer.exception()  # raised above, or of a stream that is over
+            writer.exception()  # raised above, or of a stream that has ended
     session.ended()
 
 
 async def _write(
-    session: UploadSession, worker: _Worker, call: Any, answered: asyncio.Event
+    session: UploadSession, worker: _Worker, call: Any, responded: asyncio.Event
 ) -> None:
     machine = session.machine
-    read_ahead = 0 if session.source.must_be_followed else _READ_AHEAD
+    read_ahead = 0 if session.source.needs_digest else _READ_AHEAD
     step = machine.next()
     while True:
-        if isinstance(step, AwaitAnswer):
+        if isinstance(step, AwaitResponse):
             try:
-                await asyncio.wait_for(answered.wait(), ANSWER_SECONDS)
+                await asyncio.wait_for(responded.wait(), RESPONSE_SECONDS)
             except TimeoutError:
-                machine.unanswered()
+                machine.response_missing()
             step = machine.next()
-        if isinstance(step, (AwaitAnswer, EndStream)):
+        if isinstance(step, (AwaitResponse, EndStream)):
             break
-        # The way to the worker and back costs a tenth of what sending a part does, so it is made
-        # for several at a time; not where the source may let them wait.
+        # A round trip to the worker costs a tenth of sending a part. So several parts are read in
+        # one, except from a source that may block.
         steps, size = [], 0
         while isinstance(step, (SendConfig, SendPart)):
             steps.append(step)
@@ -120,18 +120,18 @@ def _messages(session: UploadSession, steps: list[SendConfig | SendPart]) -> lis
 
 
 class _Worker:
-    """One thread that reads the source and writes the state, so that the loop does not wait."""
+    """A thread that reads the source and writes the state without blocking the event loop."""
 
     def __init__(self, session: UploadSession) -> None:
         self._source = session.source
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-upload")
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What ``work`` returns."""
+        """Run ``work`` on the thread; returns its result."""
         return await asyncio.wrap_future(self._pool.submit(work, *arguments))
 
     async def close(self) -> None:
-        """End the thread; one that waits for a source which cannot be told to stop is left."""
+        """End the thread, or abandon it while a source blocks that cannot be stopped."""
         self._source.stop()
         idle = self._pool.submit(int)
         await asyncio.wait([asyncio.wrap_future(idle)], timeout=0.5)

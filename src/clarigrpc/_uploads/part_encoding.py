@@ -1,4 +1,4 @@
-"""The messages of an upload stream as bytes, written without a message object per part."""
+"""Serialized messages of an upload stream, made without a message object per part."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def _number_tag(field: str) -> bytes:
 
 
 class PartEncoder:
-    """Serialized requests with a part of the content.
+    """Encodes requests that contain a part.
 
     Args:
-        request_class: A request message.
-        field: Its field with the part.
+        request_class: The request message.
+        field: Name of its field for the part.
     """
 
     def __init__(self, request_class: type[Any], field: str = "content_part") -> None:
@@ -29,7 +29,7 @@ class PartEncoder:
         self._data = tag(v2.UploadContentPart, "data")
 
     def encode(self, number: int, start: int, data: Content) -> bytes:
-        """What protobuf would write, with one copy of ``data``."""
+        """The request as protobuf serializes it; copies ``data`` once."""
         head = self._start + varint(start) if start else b""
         head += self._number + varint(number) + self._data + varint(len(data))
         return b"".join((self._part, varint(len(head) + len(data)), head, data))

@@ -1,8 +1,8 @@
-"""The state of an upload on disk, from which a later process goes on.
+"""The state of an upload on disk, with which a later process continues it.
 
 A state belongs to a target (service, app, resource, method) and to a content. It is written by
-rename, so it is there as a whole or not at all, and it is used only for the content that it was
-written for: anything else in it makes the upload begin anew.
+rename, so that it is never incomplete. A state that is invalid or for other content is not used;
+the upload then starts from the beginning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clarigrpc._uploads.upload_sources import Source
+from clarigrpc._uploads.upload_sources import ContentSource
 
 SUFFIX = ".clarigrpc-upload"
 
@@ -31,15 +31,15 @@ logger = logging.getLogger("clarigrpc")
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """What is known of an unfinished upload.
+    """The state of an unfinished upload.
 
     Attributes:
-        version_id: Id that the service gave it.
+        version_id: Id that the service assigned.
         total: Bytes of the content.
         part_size: Bytes of a part.
-        identity: ``Source.identity`` of the content.
-        acknowledged: Bytes that the service had.
-        digest: SHA-256 of these bytes, or "" where the identity is enough.
+        identity: ``ContentSource.identity`` of the content.
+        acknowledged: Bytes that the service has.
+        digest: SHA-256 of these bytes, or "" if the identity is sufficient.
     """
 
     version_id: str
@@ -51,12 +51,12 @@ class ResumeState:
 
 
 class ResumeFile:
-    """The state of the upload of one content to one target.
+    """The file with the state of one upload.
 
     Args:
-        path: The file; None keeps nothing.
-        required: Whether failing to write it is an error; otherwise it is logged, and the upload
-            goes on without.
+        path: The file; None stores no state.
+        required: Whether a failed write is an error; otherwise it is logged and the upload
+            continues without a state.
     """
 
     def __init__(self, path: Path | None, *, required: bool) -> None:
@@ -67,19 +67,22 @@ class ResumeFile:
 
     @property
     def active(self) -> bool:
-        """Whether anything is kept."""
+        """Whether a state is stored."""
         return self._path is not None
 
     @classmethod
     def of(
-        cls, source: Source, target: Mapping[str, Any], state_dir: str | os.PathLike[str] | None
+        cls,
+        source: ContentSource,
+        target: Mapping[str, Any],
+        state_dir: str | os.PathLike[str] | None,
     ) -> ResumeFile:
-        """The file for an upload: in ``state_dir``, or beside what is uploaded."""
+        """The file for an upload: in ``state_dir``, or in the folder of the uploaded file."""
         key = hashlib.sha256(json.dumps(target, sort_keys=True).encode()).hexdigest()[:16]
         if state_dir is not None:
             folder = Path(state_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            # Sources of the same name from different places do not share a file.
+            # Sources with the same name in different folders get different files.
             place = str(source.path.absolute()) if source.path is not None else ""
             key = hashlib.sha256(f"{key}\0{place}\0{source.name}".encode()).hexdigest()[:16]
             return cls(folder / f"{_file_name(source.name)}.{key}{SUFFIX}", required=True)
@@ -88,8 +91,8 @@ class ResumeFile:
         path = source.path.absolute()
         return cls(path.with_name(f".{_file_name(path.name)}.{key}{SUFFIX}"), required=False)
 
-    def load(self, source: Source, identity: str) -> ResumeState | None:
-        """The state for exactly this content; one for another is reported and left out."""
+    def load(self, source: ContentSource, identity: str) -> ResumeState | None:
+        """The state for this content, or None. A state for other content is logged and ignored."""
         if self._path is None:
             return None
         try:
@@ -97,7 +100,9 @@ class ResumeFile:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            logger.warning("upload begins anew: %s is not usable: %r", self._path, error)
+            logger.warning(
+                "upload starts from the beginning: %s is not usable: %r", self._path, error
+            )
             return None
         stale = (
             state.total != source.size
@@ -105,19 +110,19 @@ class ResumeFile:
             or (state.digest and state.digest != source.prefix_digest(state.acknowledged))
         )
         if stale:
-            logger.warning("upload begins anew: %s is for other content", self._path)
+            logger.warning("upload starts again: %s is for other content", self._path)
             return None
         self._saved = state
         return state
 
     def is_due(self, version_id: str) -> bool:
-        """Whether to save: at once when the version is new, otherwise about once a second."""
+        """Whether to save: at once for a new version, otherwise once per second."""
         if self._path is None or not version_id:
             return False
         return self._is_new(version_id) or time.monotonic() >= self._next_save
 
     def save(self, state: ResumeState) -> None:
-        """Write a state."""
+        """Write the state."""
         if self._path is None:
             return
         self._write(state, durable=self._is_new(state.version_id))
@@ -145,30 +150,30 @@ class ResumeFile:
         except OSError as error:
             if self._required:
                 raise
-            logger.warning("this upload cannot be resumed by a later process: %s", error)
+            logger.warning("a later process cannot resume this upload: %s", error)
             self._path = None
 
     def remove(self) -> None:
-        """Forget the upload: it is complete, or of no use."""
+        """Delete the state: the upload is complete, or cannot be continued."""
         self._saved = None
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
 
 def _parse(text: bytes) -> ResumeState:
-    """Raises ValueError, TypeError or KeyError for what is no state."""
+    """The state in a file; raises ValueError, TypeError or KeyError if it is invalid."""
     fields = json.loads(text)
     if not isinstance(fields, dict) or fields.pop("format") != _FORMAT:
-        raise ValueError("of another format")
+        raise ValueError("unknown format")
     state = ResumeState(**fields)
     for name, kind in ResumeState.__annotations__.items():
         if type(getattr(state, name)).__name__ != kind:
-            raise ValueError(f"{name} is no {kind}")
+            raise ValueError(f"{name} is not of type {kind}")
     if not (state.version_id and 0 <= state.acknowledged <= state.total and state.part_size > 0):
-        raise ValueError("contradicts itself")
+        raise ValueError("inconsistent values")
     return state
 
 
 def _file_name(name: str) -> str:
-    """``name`` as a part of a file name."""
+    """``name`` with the characters that are safe in a file name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100]

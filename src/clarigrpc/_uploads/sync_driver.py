@@ -1,4 +1,4 @@
-"""The blocking driver of an upload."""
+"""The sync driver of a file upload."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from clarigrpc import errors
-from clarigrpc._uploads.part_state import AwaitAnswer, EndStream
-from clarigrpc._uploads.upload_session import ANSWER_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.part_state import AwaitResponse, EndStream
+from clarigrpc._uploads.upload_session import RESPONSE_SECONDS, UploadResult, UploadSession
 from clarigrpc._uploads.upload_sources import StoppedError
 
 
 def run(session: UploadSession, channel: Any) -> UploadResult:
-    """Upload, over as many streams as it takes.
+    """Upload, over as many streams as needed.
 
     Args:
         session: The upload.
@@ -45,9 +45,9 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
     responses = open_stream(requests, timeout=session.remaining)
     try:
         for response in responses:
-            with requests.answers:
-                save = session.take(response)
-                requests.answers.notify()
+            with requests.responses:
+                save = session.responded(response)
+                requests.responses.notify()
             if save:
                 session.save()
             if session.machine.finished:
@@ -60,10 +60,10 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
 
 
 class _Requests(Iterator[bytes]):
-    """The messages of a stream, asked for by the thread that gRPC makes for it."""
+    """The messages of a stream. gRPC reads them on a thread of its own."""
 
     def __init__(self, session: UploadSession) -> None:
-        self.answers = threading.Condition()
+        self.responses = threading.Condition()
         self._session = session
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -71,13 +71,15 @@ class _Requests(Iterator[bytes]):
     def __next__(self) -> bytes:
         self._thread = threading.current_thread()
         machine = self._session.machine
-        with self.answers:
+        with self.responses:
             step = machine.next()
-            if isinstance(step, AwaitAnswer):
-                self.answers.wait_for(lambda: self._stopped or machine.answers, ANSWER_SECONDS)
-                machine.unanswered()
+            if isinstance(step, AwaitResponse):
+                self.responses.wait_for(
+                    lambda: self._stopped or machine.responses, RESPONSE_SECONDS
+                )
+                machine.response_missing()
                 step = machine.next()
-            if self._stopped or isinstance(step, (AwaitAnswer, EndStream)):
+            if self._stopped or isinstance(step, (AwaitResponse, EndStream)):
                 raise StopIteration
         try:
             return self._session.message(step)
@@ -86,12 +88,12 @@ class _Requests(Iterator[bytes]):
 
     def stop(self) -> None:
         """Send nothing more."""
-        with self.answers:
+        with self.responses:
             self._stopped = True
-            self.answers.notify()
+            self.responses.notify()
         self._session.source.stop()
 
     def join(self) -> None:
-        """Wait until gRPC's thread has ended, which the end of the call makes it do."""
+        """Wait for gRPC's thread, which ends with the call."""
         if self._thread is not None:
             self._thread.join(1.0)

@@ -1,4 +1,4 @@
-"""What the upload methods of the service have in common, and where they differ."""
+"""The RPCs that upload a file in parts over a stream."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from typing import Any
 from clarigrpc import v2
 from clarigrpc._contract.methods import lookup
 
-_Code = v2.StatusCode
-
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A stream method that takes a file, and what to fill with it.
+class UploadMethod:
+    """An upload RPC with its first message.
 
     Attributes:
-        method: Name of the method.
-        config: The first message; its version is completed with an id to go on with.
+        method: Name of the RPC.
+        config: The upload config; to continue an upload, the version id is added.
         version_field: Field of the config with the version.
-        id_field: Field of the answers with the version's id.
+        id_field: Field of the responses with the version id.
         done: Codes of the final status.
-        resource: Ids that tell this target from others of the same method.
+        resource: Ids of the resource that the file is uploaded to.
     """
 
     method: str
@@ -54,37 +52,45 @@ def _resource(config: Any, parent_field: str) -> dict[str, str]:
     }
 
 
-def model_version(config: v2.PostModelVersionsUploadConfig) -> Target:
-    """The target for a version of a model."""
-    return Target(
+def model_version(config: v2.PostModelVersionsUploadConfig) -> UploadMethod:
+    """Uploads a model version."""
+    return UploadMethod(
         "PostModelVersionsUpload",
         config,
         "model_version",
         "model_version_id",
-        frozenset({_Code.MODEL_BUILDING, _Code.MODEL_TRAINED, _Code.UPLOAD_DONE}),
+        frozenset(
+            {v2.StatusCode.MODEL_BUILDING, v2.StatusCode.MODEL_TRAINED, v2.StatusCode.UPLOAD_DONE}
+        ),
         _resource(config, "model_id"),
     )
 
 
-def artifact_version(config: v2.PostArtifactVersionsUploadConfig) -> Target:
-    """The target for a version of an artifact."""
-    return Target(
+def artifact_version(config: v2.PostArtifactVersionsUploadConfig) -> UploadMethod:
+    """Uploads an artifact version."""
+    return UploadMethod(
         "PostArtifactVersionsUpload",
         config,
         "artifact_version",
         "artifact_version_id",
-        frozenset({_Code.UPLOAD_DONE, _Code.SUCCESS}),
+        frozenset({v2.StatusCode.UPLOAD_DONE, v2.StatusCode.SUCCESS}),
         _resource(config, "artifact_id"),
     )
 
 
-def pipeline_step_version(config: v2.PostPipelineStepVersionsUploadConfig) -> Target:
-    """The target for a version of a pipeline step."""
-    return Target(
+def pipeline_step_version(config: v2.PostPipelineStepVersionsUploadConfig) -> UploadMethod:
+    """Uploads a pipeline step version."""
+    return UploadMethod(
         "PostPipelineStepVersionsUpload",
         config,
         "pipeline_step_version",
         "pipeline_step_version_id",
-        frozenset({_Code.PIPELINE_STEP_BUILDING, _Code.PIPELINE_STEP_READY, _Code.UPLOAD_DONE}),
+        frozenset(
+            {
+                v2.StatusCode.PIPELINE_STEP_BUILDING,
+                v2.StatusCode.PIPELINE_STEP_READY,
+                v2.StatusCode.UPLOAD_DONE,
+            }
+        ),
         _resource(config, "pipeline_step_id"),
     )

@@ -1,4 +1,4 @@
-"""How far an upload is: for a callback, and for a bar on a terminal."""
+"""Progress of a file upload: a callback, or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from clarigrpc._public_names import named_in
 @named_in("clarigrpc.types")
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """How far an upload is.
+    """Progress of a file upload.
 
     Attributes:
         bytes_done: Bytes that the service has.
         bytes_total: Bytes of the content.
         percent: 0 to 100.
-        rate: Bytes a second, lately.
-        seconds_left: At this rate; None while there is none.
+        rate: Bytes per second, averaged over about 5 seconds.
+        seconds_left: Estimated remaining time in seconds; None if the rate is 0.
     """
 
     bytes_done: int
@@ -39,13 +39,13 @@ _AVERAGE_SECONDS = 5.0
 _REPORT_SECONDS = 0.05
 
 
-class Meter:
-    """Bytes over time -> reports, at most 20 a second.
+class RateMeter:
+    """Measures the rate of an upload and reports the progress at most 20 times per second.
 
     Args:
-        total: Bytes in all.
-        report: Gets them.
-        clock: Seconds.
+        total: Bytes of the content.
+        report: Called with the progress.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Meter:
         self._last: tuple[float, int] | None = None
 
     def update(self, done: int, *, force: bool = False) -> None:
-        """Report that ``done`` bytes are there; ``force``: now, whenever the last report was."""
+        """Report ``done`` bytes; ``force`` reports regardless of the time of the last report."""
         now = self._clock()
         if self._last is None:
             self._last = now, done
@@ -70,7 +70,7 @@ class Meter:
         else:
             seconds, step = now - self._last[0], done - self._last[1]
             if seconds > 0 and step >= 0:
-                # Of an average over some seconds, each step weighs as much as it lasted.
+                # Moving average: each step counts in proportion to its duration.
                 weight = min(1.0, seconds / _AVERAGE_SECONDS) if self._rate else 1.0
                 self._rate += weight * (step / seconds - self._rate)
             self._last = now, done
@@ -80,20 +80,27 @@ class Meter:
 
 
 @contextlib.contextmanager
-def reporting(progress: bool | ProgressCallback, total: int, name: str) -> Iterator[Meter | None]:
-    """The meter for a ``progress=`` argument: a callback, True for a bar on a terminal.
+def reporting(
+    progress: bool | ProgressCallback, total: int, name: str
+) -> Iterator[RateMeter | None]:
+    """The meter for a ``progress`` argument; None if nothing is to be reported.
+
+    Args:
+        progress: A callback; True shows a bar if stderr is a terminal.
+        total: Bytes of the content.
+        name: Text before the bar.
 
     Raises:
-        ConfigurationError: A bar was asked for, and rich is not installed.
+        ConfigurationError: ``progress=True`` and ``rich`` is not installed.
     """
     if callable(progress):
-        yield Meter(total, progress)
+        yield RateMeter(total, progress)
         return
     bar = open_bar(name, total, in_bytes=True) if progress else None
     if bar is None:
         yield None
         return
     try:
-        yield Meter(total, lambda now: bar.update(now.bytes_done))
+        yield RateMeter(total, lambda state: bar.update(state.bytes_done))
     finally:
         bar.close()

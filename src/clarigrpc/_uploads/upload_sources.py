@@ -1,6 +1,6 @@
-"""What can be uploaded: a path, an open file, bytes, a stream that cannot seek, a folder.
+"""Content of file uploads: a path, an open file, bytes, a stream that cannot seek, a folder.
 
-Every source is brought to one form: a known size, and bytes at an offset.
+Each becomes a ``ContentSource`` with a known size, read at any offset.
 """
 
 from __future__ import annotations
@@ -27,67 +27,67 @@ Content = bytes | memoryview
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.1
 _KEPT_DIGESTS = 256
-"""How many parts an acknowledgement may be behind to be of use for a resume."""
+"""Number of parts that an acknowledgement may lag behind and still be of use for a resume."""
 
 
 @named_in("clarigrpc.types")
 class Readable(Protocol):
-    """Any binary file-like object."""
+    """A binary file-like object."""
 
     def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes; none at the end."""
+        """At most ``size`` bytes; no bytes at the end."""
 
 
 UploadSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Readable
 )
-"""What is uploaded as a file: a path, a folder (as a tar archive), bytes, or a binary file."""
+"""Content of a file upload: a path, a folder (as a tar archive), bytes, or a binary file."""
 
 
 class StoppedError(Exception):
-    """The upload ended while its source was being read."""
+    """The upload ended while the source was being read."""
 
 
-class Source(ABC):
-    """Content of a known size.
+class ContentSource(ABC):
+    """Content of known size.
 
     Attributes:
-        name: What to call it.
-        size: Bytes.
-        path: Where it lies on disk, for what is kept beside it; None if it does not.
-        must_be_followed: Whether the identity tells too little, and a resume needs the digest of
-            what was acknowledged.
+        name: Name of the content.
+        size: Bytes of the content.
+        path: Its path on disk; None if it is not on disk.
+        needs_digest: Whether the identity is not sufficient for a resume, which then compares the
+            digest of the acknowledged bytes.
     """
 
     name: str
     size: int
     path: Path | None = None
-    must_be_followed: bool = False
+    needs_digest: bool = False
 
     def prepare(self) -> None:  # noqa: B027 - most sources need none
-        """Do what takes long; the size holds from then on."""
+        """Do slow preparations; ``size`` is valid afterwards."""
 
     @abstractmethod
     def read_at(self, offset: int, size: int) -> Content:
-        """Exactly ``size`` bytes from ``offset`` on.
+        """Exactly ``size`` bytes at ``offset``.
 
         Raises:
-            InvalidArgumentError: The source has less, or has changed since it was opened.
+            InvalidArgumentError: The source is shorter, or was changed since it was opened.
         """
 
     @abstractmethod
     def identity(self) -> str:
-        """Text that is another when the content is, as far as can be told before it is read."""
+        """A text that differs if the content differs, as far as known without reading it."""
 
     def digest_at(self, length: int) -> str:
-        """SHA-256 of the first ``length`` bytes, as far as it is known without reading.
+        """SHA-256 of the first ``length`` bytes, if known without reading them.
 
-        "" where it is not, and where the identity says enough.
+        "" if it is not known, or not needed beside the identity.
         """
         return ""
 
     def prefix_digest(self, length: int) -> str:
-        """SHA-256 of the first ``length`` bytes, "" where the identity says enough."""
+        """SHA-256 of the first ``length`` bytes; "" if not needed beside the identity."""
         return ""
 
     def sha256(self) -> str:
@@ -98,46 +98,46 @@ class Source(ABC):
         return digest.hexdigest()
 
     def start(self) -> None:  # noqa: B027 - most sources need none
-        """Allow reads again after ``stop``."""
+        """Allow reads after ``stop``."""
 
     def stop(self) -> None:  # noqa: B027 - most sources need none
-        """Have a read that waits for data, on another thread, end with ``StoppedError``."""
+        """End a blocking read on another thread with ``StoppedError``."""
 
     def close(self) -> None:  # noqa: B027 - most sources need none
-        """Free what the source holds; what the caller gave stays open."""
+        """Release resources; a file opened by the caller stays open."""
 
     def _short(self, offset: int) -> InvalidArgumentError:
         return InvalidArgumentError(
-            f"{self.name}: the content ends at byte {offset}, its size was said to be {self.size}"
+            f"{self.name}: the content ends at byte {offset}, expected {self.size} bytes"
         )
 
 
-def open_source(
+def open_upload_source(
     value: UploadSource, *, size: int | None = None, name: str = "", folder: Path | None = None
-) -> Source:
-    """The source for what a caller gave.
+) -> ContentSource:
+    """The content source of a value.
 
     Args:
-        value: What to upload.
-        size: Bytes of a stream that cannot seek; None: it is read to its end first.
-        name: What to call it; empty: derived from the value.
-        folder: Where temporary copies of streams that cannot seek go; None: the system's place.
+        value: The content.
+        size: Bytes of a stream that cannot seek. None reads it to its end first.
+        name: Name of the content; derived from the value if empty.
+        folder: Folder for temporary copies of streams that cannot seek. None uses the system's.
 
     Raises:
-        FileNotFoundError: There is no file of this name.
-        InvalidArgumentError: The content is not of the size given, or a folder has no files.
-        TypeError: The value is of no type that can be uploaded.
+        FileNotFoundError: The file does not exist.
+        InvalidArgumentError: The size differs from ``size``, or a folder contains no files.
+        TypeError: The type of the value is not supported.
     """
     source = _open(value, size, name, folder)
     if size is not None and source.size != size:
         source.close()
         raise InvalidArgumentError(
-            f"{source.name}: the content has {source.size} bytes, size= says {size}"
+            f"{source.name}: the content has {source.size} bytes, not size={size}"
         )
     return source
 
 
-def _open(value: Any, size: int | None, name: str, folder: Path | None) -> Source:
+def _open(value: Any, size: int | None, name: str, folder: Path | None) -> ContentSource:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BytesSource(value, name or "bytes")
     if isinstance(value, (str, os.PathLike)):
@@ -145,14 +145,14 @@ def _open(value: Any, size: int | None, name: str, folder: Path | None) -> Sourc
         if path.is_dir():
             return FolderSource(path, name or f"{path.resolve().name}.tar")
         if not path.exists():
-            raise FileNotFoundError(f"upload of {os.fspath(value)!r}: there is no such file")
+            raise FileNotFoundError(f"upload of {os.fspath(value)!r}: no such file")
         if path.is_file():
             return FileSource(os.open(path, os.O_RDONLY), name or path.name, path=path)
         value = path.open("rb", buffering=0)  # a named pipe, a device
         return SpooledSource(value, name or path.name, size, folder, owned=True)
     if isinstance(value, io.TextIOBase) or not callable(getattr(value, "read", None)):
         raise TypeError(
-            "an upload takes a path, bytes, a binary file ('rb') or an object with read(), not "
+            "expected a path, bytes, a binary file ('rb') or an object with read(), not "
             f"{type(value).__name__}"
         )
     given = getattr(value, "name", "")
@@ -167,7 +167,7 @@ def _open(value: Any, size: int | None, name: str, folder: Path | None) -> Sourc
 
 
 def _is_plain_file(value: Any) -> bool:
-    """Whether the descriptor's bytes are the object's (those of a ``GzipFile`` are not)."""
+    """Whether the file can be read by its descriptor (a ``GzipFile``, e.g., cannot)."""
     raw = getattr(value, "raw", value)
     return (
         isinstance(value, (io.FileIO, io.BufferedReader, io.BufferedRandom))
@@ -176,7 +176,7 @@ def _is_plain_file(value: Any) -> bool:
     )
 
 
-class BytesSource(Source):
+class BytesSource(ContentSource):
     """Bytes in memory."""
 
     def __init__(self, value: bytes | bytearray | memoryview, name: str) -> None:
@@ -192,7 +192,7 @@ class BytesSource(Source):
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file does; its time of change cannot be set back by programs."""
+    """Values that change when the file does. Programs cannot reset the change time."""
     return (
         status.st_dev,
         status.st_ino,
@@ -203,15 +203,15 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _pread(descriptor: int, size: int, offset: int) -> bytes:
-    """``size`` bytes, less at the end of the file."""
+    """``size`` bytes at ``offset``, fewer at the end of the file."""
     data = os.pread(descriptor, size, offset)
     while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
         data += more
     return data
 
 
-class FileSource(Source):
-    """A regular file, from ``base`` on. Owns the descriptor."""
+class FileSource(ContentSource):
+    """A regular file from offset ``base``. Owns the descriptor."""
 
     def __init__(
         self, descriptor: int, name: str, *, path: Path | None = None, base: int = 0
@@ -225,12 +225,12 @@ class FileSource(Source):
 
     def read_at(self, offset: int, size: int) -> Content:
         data = _pread(self._descriptor, size, self._base + offset)
-        # A file that was written to meanwhile must not be completed.
+        # An upload of a file that was changed meanwhile must not complete.
         if (
             offset + size == self.size
             and _stamp(os.fstat(self._descriptor))[2:4] != self._stamp[2:4]
         ):
-            raise InvalidArgumentError(f"{self.name}: the file changed while it was being uploaded")
+            raise InvalidArgumentError(f"{self.name}: the file was changed during the upload")
         if len(data) < size:
             raise self._short(offset + len(data))
         return data
@@ -242,8 +242,8 @@ class FileSource(Source):
         os.close(self._descriptor)
 
 
-class SeekableSource(Source):
-    """An object with ``read`` and ``seek``, from where it stands on."""
+class SeekableSource(ContentSource):
+    """An object with ``read`` and ``seek``, from its current position."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file = file
@@ -269,16 +269,16 @@ class SeekableSource(Source):
         return f"sha256 {self.sha256()}"
 
 
-class SpooledSource(Source):
-    """A stream that cannot seek, copied to a temporary file as it is read.
+class SpooledSource(ContentSource):
+    """A stream that cannot seek, copied to a temporary file while it is read.
 
-    What was sent and not acknowledged can so be sent again, without keeping it in memory.
+    Bytes that were not acknowledged can thus be sent again without keeping them in memory.
 
     Args:
         file: An object with ``read``.
-        name: What to call it.
-        size: Bytes to take from it; None: all of it, read to its end by ``prepare``.
-        folder: Where the temporary file goes.
+        name: Name of the content.
+        size: Bytes to read. None reads to the end in ``prepare``.
+        folder: Folder of the temporary file.
         owned: Whether to close ``file``.
     """
 
@@ -291,7 +291,7 @@ class SpooledSource(Source):
         *,
         owned: bool = False,
     ) -> None:
-        self.must_be_followed = True
+        self.needs_digest = True
         self._file = file
         self._owned = owned
         self._spool = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - see close
@@ -300,7 +300,7 @@ class SpooledSource(Source):
         self._read = 0
         self._lock = threading.Lock()
         self._stopped = False
-        self._waits = _waiter(file)
+        self._wait_readable = _waiter(file)
         self.name = name
         self.size = size or 0
         self._to_end = size is None
@@ -312,7 +312,7 @@ class SpooledSource(Source):
             self.size = self._read
 
     def _next(self, size: int) -> bytes:
-        while not self._stopped and not self._waits(_POLL_SECONDS):
+        while not self._stopped and not self._wait_readable(_POLL_SECONDS):
             pass
         if self._stopped:
             raise StoppedError
@@ -328,7 +328,7 @@ class SpooledSource(Source):
 
     def read_at(self, offset: int, size: int) -> Content:
         end = offset + size
-        # A thread of a stream that broke may still wait for the source in here.
+        # A thread of an earlier stream that failed may still block in here.
         with self._lock:
             while self._read < end:
                 piece = self._next(min(_BLOCK, end - self._read))
@@ -336,7 +336,7 @@ class SpooledSource(Source):
                     raise self._short(self._read)
                 self._keep(piece)
             if end == self._read:
-                # The end of a part, which may be acknowledged: what a resume will check.
+                # The end of a part. If the service acknowledges it, a resume compares the digest.
                 self._digests[end] = self._digest.copy()
                 if len(self._digests) > _KEPT_DIGESTS:
                     del self._digests[next(iter(self._digests))]
@@ -373,7 +373,7 @@ class SpooledSource(Source):
 
 
 def _waiter(file: Any) -> Callable[[float], bool]:
-    """Waits some seconds for a pipe, socket or terminal; true when it can be read."""
+    """A function that waits for a pipe, socket or terminal; true if it can be read."""
     try:
         descriptor = file.fileno()
         mode = os.fstat(descriptor).st_mode
@@ -388,74 +388,74 @@ def _waiter(file: Any) -> Callable[[float], bool]:
 
 def _bytes(piece: Any, name: str) -> bytes:
     if not isinstance(piece, bytes):
-        raise TypeError(f"{name}: read() has to return bytes, not {type(piece).__name__}")
+        raise TypeError(f"{name}: read() must return bytes, not {type(piece).__name__}")
     return piece
 
 
-class FolderSource(Source):
-    """A folder as a tar archive that is never written anywhere.
+class FolderSource(ContentSource):
+    """A folder as a tar archive, generated while it is read.
 
-    Its bytes depend on the names, the contents and the executable bits of the files only, so the
-    same folder is the same archive on every machine. Links to files are followed.
+    The archive depends only on names, contents and executable bits of the files, so that it is the
+    same on every machine. Links to files are followed.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.path = folder
-        self._entries = list(_entries(folder))
-        if not any(entry.path is not None for entry in self._entries):
-            raise InvalidArgumentError(f"{folder}: there is no file in this folder")
+        self._members = list(_archive_members(folder))
+        if not any(member.path is not None for member in self._members):
+            raise InvalidArgumentError(f"{folder}: the folder contains no files")
         self._starts: list[int] = []
         position = 0
-        for entry in self._entries:
+        for member in self._members:
             self._starts.append(position)
-            position += entry.length
+            position += member.length
         self._end = position
-        # Two empty blocks end an archive, which is padded to a record.
+        # An archive ends with two empty blocks and is padded to a record.
         self.size = _round_up(position + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
-        self._opened: tuple[_Entry, int] | None = None
+        self._opened: tuple[_ArchiveMember, int] | None = None
 
     def read_at(self, offset: int, size: int) -> Content:
         pieces: list[bytes] = []
         end = offset + size
         index = bisect_right(self._starts, offset) - 1
         while offset < end and offset < self._end:
-            entry, start = self._entries[index], self._starts[index]
-            stop = min(end, start + entry.length)
-            pieces.extend(self._pieces(entry, offset - start, stop - start))
+            member, start = self._members[index], self._starts[index]
+            stop = min(end, start + member.length)
+            pieces.extend(self._pieces(member, offset - start, stop - start))
             offset, index = stop, index + 1
         if offset < end:
             pieces.append(bytes(end - offset))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _pieces(self, entry: _Entry, start: int, end: int) -> Iterator[bytes]:
-        header = entry.header()
+    def _pieces(self, member: _ArchiveMember, start: int, end: int) -> Iterator[bytes]:
+        header = member.header()
         if start < len(header):
             yield header[start:end]
-        content = len(header) + entry.size
+        content = len(header) + member.size
         low, high = max(start, len(header)), min(end, content)
         if low < high:
-            yield self._content(entry, low - len(header), high - low)
+            yield self._content(member, low - len(header), high - low)
         padding = end - max(start, content)
         if padding > 0:
             yield bytes(padding)
 
-    def _content(self, entry: _Entry, offset: int, size: int) -> bytes:
-        if self._opened is None or self._opened[0] is not entry:
+    def _content(self, member: _ArchiveMember, offset: int, size: int) -> bytes:
+        if self._opened is None or self._opened[0] is not member:
             self._close_file()
-            assert entry.path is not None
-            self._opened = entry, os.open(entry.path, os.O_RDONLY)
+            assert member.path is not None
+            self._opened = member, os.open(member.path, os.O_RDONLY)
         descriptor = self._opened[1]
         data = _pread(descriptor, size, offset)
-        if len(data) < size or _stamp(os.fstat(descriptor))[2:4] != entry.stamp[2:4]:
-            raise InvalidArgumentError(f"{entry.path}: changed while it was being uploaded")
+        if len(data) < size or _stamp(os.fstat(descriptor))[2:4] != member.stamp[2:4]:
+            raise InvalidArgumentError(f"{member.path}: the file was changed during the upload")
         return data
 
     def identity(self) -> str:
         digest = hashlib.sha256()
-        for entry in self._entries:
-            digest.update(entry.header())
-            digest.update(repr(entry.stamp).encode())
+        for member in self._members:
+            digest.update(member.header())
+            digest.update(repr(member.stamp).encode())
         return f"folder {digest.hexdigest()}"
 
     def _close_file(self) -> None:
@@ -467,8 +467,8 @@ class FolderSource(Source):
         self._close_file()
 
 
-class _Entry:
-    """A member of the archive: a folder (without a path) or a file."""
+class _ArchiveMember:
+    """A member of the archive: a file, or a folder (``path`` is None)."""
 
     __slots__ = ("length", "mode", "name", "path", "size", "stamp")
 
@@ -492,20 +492,20 @@ def _round_up(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-def _entries(folder: Path) -> Iterator[_Entry]:
+def _archive_members(folder: Path) -> Iterator[_ArchiveMember]:
     for parent, folders, files in os.walk(folder):
         folders.sort()
         relative = Path(parent).relative_to(folder)
         for name in folders:
             if (Path(parent) / name).is_symlink():
                 raise InvalidArgumentError(
-                    f"{Path(parent) / name} is a link to a folder; only links to files are followed"
+                    f"{Path(parent) / name} is a link to a folder; link to files instead"
                 )
         if relative.parts:
-            yield _Entry(relative.as_posix(), None, None)
+            yield _ArchiveMember(relative.as_posix(), None, None)
         for name in sorted(files):
             path = Path(parent) / name
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidArgumentError(f"{path} is neither a file nor a folder")
-            yield _Entry((relative / name).as_posix(), path, status)
+            yield _ArchiveMember((relative / name).as_posix(), path, status)
