@@ -48,7 +48,7 @@ autodoc_default_options = {
     "members": True,
     "inherited-members": True,
     # What the parts of a client use among themselves.
-    "exclude-members": "__init__, child, close_with, raises_on_partial, unary, within",
+    "exclude-members": "__init__, close_with, raises_on_partial, unary, within",
 }
 # Types by the names that a reader would write, without their modules.
 python_use_unqualified_type_names = True

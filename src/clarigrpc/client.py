@@ -337,7 +337,7 @@ class _BaseClient(Generic[ChannelT]):
             )
         return multicallable
 
-    def child(self, made: type[T]) -> T:
+    def _child(self, made: type[T]) -> T:
         """A resource of this client."""
         return made(self)  # type: ignore[call-arg]
 

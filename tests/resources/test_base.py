@@ -90,20 +90,20 @@ def test_a_failure_says_how_far_it_came() -> None:
 
     with pytest.raises(errors.UnavailableError) as caught:
         Annotations(Ends()).create_many([v2.Annotation()] * 200)
-    assert caught.value.__notes__ == ["the 128 items before were answered, of 200 in all"]
+    assert caught.value.__notes__ == ["128 of 200 items were processed before this error"]
 
 
 def test_ids_that_are_left_out_are_those_of_the_client() -> None:
     with Client(base="http://127.0.0.1:1", pat="p", user_id="u", app_id="a") as client:
         there = client.datasets.within(app_id="b")
-        assert there.user_app_id == v2.UserAppIDSet(user_id="u", app_id="b")
-        assert client.model("m", user_id="v").user_app_id == v2.UserAppIDSet(
+        assert there._user_app_id == v2.UserAppIDSet(user_id="u", app_id="b")
+        assert client.model("m", user_id="v")._user_app_id == v2.UserAppIDSet(
             user_id="v", app_id="a"
         )
         versions = client.datasets.within(user_id="v").versions("d")
-        assert versions.user_app_id == v2.UserAppIDSet(user_id="v", app_id="a")
-        assert client.keys.within(user_id="v").user_app_id == v2.UserAppIDSet(user_id="v")
-        assert client.datasets.user_app_id is None
+        assert versions._user_app_id == v2.UserAppIDSet(user_id="v", app_id="a")
+        assert client.keys.within(user_id="v")._user_app_id == v2.UserAppIDSet(user_id="v")
+        assert client.datasets._user_app_id is None
 
 
 @given(st.lists(st.integers()), st.integers(1, 50))

@@ -51,7 +51,7 @@ class Operations:
     def __init__(self) -> None:
         self.closed: list[str] = []
 
-    def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
+    def _unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         return Multicallable(method, encoded=encoded, awaited=self.awaited)
 
     def _two(self, first: Any, *, timeout: float | None = None) -> Plan[list[Any]]:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import queue
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-)
-from typing import Any, Concatenate, ParamSpec
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import Any
 
 from clarigrpc import errors
 from clarigrpc._bulk.input_batches import InputBatch
 from clarigrpc._bulk.input_engine import Finish, ReadSource, SendBatch
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_upload import InputUpload
-
-P = ParamSpec("P")
 
 
 def run_sync(upload: InputUpload) -> UploadReport:
@@ -166,36 +155,3 @@ async def _aiter(values: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[A
         return
     for value in values:  # a sync source is read on the event loop
         yield value
-
-
-def sync_upload_method(
-    prepare: Callable[Concatenate[Any, P], InputUpload],
-) -> Callable[Concatenate[Any, P], UploadReport]:
-    """The method that runs the upload made by ``prepare``."""
-
-    def upload(self: Any, *args: P.args, **kwargs: P.kwargs) -> UploadReport:
-        return run_sync(prepare(self, *args, **kwargs))
-
-    return _documented(prepare, upload)  # type: ignore[no-any-return]
-
-
-def async_upload_method(
-    prepare: Callable[Concatenate[Any, P], InputUpload],
-) -> Callable[Concatenate[Any, P], Awaitable[UploadReport]]:
-    """The async method that runs the upload made by ``prepare``."""
-
-    async def upload(self: Any, *args: P.args, **kwargs: P.kwargs) -> UploadReport:
-        return await run_async(prepare(self, *args, **kwargs))
-
-    return _documented(prepare, upload)  # type: ignore[no-any-return]
-
-
-def _documented(prepare: Callable[..., Any], upload: Any) -> Any:
-    """``upload`` with the docstring and the signature of ``prepare``."""
-    functools.update_wrapper(upload, prepare)
-    upload.__name__ = "upload"
-    upload.__qualname__ = f"{prepare.__qualname__.rpartition('.')[0]}.upload"
-    signature = inspect.signature(prepare)
-    upload.__signature__ = signature.replace(return_annotation="UploadReport")
-    upload.__annotations__ = prepare.__annotations__ | {"return": "UploadReport"}
-    return upload

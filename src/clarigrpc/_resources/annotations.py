@@ -19,25 +19,24 @@ from clarigrpc._resources.base import (
     as_ids,
     chunks,
 )
-from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import (
+    Async,
+    Lazy,
+    Opening,
+    Parents,
+    Sync,
+    iteration,
+    nested,
+    operation,
+    streaming,
+)
 from clarigrpc._rpc.plan import ItemPlan, Plan
-from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
+from clarigrpc._streams.response_stream import StreamSession
 
 
 @named_in("clarigrpc.types")
 class FrameOptions(TypedDict, total=False):
-    """What part of a video's annotations is streamed; everything by default.
-
-    Attributes:
-        track_ids: Only of these tracks.
-        frame_number_start: Number of the first frame.
-        frame_time_start: Time of the first frame in milliseconds, instead of its number.
-        annotation_type: Kinds, added up.
-        max_frames: End after so many frames.
-        max_duration: End after so many milliseconds of the video.
-        worker: Only of this user, model or workflow.
-        min_prediction_score: Leave out predictions below this score, 0.0 to 1.0.
-    """
+    """Options of ``client.annotations.stream``."""
 
     track_ids: Sequence[str]
     frame_number_start: int
@@ -50,29 +49,13 @@ class FrameOptions(TypedDict, total=False):
 
 
 class TrackFilters(Paging, total=False):
-    """Which tracks are listed.
-
-    Attributes:
-        ids: Only these.
-    """
+    """Options of ``client.annotations.tracks(input_id).list``."""
 
     ids: Sequence[str]
 
 
 class AnnotationListFilters(Paging, total=False):
-    """Which annotations are listed.
-
-    Attributes:
-        ids: Only these.
-        input_ids: Only those of these inputs.
-        user_ids: Only those of these users.
-        model_version_ids: Only those of these versions of models.
-        workflow_version_ids: Only those of these versions of workflows.
-        statuses: Only those with the code of one of these statuses.
-        task_id: Only those of this task.
-        list_all_annotations: Those of models and workflows, too.
-        return_model_output: The output of the app's models instead.
-    """
+    """Options of ``client.annotations.list``."""
 
     ids: Sequence[str]
     input_ids: Sequence[str]
@@ -164,17 +147,23 @@ class _LiveSession(StreamSession[v2.Annotation]):
 class AnnotationTrackOperations(
     Creates[v2.AnnotationTrack], Patches[v2.AnnotationTrack], Deletes[v2.AnnotationTrack]
 ):
-    """The tracks of a video: one thing followed through its frames."""
+    """The tracks of a video: each follows one object through the frames."""
 
-    message = v2.AnnotationTrack
+    _message = v2.AnnotationTrack
+    _create_rpc = "PostAnnotationTracks"
+    _list_rpc = "ListAnnotationTracks"
+    _patch_rpc = "PatchAnnotationTracks"
+    _delete_rpc = "DeleteAnnotationTracks"
 
     @iteration
     def list(self, **options: Unpack[TrackFilters]) -> ItemPlan[v2.AnnotationTrack]:
-        """The tracks of the video.
+        """List the tracks of the video.
 
         Args:
-            {options}
-            {paging}
+            ids: Filter by ids of tracks.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -192,9 +181,14 @@ class AnnotationFilterOperations(
     Patches[v2.AnnotationFilter],
     Deletes[v2.AnnotationFilter],
 ):
-    """The annotation filters of an app: kept searches that datasets and tasks refer to."""
+    """The annotation filters of an app: saved conditions that datasets and tasks refer to."""
 
-    message = v2.AnnotationFilter
+    _message = v2.AnnotationFilter
+    _create_rpc = "PostAnnotationFilters"
+    _get_rpc = "GetAnnotationFilter"
+    _list_rpc = "ListAnnotationFilters"
+    _patch_rpc = "PatchAnnotationFilters"
+    _delete_rpc = "DeleteAnnotationFilters"
 
 
 class AnnotationFilters(AnnotationFilterOperations, Sync): ...
@@ -206,26 +200,44 @@ class AsyncAnnotationFilters(AnnotationFilterOperations, Async): ...
 class AnnotationOperations(Creates[v2.Annotation]):
     """The annotations of an app."""
 
-    message = v2.Annotation
+    _message = v2.Annotation
+    _create_rpc = "PostAnnotations"
+    _get_rpc = "GetAnnotation"
+    _list_rpc = "ListAnnotations"
+    _patch_rpc = "PatchAnnotations"
 
     filters: Lazy[AnnotationFilters, AsyncAnnotationFilters] = Lazy(
         __name__, "AnnotationFilters", "The annotation filters of the app."
     )
-    tracks = nested("input_id", AnnotationTracks, AsyncAnnotationTracks, "The tracks of a video.")
+
+    @nested(AnnotationTracks, AsyncAnnotationTracks)
+    def tracks(self, input_id: str) -> Parents:
+        """Access the tracks of a video.
+
+        Args:
+            input_id: Id of the video.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"input_id": input_id}
 
     @operation
     def get(
         self, input_id: str, annotation_id: str, *, timeout: float | None = None
     ) -> Plan[v2.Annotation]:
-        """An annotation of an input.
+        """Fetch one annotation.
 
         Args:
-            input_id: The input.
-            annotation_id: The annotation.
-            timeout: Seconds; None: the client's.
+            input_id: Id of the annotated input.
+            annotation_id: Id of the annotation.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such annotation.
+            NotFoundError: The annotation does not exist.
         """
         return (yield from self._fetch(annotation_id, timeout, input_id=input_id))
 
@@ -238,23 +250,26 @@ class AnnotationOperations(Creates[v2.Annotation]):
         delete_if_empty_data: bool = False,
         timeout: float | None = None,
     ) -> Plan[v2.Annotation]:
-        """Change an annotation.
+        """Change one annotation.
 
         Args:
-            item: ``id``, ``input_id`` and what is to be changed.
-            action: ``"merge"`` adds concepts and regions or replaces those of the same id,
-                ``"remove"`` takes them away, ``"overwrite"`` replaces all.
-            delete_if_empty_data: Whether an annotation that has nothing left is deleted.
-            timeout: Seconds; None: the client's.
+            item: A message, or a mapping with the fields of one (as in JSON): ``id``, ``input_id``
+                and the fields to change.
+            action: How concepts and regions change: ``"merge"`` adds them, replacing those with the
+                same id; ``"remove"`` removes them; ``"overwrite"`` replaces all of them.
+            delete_if_empty_data: Whether to delete the annotation if no data is left. Default
+                False.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The annotation as it is now.
+            The annotation after the change.
 
         Raises:
-            NotFoundError: There is no such annotation.
+            NotFoundError: The annotation does not exist.
+            InvalidArgumentError: The service rejects the change (``details`` says why), or the
+                mapping has unknown fields.
         """
-        (changed,) = yield from self._write(
-            "Patch",
+        (changed,) = yield from self._patch(
             [item],
             timeout,
             True,
@@ -273,29 +288,47 @@ class AnnotationOperations(Creates[v2.Annotation]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.Annotation]]:
-        """Change annotations, in requests of 128. As ``patch``, for at least one.
+        """Change many annotations, in requests of 128.
+
+        Args:
+            items: At least one of what ``patch`` takes.
+            action: How concepts and regions change: ``"merge"`` adds them, replacing those with the
+                same id; ``"remove"`` removes them; ``"overwrite"`` replaces all of them.
+            delete_if_empty_data: Whether to delete annotations that have no data left. Default
+                False.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the
+                annotation with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The annotations after the changes, in the order given.
 
         Raises:
-            PartialFailureError: Some could not be changed; the others are.
+            PartialFailureError: Some changes were rejected; the others were made.
+            InvalidArgumentError: No annotation is given, or a mapping has unknown fields.
         """
-        changed = yield from self._write(
-            "Patch",
+        changed = yield from self._patch(
             items,
             timeout,
             raise_on_partial,
             action=action,
             delete_if_empty_data=delete_if_empty_data,
         )
-        return [*changed]
+        return changed
 
     @operation
     def delete(
         self, input_id: str, annotation_id: str, *, timeout: float | None = None
     ) -> Plan[None]:
-        """Delete an annotation of an input.
+        """Delete one annotation.
+
+        Args:
+            input_id: Id of the annotated input.
+            annotation_id: Id of the annotation.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such annotation.
+            NotFoundError: The annotation does not exist.
         """
         yield from self._invoke(
             "DeleteAnnotation", timeout, input_id=input_id, annotation_id=annotation_id
@@ -309,12 +342,17 @@ class AnnotationOperations(Creates[v2.Annotation]):
         input_ids: str | Iterable[str] = (),
         timeout: float | None = None,
     ) -> Plan[None]:
-        """Delete annotations, in requests of 128.
+        """Delete many annotations, in requests of 128.
 
         Args:
-            pairs: ``(input_id, annotation_id)`` of each.
-            input_ids: Inputs all of whose annotations are deleted, instead of ``pairs``.
-            timeout: Seconds for each request; None: the client's.
+            pairs: ``(input_id, annotation_id)`` of each annotation.
+            input_ids: Ids of inputs, one or many; all their annotations are deleted. Instead of
+                ``pairs``.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Raises:
+            PartialFailureError: Some of the annotations do not exist; the others are deleted.
+            InvalidArgumentError: Both ``pairs`` and ``input_ids`` are given, or neither.
         """
         wanted = [*pairs]
         whole = as_ids(input_ids)
@@ -334,88 +372,104 @@ class AnnotationOperations(Creates[v2.Annotation]):
     def workers(
         self, *, trusted_only: bool = False, **options: Unpack[Paging]
     ) -> ItemPlan[v2.Worker]:
-        """Who has annotated: users, models and workflows.
+        """List who made annotations: users, models and workflows.
 
         Args:
-            trusted_only: Only those whose annotations count as right.
-            {paging}
+            trusted_only: Whether to list only workers whose annotations count as correct. Default
+                False.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         fields = {"trusted_only": trusted_only, **options}
         return self._pages("ListAnnotationWorkers", "workers", fields)
 
     @iteration
     def list(self, **options: Unpack[AnnotationListFilters]) -> ItemPlan[v2.Annotation]:
-        """The annotations of the app.
+        """List the annotations of the app.
 
         Args:
-            {options}
-            {paging}
+            ids: Filter by ids of annotations.
+            input_ids: Filter by inputs.
+            user_ids: Filter by the users who made them.
+            model_version_ids: Filter by the model versions that made them.
+            workflow_version_ids: Filter by the workflow versions that made them.
+            statuses: Filter by status; only the ``code`` of each counts.
+            task_id: Filter by task.
+            list_all_annotations: Whether to include annotations made by models and workflows.
+                Default False.
+            return_model_output: Whether to list the outputs of the app's models instead. Default
+                False.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
-    def _frames(self, input_id: str, options: FrameOptions) -> FrameSession:
-        return FrameSession(
-            v2.StreamAnnotationsRequest(user_app_id=self.user_app_id, input_id=input_id, **options)
-        )
-
-    def _live(self, input_id: str, min_prediction_score: float) -> _LiveSession:
-        return _LiveSession(
-            v2.StreamLivestreamAnnotationsRequest(
-                user_app_id=self.user_app_id,
-                input_id=input_id,
-                min_prediction_score=min_prediction_score,
-            )
-        )
-
-
-class Annotations(AnnotationOperations, Sync):
-    """The annotations of an app."""
-
+    @streaming
     def stream(
         self, input_id: str, *, timeout: float | None = None, **options: Unpack[FrameOptions]
-    ) -> Stream[v2.Annotation]:
-        """The annotations of a video in the order of its frames.
+    ) -> Opening[v2.Annotation]:
+        """Stream the annotations of a video, in the order of its frames.
 
-        A connection that breaks is taken up again at the frame where it broke; nothing is lost or
-        doubled, as long as the annotations say their frame and have ids. Where they do not, the
-        failure raises.
+        A broken connection is resumed at the frame where it broke, with nothing lost or doubled, as
+        long as annotations carry their frame and an id. Otherwise the failure is raised.
 
         Args:
-            input_id: The video.
-            timeout: Seconds for the whole stream; None: the client's ``stream_timeout``.
-            options: Where to start and to end, and what to leave out, see ``FrameOptions``.
+            input_id: Id of the video.
+            timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+            track_ids: Filter by tracks.
+            frame_number_start: Number of the first frame. Default 0.
+            frame_time_start: Time of the first frame in milliseconds; instead of
+                ``frame_number_start``.
+            annotation_type: Filter by kinds of annotation, the sum of values of
+                ``v2.AnnotationDataType``.
+            max_frames: Maximum number of frames. Default: to the end of the video.
+            max_duration: Maximum length in milliseconds of video. Default: to the end of the video.
+            worker: Filter by the user, model or workflow that made them.
+            min_prediction_score: Lowest score of predictions to include, 0.0 to 1.0. Default 0.0.
 
         Returns:
-            An iterator of annotations. Leave its ``with`` block, ``cancel`` it or drop it to end
-            the call.
+            An iterator of annotations. To end the call, leave its ``with`` block, call its
+            ``cancel`` or drop it.
+
+        Raises:
+            NotFoundError: The video does not exist; raised by the iterator.
         """
-        return Stream(self.unary("StreamAnnotations"), self._frames(input_id, options), timeout)
-
-    def stream_live(
-        self, input_id: str, *, min_prediction_score: float = 0.0, timeout: float | None = None
-    ) -> Stream[v2.Annotation]:
-        """The annotations of a live video while they are made.
-
-        There is no cursor: a connection that breaks after the first annotation raises.
-        """
-        session = self._live(input_id, min_prediction_score)
-        return Stream(self.unary("StreamLivestreamAnnotations"), session, timeout)
-
-
-class AsyncAnnotations(AnnotationOperations, Async):
-    """The annotations of an app."""
-
-    def stream(
-        self, input_id: str, *, timeout: float | None = None, **options: Unpack[FrameOptions]
-    ) -> AsyncStream[v2.Annotation]:
-        """As ``Annotations.stream``."""
-        return AsyncStream(
-            self.unary("StreamAnnotations"), self._frames(input_id, options), timeout
+        request = v2.StreamAnnotationsRequest(
+            user_app_id=self._user_app_id, input_id=input_id, **options
         )
+        return Opening("StreamAnnotations", FrameSession(request), timeout)
 
+    @streaming
     def stream_live(
         self, input_id: str, *, min_prediction_score: float = 0.0, timeout: float | None = None
-    ) -> AsyncStream[v2.Annotation]:
-        """As ``Annotations.stream_live``."""
-        session = self._live(input_id, min_prediction_score)
-        return AsyncStream(self.unary("StreamLivestreamAnnotations"), session, timeout)
+    ) -> Opening[v2.Annotation]:
+        """Stream the annotations of a live video as they are made.
+
+        There is no cursor: a connection that breaks after the first annotation raises an error.
+
+        Args:
+            input_id: Id of the live video.
+            min_prediction_score: Lowest score of predictions to include, 0.0 to 1.0.
+            timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+
+        Returns:
+            An iterator of annotations. To end the call, leave its ``with`` block, call its
+            ``cancel`` or drop it.
+
+        Raises:
+            NotFoundError: The video does not exist; raised by the iterator.
+        """
+        request = v2.StreamLivestreamAnnotationsRequest(
+            user_app_id=self._user_app_id,
+            input_id=input_id,
+            min_prediction_score=min_prediction_score,
+        )
+        return Opening("StreamLivestreamAnnotations", _LiveSession(request), timeout)
+
+
+class Annotations(AnnotationOperations, Sync): ...
+
+
+class AsyncAnnotations(AnnotationOperations, Async): ...

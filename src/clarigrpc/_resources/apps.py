@@ -13,19 +13,7 @@ from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class AppFilters(Paging, total=False):
-    """Which apps are listed, and in which order.
-
-    Attributes:
-        search: Only those with this in id, name, description or notes.
-        featured_only: Only those that the service features.
-        starred_only: Only those that the caller has starred.
-        template_only: Only templates.
-        visibility: Only those that are so visible.
-        sort_ascending: Smallest or oldest first.
-        sort_by_id: What the order is by; or one of ``sort_by_name``, ``sort_by_created_at``,
-            ``sort_by_modified_at``, ``sort_by_star_count``, ``sort_by_relevance``.
-        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-    """
+    """Options of ``client.apps.list``."""
 
     search: str
     featured_only: bool
@@ -57,10 +45,13 @@ class DuplicationOperations(
     Lists[v2.AppDuplication],
     Waits[v2.AppDuplication],
 ):
-    """The copies of apps that the user has asked for."""
+    """The app duplications that the user requested."""
 
-    message = v2.AppDuplication
-    of_user = True
+    _message = v2.AppDuplication
+    _of_user = True
+    _create_rpc = "PostAppDuplications"
+    _get_rpc = "GetAppDuplication"
+    _list_rpc = "ListAppDuplications"
 
 
 class Duplications(DuplicationOperations, Sync): ...
@@ -72,11 +63,14 @@ class AsyncDuplications(DuplicationOperations, Async): ...
 class AppOperations(Creates[v2.App], Patches[v2.App]):
     """The apps of a user."""
 
-    message = v2.App
-    of_user = True
+    _message = v2.App
+    _of_user = True
+    _create_rpc = "PostApps"
+    _list_rpc = "ListApps"
+    _patch_rpc = "PatchApps"
 
     def _ids(self, app_id: str) -> v2.UserAppIDSet:
-        ids = self._of_user()
+        ids = self._user()
         ids.app_id = app_id or self.app_id or self._client.settings.app_id
         if not ids.app_id:
             raise errors.InvalidArgumentError("it needs the id of an app")
@@ -84,14 +78,15 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
 
     @operation
     def get(self, app_id: str = "", /, *, timeout: float | None = None) -> Plan[v2.App]:
-        """An app by its id.
+        """Fetch one app.
 
         Args:
-            app_id: Its id; empty: the client's.
-            timeout: Seconds; None: the client's.
+            app_id: Id of the app. Empty uses the client's app.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such app.
+            NotFoundError: The app does not exist or is not visible to you.
+            InvalidArgumentError: No id is given and the client has no app.
         """
         response: v2.SingleAppResponse = yield from self._invoke(
             "GetApp", timeout, user_app_id=self._ids(app_id)
@@ -100,14 +95,15 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
 
     @operation
     def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Delete apps, one or many, with everything in them; there is no way back.
+        """Delete apps with everything in them. This cannot be undone.
 
         Args:
-            ids: An id, or several.
-            timeout: Seconds for each; None: the client's.
+            ids: One id, or many (one request each).
+            timeout: Seconds for each request. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such app.
+            NotFoundError: An app does not exist; the apps before it are deleted.
+            InvalidArgumentError: An id is empty.
         """
         for one in as_ids(ids):
             if not one:
@@ -116,11 +112,19 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
 
     @operation
     def rename(self, app_id: str, new_id: str, *, timeout: float | None = None) -> Plan[v2.App]:
-        """Give an app another id.
+        """Change the id of an app.
+
+        Args:
+            app_id: Current id of the app.
+            new_id: New id.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The app with its new id.
 
         Raises:
             AlreadyExistsError: The new id is taken.
-            NotFoundError: There is no such app.
+            NotFoundError: The app does not exist.
         """
         return (yield from self._rename("PatchAppsIds", app_id, new_id, timeout))
 
@@ -133,19 +137,22 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         filter: v2.AppDuplicationFilters | None = None,
         timeout: float | None = None,
     ) -> Plan[v2.AppDuplication]:
-        """Copy an app; the service does it afterwards.
+        """Start copying an app into another one.
 
         Args:
-            app_id: The app.
-            destination_id: The app that the copy goes into; made if it is not there.
-            filter: What is copied; None, or one that names nothing: everything.
-            timeout: Seconds; None: the client's.
+            app_id: Id of the app to copy.
+            destination_id: Id of the app to copy into; created if it does not exist.
+            filter: What to copy. None, or a filter that names nothing, copies everything.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The copy as far as it is; ``wait_duplicated`` waits for it.
+            The duplication in progress; wait for it with ``wait_duplicated``.
+
+        Raises:
+            NotFoundError: The app does not exist.
         """
         wanted = v2.AppDuplication(
-            destination_app=v2.App(id=destination_id, user_id=self._of_user().user_id),
+            destination_app=v2.App(id=destination_id, user_id=self._user().user_id),
             filter=_EVERYTHING if filter is None else filter,
         )
         response: v2.MultiAppDuplicationsResponse = yield from self._invoke(
@@ -160,15 +167,20 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
     def wait_duplicated(
         self, duplication: str | v2.AppDuplication, *, timeout: float = 300.0
     ) -> Plan[v2.AppDuplication]:
-        """Wait for a copy; looks at it at growing intervals.
+        """Wait until the copy of an app is complete.
+
+        Polls its status at growing intervals (0.05 to 5 seconds).
 
         Args:
             duplication: What ``duplicate`` returned, or its id.
-            timeout: Seconds for all of it.
+            timeout: Seconds for the whole wait. Default 300.
+
+        Returns:
+            The completed duplication.
 
         Raises:
-            ApiError: The copy failed.
-            DeadlineExceededError: It is not done yet.
+            ApiError: The copy failed; the subclass and ``details`` say why.
+            DeadlineExceededError: The copy is not complete yet.
         """
         waiting = DuplicationOperations(self._client, self.user_id)
         plan = DuplicationOperations.wait.plan(
@@ -181,7 +193,18 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
     def counts(
         self, app_id: str = "", /, *, timeout: float | None = None
     ) -> Plan[v2.GetResourceCountsResponse]:
-        """How many datasets, models, workflows, inputs and pipelines an app has."""
+        """Count the datasets, models, workflows, inputs and pipelines of an app.
+
+        Args:
+            app_id: Id of the app. Empty uses the client's app.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The response, with a field for each count.
+
+        Raises:
+            NotFoundError: The app does not exist.
+        """
         response: v2.GetResourceCountsResponse = yield from self._invoke(
             "GetResourceCounts", timeout, user_app_id=self._ids(app_id)
         )
@@ -189,22 +212,39 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
 
     @iteration
     def search(self, name: str, **options: Unpack[Paging]) -> ItemPlan[v2.App]:
-        """Apps by their names.
+        """Search for apps by name.
 
         Args:
-            name: What to look for; ``*`` stands for any letters.
-            {paging}
+            name: Name to look for; ``*`` matches any characters.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         fields = {"app_query": v2.AppQuery(name=name), **options}
         return self._pages("PostAppsSearches", "apps", fields)
 
     @iteration
     def list(self, **options: Unpack[AppFilters]) -> ItemPlan[v2.App]:
-        """The apps of the user.
+        """List the apps of the user.
 
         Args:
-            {options}
-            {paging}
+            search: Filter by text in the id, name, description or notes.
+            featured_only: Whether to list only apps featured by the service. Default False.
+            starred_only: Whether to list only apps that you starred. Default False.
+            template_only: Whether to list only templates. Default False.
+            visibility: Filter by visibility.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_id: Whether to sort by id. Set at most one ``sort_by_`` option.
+            sort_by_name: Whether to sort by name.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_modified_at: Whether to sort by time of the last change.
+            sort_by_star_count: Whether to sort by number of stars.
+            sort_by_relevance: Whether to sort by relevance to ``search``.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -1,16 +1,20 @@
 """What every resource is made of.
 
-A kind of resources is a ``Collection`` with the verbs that the service has for it::
+A kind of resources is a ``Collection`` with the verbs that the service has for it, and the names
+of the service's methods behind them::
 
-    class KeyOperations(Creates[v2.Key], Gets[v2.Key], Lists[v2.Key], Deletes[v2.Key]):
-        message = v2.Key
-        of_user = True
+    class KeyOperations(Creates[v2.Key], Gets[v2.Key], Lists[v2.Key]):
+        _message = v2.Key
+        _of_user = True
+        _create_rpc = "PostKeys"
+        _get_rpc = "GetKey"
+        _list_rpc = "ListKeys"
 
     class Keys(KeyOperations, Sync): ...
     class AsyncKeys(KeyOperations, Async): ...
 
-The methods of the service follow from the name of the message (``PostKeys``, ``GetKey`` ...),
-the fields of their requests and responses from the types of these.
+The fields of requests and responses follow from their types. Names with an underscore are for the
+resources among themselves: what a user sees of one are its verbs.
 """
 
 from __future__ import annotations
@@ -27,29 +31,18 @@ from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
-from clarigrpc.v2._index import METHODS
 
 Action = Literal["merge", "overwrite", "remove"]
-"""How a patch changes lists and JSON: add or replace, replace all, take away."""
+"""How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
 
 
 class Paging(TypedDict, total=False):
-    """Which part of a list is wanted, and how.
-
-    Attributes:
-        page: Number of a page, from 1; None: all of them, one after the other.
-        per_page: How many a page. Default 128.
-        timeout: Seconds for each request; None: the client's.
-    """
+    """Options of every ``list``; the methods that take them describe them."""
 
     page: int | None
     per_page: int | None
     timeout: float | None
 
-
-_PAGING = """page: Number of a page, from 1; None: all, page by page as they are asked for.
-            per_page: How many a page. Default 128.
-            timeout: Seconds for each request; None: the client's."""
 
 T = TypeVar("T")
 DomainT = TypeVar("DomainT", bound="Domain")
@@ -59,13 +52,13 @@ MessageT = TypeVar("MessageT")
 class Operations:
     """The operations of a domain on the resources of one user and app.
 
-    Empty ids stand for those of the client.
-
     Attributes:
-        of_user: Whether the resources belong to the user; otherwise to the app.
+        _of_user: Whether the resources belong to the user; otherwise to the app.
+        user_id: Id of the user. Empty uses the client's.
+        app_id: Id of the app. Empty uses the client's.
     """
 
-    of_user: ClassVar[bool] = False
+    _of_user: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -78,23 +71,18 @@ class Operations:
         self.user_id = user_id
         self.app_id = app_id
         self._parents = dict(parents or {})
-        self.unary = client.unary
+        self._unary = client.unary
 
     def __repr__(self) -> str:
         ids = {"user_id": self.user_id, "app_id": self.app_id, **self._parents}
         given = ", ".join(f"{name}={value!r}" for name, value in ids.items() if value)
         return f"{type(self).__name__}({given})"
 
-    @classmethod
-    def _words(cls) -> dict[str, str]:
-        """What stands for what in the texts and signatures of the operations."""
-        return {"{paging}": _PAGING}
-
     @property
-    def user_app_id(self) -> v2.UserAppIDSet | None:
-        """Whose resources are meant; None leaves it to the client's settings."""
-        if self.of_user:
-            return self._of_user()
+    def _user_app_id(self) -> v2.UserAppIDSet | None:
+        """The owner of the resources; None leaves it to the client's settings."""
+        if self._of_user:
+            return self._user()
         if not (self.user_id or self.app_id):
             return None
         settings = self._client.settings
@@ -102,7 +90,7 @@ class Operations:
             user_id=self.user_id or settings.user_id, app_id=self.app_id or settings.app_id
         )
 
-    def _of_user(self) -> v2.UserAppIDSet:
+    def _user(self) -> v2.UserAppIDSet:
         """The user alone; ``me`` is what the service calls the owner of the credentials."""
         return v2.UserAppIDSet(user_id=self.user_id or self._client.settings.user_id or "me")
 
@@ -121,7 +109,7 @@ class Operations:
         values: dict[str, Any] = {n: value for n, value in self._parents.items() if n in known}
         values.update((name, value) for name, value in fields.items() if value is not None)
         if row.has_user_app_id and "user_app_id" not in values:
-            values["user_app_id"] = self.user_app_id
+            values["user_app_id"] = self._user_app_id
         return made(**values)
 
     def _invoke(self, method: str, timeout: float | None = None, **fields: Any) -> Plan[Any]:
@@ -140,7 +128,7 @@ class Operations:
         fields = dict(options)
         paging = {name: fields.pop(name, None) for name in ("page", "per_page", "timeout")}
         if fields.pop("all_apps", False):
-            fields["user_app_id"] = self._of_user()
+            fields["user_app_id"] = self._user()
         return pages(method, self._request(method, fields), field, **paging)
 
     def _outcome(self, method: str, merged: Any, field: str, raise_on_partial: bool | None) -> Any:
@@ -168,12 +156,20 @@ class Domain(Operations):
     """The operations of a domain, as a client has them."""
 
     def within(self: DomainT, *, user_id: str = "", app_id: str = "") -> DomainT:
-        """The same resources of another user or app; what is left out stays."""
+        """The same resource for another user or app.
+
+        Args:
+            user_id: Id of the user. Empty keeps the current one.
+            app_id: Id of the app. Empty keeps the current one.
+
+        Returns:
+            A new object of the same class, on the same connection.
+        """
         return type(self)(
             self._client, user_id or self.user_id, app_id or self.app_id, self._parents
         )
 
-    def child(self, made: type[DomainT], parents: Mapping[str, str] | None = None) -> DomainT:
+    def _child(self, made: type[DomainT], parents: Mapping[str, str] | None = None) -> DomainT:
         """A part of this resource, or what lies below the resource with these ids.
 
         Raises:
@@ -181,7 +177,7 @@ class Domain(Operations):
         """
         for name, value in (parents or {}).items():
             if not value or not isinstance(value, str):
-                raise errors.InvalidArgumentError(f"{name} has to be the id of a resource")
+                raise errors.InvalidArgumentError(f"{name} must be a non-empty string")
         return made(self._client, self.user_id, self.app_id, {**self._parents, **(parents or {})})
 
 
@@ -189,73 +185,76 @@ class Collection(Domain, Generic[MessageT]):
     """Resources of one kind.
 
     Attributes:
-        message: Their message.
-        singular, plural: Their name in the names of methods, where it is not the message's (and an
-            s).
-        patched_by: The method that patches them, where the name does not follow.
-        noun, nouns: What texts call one and many of them, where that is not the message's name.
+        _message: Their message.
+        _create_rpc: The service's method behind ``create``. Likewise the others: a search for
+            the name of a method finds the resources that use it.
+        _delete_rpc: The method that takes many ids; empty where there is none.
+        _delete_one_rpc: The method that takes one id; empty where there is none.
     """
 
-    message: ClassVar[type[Any]]
-    singular: ClassVar[str] = ""
-    plural: ClassVar[str] = ""
-    patched_by: ClassVar[str] = ""
-    noun: ClassVar[str] = ""
-    nouns: ClassVar[str] = ""
-
-    @classmethod
-    def _words(cls) -> dict[str, str]:
-        singular = cls.noun or _spaced(cls.message.__name__)
-        return {
-            "{noun}": singular,
-            "{a noun}": f"{_article(singular)} {singular}",
-            "{nouns}": cls.nouns or f"{singular}s",
-            "MessageT": f"v2.{cls.message.__name__}",
-            **super()._words(),
-        }
-
-    @classmethod
-    def _one(cls) -> str:
-        return cls.singular or cls.message.__name__
-
-    @classmethod
-    def _many(cls) -> str:
-        return cls.plural or f"{cls._one()}s"
+    _message: ClassVar[type[Any]]
+    _create_rpc: ClassVar[str]
+    _get_rpc: ClassVar[str]
+    _list_rpc: ClassVar[str]
+    _patch_rpc: ClassVar[str]
+    _delete_rpc: ClassVar[str] = ""
+    _delete_one_rpc: ClassVar[str] = ""
 
     def _one_of(self, item: MessageT | str | Mapping[str, Any]) -> MessageT:
         """A message out of one, an id, or a mapping like its JSON."""
         made: MessageT
         if isinstance(item, str):
-            made = self.message(id=item)
+            made = self._message(id=item)
         elif isinstance(item, Mapping):
             from google.protobuf import json_format  # not for those who only predict
 
             try:
-                made = json_format.ParseDict(dict(item), self.message())
+                made = json_format.ParseDict(dict(item), self._message())
             except json_format.ParseError as error:
                 raise errors.InvalidArgumentError(str(error)) from error
-        elif isinstance(item, self.message):
+        elif isinstance(item, self._message):
             made = item
         else:
-            expected = f"a v2.{self.message.__name__}, an id or a mapping"
+            expected = f"a v2.{self._message.__name__}, an id or a mapping"
             raise TypeError(f"{type(self).__name__} takes {expected}, not {type(item).__name__}")
         return made
 
-    def _write(
+    def _post(
         self,
-        verb: Literal["Post", "Patch"],
         items: Iterable[MessageT | str | Mapping[str, Any]],
         timeout: float | None,
         raise_on_partial: bool | None,
+    ) -> Plan[list[MessageT]]:
+        """Create resources, in requests of 128; returns them as the service has them."""
+        return self._write(self._create_rpc, items, timeout, raise_on_partial)
+
+    def _patch(
+        self,
+        items: Iterable[MessageT | Mapping[str, Any]],
+        timeout: float | None,
+        raise_on_partial: bool | None,
         **fields: Any,
-    ) -> Plan[Sequence[MessageT]]:
-        """Create or patch resources, in requests of 128; returns them as the service has them."""
-        method = f"{verb}{self._many()}"
-        if verb == "Patch" and self.patched_by:
-            method = self.patched_by
+    ) -> Plan[list[MessageT]]:
+        """Change resources, in requests of 128; returns them as the service has them."""
+        # The same change twice changes nothing more.
+        return self._write(
+            self._patch_rpc, items, timeout, raise_on_partial, idempotent=True, **fields
+        )
+
+    def _write(
+        self,
+        method: str,
+        items: Iterable[MessageT | str | Mapping[str, Any]],
+        timeout: float | None,
+        raise_on_partial: bool | None,
+        *,
+        idempotent: bool | None = None,
+        **fields: Any,
+    ) -> Plan[list[MessageT]]:
+        """What both of them do."""
         row = lookup(method)
-        sent = field_of(row.request_name, self.message.__name__)
-        answered = field_of(row.response_name, self.message.__name__)
+        sent = field_of(row.request_name, self._message.__name__)
+        answered = field_of(row.response_name, self._message.__name__)
         wanted = [self._one_of(one) for one in items]
         if not wanted:
             raise errors.InvalidArgumentError(f"{method} needs at least one item")
@@ -268,14 +267,13 @@ class Collection(Domain, Generic[MessageT]):
                     self._request(method, {sent: chunk, **fields}),
                     timeout=timeout,
                     raise_on_partial=False,
-                    # The same change twice changes nothing more.
-                    idempotent=True if verb == "Patch" else None,
+                    idempotent=idempotent,
                 )
             except errors.ApiError as error:
                 done = len(getattr(merged, answered))
                 if done:
                     error.add_note(
-                        f"the {done} items before were answered, of {len(wanted)} in all"
+                        f"{done} of {len(wanted)} items were processed before this error"
                     )
                 raise
             getattr(merged, answered).MergeFrom(getattr(response, answered))
@@ -287,28 +285,28 @@ class Collection(Domain, Generic[MessageT]):
         return made
 
     def _list(self, options: Mapping[str, Any]) -> ItemPlan[MessageT]:
-        """The items of ``List<plural>``, as ``pages`` gives them."""
-        method = f"List{self._many()}"
+        """The items of ``_list_rpc``, as ``pages`` gives them."""
+        method = self._list_rpc
         return self._pages(
-            method, field_of(lookup(method).response_name, self.message.__name__), options
+            method, field_of(lookup(method).response_name, self._message.__name__), options
         )
 
     def _fetch(
         self, resource_id: str, timeout: float | None = None, **fields: Any
     ) -> Plan[MessageT]:
-        """What ``Get<singular>`` answers."""
-        method = f"Get{self._one()}"
+        """What ``_get_rpc`` answers."""
+        method = self._get_rpc
         id_field = self._id_field(method)
         response = yield from self._invoke(method, timeout, **{id_field: resource_id}, **fields)
         found: MessageT = getattr(
-            response, field_of(lookup(method).response_name, self.message.__name__)
+            response, field_of(lookup(method).response_name, self._message.__name__)
         )
         return found
 
     def _id_field(self, method: str) -> str:
         """The request's field of the id: by its name, or what is left beside the parents."""
         names = _string_fields(lookup(method).request_name)
-        for name in (f"{_snake(self._one())}_id", "id"):
+        for name in (f"{_snake(self._message.__name__)}_id", "id"):
             if name in names:
                 return name
         (name,) = (name for name in names if name not in self._parents)
@@ -320,7 +318,7 @@ class Collection(Domain, Generic[MessageT]):
         """Give a resource another id; returns it."""
         ids = [v2.IdUpdateSource(id=old_id, new_id=new_id)]
         response = yield from self._invoke(method, timeout, ids=ids, action="overwrite")
-        field = field_of(lookup(method).response_name, self.message.__name__)
+        field = field_of(lookup(method).response_name, self._message.__name__)
         renamed: MessageT = getattr(response, field)[0]
         return renamed
 
@@ -332,21 +330,23 @@ class Creates(Collection[MessageT]):
     def create(
         self, item: MessageT | str | Mapping[str, Any], *, timeout: float | None = None
     ) -> Plan[MessageT]:
-        """Create {a noun}.
+        """Create one resource.
 
         Args:
-            item: A MessageT, a mapping like the JSON of one, or a string for one with this id and
-                nothing else. The service makes up an id that is left out.
-            timeout: Seconds; None: the client's.
+            item: A message, a mapping with the fields of one (as in JSON), or a string: the id of
+                a resource without further fields. The service generates an id if none is given.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The {noun} as the service has it.
+            The resource as the service stored it.
 
         Raises:
-            AlreadyExistsError: Its id is taken.
-            InvalidArgumentError: The service refuses it; ``details`` says why.
+            AlreadyExistsError: The id is taken.
+            InvalidArgumentError: The service rejects the resource (``details`` says why), or the
+                mapping has unknown fields.
+            TypeError: ``item`` is of another type.
         """
-        (made,) = yield from self._write("Post", [item], timeout, True)
+        (made,) = yield from self._post([item], timeout, True)
         return made
 
     @operation
@@ -357,37 +357,41 @@ class Creates(Collection[MessageT]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[list[MessageT]]:
-        """Create {nouns}, in requests of 128.
+        """Create many resources, in requests of 128.
 
         Args:
-            items: What ``create`` takes, at least one.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: Whether those that were refused are an error, or stay among the
-                results, each with its status. None: as the client was told.
+            items: At least one of what ``create`` takes.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected resource raises an error. False returns it with
+                the others, with its status. None uses the client's setting.
 
         Returns:
-            The {nouns} as the service has them, in the order given.
+            The resources as the service stored them, in the order given.
 
         Raises:
-            PartialFailureError: Some were refused; the others are there.
+            PartialFailureError: Some resources were rejected; the others were created.
+            InvalidArgumentError: No resource is given, or a mapping has unknown fields.
+            TypeError: An item is neither a message, a mapping nor a string.
         """
-        made = yield from self._write("Post", items, timeout, raise_on_partial)
-        return list(made)
+        return (yield from self._post(items, timeout, raise_on_partial))
 
 
 class Gets(Collection[MessageT]):
-    """Resources that can be had by their ids."""
+    """Resources that can be fetched by their ids."""
 
     @operation
     def get(self, resource_id: str, /, *, timeout: float | None = None) -> Plan[MessageT]:
-        """The {noun} with an id.
+        """Fetch one resource.
 
         Args:
-            resource_id: Its id.
-            timeout: Seconds; None: the client's.
+            resource_id: Id of the resource.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The resource.
 
         Raises:
-            NotFoundError: There is no such {noun}.
+            NotFoundError: The resource does not exist.
         """
         return (yield from self._fetch(resource_id, timeout))
 
@@ -397,10 +401,16 @@ class Lists(Collection[MessageT]):
 
     @iteration
     def list(self, **options: Unpack[Paging]) -> ItemPlan[MessageT]:
-        """The {nouns}.
+        """List the resources.
 
         Args:
-            {paging}
+            page: Number of one page to fetch, from 1. None fetches all pages, each when the
+                iteration reaches it.
+            per_page: Resources per page. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            An iterator of resources.
         """
         return self._list(options)
 
@@ -416,21 +426,26 @@ class Patches(Collection[MessageT]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[MessageT]:
-        """Change {a noun}.
+        """Change one resource.
 
         Args:
-            item: Its id and what is to be changed.
-            action: ``"merge"`` adds to lists and JSON or replaces their entries by id or key,
-                ``"remove"`` takes entries away, ``"overwrite"`` replaces them.
-            timeout: Seconds; None: the client's.
+            item: A message, or a mapping with the fields of one (as in JSON): the id and the
+                fields to change.
+            action: How lists and JSON fields change: ``"merge"`` adds entries, replacing those
+                with the same id or key; ``"remove"`` removes entries; ``"overwrite"`` replaces
+                the whole field.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The {noun} as it is now.
+            The resource after the change.
 
         Raises:
-            NotFoundError: There is no such {noun}.
+            NotFoundError: The resource does not exist.
+            InvalidArgumentError: The service rejects the change (``details`` says why), or the
+                mapping has unknown fields.
+            TypeError: ``item`` is of another type.
         """
-        (made,) = yield from self._write("Patch", [item], timeout, True, action=action)
+        (made,) = yield from self._patch([item], timeout, True, action=action)
         return made
 
     @operation
@@ -442,13 +457,26 @@ class Patches(Collection[MessageT]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[list[MessageT]]:
-        """Change {nouns}, in requests of 128. As ``patch``, for at least one.
+        """Change many resources, in requests of 128.
+
+        Args:
+            items: At least one of what ``patch`` takes.
+            action: How lists and JSON fields change: ``"merge"`` adds entries, replacing those
+                with the same id or key; ``"remove"`` removes entries; ``"overwrite"`` replaces
+                the whole field.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the
+                resource with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The resources after the changes, in the order given.
 
         Raises:
-            PartialFailureError: Some could not be changed; the others are.
+            PartialFailureError: Some changes were rejected; the others were made.
+            InvalidArgumentError: No resource is given, or a mapping has unknown fields.
+            TypeError: An item is neither a message nor a mapping.
         """
-        made = yield from self._write("Patch", items, timeout, raise_on_partial, action=action)
-        return list(made)
+        return (yield from self._patch(items, timeout, raise_on_partial, action=action))
 
 
 class Deletes(Collection[MessageT]):
@@ -456,21 +484,25 @@ class Deletes(Collection[MessageT]):
 
     @operation
     def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Delete {nouns} by their ids, one or many, in requests of 128.
+        """Delete resources by their ids.
 
         Args:
-            ids: An id, or several.
-            timeout: Seconds for each request; None: the client's.
+            ids: One id, or many (sent in requests of 128).
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Raises:
+            NotFoundError: No resource of a request exists.
+            InvalidArgumentError: No id is given.
         """
         given = as_ids(ids)
         if not given:
             raise errors.InvalidArgumentError("delete() needs at least one id")
-        one, many = f"Delete{self._one()}", f"Delete{self._many()}"
-        if many not in METHODS or (isinstance(ids, str) and one in METHODS):
+        one, many = self._delete_one_rpc, self._delete_rpc
+        if one and (not many or isinstance(ids, str)):
             for resource_id in given:
                 yield from self._invoke(one, timeout, **{self._id_field(one): resource_id})
             return
-        field = _ids_field(lookup(many).request_name, _snake(self._one()))
+        field = _ids_field(lookup(many).request_name, _snake(self._message.__name__))
         for chunk in chunks(given):
             yield from self._invoke(many, timeout, **{field: chunk})
 
@@ -509,14 +541,6 @@ def _ids_field(request: str, name: str) -> str:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-def _spaced(name: str) -> str:
-    return _snake(name).replace("_", " ")
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" and not noun.startswith("use") else "a"
 
 
 def pages(

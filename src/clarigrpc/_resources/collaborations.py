@@ -1,4 +1,4 @@
-"""Who works on an app together, and on which apps of others somebody works."""
+"""Collaborators of an app, and the user's collaborations on apps of others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class CollaboratorFilters(Paging, total=False):
-    """Which collaborators are listed.
-
-    Attributes:
-        list_all_collaborators: Those of all apps of the user.
-    """
+    """Options of ``client.collaborators.list``."""
 
     list_all_collaborators: bool
 
 
 class CollaboratorOperations(Creates[v2.Collaborator], Patches[v2.Collaborator]):
-    """Other users who may work on an app, and what they may do there."""
+    """The collaborators of an app: other users with access to it, and their scopes."""
 
-    message = v2.Collaborator
+    _message = v2.Collaborator
+    _create_rpc = "PostCollaborators"
+    _list_rpc = "ListCollaborators"
+    _patch_rpc = "PatchCollaborators"
 
     @operation
     def delete(
@@ -34,12 +33,17 @@ class CollaboratorOperations(Creates[v2.Collaborator], Patches[v2.Collaborator])
         emails: str | Iterable[str] = (),
         timeout: float | None = None,
     ) -> Plan[None]:
-        """End collaborations.
+        """Remove collaborators from the app.
 
         Args:
             ids: Ids of collaborators, one or many.
-            emails: Addresses of the users, instead or besides.
-            timeout: Seconds; None: the client's.
+            emails: Email addresses of collaborators, one or many; instead of or in addition to
+                ``ids``.
+            timeout: Seconds. None uses the client's setting.
+
+        Raises:
+            NotFoundError: None of the collaborators exists.
+            InvalidArgumentError: Neither an id nor an address is given.
         """
         fields = {"collaborator_ids": as_ids(ids), "user_emails": as_ids(emails)}
         if not any(fields.values()):
@@ -48,11 +52,14 @@ class CollaboratorOperations(Creates[v2.Collaborator], Patches[v2.Collaborator])
 
     @iteration
     def list(self, **options: Unpack[CollaboratorFilters]) -> ItemPlan[v2.Collaborator]:
-        """The collaborators of the app.
+        """List the collaborators of the app.
 
         Args:
-            {options}
-            {paging}
+            list_all_collaborators: Whether to list the collaborators of all apps of the user.
+                Default False.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -64,27 +71,25 @@ class AsyncCollaborators(CollaboratorOperations, Async): ...
 
 
 class CollaborationFilters(Paging, total=False):
-    """Which collaborations are listed.
-
-    Attributes:
-        template_only: Only those of apps that are templates.
-    """
+    """Options of ``client.collaborations.list``."""
 
     template_only: bool
 
 
 class CollaborationOperations(Domain):
-    """The apps of other users on which the user works."""
+    """The apps of other users on which the user collaborates."""
 
-    of_user = True
+    _of_user = True
 
     @iteration
     def list(self, **options: Unpack[CollaborationFilters]) -> ItemPlan[v2.Collaboration]:
-        """The collaborations of the user.
+        """List the collaborations of the user.
 
         Args:
-            {options}
-            {paging}
+            template_only: Whether to list only collaborations on template apps. Default False.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._pages("ListCollaborations", "collaborations", options)
 

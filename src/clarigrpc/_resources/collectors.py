@@ -1,4 +1,7 @@
-"""Collectors: they add what models are asked to predict to an app. The service has retired them."""
+"""Collectors: they add the inputs that models are asked to predict to an app.
+
+The service has retired them: it answers with UNIMPLEMENTED.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,14 @@ class CollectorOperations(
     Patches[v2.Collector],
     Deletes[v2.Collector],
 ):
-    """The collectors of an app."""
+    """The collectors of an app. The service has retired them and answers UNIMPLEMENTED."""
 
-    message = v2.Collector
+    _message = v2.Collector
+    _create_rpc = "PostCollectors"
+    _get_rpc = "GetCollector"
+    _list_rpc = "ListCollectors"
+    _patch_rpc = "PatchCollectors"
+    _delete_rpc = "DeleteCollectors"
 
 
 class Collectors(CollectorOperations, Sync): ...

@@ -1,4 +1,4 @@
-"""Where models run: compute clusters, their nodepools, and deployments to these."""
+"""Compute clusters, their nodepools, and the deployments of models to these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.runners import AsyncRunners, Runners
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -21,10 +21,28 @@ class NodepoolOperations(
 ):
     """The nodepools of a compute cluster."""
 
-    message = v2.Nodepool
-    of_user = True
+    _message = v2.Nodepool
+    _of_user = True
+    _create_rpc = "PostNodepools"
+    _get_rpc = "GetNodepool"
+    _list_rpc = "ListNodepools"
+    _patch_rpc = "PatchNodepools"
+    _delete_rpc = "DeleteNodepools"
 
-    runners = nested("nodepool_id", Runners, AsyncRunners, "The runners of a nodepool.")
+    @nested(Runners, AsyncRunners)
+    def runners(self, nodepool_id: str) -> Parents:
+        """Access the runners of a nodepool.
+
+        Args:
+            nodepool_id: Id of the nodepool.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"nodepool_id": nodepool_id}
 
     @operation
     def set_status(
@@ -35,16 +53,16 @@ class NodepoolOperations(
         description: str = "",
         timeout: float | None = None,
     ) -> Plan[None]:
-        """Say how a nodepool is, for the agents that run it.
+        """Report the status of a nodepool. For the agents that operate it.
 
         Args:
-            nodepool_id: The nodepool.
-            status: A value of ``v2.Nodepool.NodepoolStatus``.
-            description: More about it, for people.
-            timeout: Seconds; None: the client's.
+            nodepool_id: Id of the nodepool.
+            status: Status to report, a value of ``v2.Nodepool.NodepoolStatus``.
+            description: Explanation for people.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such nodepool.
+            NotFoundError: The nodepool does not exist.
         """
         yield from self._invoke(
             "PostNodepoolStatus",
@@ -70,12 +88,28 @@ class ComputeClusterOperations(
 ):
     """The compute clusters of a user."""
 
-    message = v2.ComputeCluster
-    of_user = True
+    _message = v2.ComputeCluster
+    _of_user = True
+    _create_rpc = "PostComputeClusters"
+    _get_rpc = "GetComputeCluster"
+    _list_rpc = "ListComputeClusters"
+    _patch_rpc = "PatchComputeClusters"
+    _delete_rpc = "DeleteComputeClusters"
 
-    nodepools = nested(
-        "compute_cluster_id", Nodepools, AsyncNodepools, "The nodepools of a compute cluster."
-    )
+    @nested(Nodepools, AsyncNodepools)
+    def nodepools(self, compute_cluster_id: str) -> Parents:
+        """Access the nodepools of a compute cluster.
+
+        Args:
+            compute_cluster_id: Id of the compute cluster.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"compute_cluster_id": compute_cluster_id}
 
 
 class ComputeClusters(ComputeClusterOperations, Sync): ...
@@ -85,14 +119,7 @@ class AsyncComputeClusters(ComputeClusterOperations, Async): ...
 
 
 class DeploymentFilters(Paging, total=False):
-    """Which deployments are listed.
-
-    Attributes:
-        compute_cluster_id: Only those to this cluster.
-        nodepool_id: Only those to this nodepool.
-        model_version_ids: Only those of these versions of models.
-        workflow_version_ids: Only those of these versions of workflows.
-    """
+    """Options of ``client.deployments.list``."""
 
     compute_cluster_id: str
     nodepool_id: str
@@ -108,16 +135,26 @@ class DeploymentOperations(
 ):
     """The deployments of a user."""
 
-    message = v2.Deployment
-    of_user = True
+    _message = v2.Deployment
+    _of_user = True
+    _create_rpc = "PostDeployments"
+    _get_rpc = "GetDeployment"
+    _list_rpc = "ListDeployments"
+    _patch_rpc = "PatchDeployments"
+    _delete_rpc = "DeleteDeployments"
 
     @iteration
     def list(self, **options: Unpack[DeploymentFilters]) -> ItemPlan[v2.Deployment]:
-        """The deployments of the user.
+        """List the deployments of the user.
 
         Args:
-            {options}
-            {paging}
+            compute_cluster_id: Filter by compute cluster.
+            nodepool_id: Filter by nodepool.
+            model_version_ids: Filter by model versions.
+            workflow_version_ids: Filter by workflow versions.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -1,4 +1,4 @@
-"""Concepts, their names in other languages, how they relate, and knowledge graphs."""
+"""Concepts, their names in other languages, their relations, and knowledge graphs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -16,9 +16,13 @@ class ConceptLanguageOperations(
     Lists[v2.ConceptLanguage],
     Patches[v2.ConceptLanguage],
 ):
-    """Name and definition of a concept in other languages; their ids are the languages' codes."""
+    """The names and definitions of a concept in other languages. Their ids are language codes."""
 
-    message = v2.ConceptLanguage
+    _message = v2.ConceptLanguage
+    _create_rpc = "PostConceptLanguages"
+    _get_rpc = "GetConceptLanguage"
+    _list_rpc = "ListConceptLanguages"
+    _patch_rpc = "PatchConceptLanguages"
 
 
 class ConceptLanguages(ConceptLanguageOperations, Sync): ...
@@ -28,21 +32,19 @@ class AsyncConceptLanguages(ConceptLanguageOperations, Async): ...
 
 
 class RelationFilters(Paging, total=False):
-    """Which relations are listed.
-
-    Attributes:
-        predicate: Only of this kind.
-        knowledge_graph_id: Only of this graph.
-    """
+    """Options of ``client.concepts.relations(concept_id).list``."""
 
     predicate: str
     knowledge_graph_id: str
 
 
 class ConceptRelationOperations(Creates[v2.ConceptRelation], Deletes[v2.ConceptRelation]):
-    """What a concept has to do with others: ``hypernym``, ``hyponym`` or ``synonym``."""
+    """The relations of a concept to others: ``hypernym``, ``hyponym`` or ``synonym``."""
 
-    message = v2.ConceptRelation
+    _message = v2.ConceptRelation
+    _create_rpc = "PostConceptRelations"
+    _list_rpc = "ListConceptRelations"
+    _delete_rpc = "DeleteConceptRelations"
 
     @operation
     def add(
@@ -53,14 +55,20 @@ class ConceptRelationOperations(Creates[v2.ConceptRelation], Deletes[v2.ConceptR
         knowledge_graph_id: str = "",
         timeout: float | None = None,
     ) -> Plan[v2.ConceptRelation]:
-        """Relate the concept to another.
+        """Relate the concept to another one.
 
         Args:
-            predicate: ``"hypernym"`` (the concept is a kind of the other), ``"hyponym"`` (the
-                other is a kind of it) or ``"synonym"``.
+            predicate: ``"hypernym"`` (the concept is a kind of the other one), ``"hyponym"`` (the
+                other one is a kind of it) or ``"synonym"``.
             object_id: Id of the other concept.
-            knowledge_graph_id: The graph that the relation belongs to; empty: none.
-            timeout: Seconds; None: the client's.
+            knowledge_graph_id: Id of the knowledge graph that the relation belongs to. Empty: none.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The relation as the service stored it.
+
+        Raises:
+            NotFoundError: One of the concepts does not exist.
         """
         relation = v2.ConceptRelation(
             object_concept=v2.Concept(id=object_id),
@@ -71,11 +79,14 @@ class ConceptRelationOperations(Creates[v2.ConceptRelation], Deletes[v2.ConceptR
 
     @iteration
     def list(self, **options: Unpack[RelationFilters]) -> ItemPlan[v2.ConceptRelation]:
-        """The relations of the concept.
+        """List the relations of the concept.
 
         Args:
-            {options}
-            {paging}
+            predicate: Filter by kind: ``"hypernym"``, ``"hyponym"`` or ``"synonym"``.
+            knowledge_graph_id: Filter by knowledge graph.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -89,17 +100,41 @@ class AsyncConceptRelations(ConceptRelationOperations, Async): ...
 class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concept]):
     """The concepts of an app."""
 
-    message = v2.Concept
+    _message = v2.Concept
+    _create_rpc = "PostConcepts"
+    _get_rpc = "GetConcept"
+    _list_rpc = "ListConcepts"
+    _patch_rpc = "PatchConcepts"
 
-    languages = nested(
-        "concept_id",
-        ConceptLanguages,
-        AsyncConceptLanguages,
-        "Names and definitions of a concept in other languages.",
-    )
-    relations = nested(
-        "concept_id", ConceptRelations, AsyncConceptRelations, "The relations of a concept."
-    )
+    @nested(ConceptLanguages, AsyncConceptLanguages)
+    def languages(self, concept_id: str) -> Parents:
+        """Access the names and definitions of a concept in other languages.
+
+        Args:
+            concept_id: Id of the concept.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"concept_id": concept_id}
+
+    @nested(ConceptRelations, AsyncConceptRelations)
+    def relations(self, concept_id: str) -> Parents:
+        """Access the relations of a concept.
+
+        Args:
+            concept_id: Id of the concept.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"concept_id": concept_id}
 
     @iteration
     def search(
@@ -110,13 +145,15 @@ class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concep
         ignore_app_concepts: bool = False,
         **options: Unpack[Paging],
     ) -> ItemPlan[v2.Concept]:
-        """Concepts by their names.
+        """Search for concepts by name.
 
         Args:
-            name: What to look for; ``*`` stands for any letters.
-            language: Code of the language that the name is in. Default: the app's.
-            ignore_app_concepts: Leave out those of the app itself.
-            {paging}
+            name: Name to look for; ``*`` matches any characters.
+            language: Language code of the name. Empty uses the app's default language.
+            ignore_app_concepts: Whether to leave out the concepts of the app itself. Default False.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         query = v2.ConceptQuery(
             name=name, language=language, ignore_app_concepts=ignore_app_concepts
@@ -126,20 +163,28 @@ class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concep
 
     @iteration
     def counts(self, **options: Unpack[Paging]) -> ItemPlan[v2.ConceptCount]:
-        """How many inputs carry each concept, as positive and as negative examples.
+        """Count the inputs labelled with each concept.
 
         Args:
-            {paging}
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            An iterator of counts, each with the numbers of positive and negative examples of a
+            concept.
         """
         return self._pages("GetConceptCounts", "concept_counts", options)
 
     @iteration
     def list(self, *, id: str = "", **options: Unpack[Paging]) -> ItemPlan[v2.Concept]:
-        """The concepts of the app.
+        """List the concepts of the app.
 
         Args:
-            id: Only those whose ids have this in them.
-            {paging}
+            id: Filter by text in the id.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list({"id": id, **options})
 
@@ -151,9 +196,11 @@ class AsyncConcepts(ConceptOperations, Async): ...
 
 
 class KnowledgeGraphOperations(Creates[v2.KnowledgeGraph], Lists[v2.KnowledgeGraph]):
-    """The knowledge graphs that concept relations can belong to."""
+    """The knowledge graphs of an app: groups of concept relations."""
 
-    message = v2.KnowledgeGraph
+    _message = v2.KnowledgeGraph
+    _create_rpc = "PostKnowledgeGraphs"
+    _list_rpc = "ListKnowledgeGraphs"
 
 
 class KnowledgeGraphs(KnowledgeGraphOperations, Sync): ...

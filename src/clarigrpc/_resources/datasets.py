@@ -1,4 +1,4 @@
-"""Datasets, the inputs in them, and their versions with exports and metrics."""
+"""Datasets, their inputs, and their versions with exports and metrics."""
 
 from __future__ import annotations
 
@@ -22,46 +22,52 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.downloads import fetch
 from clarigrpc._resources.long_running import Waits, until
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan, Run
 
 
 class DatasetInputOperations(Gets[v2.DatasetInput], Lists[v2.DatasetInput]):
-    """The inputs that are in a dataset."""
+    """The inputs of a dataset."""
 
-    message = v2.DatasetInput
-    noun = "input of the dataset"
-    nouns = "inputs of the dataset"
+    _message = v2.DatasetInput
+    _create_rpc = "PostDatasetInputs"
+    _get_rpc = "GetDatasetInput"
+    _list_rpc = "ListDatasetInputs"
 
     @operation
     def add(
         self, ids: str | Iterable[str], *, timeout: float | None = None
     ) -> Plan[list[v2.DatasetInput]]:
-        """Put inputs of the app into the dataset, in requests of 128.
+        """Add inputs of the app to the dataset, in requests of 128.
 
         Args:
             ids: Ids of inputs, one or many.
-            timeout: Seconds for each request; None: the client's.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            The added inputs, in the order given.
 
         Raises:
-            NotFoundError, PartialFailureError: There are no such inputs.
+            NotFoundError: The only input does not exist.
+            PartialFailureError: Some inputs do not exist; the others were added.
+            InvalidArgumentError: No id is given.
         """
         items = (v2.DatasetInput(input=v2.Input(id=one)) for one in as_ids(ids))
-        return [*(yield from self._write("Post", items, timeout, None))]
+        return (yield from self._post(items, timeout, None))
 
     @operation
     def add_found(
         self, search: v2.Search, *, timeout: float | None = None
     ) -> Plan[v2.BulkOperation]:
-        """Put all inputs that a search finds into the dataset; the service does it afterwards.
+        """Start adding all inputs found by a search to the dataset.
 
         Args:
-            search: What ``query.search(...)`` returns.
-            timeout: Seconds; None: the client's.
+            search: The search, made by ``query.search(...)``.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The operation, for ``client.bulk_operations.wait``.
+            The operation in progress; wait for it with ``client.bulk_operations.wait``.
         """
         response: v2.MultiDatasetInputResponse = yield from self._invoke(
             "PostDatasetInputs", timeout, search=search
@@ -70,17 +76,17 @@ class DatasetInputOperations(Gets[v2.DatasetInput], Lists[v2.DatasetInput]):
 
     @operation
     def remove(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Take inputs out of the dataset, in requests of 128. They stay in the app.
+        """Remove inputs from the dataset, in requests of 128. They stay in the app.
 
         Args:
             ids: Ids of inputs, one or many.
-            timeout: Seconds for each request; None: the client's.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Raises:
+            NotFoundError: No input of a request is in the dataset.
         """
         for chunk in chunks(as_ids(ids)):
             yield from self._invoke("DeleteDatasetInputs", timeout, input_ids=chunk)
-
-    def _id_field(self, method: str) -> str:
-        return "input_id"
 
 
 class DatasetInputs(DatasetInputOperations, Sync): ...
@@ -90,23 +96,13 @@ class AsyncDatasetInputs(DatasetInputOperations, Async): ...
 
 
 class DatasetVersionFilters(Paging, total=False):
-    """Which versions are listed.
-
-    Attributes:
-        request_origins: Only those that were made for one of these.
-    """
+    """Options of ``client.datasets.versions(dataset_id).list``."""
 
     request_origins: Sequence[v2.DatasetVersionRequestOrigin.ValueType]
 
 
 class MetricsFilters(Paging, total=False):
-    """Which metrics of a dataset version are listed.
-
-    Attributes:
-        parent_paths: Only those below these paths.
-        types: Only groups of these types, values of the enum.
-        values: Only groups with these values.
-    """
+    """Options of ``client.datasets.versions(dataset_id).metrics``."""
 
     parent_paths: Sequence[str]
     types: Sequence[v2.DatasetVersionMetricsGroupType.ValueType]
@@ -127,9 +123,14 @@ class DatasetVersionOperations(
     Deletes[v2.DatasetVersion],
     Waits[v2.DatasetVersion],
 ):
-    """The versions of a dataset: what was in it at one time, filtered and processed."""
+    """The versions of a dataset: snapshots of its inputs, filtered and processed."""
 
-    message = v2.DatasetVersion
+    _message = v2.DatasetVersion
+    _create_rpc = "PostDatasetVersions"
+    _get_rpc = "GetDatasetVersion"
+    _list_rpc = "ListDatasetVersions"
+    _patch_rpc = "PatchDatasetVersions"
+    _delete_rpc = "DeleteDatasetVersions"
 
     @operation
     def export(
@@ -139,17 +140,20 @@ class DatasetVersionOperations(
         include_embeddings: bool = False,
         timeout: float | None = None,
     ) -> Plan[builtins.list[v2.DatasetVersionExport]]:
-        """Have the service make archives of a version; it does so afterwards.
+        """Start exporting a version as archives.
 
         Args:
-            version_id: The version.
-            formats: Values of ``v2.DatasetVersionExportFormat`` (``COCO`` ...), at
-                least one.
-            include_embeddings: Whether the archives have the embeddings, too.
-            timeout: Seconds; None: the client's.
+            version_id: Id of the version.
+            formats: At least one value of ``v2.DatasetVersionExportFormat``, e.g. ``COCO``.
+            include_embeddings: Whether to include the embeddings. Default False.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The exports as far as they are; ``wait_exported`` waits for one.
+            The exports in progress; wait for one with ``wait_exported``.
+
+        Raises:
+            NotFoundError: The version does not exist.
+            InvalidArgumentError: No format is given.
         """
         if not formats:
             raise errors.InvalidArgumentError("export() needs at least one format")
@@ -170,20 +174,22 @@ class DatasetVersionOperations(
         *,
         timeout: float = 300.0,
     ) -> Plan[v2.DatasetVersionExport]:
-        """Wait for an export; looks at it at growing intervals.
+        """Wait until an export is complete.
+
+        Polls its status at growing intervals (0.05 to 5 seconds).
 
         Args:
-            version_id: The version.
-            format: Which of its exports.
-            timeout: Seconds for all of it.
+            version_id: Id of the version.
+            format: Format of the export, a value of ``v2.DatasetVersionExportFormat``.
+            timeout: Seconds for the whole wait. Default 300.
 
         Returns:
-            The export: ``url`` is where its zip archive can be fetched, ``size`` its bytes.
+            The export, with the ``url`` of its zip archive and its ``size`` in bytes.
 
         Raises:
-            ApiError: The export failed.
-            NotFoundError: Nobody has asked for it.
-            DeadlineExceededError: It is not done yet.
+            ApiError: The export failed; the subclass and ``details`` say why.
+            NotFoundError: The version has no export in this format.
+            DeadlineExceededError: The export is not complete yet.
         """
         field = _EXPORTS[v2.DatasetVersionExportFormat.Name(format)]
         method = "GetDatasetVersion"
@@ -214,22 +220,22 @@ class DatasetVersionOperations(
         *,
         timeout: float = 300.0,
     ) -> Plan[Path]:
-        """Wait for an export and write its zip archive to a file.
+        """Wait for an export and download its zip archive.
 
         Args:
-            version_id: The version; ``export`` has to be asked for before.
-            format: Which of its exports.
-            path: The file; one that is there is replaced once the archive is complete.
-            timeout: Seconds for all of it.
+            version_id: Id of the version, after ``export`` was called for it.
+            format: Format of the export, a value of ``v2.DatasetVersionExportFormat``.
+            path: File to write. An existing file is replaced when the download is complete.
+            timeout: Seconds for the wait and the download together. Default 300.
 
         Returns:
-            The path.
+            The path of the file.
 
         Raises:
             ConfigurationError: httpx is not installed (extra ``rest``).
-            NotFoundError: Nobody has asked for the export.
-            DeadlineExceededError: It is not there in time.
-            ApiError: The export failed, or cannot be fetched.
+            NotFoundError: The version has no export in this format.
+            DeadlineExceededError: The archive is not there in time.
+            ApiError: The export failed, or the archive cannot be downloaded.
             OSError: The file cannot be written.
         """
         deadline = time.monotonic() + timeout
@@ -255,12 +261,19 @@ class DatasetVersionOperations(
     def metrics(
         self, version_id: str, /, **options: Unpack[MetricsFilters]
     ) -> ItemPlan[v2.DatasetVersionMetricsGroup]:
-        """What a version is made of: counts by type of input, by concept and so on.
+        """List statistics of a version: counts by type of input, by concept and so on.
 
         Args:
-            version_id: The version.
-            {options}
-            {paging}
+            version_id: Id of the version.
+            parent_paths: Filter by paths that the groups are below.
+            types: Filter by type of group, values of ``v2.DatasetVersionMetricsGroupType``.
+            values: Filter by the value of the group.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Raises:
+            NotFoundError: The version does not exist; raised by the iterator.
         """
         return self._pages(
             "ListDatasetVersionMetricsGroups",
@@ -270,11 +283,13 @@ class DatasetVersionOperations(
 
     @iteration
     def list(self, **options: Unpack[DatasetVersionFilters]) -> ItemPlan[v2.DatasetVersion]:
-        """The versions of the dataset.
+        """List the versions of the dataset.
 
         Args:
-            {options}
-            {paging}
+            request_origins: Filter by origin, values of ``v2.DatasetVersionRequestOrigin``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -286,18 +301,7 @@ class AsyncDatasetVersions(DatasetVersionOperations, Async): ...
 
 
 class DatasetFilters(Paging, total=False):
-    """Which datasets are listed, and in which order.
-
-    Attributes:
-        all_apps: Those of all apps of the user.
-        search: Only those with this in id, description or notes.
-        starred_only: Only those that the caller has starred.
-        bookmark: Those of other users that the app has bookmarked.
-        sort_ascending: Smallest or oldest first.
-        sort_by_id: What the order is by; or one of ``sort_by_created_at``,
-            ``sort_by_modified_at``, ``sort_by_star_count``, ``sort_by_relevance``.
-        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-    """
+    """Options of ``client.datasets.list``."""
 
     all_apps: bool
     search: str
@@ -317,20 +321,63 @@ class DatasetOperations(
 ):
     """The datasets of an app."""
 
-    message = v2.Dataset
+    _message = v2.Dataset
+    _create_rpc = "PostDatasets"
+    _get_rpc = "GetDataset"
+    _list_rpc = "ListDatasets"
+    _patch_rpc = "PatchDatasets"
+    _delete_rpc = "DeleteDatasets"
 
-    inputs = nested("dataset_id", DatasetInputs, AsyncDatasetInputs, "The inputs in a dataset.")
-    versions = nested(
-        "dataset_id", DatasetVersions, AsyncDatasetVersions, "The versions of a dataset."
-    )
+    @nested(DatasetInputs, AsyncDatasetInputs)
+    def inputs(self, dataset_id: str) -> Parents:
+        """Access the inputs of a dataset.
+
+        Args:
+            dataset_id: Id of the dataset.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"dataset_id": dataset_id}
+
+    @nested(DatasetVersions, AsyncDatasetVersions)
+    def versions(self, dataset_id: str) -> Parents:
+        """Access the versions of a dataset.
+
+        Args:
+            dataset_id: Id of the dataset.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"dataset_id": dataset_id}
 
     @iteration
     def list(self, **options: Unpack[DatasetFilters]) -> ItemPlan[v2.Dataset]:
-        """The datasets of the app.
+        """List the datasets of the app.
 
         Args:
-            {options}
-            {paging}
+            all_apps: Whether to list the datasets of all apps of the user. Default False.
+            search: Filter by text in the id, description or notes.
+            starred_only: Whether to list only datasets that you starred. Default False.
+            bookmark: Whether to list only datasets bookmarked from other users. Default False.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_id: Whether to sort by id. Set at most one ``sort_by_`` option.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_modified_at: Whether to sort by time of the last change.
+            sort_by_star_count: Whether to sort by number of stars.
+            sort_by_relevance: Whether to sort by relevance to ``search``.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

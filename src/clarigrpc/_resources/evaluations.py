@@ -1,4 +1,4 @@
-"""Evaluations of models against datasets."""
+"""Evaluations of model versions on datasets."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ PARTS = tuple(field.name for field in v2.FieldsValue.DESCRIPTOR.fields)
 
 
 class _Gets(Collection[v2.EvalMetrics]):
-    message = v2.EvalMetrics
-    noun = "evaluation"
+    _message = v2.EvalMetrics
 
     @operation
     def get(
         self, evaluation_id: str, /, *parts: str, timeout: float | None = None
     ) -> Plan[v2.EvalMetrics]:
-        """An evaluation by its id.
+        """Fetch one evaluation.
 
         Args:
-            evaluation_id: Its id.
-            parts: What is wanted beside the summary: ``"confusion_matrix"``,
-                ``"cooccurrence_matrix"``, ``"label_counts"``, ``"binary_metrics"``,
-                ``"test_set"``, ``"metrics_by_area"``, ``"metrics_by_class"``.
-            timeout: Seconds; None: the client's.
+            evaluation_id: Id of the evaluation.
+            parts: Parts of the metrics to include besides the summary: ``"confusion_matrix"``,
+                ``"cooccurrence_matrix"``, ``"label_counts"``, ``"binary_metrics"``, ``"test_set"``,
+                ``"metrics_by_area"``, ``"metrics_by_class"``.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such evaluation.
+            NotFoundError: The evaluation does not exist.
+            TypeError: A part has another name.
         """
         unknown = sorted(set(parts) - set(PARTS))
         if unknown:
@@ -43,21 +43,7 @@ class _Gets(Collection[v2.EvalMetrics]):
 
 
 class EvaluationFilters(Paging, total=False):
-    """Which evaluations are listed, and in which order.
-
-    Attributes:
-        all_apps: Those of all apps of the user.
-        model_type_id: Only those of models of this type.
-        eval_dataset_ids: Only those against one of these datasets.
-        train_dataset_ids: Only those of models trained from one of these datasets.
-        concept_ids: Only those of models with these concepts.
-        show_failed_metrics: Those that failed, too.
-        sort_ascending: Smallest or oldest first.
-        sort_by_app_id: What the order is by; or one of ``sort_by_model_id``,
-            ``sort_by_created_at``, ``sort_by_eval_dataset_id``, ``sort_by_train_dataset_id``,
-            ``sort_by_roc_auc``, ``sort_by_f1``, ``sort_by_mean_avg_precision``,
-            ``sort_by_precision``, ``sort_by_recall``.
-    """
+    """Options of ``client.evaluations.list``."""
 
     all_apps: bool
     model_type_id: str
@@ -79,18 +65,37 @@ class EvaluationFilters(Paging, total=False):
 
 
 class EvaluationOperations(Creates[v2.EvalMetrics], _Gets, Waits[v2.EvalMetrics]):
-    """The evaluations of an app: model versions against datasets."""
+    """The evaluations of an app: of model versions on datasets."""
 
-    plural = "Evaluations"
-    singular = "Evaluation"
+    _create_rpc = "PostEvaluations"
+    _get_rpc = "GetEvaluation"
+    _list_rpc = "ListEvaluations"
 
     @iteration
     def list(self, **options: Unpack[EvaluationFilters]) -> ItemPlan[v2.EvalMetrics]:
-        """The evaluations of the app.
+        """List the evaluations of the app.
 
         Args:
-            {options}
-            {paging}
+            all_apps: Whether to list the evaluations of all apps of the user. Default False.
+            model_type_id: Filter by type of model.
+            eval_dataset_ids: Filter by the datasets evaluated on.
+            train_dataset_ids: Filter by the datasets that the models were trained on.
+            concept_ids: Filter by concepts of the models.
+            show_failed_metrics: Whether to include failed evaluations. Default False.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_app_id: Whether to sort by app. Set at most one ``sort_by_`` option.
+            sort_by_model_id: Whether to sort by model.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_eval_dataset_id: Whether to sort by dataset evaluated on.
+            sort_by_train_dataset_id: Whether to sort by dataset trained on.
+            sort_by_roc_auc: Whether to sort by area under the ROC curve.
+            sort_by_f1: Whether to sort by F1 score.
+            sort_by_mean_avg_precision: Whether to sort by mean average precision.
+            sort_by_precision: Whether to sort by precision.
+            sort_by_recall: Whether to sort by recall.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -106,8 +111,9 @@ class ModelVersionEvaluationOperations(
 ):
     """The evaluations of one model version."""
 
-    plural = "ModelVersionEvaluations"
-    singular = "ModelVersionEvaluation"
+    _create_rpc = "PostModelVersionEvaluations"
+    _get_rpc = "GetModelVersionEvaluation"
+    _list_rpc = "ListModelVersionEvaluations"
 
 
 class ModelVersionEvaluations(ModelVersionEvaluationOperations, Sync): ...

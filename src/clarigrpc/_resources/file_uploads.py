@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, Unpack
 
 from clarigrpc import v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._public_names import named_in
+from clarigrpc._resources.base import Operations
+from clarigrpc._resources.sync_async import Driven
 from clarigrpc._rpc.client_interface import ClientInterface
 
 if TYPE_CHECKING:  # imported when something is uploaded
@@ -16,10 +19,12 @@ if TYPE_CHECKING:  # imported when something is uploaded
     from clarigrpc._uploads.upload_session import UploadOptions, UploadResult, UploadSession
     from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
+P = ParamSpec("P")
+
 
 @named_in("clarigrpc.types")
 class UploadKeywords(TypedDict, total=False):
-    """The keyword arguments of uploads, see ``UploadOptions``."""
+    """Options of every upload; the methods that take them describe them."""
 
     size: int | None
     part_size: int
@@ -51,9 +56,10 @@ def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -
     return open_upload_source(source, size=options.size, folder=folder)
 
 
-def _session(
+def upload_session(
     client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadSession:
+    """The upload of a source, for ``uploading`` to run."""
     from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
 
     chosen = UploadOptions(**options)
@@ -61,104 +67,86 @@ def _session(
     return UploadSession(client.settings, client.channel.core.budget, target, opened, chosen)
 
 
-def upload(
-    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
-) -> UploadResult:
-    """Upload with a ``Client``."""
+def _upload(owner: Any, session: UploadSession) -> UploadResult:
     from clarigrpc._uploads import sync_driver
 
-    return sync_driver.run(_session(client, target, source, options), client.channel)
+    return sync_driver.run(session, owner._client.channel)
 
 
-async def aupload(
-    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
-) -> UploadResult:
-    """Upload with an ``AsyncClient``."""
+async def _async_upload(owner: Any, session: UploadSession) -> UploadResult:
     from clarigrpc._uploads import async_driver
 
-    return await async_driver.run(_session(client, target, source, options), client.channel)
+    return await async_driver.run(session, owner._client.channel)
 
 
-class _Model(Protocol):
-    """What the upload of a version needs of its model."""
+def uploading(
+    begin: Callable[Concatenate[Any, P], UploadSession],
+) -> Driven[P, UploadResult, Coroutine[Any, Any, UploadResult]]:
+    """Decorates a method that returns the upload to run."""
+    return Driven(begin, (_upload, _async_upload), ("UploadResult", "UploadResult"))
+
+
+class ModelUploadOperations(Operations):
+    """The upload of a version of a model."""
 
     model_id: str
-    _client: ClientInterface
 
-    @property
-    def user_app_id(self) -> v2.UserAppIDSet | None: ...
-
-
-def _model_target(
-    model: _Model, version: v2.ModelVersion | None, is_v3: bool, storage_request_size: int
-) -> UploadMethod:
-    from clarigrpc._uploads import upload_methods
-
-    return upload_methods.model_version(
-        v2.PostModelVersionsUploadConfig(
-            user_app_id=model.user_app_id or model._client.user_app_id,
-            model_id=model.model_id,
-            model_version=version,
-            is_v3=is_v3,
-            storage_request_size=storage_request_size,
-        )
-    )
-
-
-class ModelUploads:
-    """``upload_version`` of a model."""
-
+    @uploading
     def upload_version(
-        self: _Model,
+        self,
         source: UploadSource,
         *,
         version: v2.ModelVersion | None = None,
         is_v3: bool = True,
         storage_request_size: int = 0,
         **options: Unpack[UploadKeywords],
-    ) -> UploadResult:
+    ) -> UploadSession:
         """Upload a file as a new version of the model.
 
-        A broken connection, or a restart of the service, does not end it: it goes on where the
-        service stands. When this process ends before it is done, the next call with the same
-        file goes on as well, from a state that is kept beside the file until then. Cancel it
-        with Ctrl-C or a deadline.
+        The upload survives a broken connection and a restart of the service. If this process ends
+        before the upload is done, the next call with the same source continues it, from a state
+        file kept beside the source. Ctrl-C, cancellation and the timeout end it.
 
         Args:
-            source: A path, a folder (becomes a tar archive as it is sent), bytes, a binary file
-                (from where it stands), or any object with ``read``.
+            source: A path, a folder (sent as a tar archive), bytes, a binary file (from its current
+                position), or any object with ``read``.
             version: Settings of the new version.
-            is_v3: Whether the file has the third format of model uploads.
-            storage_request_size: Bytes of storage to ask for; 0 leaves it to the service.
-            **options: ``size``, ``part_size``, ``stream_bytes``, ``state_dir``, ``resume``,
-                ``verify``, ``progress`` and ``timeout`` (seconds in all), see ``UploadOptions``.
+            is_v3: Whether the file has the third format of model uploads. Default True.
+            storage_request_size: Bytes of storage to request. 0 leaves it to the service.
+            size: Bytes to take from a stream that cannot seek. None reads it to its end, into a
+                temporary file, before anything is sent.
+            part_size: Bytes per part, 128 KiB to 14 MiB. Default 1 MiB.
+            stream_bytes: Maximum bytes of content per stream; the rest continues on a new stream.
+                None sets no limit. Default 90 MB.
+            state_dir: Folder for the state of an unfinished upload and for temporary files. None
+                uses the folder of the source; a source that is neither a file nor a folder then
+                cannot be resumed by another process.
+            resume: Whether to continue an unfinished upload of the same content. Default True.
+            verify: Whether to compare the SHA-256 of the content with that of the service. None
+                compares if the service reports one; True fails if it reports none.
+            progress: A function called with an ``UploadProgress``, or True for a progress bar if
+                stderr is a terminal. Default False.
+            timeout: Seconds for the whole upload. None uses the client's ``stream_timeout``.
 
         Returns:
-            The id of the version, which the service may still be building.
+            The result, with the id of the version, which the service may still be building.
 
         Raises:
-            FileNotFoundError: There is no file of this name.
-            InvalidArgumentError: The source is empty, of another size than told, or changed
-                while it was being uploaded; a size is out of bounds.
-            InternalError: The service has other content than the source.
-            ApiError: The class of it that fits, see ``errors``. The upload can be resumed.
+            FileNotFoundError: The source is a path that does not exist.
+            InvalidArgumentError: The source is empty, has another size than ``size``, or changed
+                during the upload; or an option is out of range.
+            InternalError: The service stored other content than the source.
+            ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        target = _model_target(self, version, is_v3, storage_request_size)
-        return upload(self._client, target, source, options)
+        from clarigrpc._uploads import upload_methods
 
-
-class AsyncModelUploads:
-    """``upload_version`` of a model."""
-
-    async def upload_version(
-        self: _Model,
-        source: UploadSource,
-        *,
-        version: v2.ModelVersion | None = None,
-        is_v3: bool = True,
-        storage_request_size: int = 0,
-        **options: Unpack[UploadKeywords],
-    ) -> UploadResult:
-        """As ``Model.upload_version``. Files are read on a thread of the upload's own."""
-        target = _model_target(self, version, is_v3, storage_request_size)
-        return await aupload(self._client, target, source, options)
+        target = upload_methods.model_version(
+            v2.PostModelVersionsUploadConfig(
+                user_app_id=self._user_app_id or self._client.user_app_id,
+                model_id=self.model_id,
+                model_version=version,
+                is_v3=is_v3,
+                storage_request_size=storage_request_size,
+            )
+        )
+        return upload_session(self._client, target, source, options)

@@ -6,10 +6,10 @@ import builtins
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_drivers import async_upload_method, sync_upload_method
+from clarigrpc._bulk import input_drivers
 from clarigrpc._bulk.input_progress import ReportCallback
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_sources import AsyncInputSource
@@ -17,27 +17,34 @@ from clarigrpc._bulk.input_upload import InputUpload
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, driven, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import ConceptLabels, as_input, concept_messages
 
 
 class InputFilters(Paging, total=False):
-    """Which inputs are listed.
-
-    Attributes:
-        ids: Only these.
-        status: Only those with the code of this status.
-    """
+    """Options of ``client.inputs.list``."""
 
     ids: Sequence[str]
     status: v2.Status
 
 
+def _run_sync(owner: Any, upload: InputUpload) -> UploadReport:
+    return input_drivers.run_sync(upload)
+
+
+async def _run_async(owner: Any, upload: InputUpload) -> UploadReport:
+    return await input_drivers.run_async(upload)
+
+
 class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     """The inputs of an app."""
 
-    message = v2.Input
+    _message = v2.Input
+    _create_rpc = "PostInputs"
+    _get_rpc = "GetInput"
+    _list_rpc = "ListInputs"
+    _patch_rpc = "PatchInputs"
 
     @operation
     def create(
@@ -49,24 +56,26 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     ) -> Plan[builtins.list[v2.Input]]:
         """Add inputs, in requests of 128.
 
-        The service takes them in at once and processes them afterwards: what comes back is
-        pending (30001).
+        The service stores inputs at once and processes them later: they are returned as pending
+        (30001). Wait for them with ``wait``.
 
         Args:
-            inputs: What ``image()``, ``video()``, ``audio()`` and ``text()`` return, one or many.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: Whether inputs that were refused are an error, or stay among the
-                results, each with its status. None: as the client was told.
+            inputs: What ``image()``, ``video()``, ``audio()`` and ``text()`` return; one or many.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected input raises an error. False returns it with the
+                others, with its status. None uses the client's setting.
 
         Returns:
-            The inputs as the service has them, in the order given.
+            The inputs as the service stored them, in the order given.
 
         Raises:
-            PartialFailureError: Some were refused; the others are added.
-            AlreadyExistsError: The only input's id or URL is taken.
+            PartialFailureError: Some inputs were rejected; the others were added.
+            AlreadyExistsError: The id or URL of the only input is taken.
+            InvalidArgumentError: No input is given.
+            TypeError: A value is not an input.
         """
         wanted = [as_input(one) for one in as_list(inputs, v2.Input)]
-        return [*(yield from self._write("Post", wanted, timeout, raise_on_partial))]
+        return [*(yield from self._post(wanted, timeout, raise_on_partial))]
 
     @iteration
     def stream(
@@ -78,21 +87,21 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         descending: bool = False,
         timeout: float | None = None,
     ) -> ItemPlan[v2.Input]:
-        """All inputs of the app, oldest first, a page at a time.
+        """List all inputs of the app, oldest first, page by page.
 
-        The id of the last input received is a cursor: give it as ``last_id``, in another process
-        if need be, and the walk goes on behind it. Inputs that are added meanwhile are seen.
+        The id of the last input received is a cursor: pass it as ``last_id``, even in another
+        process, to continue after it. Inputs added meanwhile are included.
 
         Args:
-            last_id: Start behind this input; empty: at the beginning.
-            per_page: Inputs a page, 1 to 1000; default 128.
-            order_by_id: Walk in the order of the ids instead of the time of adding.
-            descending: Walk backwards.
-            timeout: Seconds for each request; None: the client's.
+            last_id: Id of the input to start after. Empty starts at the beginning.
+            per_page: Page size, 1 to 1000. None uses 128.
+            order_by_id: Whether to sort by id instead of by time of creation. Default False.
+            descending: Whether to sort in descending order. Default False.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         while True:
             request = v2.StreamInputsRequest(
-                user_app_id=self.user_app_id,
+                user_app_id=self._user_app_id,
                 last_id=last_id,
                 per_page=per_page or MAX_ITEMS,
                 order_by_id=order_by_id,
@@ -117,37 +126,43 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         """Change inputs, in requests of 128.
 
         Args:
-            inputs: Each with its id and what is to be changed of ``data``.
-            action: ``"merge"`` adds or replaces concepts, metadata and datasets; ``"remove"``
-                takes away; ``"overwrite"`` replaces, and drops what is left out.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: As in ``create``.
+            inputs: One or many, each with its id and the parts of ``data`` to change.
+            action: How concepts, metadata and datasets change: ``"merge"`` adds or replaces them;
+                ``"remove"`` removes them; ``"overwrite"`` replaces all of them and drops what is
+                not given.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the input
+                with the others, with its status. None uses the client's setting.
 
         Returns:
-            The inputs as they are now, in the order given.
+            The inputs after the changes, in the order given.
 
         Raises:
-            PartialFailureError: Some could not be changed; the others are.
-            NotFoundError: The only input is not there.
+            PartialFailureError: Some changes were rejected; the others were made.
+            NotFoundError: The only input does not exist.
+            InvalidArgumentError: No input is given.
         """
         wanted: builtins.list[v2.Input] = as_list(inputs, v2.Input)
-        plan = self._write("Patch", wanted, timeout, raise_on_partial, action=action)
+        plan = self._patch(wanted, timeout, raise_on_partial, action=action)
         return [*(yield from plan)]
 
     @operation
     def merge_concepts(
         self, input_id: str, concepts: ConceptLabels, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
-        """Add concepts to an input, or change their values; the others stay.
+        """Add concepts to an input, or change their values. Other concepts stay.
 
         Args:
             input_id: Id of the input.
-            concepts: Ids, one or many, or a mapping of id to value (1: it shows that, 0: it does
-                not).
-            timeout: Seconds; None: the client's.
+            concepts: Ids of concepts, one or many, or a mapping of ids to values (1: present, 0:
+                absent).
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The input after the change.
 
         Raises:
-            NotFoundError: There is no such input.
+            NotFoundError: The input does not exist.
         """
         (changed,) = yield from self._change({input_id: concepts}, "merge", timeout, True)
         return changed
@@ -156,10 +171,18 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     def remove_concepts(
         self, input_id: str, concepts: ConceptLabels, *, timeout: float | None = None
     ) -> Plan[v2.Input]:
-        """Take concepts away from an input, by their ids.
+        """Remove concepts from an input.
+
+        Args:
+            input_id: Id of the input.
+            concepts: Ids of concepts, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The input after the change.
 
         Raises:
-            NotFoundError: There is no such input.
+            NotFoundError: The input does not exist.
         """
         (changed,) = yield from self._change({input_id: concepts}, "remove", timeout, True)
         return changed
@@ -172,19 +195,21 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.Input]]:
-        """Add concepts to inputs, or change their values, in requests of 128; the others stay.
+        """Add concepts to many inputs, or change their values, in requests of 128. Other concepts
+        stay.
 
         Args:
-            concepts: Id of an input -> ids of concepts, or a mapping of those to values, as in
-                ``merge_concepts``.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: As in ``create``.
+            concepts: Maps the id of each input to ids of concepts, one or many, or to a mapping of
+                ids to values (1: present, 0: absent).
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the input
+                with the others, with its status. None uses the client's setting.
 
         Returns:
-            The inputs as they are now, in the order given.
+            The inputs after the changes, in the order given.
 
         Raises:
-            PartialFailureError: Some could not be changed; the others are.
+            PartialFailureError: Some changes were rejected; the others were made.
         """
         return (yield from self._change(concepts, "merge", timeout, raise_on_partial))
 
@@ -196,7 +221,20 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.Input]]:
-        """Take concepts away from inputs, in requests of 128. As ``merge_concepts_many``."""
+        """Remove concepts from many inputs, in requests of 128.
+
+        Args:
+            concepts: Maps the id of each input to ids of concepts, one or many.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the input
+                with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The inputs after the changes, in the order given.
+
+        Raises:
+            PartialFailureError: Some changes were rejected; the others were made.
+        """
         return (yield from self._change(concepts, "remove", timeout, raise_on_partial))
 
     @operation
@@ -207,9 +245,22 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.Input]]:
-        """Replace concepts, metadata and datasets of inputs; what is left out is dropped.
+        """Replace concepts, metadata and datasets of inputs; what is not given is dropped.
 
-        As ``patch`` with ``action="overwrite"``.
+        The same as ``patch`` with ``action="overwrite"``.
+
+        Args:
+            inputs: One or many, each with its id and its new ``data``.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a rejected change raises an error. False returns the input
+                with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The inputs after the changes, in the order given.
+
+        Raises:
+            PartialFailureError: Some changes were rejected; the others were made.
+            NotFoundError: The only input does not exist.
         """
         plan = InputOperations.patch.plan(
             self, inputs, action="overwrite", timeout=timeout, raise_on_partial=raise_on_partial
@@ -227,21 +278,21 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             v2.Input(id=one, data=v2.Data(concepts=concept_messages(given)))
             for one, given in concepts.items()
         ]
-        plan = self._write("Patch", changes, timeout, raise_on_partial, action=action)
+        plan = self._patch(changes, timeout, raise_on_partial, action=action)
         return [*(yield from plan)]
 
     @operation
     def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Delete inputs by their ids, one or many, in requests of 128.
+        """Delete inputs by their ids.
 
-        The service deletes them afterwards; ``get`` answers NotFoundError once it has.
+        The service deletes them later; ``get`` raises NotFoundError once they are gone.
 
         Args:
-            ids: An id, or several.
-            timeout: Seconds for each request; None: the client's.
+            ids: One id, or many (sent in requests of 128).
+            timeout: Seconds for each request. None uses the client's setting.
 
         Raises:
-            NotFoundError: There are no such inputs.
+            NotFoundError: No input of a request exists.
         """
         if isinstance(ids, str):
             yield from self._invoke("DeleteInput", timeout, input_id=ids)
@@ -251,20 +302,22 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     @operation
     def delete_all(self, *, timeout: float | None = None) -> Plan[int]:
-        """Delete every input of the app, in requests of 128; there is no way back.
+        """Delete all inputs of the app, in requests of 128. This cannot be undone.
+
+        The service deletes them later.
 
         Args:
-            timeout: Seconds for each request; None: the client's.
+            timeout: Seconds for each request. None uses the client's setting.
 
         Returns:
-            How many inputs were there. The service deletes them afterwards.
+            The number of inputs.
         """
         count = 0
         last_id = ""
         doomed: builtins.list[str] = []
         while True:
             request = v2.StreamInputsRequest(
-                user_app_id=self.user_app_id, last_id=last_id, per_page=MAX_ITEMS
+                user_app_id=self._user_app_id, last_id=last_id, per_page=MAX_ITEMS
             )
             response = yield from call("StreamInputs", request, timeout=timeout)
             # One page behind the walk: the cursor is never an input that is gone.
@@ -277,13 +330,14 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             last_id = doomed[-1]
 
     def _delete_present(self, ids: Sequence[str], timeout: float | None) -> Plan[None]:
-        request = v2.DeleteInputsRequest(user_app_id=self.user_app_id, ids=ids)
+        request = v2.DeleteInputsRequest(user_app_id=self._user_app_id, ids=ids)
         try:
             yield from call("DeleteInputs", request, timeout=timeout, idempotent=True)
         except errors.NotFoundError:
             return  # a try whose answer was lost had deleted them
 
-    def _upload(
+    @driven(_run_sync, _run_async, "UploadReport")
+    def upload(
         self,
         source: AsyncInputSource,
         *,
@@ -297,45 +351,48 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     ) -> InputUpload:
         """Add any number of inputs, each exactly once, and report those that failed.
 
-        The source is read as requests leave: memory holds ``in_flight + 1`` batches and the
-        failures, whatever its length. One bad input fails alone.
+        The source is read as requests are sent: memory holds ``in_flight + 1`` batches and the
+        failures, however long it is. A bad input fails alone.
 
-        Inputs without an id get one made from their content (all of the message), so that a
-        second upload of the same input cannot add it twice: it is reported with INPUT_DUPLICATE
-        (30100), as is any input whose id was there before the upload. After a lost answer, or
-        a crash with a ``journal``, the upload finds out which of its inputs had arrived and counts
-        them as added.
+        An input without an id gets one made from its content, so that a second upload of the same
+        input cannot add it twice: it is reported with INPUT_DUPLICATE (30100), as is an input whose
+        id existed before the upload. After a lost response, or after a crash with a ``journal``,
+        the upload finds out which of its inputs had arrived and counts them as added.
 
-        Outages are waited for until a batch's ``timeout``; a service that throttles sets the
-        pace.
+        An outage is waited for until the ``timeout`` of a request; the upload slows down when the
+        service throttles.
 
         Args:
-            source: Inputs (what ``image()``, ``text()`` ... return), from any iterable; the path
-                of a folder or of a CSV file; one of ``clarigrpc.ingest.from_folder``,
-                ``from_csv``, ``from_coco``; functions that make an input when called; the
-                ``failed_inputs`` of a report. With an ``AsyncClient`` also an asynchronous
+            source: Inputs (what ``image()``, ``text()`` ... return) from any iterable; the path of
+                a folder or of a CSV file; what ``clarigrpc.ingest.from_folder``, ``from_csv`` and
+                ``from_coco`` return; functions that return an input when called; or the
+                ``failed_inputs`` of a report. An ``AsyncClient`` also takes an asynchronous
                 iterable.
-            batch_size: Most inputs a request, 1 to 128.
-            batch_bytes: Most bytes a request; an input that is larger goes alone. Default 32 MiB.
-            in_flight: Most requests at a time.
-            timeout: Seconds for all tries of a request together.
-            journal: A file that makes the upload restartable: after a crash, call again with the
-                same source and journal, and only the rest is sent. It belongs to one app.
-            progress: A function that is given the report as answers come, or True for a bar
-                on the terminal.
-            report: A report to fill in, to be read when the upload is interrupted.
+            batch_size: Maximum inputs per request, 1 to 128. Default 128.
+            batch_bytes: Maximum bytes per request; a larger input is sent alone. Default 32 MiB.
+            in_flight: Maximum concurrent requests. Default 4.
+            timeout: Seconds for all attempts of a request together. Default 300.
+            journal: Path of a file that makes the upload restartable: after a crash, call again
+                with the same source and journal, and only the rest is sent. A journal belongs to
+                one app.
+            progress: A function called with the report as responses arrive, or True for a progress
+                bar on the terminal. Default False.
+            report: A report to fill in, to be read if the upload is interrupted. None makes a new
+                one.
 
         Returns:
-            The counts and the inputs that failed, with index, id and status.
+            The report: the counts, and the inputs that failed with their index, id and status.
 
         Raises:
-            ApiError: The service refuses all of it (credentials, quota), or could not be reached
-                for ``timeout`` seconds. ``report`` has the outcome so far.
+            ApiError: The service rejects the whole upload (credentials, quota), or could not be
+                reached for ``timeout`` seconds. ``report`` holds the outcome so far.
             ConfigurationError: The journal belongs to another app or server.
-            TypeError: The source has a value that is no input.
+            InvalidArgumentError: An argument is out of range.
+            FileNotFoundError: The source is a path that does not exist.
+            TypeError: The source yields a value that is not an input.
         """
         ids = v2.UserAppIDSet()
-        ids.MergeFrom(self.user_app_id or self._client.user_app_id)
+        ids.MergeFrom(self._user_app_id or self._client.user_app_id)
         return InputUpload(
             self._client,
             ids,
@@ -365,10 +422,17 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     @operation
     def video_manifest(self, input_id: str, *, timeout: float | None = None) -> Plan[str]:
-        """Address of the manifest that players stream a video by.
+        """Fetch the address of the manifest with which players stream a video.
+
+        Args:
+            input_id: Id of the video.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The URL of the manifest.
 
         Raises:
-            NotFoundError: There is no such input.
+            NotFoundError: The input does not exist.
         """
         response: v2.GetVideoManifestResponse = yield from self._invoke(
             "GetInputVideoManifest", timeout, input_id=input_id
@@ -377,32 +441,36 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
 
     @operation
     def status(self, *, timeout: float | None = None) -> Plan[v2.InputCount]:
-        """How many inputs are processed, waiting and failed."""
-        request = v2.GetInputCountRequest(user_app_id=self.user_app_id)
+        """Count the inputs of the app by status.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The numbers of processed, waiting and failed inputs.
+        """
+        request = v2.GetInputCountRequest(user_app_id=self._user_app_id)
         response = yield from call("GetInputCount", request, timeout=timeout)
         return response.counts  # type: ignore[no-any-return]
 
     @iteration
     def list(self, **options: Unpack[InputFilters]) -> ItemPlan[v2.Input]:
-        """The inputs of the app, newest first.
+        """List the inputs of the app, newest first.
 
         Args:
-            {options}
-            {paging}
+            ids: Filter by ids of inputs.
+            status: Filter by status; only its ``code`` counts.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
 
-class Inputs(InputOperations, Sync):
-    """The inputs of an app."""
-
-    upload = sync_upload_method(InputOperations._upload)
+class Inputs(InputOperations, Sync): ...
 
 
-class AsyncInputs(InputOperations, Async):
-    """The inputs of an app."""
-
-    upload = async_upload_method(InputOperations._upload)
+class AsyncInputs(InputOperations, Async): ...
 
 
 def _missing(input_id: str) -> v2.Input:

@@ -1,4 +1,4 @@
-"""What the service does in bulk: add inputs from elsewhere, unpack archives, change many inputs."""
+"""Background work on inputs: adding them from elsewhere, unpacking archives, changing many."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 
 class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):
-    """Jobs that add inputs to an app."""
+    """The jobs that add inputs to an app."""
 
-    message = v2.InputsAddJob
-    noun = "job"
+    _message = v2.InputsAddJob
+    _get_rpc = "GetInputsAddJob"
+    _list_rpc = "ListInputsAddJobs"
 
     @operation
     def create_from_urls(
@@ -38,20 +39,24 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         call_back_url: str = "",
         timeout: float | None = None,
     ) -> Plan[v2.InputsAddJob]:
-        """Have the service add what lies at addresses: files, archives, whole buckets.
+        """Start a job that adds inputs from addresses: files, archives or whole buckets.
 
         Args:
-            urls: Addresses that the service can read (``https://``, ``s3://`` ...; a local server
-                also reads ``file:`` addresses under the folders that it was given).
-            job_id: Id of the job; the service makes one up when it is empty.
-            template: Concepts, metadata and datasets that every input is given.
-            credentials: For addresses that need some.
-            conflicts: What becomes of an input whose id is taken: ``SKIP`` or ``SUFFIX``.
-            call_back_url: Called when the job has ended.
-            timeout: Seconds; None: the client's.
+            urls: Addresses that the service can read, one or many (``https://``, ``s3://`` ...). A
+                local server also reads ``file:`` addresses below its input folders.
+            job_id: Id of the job. Empty: the service generates one.
+            template: Concepts, metadata and datasets to give to every input.
+            credentials: Credentials for addresses that need them.
+            conflicts: What to do with an input whose id is taken, a value of
+                ``v2.InputIDConflictResolution`` (``SKIP`` or ``SUFFIX``).
+            call_back_url: URL that the service calls when the job has ended.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The job; ``wait`` for it.
+            The job in progress; wait for it with ``wait``.
+
+        Raises:
+            InvalidArgumentError: No address is given, or the service rejects one.
         """
         sources = [
             v2.InputsDataSource(
@@ -81,12 +86,21 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         ),
         timeout: float | None = None,
     ) -> Plan[v2.InputsAddJob]:
-        """Have the service add the contents of archives that are going to be uploaded.
+        """Start a job that adds the contents of archives which are uploaded afterwards.
 
         Args:
-            uploads: Name (``content_name``) and size in bytes (``content_length``) of each
-                archive. Those of the job that is returned have ids: send the parts to them.
-            job_id, template, conflicts, timeout: As in ``create_from_urls``.
+            uploads: Name (``content_name``) and size in bytes (``content_length``) of each archive.
+            job_id: Id of the job. Empty: the service generates one.
+            template: Concepts, metadata and datasets to give to every input.
+            conflicts: What to do with an input whose id is taken, a value of
+                ``v2.InputIDConflictResolution`` (``SKIP`` or ``SUFFIX``).
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The job, with the ``uploads`` whose ids the parts of the archives are to be sent to.
+
+        Raises:
+            InvalidArgumentError: No upload is given, or the service rejects one.
         """
         wanted = [
             v2.InputsUpload(
@@ -117,23 +131,38 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         ),
         **options: Unpack[UploadKeywords],
     ) -> Plan[v2.InputsAddJob]:
-        """Upload an archive and have the service add what is in it.
+        """Upload an archive and start a job that adds its contents.
+
+        The upload is not resumed after this process ends.
 
         Args:
-            archive: The path of a zip or tar file, a folder (becomes a tar archive as it is
-                sent), bytes, or a binary file.
-            name: Name of the archive, whose ending says what it is; empty: that of the file.
-            job_id, template, conflicts: As in ``create_from_urls``.
-            options: ``size``, ``part_size``, ``verify``, ``progress`` and ``timeout`` (seconds in
-                all), see ``UploadOptions``. It is not resumed when the process ends.
+            archive: Path of a zip or tar file, a folder (sent as a tar archive), bytes, or a binary
+                file.
+            name: Name of the archive; its suffix tells the format. Empty uses the name of the file.
+            job_id: Id of the job. Empty: the service generates one.
+            template: Concepts, metadata and datasets to give to every input.
+            conflicts: What to do with an input whose id is taken, a value of
+                ``v2.InputIDConflictResolution`` (``SKIP`` or ``SUFFIX``).
+            size: Bytes to take from a stream that cannot seek. None reads it to its end, into a
+                temporary file, before anything is sent.
+            part_size: Bytes per part, 128 KiB to 14 MiB. Default 1 MiB.
+            stream_bytes: Not used: every part is a call of its own.
+            state_dir: Folder for temporary files. None uses the system's.
+            resume: Not used: the upload is not resumed.
+            verify: Whether to compare the SHA-256 of the content with that of the service. None
+                compares if the service reports one; True fails if it reports none.
+            progress: A function called with an ``UploadProgress``, or True for a progress bar if
+                stderr is a terminal. Default False.
+            timeout: Seconds for the whole upload. None uses the client's ``stream_timeout``.
 
         Returns:
-            The job; ``wait`` for it.
+            The job in progress; wait for it with ``wait``.
 
         Raises:
-            FileNotFoundError: There is no file of this name.
-            InvalidArgumentError: The archive is empty, or changed while it was being sent.
-            ApiError: The class of it that fits, see ``errors``.
+            FileNotFoundError: The archive is a path that does not exist.
+            InvalidArgumentError: The archive is empty, or changed during the upload; or an option
+                is out of range.
+            ApiError: The upload failed; the subclass says how (see ``errors``).
         """
         job = v2.InputsAddJob()
 
@@ -153,7 +182,18 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
 
     @operation
     def cancel(self, job_id: str, /, *, timeout: float | None = None) -> Plan[v2.InputsAddJob]:
-        """Stop a job. Inputs that it has added stay."""
+        """Cancel a job. Inputs that it added stay.
+
+        Args:
+            job_id: Id of the job.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The job after the request.
+
+        Raises:
+            NotFoundError: The job does not exist.
+        """
         response: v2.SingleInputsAddJobResponse = yield from self._invoke(
             "CancelInputsAddJob", timeout, id=job_id
         )
@@ -169,16 +209,28 @@ class AsyncJobs(JobOperations, Async): ...
 class ExtractionJobOperations(
     Gets[v2.InputsExtractionJob], Lists[v2.InputsExtractionJob], Waits[v2.InputsExtractionJob]
 ):
-    """Jobs that unpack archives into inputs; jobs that add inputs start them."""
+    """The jobs that unpack archives into inputs. Jobs that add inputs start them."""
 
-    message = v2.InputsExtractionJob
-    noun = "extraction job"
+    _message = v2.InputsExtractionJob
+    _get_rpc = "GetInputsExtractionJob"
+    _list_rpc = "ListInputsExtractionJobs"
 
     @operation
     def cancel(
         self, ids: str | Iterable[str], *, timeout: float | None = None
     ) -> Plan[builtins.list[v2.InputsExtractionJob]]:
-        """Stop jobs, one or many. Inputs that they have added stay."""
+        """Cancel extraction jobs. Inputs that they added stay.
+
+        Args:
+            ids: Ids of jobs, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The jobs after the request.
+
+        Raises:
+            NotFoundError: A job does not exist.
+        """
         response: v2.MultiInputsExtractionJobResponse = yield from self._invoke(
             "CancelInputsExtractionJobs", timeout, ids=as_ids(ids)
         )
@@ -198,15 +250,30 @@ class BulkOperationOperations(
     Deletes[v2.BulkOperation],
     Waits[v2.BulkOperation],
 ):
-    """Changes to many inputs at once: to those of a search, of a dataset or of a list of ids."""
+    """Changes of many inputs at once: those of a search, of a dataset or of a list of ids."""
 
-    message = v2.BulkOperation
+    _message = v2.BulkOperation
+    _create_rpc = "PostBulkOperations"
+    _get_rpc = "GetBulkOperation"
+    _list_rpc = "ListBulkOperations"
+    _delete_rpc = "DeleteBulkOperations"
 
     @operation
     def cancel(
         self, ids: str | Iterable[str], *, timeout: float | None = None
     ) -> Plan[builtins.list[v2.BulkOperation]]:
-        """Stop operations, one or many. What they have changed stays."""
+        """Cancel bulk operations. Changes already made stay.
+
+        Args:
+            ids: Ids of operations, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The operations after the request.
+
+        Raises:
+            NotFoundError: An operation does not exist.
+        """
         response: v2.MultiBulkOperationsResponse = yield from self._invoke(
             "CancelBulkOperations", timeout, ids=as_ids(ids)
         )

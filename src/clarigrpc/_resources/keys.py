@@ -12,14 +12,7 @@ from clarigrpc._rpc.plan import ItemPlan
 
 
 class KeyFilters(Paging, total=False):
-    """Which keys are listed.
-
-    Attributes:
-        type: ``"api_key"`` or ``"personal_access_token"``; the service's default is both.
-        not_expired: Leave out those that are over.
-        scopes: Only those that have all these scopes.
-        endpoints: Only those that have all these endpoints.
-    """
+    """Options of ``client.keys.list``."""
 
     type: str
     not_expired: bool
@@ -30,32 +23,44 @@ class KeyFilters(Paging, total=False):
 class KeyOperations(Creates[v2.Key], Gets[v2.Key], Patches[v2.Key], Deletes[v2.Key]):
     """The keys of a user. The id of a key is the credential itself.
 
-    A key of type ``"personal_access_token"`` speaks for the user; any other (``"api_key"``) for
-    the one app in its ``apps``. Neither can do more than its ``scopes`` and ``endpoints``.
+    A key of type ``"personal_access_token"`` acts as the user; a key of type ``"api_key"`` is
+    limited to the one app in its ``apps``. Both are limited to their ``scopes`` and ``endpoints``.
     """
 
-    message = v2.Key
-    of_user = True
+    _message = v2.Key
+    _of_user = True
+    _create_rpc = "PostKeys"
+    _get_rpc = "GetKey"
+    _list_rpc = "ListKeys"
+    _patch_rpc = "PatchKeys"
+    _delete_one_rpc = "DeleteKey"
 
     @iteration
     def list_of_app(self, app_id: str = "", **options: Unpack[Paging]) -> ItemPlan[v2.Key]:
-        """The keys of an app.
+        """List the keys of an app.
 
         Args:
-            app_id: Its id; empty: the client's.
-            {paging}
+            app_id: Id of the app. Empty uses the client's app.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
-        ids = self._of_user()
+        ids = self._user()
         ids.app_id = app_id or self.app_id or self._client.settings.app_id
         return self._pages("ListAppKeys", "keys", {"user_app_id": ids, **options})
 
     @iteration
     def list(self, **options: Unpack[KeyFilters]) -> ItemPlan[v2.Key]:
-        """The keys of the user.
+        """List the keys of the user.
 
         Args:
-            {options}
-            {paging}
+            type: Filter by type: ``"api_key"`` or ``"personal_access_token"``. Default: both.
+            not_expired: Whether to leave out expired keys. Default False.
+            scopes: Filter by scopes; a key must have all of them.
+            endpoints: Filter by endpoints; a key must have all of them.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -16,7 +16,12 @@ class LabelOrderOperations(
 ):
     """The label orders of an app."""
 
-    message = v2.LabelOrder
+    _message = v2.LabelOrder
+    _create_rpc = "PostLabelOrders"
+    _get_rpc = "GetLabelOrder"
+    _list_rpc = "ListLabelOrders"
+    _patch_rpc = "PatchLabelOrders"
+    _delete_rpc = "DeleteLabelOrders"
 
 
 class LabelOrders(LabelOrderOperations, Sync): ...

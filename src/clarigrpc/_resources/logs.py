@@ -8,14 +8,14 @@ from typing import TypedDict, Unpack
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Domain, Paging
-from clarigrpc._resources.sync_async import Async, Sync, iteration
+from clarigrpc._resources.sync_async import Async, Opening, Sync, iteration, streaming
 from clarigrpc._rpc.plan import ItemPlan
-from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
+from clarigrpc._streams.response_stream import StreamSession
 
 
 @named_in("clarigrpc.types")
 class LogIds(TypedDict, total=False):
-    """The ids of the component whose log is meant, from the outermost in."""
+    """The ids that name a component; the methods that take them describe them."""
 
     model_id: str
     model_version_id: str
@@ -32,11 +32,7 @@ class LogIds(TypedDict, total=False):
 
 
 class LogFilters(LogIds, Paging, total=False):
-    """Which log is listed.
-
-    Attributes:
-        model_id, runner_id and so on: The ids of the component whose log is meant.
-    """
+    """Options of ``client.logs.list``."""
 
 
 class _LogSession(StreamSession[v2.LogEntry]):
@@ -55,49 +51,64 @@ class _LogSession(StreamSession[v2.LogEntry]):
 class LogOperations(Domain):
     """The logs of models, runners and pipelines."""
 
-    def _session(self, log_type: str, ids: LogIds) -> _LogSession:
-        return _LogSession(self._request("StreamLogEntries", {"log_type": log_type, **ids}))
-
     @iteration
     def list(self, log_type: str, **options: Unpack[LogFilters]) -> ItemPlan[v2.LogEntry]:
-        """The entries of a log that are there now.
+        """List the entries that a log has now.
 
         Args:
-            log_type: Which log of the component: of a runner, a build, a training ...
-            {options}
-            {paging}
+            log_type: Which log of the component, e.g. ``"runner"`` or ``"builder"``.
+            model_id: Id of the model whose log it is.
+            model_version_id: Id of the model version.
+            workflow_id: Id of the workflow whose log it is.
+            compute_cluster_user_id: Owner of the compute cluster, if not the user.
+            compute_cluster_id: Id of the compute cluster.
+            nodepool_id: Id of the nodepool.
+            runner_id: Id of the runner whose log it is.
+            pipeline_id: Id of the pipeline whose log it is.
+            pipeline_version_id: Id of the pipeline version.
+            pipeline_version_run_id: Id of the run of the pipeline version.
+            pipeline_step_id: Id of the pipeline step.
+            pipeline_step_version_id: Id of the version of the pipeline step.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._pages("ListLogEntries", "log_entries", {"log_type": log_type, **options})
 
-
-class Logs(LogOperations, Sync):
-    """The logs of models, runners and pipelines."""
-
+    @streaming
     def stream(
         self, log_type: str, *, timeout: float | None = None, **ids: Unpack[LogIds]
-    ) -> Stream[v2.LogEntry]:
-        """Follow a log.
+    ) -> Opening[v2.LogEntry]:
+        """Follow a log: get its entries as they are written.
 
-        The service has no cursor for logs: a connection that breaks after the first lines raises,
-        and a new stream begins where the service begins.
+        The service has no cursor for logs: a connection that breaks after the first entries raises
+        an error, and a new stream starts where the service starts.
 
         Args:
-            log_type: Which log of the component: of a runner, a build, a training ...
-            timeout: Seconds for the whole stream; None: the client's ``stream_timeout``.
-            ids: Of the component, see ``LogIds``.
+            log_type: Which log of the component, e.g. ``"runner"`` or ``"builder"``.
+            timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+            model_id: Id of the model whose log it is.
+            model_version_id: Id of the model version.
+            workflow_id: Id of the workflow whose log it is.
+            compute_cluster_user_id: Owner of the compute cluster, if not the user.
+            compute_cluster_id: Id of the compute cluster.
+            nodepool_id: Id of the nodepool.
+            runner_id: Id of the runner whose log it is.
+            pipeline_id: Id of the pipeline whose log it is.
+            pipeline_version_id: Id of the pipeline version.
+            pipeline_version_run_id: Id of the run of the pipeline version.
+            pipeline_step_id: Id of the pipeline step.
+            pipeline_step_version_id: Id of the version of the pipeline step.
 
         Returns:
-            An iterator of log entries. Leave its ``with`` block, ``cancel`` it or drop it to end
-            the call.
+            An iterator of entries. To end the call, leave its ``with`` block, call its ``cancel``
+            or drop it.
         """
-        return Stream(self.unary("StreamLogEntries"), self._session(log_type, ids), timeout)
+        request = self._request("StreamLogEntries", {"log_type": log_type, **ids})
+        return Opening("StreamLogEntries", _LogSession(request), timeout)
 
 
-class AsyncLogs(LogOperations, Async):
-    """The logs of models, runners and pipelines."""
+class Logs(LogOperations, Sync): ...
 
-    def stream(
-        self, log_type: str, *, timeout: float | None = None, **ids: Unpack[LogIds]
-    ) -> AsyncStream[v2.LogEntry]:
-        """As ``Logs.stream``."""
-        return AsyncStream(self.unary("StreamLogEntries"), self._session(log_type, ids), timeout)
+
+class AsyncLogs(LogOperations, Async): ...

@@ -1,4 +1,4 @@
-"""Waiting for what the service does afterwards."""
+"""Waiting for work that the service does in the background."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def until(
 
 
 class Waits(Collection[MessageT]):
-    """Resources whose status tells when the service is done with them."""
+    """Resources whose status tells when the service has finished processing them."""
 
     @operation
     def wait(
@@ -57,26 +57,28 @@ class Waits(Collection[MessageT]):
         timeout: float = 300.0,
         raise_on_partial: bool | None = None,
     ) -> Plan[list[MessageT]]:
-        """Wait until the service is done with {nouns}; looks at them at growing intervals.
+        """Wait until the service has finished processing resources.
+
+        Polls their status at growing intervals (0.05 to 5 seconds).
 
         Args:
-            items: Their ids, or what ``create`` returned; one or many.
-            timeout: Seconds for all of it.
-            raise_on_partial: Whether those that failed, or are not there, are an error, or stay
-                among the results, each with its status. None: as the client was told.
+            items: Ids of resources, or what ``create`` returned; one or many.
+            timeout: Seconds for the whole wait. Default 300.
+            raise_on_partial: Whether a failed or missing resource raises an error. False returns it
+                with the others, with its status. None uses the client's setting.
 
         Returns:
-            The {nouns} as they ended, in the order given.
+            The resources in their final state, in the order given.
 
         Raises:
-            PartialFailureError: Some failed, or are not there. Of a single one: the error that
-                its status stands for.
-            DeadlineExceededError: Some are still being worked on.
+            PartialFailureError: Some of several resources failed or do not exist. For a single one,
+                the error that fits its status is raised.
+            DeadlineExceededError: Some resources are still being processed.
         """
-        given: list[Any] = as_list(items, (str, self.message))
+        given: list[Any] = as_list(items, (str, self._message))
         ids = [one if isinstance(one, str) else str(one.id) for one in given]
         settled: dict[str, MessageT] = {}
-        method = self._waiting_method()
+        method = self._list_rpc  # its response holds many of them
 
         def left() -> list[str]:
             return [one for one in dict.fromkeys(ids) if one not in settled]
@@ -94,15 +96,11 @@ class Waits(Collection[MessageT]):
 
         yield from until(look, timeout=timeout, late=late)
         merged = lookup(method).response_class()()
-        field = field_of(lookup(method).response_name, self.message.__name__)
+        field = field_of(lookup(method).response_name, self._message.__name__)
         getattr(merged, field).extend(settled[one] for one in ids)
         merged.status.code = _overall(getattr(merged, field))
         ended: list[MessageT] = self._outcome(method, merged, field, raise_on_partial)
         return ended
-
-    def _waiting_method(self) -> str:
-        """A method whose response holds many of them."""
-        return f"List{self._many()}"
 
     def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, MessageT]]:
         """The resources by their ids; those that are not there with a status that says so."""
@@ -112,7 +110,7 @@ class Waits(Collection[MessageT]):
             try:
                 found[one] = yield from self._fetch(one, max(0.001, deadline - time.monotonic()))
             except errors.NotFoundError as error:
-                found[one] = self.message(id=one, status=error.status)
+                found[one] = self._message(id=one, status=error.status)
         return found
 
 

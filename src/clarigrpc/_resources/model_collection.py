@@ -19,15 +19,17 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
 from clarigrpc._resources.long_running import until
-from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Lazy, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class ModelTypeOperations(Gets[v2.ModelType], Lists[v2.ModelType]):
-    """The types of models that the service has."""
+    """The types of models that the service offers."""
 
-    message = v2.ModelType
+    _message = v2.ModelType
+    _get_rpc = "GetModelType"
+    _list_rpc = "ListModelTypes"
 
 
 class ModelTypes(ModelTypeOperations, Sync): ...
@@ -37,13 +39,11 @@ class AsyncModelTypes(ModelTypeOperations, Async): ...
 
 
 class InputExampleOperations(Gets[v2.ModelVersionInputExample], Lists[v2.ModelVersionInputExample]):
-    """Examples of what a model version can be asked."""
+    """The example inputs of a model version."""
 
-    message = v2.ModelVersionInputExample
-    noun = "example"
-
-    def _id_field(self, method: str) -> str:
-        return "example_id"
+    _message = v2.ModelVersionInputExample
+    _get_rpc = "GetModelVersionInputExample"
+    _list_rpc = "ListModelVersionInputExamples"
 
 
 class InputExamples(InputExampleOperations, Sync): ...
@@ -53,16 +53,7 @@ class AsyncInputExamples(InputExampleOperations, Async): ...
 
 
 class ModelVersionFilters(Paging, total=False):
-    """Which versions are listed, and in which order.
-
-    Attributes:
-        concept_ids: Only those with one of these concepts.
-        trained_only: Only those that are trained.
-        min_replicas: Only those that run at least so many times.
-        sort_ascending: Smallest or oldest first.
-        sort_by_created_at, sort_by_description, sort_by_num_inputs, sort_by_status_code: What the
-            order is by; one at most.
-    """
+    """Options of ``client.models.versions(model_id).list``."""
 
     concept_ids: Sequence[str]
     trained_only: bool
@@ -79,20 +70,41 @@ class ModelVersionOperations(
 ):
     """The versions of a model."""
 
-    message = v2.ModelVersion
+    _message = v2.ModelVersion
+    _get_rpc = "GetModelVersion"
+    _list_rpc = "ListModelVersions"
+    _patch_rpc = "PatchModelVersions"
+    _delete_one_rpc = "DeleteModelVersion"
 
-    evaluations = nested(
-        "model_version_id",
-        ModelVersionEvaluations,
-        AsyncModelVersionEvaluations,
-        "The evaluations of a model version.",
-    )
-    input_examples = nested(
-        "model_version_id",
-        InputExamples,
-        AsyncInputExamples,
-        "Examples of what a model version can be asked.",
-    )
+    @nested(ModelVersionEvaluations, AsyncModelVersionEvaluations)
+    def evaluations(self, model_version_id: str) -> Parents:
+        """Access the evaluations of a model version.
+
+        Args:
+            model_version_id: Id of the model version.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"model_version_id": model_version_id}
+
+    @nested(InputExamples, AsyncInputExamples)
+    def input_examples(self, model_version_id: str) -> Parents:
+        """Access the example inputs of a model version.
+
+        Args:
+            model_version_id: Id of the model version.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"model_version_id": model_version_id}
 
     @operation
     def create(
@@ -102,16 +114,20 @@ class ModelVersionOperations(
         description: str = "",
         timeout: float | None = None,
     ) -> Plan[v2.ModelVersion]:
-        """Make a version of the model; the service trains it afterwards, where its type is trained.
+        """Create a version of the model. If its type is trained, the service starts training it.
 
         Args:
-            version: Settings: ``train_info`` says from which dataset and with which parameters,
-                ``output_info`` which concepts it has. None: from all inputs of the app.
-            description: What is new in it.
-            timeout: Seconds; None: the client's.
+            version: Settings: ``train_info`` holds the dataset and the parameters of the training,
+                ``output_info`` the concepts. None trains on all inputs of the app.
+            description: What is new in this version.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The version as far as it is; ``client.models.wait_trained`` waits for it.
+            The new version; wait for the training with ``client.models.wait_trained``.
+
+        Raises:
+            NotFoundError: The model does not exist.
+            InvalidArgumentError: The service rejects the settings; ``details`` says why.
         """
         wanted = [self._one_of({} if version is None else version)]
         response: v2.SingleModelResponse = yield from self._invoke(
@@ -121,13 +137,29 @@ class ModelVersionOperations(
 
     @operation
     def publish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Let everybody see versions, one or many."""
+        """Publish versions: make them visible to everybody.
+
+        Args:
+            ids: Ids of versions, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Raises:
+            NotFoundError: A version does not exist.
+        """
         publications = [v2.ModelVersionPublishRequest(version_id=one) for one in as_ids(ids)]
         yield from self._invoke("PostModelVersionsPublish", timeout, publications=publications)
 
     @operation
     def unpublish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Take the publication of versions back, of one or many."""
+        """Unpublish versions.
+
+        Args:
+            ids: Ids of versions, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Raises:
+            NotFoundError: A version does not exist.
+        """
         publications = [v2.ModelVersionUnpublishRequest(version_id=one) for one in as_ids(ids)]
         yield from self._invoke("PostModelVersionsUnPublish", timeout, publications=publications)
 
@@ -135,10 +167,17 @@ class ModelVersionOperations(
     def export(
         self, version_id: str, /, *, timeout: float | None = None
     ) -> Plan[v2.ModelVersionExport]:
-        """Have the service make an archive of a version; it does so afterwards.
+        """Start exporting a version as an archive.
+
+        Args:
+            version_id: Id of the version.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The export as far as it is; ``get_export`` tells how far, and where it can be fetched.
+            The export in progress; ``get_export`` fetches its state and URL.
+
+        Raises:
+            NotFoundError: The version does not exist.
         """
         response: v2.SingleModelVersionExportResponse = yield from self._invoke(
             "PutModelVersionExports", timeout, version_id=version_id
@@ -149,10 +188,17 @@ class ModelVersionOperations(
     def get_export(
         self, version_id: str, /, *, timeout: float | None = None
     ) -> Plan[v2.ModelVersionExport]:
-        """The export of a version: its ``status``, ``url`` and ``size`` in bytes.
+        """Fetch the export of a version.
+
+        Args:
+            version_id: Id of the version.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The export, with its ``status``, ``url`` and ``size`` in bytes.
 
         Raises:
-            NotFoundError: Nobody has asked for it.
+            NotFoundError: The version was not exported.
         """
         response: v2.SingleModelVersionExportResponse = yield from self._invoke(
             "GetModelVersionExport", timeout, version_id=version_id
@@ -163,33 +209,47 @@ class ModelVersionOperations(
     def concepts(
         self, version_id: str, /, *, search: str = "", **options: Unpack[Paging]
     ) -> ItemPlan[v2.Concept]:
-        """The concepts that a version predicts.
+        """List the concepts that a version predicts.
 
         Args:
-            version_id: The version.
-            search: Only those with this in id or name.
-            {paging}
+            version_id: Id of the version.
+            search: Filter by text in the id or name.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         fields = {"version_id": version_id, "search": search, **options}
         return self._pages("ListModelConcepts", "concepts", fields)
 
     @iteration
     def inputs(self, version_id: str, /, **options: Unpack[Paging]) -> ItemPlan[v2.Input]:
-        """The inputs that a version was trained from.
+        """List the inputs that a version was trained on.
 
         Args:
-            version_id: The version.
-            {paging}
+            version_id: Id of the version.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._pages("ListModelInputs", "inputs", {"version_id": version_id, **options})
 
     @iteration
     def list(self, **options: Unpack[ModelVersionFilters]) -> ItemPlan[v2.ModelVersion]:
-        """The versions of the model, newest first.
+        """List the versions of the model, newest first.
 
         Args:
-            {options}
-            {paging}
+            concept_ids: Filter by concepts.
+            trained_only: Whether to list only trained versions. Default False.
+            min_replicas: Filter by minimum number of running replicas.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_created_at: Whether to sort by time of creation. Set at most one ``sort_by_``
+                option.
+            sort_by_description: Whether to sort by description.
+            sort_by_num_inputs: Whether to sort by number of inputs.
+            sort_by_status_code: Whether to sort by status code.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -201,31 +261,7 @@ class AsyncModelVersions(ModelVersionOperations, Async): ...
 
 
 class ModelFilters(Paging, total=False):
-    """Which models are listed, and in which order.
-
-    Attributes:
-        all_apps: Those of all apps of the user.
-        name: Only those whose name has this in it; ``*`` stands for any letters.
-        search: Only those with this in id, name, description or notes.
-        model_type_id: Only those of this type.
-        model_version_ids: Only those that have one of these versions.
-        trained_only: Only those that have a trained version.
-        input_fields, output_fields: Only those that take or give these kinds of data.
-        toolkits, use_cases, languages: Only those that have all of these.
-        license, license_type: Only those with this license.
-        source, creator: Only those that come from there.
-        featured_only: Only those that the service features.
-        starred_only: Only those that the caller has starred.
-        bookmark: Those of other users that the app has bookmarked.
-        visibility: Only those that are so visible.
-        min_replicas: Only those that run at least so many times.
-        show_replicas: Say how many times each one runs.
-        sort_ascending: Smallest or oldest first.
-        sort_by_name: What the order is by; or one of ``sort_by_num_inputs``,
-            ``sort_by_created_at``, ``sort_by_modified_at``, ``sort_by_star_count``,
-            ``sort_by_relevance``.
-        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-    """
+    """Options of ``client.models.list``."""
 
     all_apps: bool
     name: str
@@ -261,26 +297,51 @@ class ModelFilters(Paging, total=False):
 class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     """The models of an app."""
 
-    message = v2.Model
+    _message = v2.Model
+    _get_rpc = "GetModel"
+    _list_rpc = "ListModels"
+    _patch_rpc = "PatchModels"
+    _delete_rpc = "DeleteModels"
+    _delete_one_rpc = "DeleteModel"
 
     types: Lazy[ModelTypes, AsyncModelTypes] = Lazy(
         __name__, "ModelTypes", "The types of models that the service has."
     )
-    versions = nested("model_id", ModelVersions, AsyncModelVersions, "The versions of a model.")
+
+    @nested(ModelVersions, AsyncModelVersions)
+    def versions(self, model_id: str) -> Parents:
+        """Access the versions of a model.
+
+        Args:
+            model_id: Id of the model.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"model_id": model_id}
 
     @operation
     def create(
         self, item: v2.Model | str | Mapping[str, Any], *, timeout: float | None = None
     ) -> Plan[v2.Model]:
-        """Create a model, without a version yet: ``versions(model_id).create()`` trains one.
+        """Create a model without a version; ``versions(model_id).create()`` adds and trains one.
 
         Args:
-            item: A v2.Model, a mapping like the JSON of one, or a string for one with this id.
-                ``model_type_id`` says what kind of model it is.
-            timeout: Seconds; None: the client's.
+            item: A message, a mapping with the fields of one (as in JSON), or a string: the id of a
+                model without further fields. ``model_type_id`` is the type of the model.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The model as the service stored it.
 
         Raises:
-            AlreadyExistsError: Its id is taken.
+            AlreadyExistsError: The id is taken.
+            InvalidArgumentError: The service rejects the model (``details`` says why), or the
+                mapping has unknown fields.
+            TypeError: ``item`` is of another type.
         """
         response: v2.SingleModelResponse = yield from self._invoke(
             "PostModels", timeout, models=[self._one_of(item)]
@@ -298,17 +359,19 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         additional_fields: Sequence[str] = (),
         timeout: float | None = None,
     ) -> Plan[v2.Model]:
-        """A model by its id.
+        """Fetch one model.
 
         Args:
-            model_id: Its id.
-            version_id: Which version stands in it; empty: the latest.
-            language: The language of its concepts' names.
-            additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-            timeout: Seconds; None: the client's.
+            model_id: Id of the model.
+            version_id: Id of the version to include. Empty includes the latest.
+            language: Language code for the names of concepts. Empty uses the app's default
+                language.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such model.
+            NotFoundError: The model or the version does not exist or is not visible to you.
         """
         return (
             yield from self._fetch(
@@ -324,15 +387,15 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     def output_info(
         self, model_id: str, /, *, version_id: str = "", timeout: float | None = None
     ) -> Plan[v2.OutputInfo]:
-        """What a model gives: its concepts, its settings and their defaults.
+        """Fetch the output settings of a model: its concepts, parameters and their defaults.
 
         Args:
-            model_id: The model.
-            version_id: Which version; empty: the latest.
-            timeout: Seconds; None: the client's.
+            model_id: Id of the model.
+            version_id: Id of the version. Empty uses the latest.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such model.
+            NotFoundError: The model or the version does not exist.
         """
         response: v2.SingleModelResponse = yield from self._invoke(
             "GetModelOutputInfo", timeout, model_id=model_id, version_id=version_id
@@ -343,20 +406,22 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     def wait_trained(
         self, model_id: str, version_id: str = "", *, timeout: float = 3600.0
     ) -> Plan[v2.ModelVersion]:
-        """Wait until a version is trained; looks at it at growing intervals.
+        """Wait until a version is trained.
+
+        Polls its status at growing intervals (0.05 to 5 seconds).
 
         Args:
-            model_id: The model.
-            version_id: The version; empty: the one that is the latest now.
-            timeout: Seconds for all of it.
+            model_id: Id of the model.
+            version_id: Id of the version. Empty uses the version that is the latest now.
+            timeout: Seconds for the whole wait. Default 3600.
 
         Returns:
             The trained version.
 
         Raises:
-            ApiError: The training failed; ``code`` and ``details`` say why.
+            ApiError: The training failed; the subclass, ``code`` and ``details`` say why.
             InvalidArgumentError: The version is not being trained.
-            DeadlineExceededError: It is still being trained.
+            DeadlineExceededError: The training is not complete yet.
         """
         if not version_id:
             model = yield from self._fetch(model_id)
@@ -390,11 +455,19 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
 
     @operation
     def rename(self, model_id: str, new_id: str, *, timeout: float | None = None) -> Plan[v2.Model]:
-        """Give a model another id.
+        """Change the id of a model.
+
+        Args:
+            model_id: Current id of the model.
+            new_id: New id.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The model with its new id.
 
         Raises:
             AlreadyExistsError: The new id is taken.
-            NotFoundError: There is no such model.
+            NotFoundError: The model does not exist.
         """
         return (yield from self._rename("PatchModelIds", model_id, new_id, timeout))
 
@@ -407,9 +480,25 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
-        """Change the languages that a model understands; returns them all."""
+        """Change the languages that a model understands.
+
+        Args:
+            model_id: Id of the model.
+            languages: Language codes.
+            action: ``"merge"`` adds the values, ``"remove"`` removes them, ``"overwrite"`` replaces
+                all.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            All languages of the model after the change.
+
+        Raises:
+            NotFoundError: The model does not exist.
+        """
         return (
-            yield from self._tag("Languages", "languages", model_id, languages, action, timeout)
+            yield from self._patch_tags(
+                "PatchModelLanguages", "languages", model_id, languages, action, timeout
+            )
         )
 
     @operation
@@ -421,8 +510,26 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
-        """Change the toolkits that a model was made with; returns them all."""
-        return (yield from self._tag("Toolkits", "toolkits", model_id, toolkits, action, timeout))
+        """Change the toolkits that a model was made with.
+
+        Args:
+            model_id: Id of the model.
+            toolkits: Names of toolkits.
+            action: ``"merge"`` adds the values, ``"remove"`` removes them, ``"overwrite"`` replaces
+                all.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            All toolkits of the model after the change.
+
+        Raises:
+            NotFoundError: The model does not exist.
+        """
+        return (
+            yield from self._patch_tags(
+                "PatchModelToolkits", "toolkits", model_id, toolkits, action, timeout
+            )
+        )
 
     @operation
     def patch_use_cases(
@@ -433,8 +540,26 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
-        """Change what a model is said to be for; returns all of it."""
-        return (yield from self._tag("UseCases", "usecases", model_id, use_cases, action, timeout))
+        """Change the use cases of a model.
+
+        Args:
+            model_id: Id of the model.
+            use_cases: Names of use cases.
+            action: ``"merge"`` adds the values, ``"remove"`` removes them, ``"overwrite"`` replaces
+                all.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            All use cases of the model after the change.
+
+        Raises:
+            NotFoundError: The model does not exist.
+        """
+        return (
+            yield from self._patch_tags(
+                "PatchModelUseCases", "usecases", model_id, use_cases, action, timeout
+            )
+        )
 
     @operation
     def patch_check_consents(
@@ -445,13 +570,29 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         action: Action = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
-        """Change what users of a model have to agree to; returns all of it."""
-        plan = self._tag("CheckConsents", "check_consents", model_id, consents, action, timeout)
+        """Change the consents that users of a model have to give.
+
+        Args:
+            model_id: Id of the model.
+            consents: Names of consents.
+            action: ``"merge"`` adds the values, ``"remove"`` removes them, ``"overwrite"`` replaces
+                all.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            All consents of the model after the change.
+
+        Raises:
+            NotFoundError: The model does not exist.
+        """
+        plan = self._patch_tags(
+            "PatchModelCheckConsents", "check_consents", model_id, consents, action, timeout
+        )
         return (yield from plan)
 
-    def _tag(
+    def _patch_tags(
         self,
-        name: str,
+        method: str,
         field: str,
         model_id: str,
         values: Sequence[str],
@@ -459,12 +600,19 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         timeout: float | None,
     ) -> Plan[builtins.list[str]]:
         fields = {"model_id": model_id, field: values, "action": action}
-        response = yield from self._invoke(f"PatchModel{name}", timeout, **fields)
+        response = yield from self._invoke(method, timeout, **fields)
         return [*getattr(response, field)]
 
     @operation
     def licenses(self, *, timeout: float | None = None) -> Plan[builtins.list[str]]:
-        """The open source licenses that the service knows."""
+        """List the open-source licenses that the service knows.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            Their names.
+        """
         response: v2.ListOpenSourceLicensesResponse = yield from self._invoke(
             "ListOpenSourceLicenses", timeout
         )
@@ -474,11 +622,13 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     def references(
         self, model_id: str, /, **options: Unpack[Paging]
     ) -> ItemPlan[v2.ModelReference]:
-        """Where more about a model can be read.
+        """List the references of a model: links to further reading.
 
         Args:
-            model_id: The model.
-            {paging}
+            model_id: Id of the model.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         fields = {"model_id": model_id, **options}
         return self._pages("ListModelReferences", "model_references", fields)
@@ -487,23 +637,56 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     def search(
         self, name: str = "", *, model_type_id: str = "", **options: Unpack[Paging]
     ) -> ItemPlan[v2.Model]:
-        """Models by name and type.
+        """Search for models by name and type.
 
         Args:
-            name: What to look for; ``*`` stands for any letters.
-            model_type_id: Only those of this type.
-            {paging}
+            name: Name to look for; ``*`` matches any characters. Empty matches all names.
+            model_type_id: Filter by type of model.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         query = v2.ModelQuery(name=name, model_type_id=model_type_id)
         return self._pages("PostModelsSearches", "models", {"model_query": query, **options})
 
     @iteration
     def list(self, **options: Unpack[ModelFilters]) -> ItemPlan[v2.Model]:
-        """The models of the app.
+        """List the models of the app.
 
         Args:
-            {options}
-            {paging}
+            all_apps: Whether to list the models of all apps of the user. Default False.
+            name: Filter by text in the name; ``*`` matches any characters.
+            search: Filter by text in the id, name, description or notes.
+            model_type_id: Filter by type of model.
+            model_version_ids: Filter by model versions.
+            trained_only: Whether to list only models with a trained version. Default False.
+            input_fields: Filter by kinds of data that the models take.
+            output_fields: Filter by kinds of data that the models return.
+            toolkits: Filter by toolkits; a model must have all of them.
+            use_cases: Filter by use cases; a model must have all of them.
+            languages: Filter by languages; a model must have all of them.
+            license: Filter by license.
+            license_type: Filter by type of license, a value of ``v2.LicenseType``.
+            source: Filter by source.
+            creator: Filter by creator.
+            featured_only: Whether to list only models featured by the service. Default False.
+            starred_only: Whether to list only models that you starred. Default False.
+            bookmark: Whether to list only models bookmarked from other users. Default False.
+            visibility: Filter by visibility.
+            min_replicas: Filter by minimum number of running replicas.
+            show_replicas: Whether to include the number of running replicas. Default False.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_name: Whether to sort by name. Set at most one ``sort_by_`` option.
+            sort_by_num_inputs: Whether to sort by number of inputs.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_modified_at: Whether to sort by time of the last change.
+            sort_by_star_count: Whether to sort by number of stars.
+            sort_by_relevance: Whether to sort by relevance to ``search``.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

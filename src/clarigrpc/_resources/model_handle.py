@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from clarigrpc import errors, v2
 from clarigrpc._progress_bar import Bar, open_bar
 from clarigrpc._resources.base import Paging, chunks
-from clarigrpc._resources.file_uploads import AsyncModelUploads, ModelUploads
+from clarigrpc._resources.file_uploads import ModelUploadOperations
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc import statuses
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SINGLE = (v2.Input, bytes, bytearray, memoryview, str)
 
 
-class ModelOperations(StreamOperations):
+class ModelOperations(ModelUploadOperations, StreamOperations):
     """A model by its id. Made by ``client.model(...)``; nothing is sent until it is used."""
 
     def __init__(
@@ -71,7 +71,7 @@ class ModelOperations(StreamOperations):
     def _constant(self) -> v2.PostModelOutputsRequest:
         """The request without inputs."""
         request = v2.PostModelOutputsRequest(model_id=self.model_id, version_id=self.version_id)
-        request.user_app_id.MergeFrom(self.user_app_id or self._client.user_app_id)
+        request.user_app_id.MergeFrom(self._user_app_id or self._client.user_app_id)
         if self.output_config is not None:
             request.model.model_version.output_info.output_config.CopyFrom(self.output_config)
         return request
@@ -171,13 +171,15 @@ class ModelOperations(StreamOperations):
         """The versions of the model, newest first.
 
         Args:
-            {paging}
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         fields = {"model_id": self.model_id, **options}
         return self._pages("ListModelVersions", "model_versions", fields)
 
 
-class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
+class Model(ModelStreams, ModelOperations, Sync):
     """A model to predict with. Threads can share it."""
 
     def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:
@@ -229,7 +231,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
         Args:
             value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), bytes of an image,
                 or a list of these.
-            timeout: Seconds for each request; None: the client's.
+            timeout: Seconds for each request. None uses the client's setting.
             raise_on_partial: For a list: whether failed inputs are an error
                 (``PartialFailureError``, with the good outputs in it) or stay among the outputs,
                 each with its status. None: as the client was told.
@@ -291,7 +293,7 @@ class Model(ModelUploads, ModelStreams, ModelOperations, Sync):
         return predict_drivers.run_sync(engine, values, send, self._bar(progress, values))
 
 
-class AsyncModel(AsyncModelUploads, AsyncModelStreams, ModelOperations, Async):
+class AsyncModel(AsyncModelStreams, ModelOperations, Async):
     """A model to predict with, on the client's event loop."""
 
     def __init__(self, client: ClientInterface, model_id: str, **options: Any) -> None:

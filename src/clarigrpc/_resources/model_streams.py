@@ -89,7 +89,7 @@ class StreamOperations(Operations):
         They are asked for once a handle.
 
         Args:
-            timeout: Seconds; None: the client's.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
             Signatures by name, of methods to be called with ``call``.
@@ -153,7 +153,7 @@ class ModelStreams(StreamOperations):
     def _stream(
         self, method: str, session: StreamSession[Any], timeout: float | None
     ) -> Stream[Any]:
-        return Stream(self.unary(method, encoded=True), session, timeout)
+        return Stream(self._unary(method, encoded=True), session, timeout)
 
     def stream(
         self,
@@ -228,8 +228,8 @@ class ModelStreams(StreamOperations):
 
         Args:
             method: Its name.
-            _timeout: Seconds; None: the client's. Spelled like this because ``timeout`` may be
-                an argument of the method.
+            _timeout: Seconds. None uses the client's setting. With an underscore because the method
+                may have an argument ``timeout``.
             arguments: By name. A streamed argument takes an iterable.
 
         Returns:
@@ -270,7 +270,7 @@ class AsyncModelStreams(StreamOperations):
     def _stream(
         self, method: str, session: StreamSession[Any], timeout: float | None
     ) -> AsyncStream[Any]:
-        return AsyncStream(self.unary(method, encoded=True), session, timeout)
+        return AsyncStream(self._unary(method, encoded=True), session, timeout)
 
     def stream(
         self,

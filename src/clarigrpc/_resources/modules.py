@@ -1,4 +1,7 @@
-"""Modules: applications beside an app. The service has retired them."""
+"""Modules: web applications that run beside an app.
+
+The service has retired them: it answers with UNIMPLEMENTED.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -20,14 +23,26 @@ class ModuleVersionOperations(
 ):
     """The versions of a module."""
 
-    message = v2.ModuleVersion
+    _message = v2.ModuleVersion
+    _create_rpc = "PostModuleVersions"
+    _get_rpc = "GetModuleVersion"
+    _list_rpc = "ListModuleVersions"
+    _patch_rpc = "PatchModuleVersions"
+    _delete_rpc = "DeleteModuleVersions"
 
     @operation
     def usage_count(self, version_id: str, /, *, timeout: float | None = None) -> Plan[int]:
-        """In how many apps a version is installed.
+        """Count the apps in which a version is installed.
+
+        Args:
+            version_id: Id of the version.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The number of apps.
 
         Raises:
-            NotFoundError: There is no such version.
+            NotFoundError: The version does not exist.
         """
         response: v2.SingleModuleVersionUsageCountResponse = yield from self._invoke(
             "GetModuleVersionUsageCount", timeout, module_version_id=version_id
@@ -42,18 +57,7 @@ class AsyncModuleVersions(ModuleVersionOperations, Async): ...
 
 
 class ModuleFilters(Paging, total=False):
-    """Which modules are listed, and in which order.
-
-    Attributes:
-        all_apps: Those of all apps of the user.
-        search: Only those with this in id or description.
-        starred_only: Only those that the caller has starred.
-        bookmark: Those of other users that the app has bookmarked.
-        sort_ascending: Smallest or oldest first.
-        sort_by_id, sort_by_created_at, sort_by_modified_at, sort_by_star_count: What the order is
-            by; one at most.
-        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-    """
+    """Options of ``client.modules.list``."""
 
     all_apps: bool
     search: str
@@ -70,17 +74,47 @@ class ModuleFilters(Paging, total=False):
 class ModuleOperations(Creates[v2.Module], Gets[v2.Module], Patches[v2.Module], Deletes[v2.Module]):
     """The modules of an app."""
 
-    message = v2.Module
+    _message = v2.Module
+    _create_rpc = "PostModules"
+    _get_rpc = "GetModule"
+    _list_rpc = "ListModules"
+    _patch_rpc = "PatchModules"
+    _delete_rpc = "DeleteModules"
 
-    versions = nested("module_id", ModuleVersions, AsyncModuleVersions, "The versions of a module.")
+    @nested(ModuleVersions, AsyncModuleVersions)
+    def versions(self, module_id: str) -> Parents:
+        """Access the versions of a module.
+
+        Args:
+            module_id: Id of the module.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"module_id": module_id}
 
     @iteration
     def list(self, **options: Unpack[ModuleFilters]) -> ItemPlan[v2.Module]:
-        """The modules of the app.
+        """List the modules of the app.
 
         Args:
-            {options}
-            {paging}
+            all_apps: Whether to list the modules of all apps of the user. Default False.
+            search: Filter by text in the id or description.
+            starred_only: Whether to list only modules that you starred. Default False.
+            bookmark: Whether to list only modules bookmarked from other users. Default False.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_id: Whether to sort by id. Set at most one ``sort_by_`` option.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_modified_at: Whether to sort by time of the last change.
+            sort_by_star_count: Whether to sort by number of stars.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -97,16 +131,27 @@ class InstalledModuleOperations(
     Lists[v2.InstalledModuleVersion],
     Deletes[v2.InstalledModuleVersion],
 ):
-    """The module versions that are installed in an app."""
+    """The module versions installed in an app."""
 
-    message = v2.InstalledModuleVersion
+    _message = v2.InstalledModuleVersion
+    _create_rpc = "PostInstalledModuleVersions"
+    _get_rpc = "GetInstalledModuleVersion"
+    _list_rpc = "ListInstalledModuleVersions"
+    _delete_rpc = "DeleteInstalledModuleVersions"
 
     @operation
     def create_key(self, installed_id: str, /, *, timeout: float | None = None) -> Plan[v2.Key]:
-        """Make the API key that an installed module works with.
+        """Create the API key that an installed module uses.
+
+        Args:
+            installed_id: Id of the installed module version.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The key.
 
         Raises:
-            NotFoundError: Nothing is installed by this id.
+            NotFoundError: The installed module version does not exist.
         """
         response: v2.SingleKeyResponse = yield from self._invoke(
             "PostInstalledModuleVersionsKey", timeout, installed_module_version_id=installed_id

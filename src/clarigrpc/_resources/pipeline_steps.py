@@ -1,4 +1,4 @@
-"""The steps that pipelines are made of, and their versions."""
+"""Pipeline steps and their versions."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
-from clarigrpc._resources.file_uploads import UploadKeywords, aupload, upload
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested
+from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._uploads import upload_methods
-from clarigrpc._uploads.upload_methods import UploadMethod
-from clarigrpc._uploads.upload_session import UploadResult
+from clarigrpc._uploads.upload_session import UploadSession
 from clarigrpc._uploads.upload_sources import UploadSource
 
 
 class StepVersionFilters(Paging, total=False):
-    """Which versions are listed.
-
-    Attributes:
-        status_codes: Only those with one of these statuses.
-    """
+    """Options of ``client.pipeline_steps.versions(pipeline_step_id).list``."""
 
     status_codes: Sequence[v2.StatusCode.ValueType]
 
 
 class PipelineStepVersionOperations(Gets[v2.PipelineStepVersion], Deletes[v2.PipelineStepVersion]):
-    """The versions of a pipeline step; ``status`` of each tells whether it is built."""
+    """The versions of a pipeline step. ``status`` of each tells whether it is built."""
 
-    message = v2.PipelineStepVersion
+    _message = v2.PipelineStepVersion
+    _get_rpc = "GetPipelineStepVersion"
+    _list_rpc = "ListPipelineStepVersions"
+    _delete_rpc = "DeletePipelineStepVersions"
 
     @iteration
     def list(self, **options: Unpack[StepVersionFilters]) -> ItemPlan[v2.PipelineStepVersion]:
-        """The versions of the step.
+        """List the versions of the pipeline step.
 
         Args:
-            {options}
-            {paging}
+            status_codes: Filter by status, values of ``v2.StatusCode``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -54,33 +54,30 @@ class PipelineStepOperations(
     Lists[v2.PipelineStep],
     Deletes[v2.PipelineStep],
 ):
-    """The pipeline steps of an app. A new one has no content until something is uploaded."""
+    """The pipeline steps of an app. A new one has no content until an archive is uploaded."""
 
-    message = v2.PipelineStep
+    _message = v2.PipelineStep
+    _create_rpc = "PostPipelineSteps"
+    _get_rpc = "GetPipelineStep"
+    _list_rpc = "ListPipelineSteps"
+    _delete_rpc = "DeletePipelineSteps"
 
-    versions = nested(
-        "pipeline_step_id",
-        PipelineStepVersions,
-        AsyncPipelineStepVersions,
-        "The versions of a pipeline step.",
-    )
+    @nested(PipelineStepVersions, AsyncPipelineStepVersions)
+    def versions(self, pipeline_step_id: str) -> Parents:
+        """Access the versions of a pipeline step.
 
-    def _target(
-        self, step_id: str, version: v2.PipelineStepVersion | None, storage_request_size: int
-    ) -> UploadMethod:
-        return upload_methods.pipeline_step_version(
-            v2.PostPipelineStepVersionsUploadConfig(
-                user_app_id=self.user_app_id or self._client.user_app_id,
-                pipeline_step_id=step_id,
-                pipeline_step_version=version,
-                storage_request_size=storage_request_size,
-            )
-        )
+        Args:
+            pipeline_step_id: Id of the pipeline step.
 
+        Returns:
+            Their collection. Nothing is sent yet.
 
-class PipelineSteps(PipelineStepOperations, Sync):
-    """The pipeline steps of an app."""
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"pipeline_step_id": pipeline_step_id}
 
+    @uploading
     def upload(
         self,
         source: UploadSource,
@@ -89,24 +86,56 @@ class PipelineSteps(PipelineStepOperations, Sync):
         version: v2.PipelineStepVersion | None = None,
         storage_request_size: int = 0,
         **options: Unpack[UploadKeywords],
-    ) -> UploadResult:
-        """Upload an archive as a new version of a pipeline step. As ``Model.upload_version``."""
-        target = self._target(step_id, version, storage_request_size)
-        return upload(self._client, target, source, options)
+    ) -> UploadSession:
+        """Upload an archive as a new version of a pipeline step.
+
+        The upload survives a broken connection and a restart of the service. If this process ends
+        before the upload is done, the next call with the same source continues it, from a state
+        file kept beside the source. Ctrl-C, cancellation and the timeout end it.
+
+        Args:
+            source: A path, a folder (sent as a tar archive), bytes, a binary file (from its current
+                position), or any object with ``read``.
+            step_id: Id of the pipeline step.
+            version: Settings of the new version.
+            storage_request_size: Bytes of storage to request. 0 leaves it to the service.
+            size: Bytes to take from a stream that cannot seek. None reads it to its end, into a
+                temporary file, before anything is sent.
+            part_size: Bytes per part, 128 KiB to 14 MiB. Default 1 MiB.
+            stream_bytes: Maximum bytes of content per stream; the rest continues on a new stream.
+                None sets no limit. Default 90 MB.
+            state_dir: Folder for the state of an unfinished upload and for temporary files. None
+                uses the folder of the source; a source that is neither a file nor a folder then
+                cannot be resumed by another process.
+            resume: Whether to continue an unfinished upload of the same content. Default True.
+            verify: Whether to compare the SHA-256 of the content with that of the service. None
+                compares if the service reports one; True fails if it reports none.
+            progress: A function called with an ``UploadProgress``, or True for a progress bar if
+                stderr is a terminal. Default False.
+            timeout: Seconds for the whole upload. None uses the client's ``stream_timeout``.
+
+        Returns:
+            The result, with the id of the version, which the service may still be building.
+
+        Raises:
+            FileNotFoundError: The source is a path that does not exist.
+            InvalidArgumentError: The source is empty, has another size than ``size``, or changed
+                during the upload; or an option is out of range.
+            InternalError: The service stored other content than the source.
+            ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
+        """
+        target = upload_methods.pipeline_step_version(
+            v2.PostPipelineStepVersionsUploadConfig(
+                user_app_id=self._user_app_id or self._client.user_app_id,
+                pipeline_step_id=step_id,
+                pipeline_step_version=version,
+                storage_request_size=storage_request_size,
+            )
+        )
+        return upload_session(self._client, target, source, options)
 
 
-class AsyncPipelineSteps(PipelineStepOperations, Async):
-    """The pipeline steps of an app."""
+class PipelineSteps(PipelineStepOperations, Sync): ...
 
-    async def upload(
-        self,
-        source: UploadSource,
-        step_id: str,
-        *,
-        version: v2.PipelineStepVersion | None = None,
-        storage_request_size: int = 0,
-        **options: Unpack[UploadKeywords],
-    ) -> UploadResult:
-        """Upload an archive as a new version of a pipeline step. As ``Model.upload_version``."""
-        target = self._target(step_id, version, storage_request_size)
-        return await aupload(self._client, target, source, options)
+
+class AsyncPipelineSteps(PipelineStepOperations, Async): ...

@@ -1,4 +1,4 @@
-"""Pipelines, their versions, and the runs of these."""
+"""Pipelines, their versions, and the runs of versions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 
 
 class RunFilters(Paging, total=False):
-    """Which runs are listed.
-
-    Attributes:
-        status_codes: Only those with one of these statuses.
-        compute_cluster_id: Only those in this cluster.
-        nodepool_id: Only those in this nodepool.
-    """
+    """Options of ``list`` of the runs of a pipeline version."""
 
     status_codes: Sequence[v2.StatusCode.ValueType]
     compute_cluster_id: str
@@ -26,11 +20,7 @@ class RunFilters(Paging, total=False):
 
 
 class StatusLogFilters(Paging, total=False):
-    """Which entries of a run's log are listed.
-
-    Attributes:
-        status_codes: Only those with one of these statuses.
-    """
+    """Options of ``status_logs`` of the runs of a pipeline version."""
 
     status_codes: Sequence[v2.StatusCode.ValueType]
 
@@ -40,19 +30,24 @@ class PipelineVersionRunOperations(
 ):
     """The runs of a pipeline version."""
 
-    message = v2.PipelineVersionRun
-    noun = "run"
+    _message = v2.PipelineVersionRun
+    _create_rpc = "PostPipelineVersionRuns"
+    _get_rpc = "GetPipelineVersionRun"
+    _list_rpc = "ListPipelineVersionRuns"
+    _patch_rpc = "PatchPipelineVersionRuns"
 
     @iteration
     def status_logs(
         self, run_id: str, /, **options: Unpack[StatusLogFilters]
     ) -> ItemPlan[v2.PipelineVersionRunStatusLog]:
-        """What became of a run, step by step.
+        """List the status changes of a run, step by step.
 
         Args:
-            run_id: The run.
-            {options}
-            {paging}
+            run_id: Id of the run.
+            status_codes: Filter by status, values of ``v2.StatusCode``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._pages(
             "ListPipelineVersionRunStatusLogs",
@@ -62,11 +57,15 @@ class PipelineVersionRunOperations(
 
     @iteration
     def list(self, **options: Unpack[RunFilters]) -> ItemPlan[v2.PipelineVersionRun]:
-        """The runs of the version.
+        """List the runs of the pipeline version.
 
         Args:
-            {options}
-            {paging}
+            status_codes: Filter by status, values of ``v2.StatusCode``.
+            compute_cluster_id: Filter by compute cluster.
+            nodepool_id: Filter by nodepool.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 
@@ -85,14 +84,26 @@ class PipelineVersionOperations(
 ):
     """The versions of a pipeline. Creating or patching the pipeline makes them."""
 
-    message = v2.PipelineVersion
+    _message = v2.PipelineVersion
+    _get_rpc = "GetPipelineVersion"
+    _list_rpc = "ListPipelineVersions"
+    _patch_rpc = "PatchPipelineVersions"
+    _delete_rpc = "DeletePipelineVersions"
 
-    runs = nested(
-        "pipeline_version_id",
-        PipelineVersionRuns,
-        AsyncPipelineVersionRuns,
-        "The runs of a pipeline version.",
-    )
+    @nested(PipelineVersionRuns, AsyncPipelineVersionRuns)
+    def runs(self, pipeline_version_id: str) -> Parents:
+        """Access the runs of a pipeline version.
+
+        Args:
+            pipeline_version_id: Id of the pipeline version.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"pipeline_version_id": pipeline_version_id}
 
 
 class PipelineVersions(PipelineVersionOperations, Sync): ...
@@ -110,11 +121,27 @@ class PipelineOperations(
 ):
     """The pipelines of an app."""
 
-    message = v2.Pipeline
+    _message = v2.Pipeline
+    _create_rpc = "PostPipelines"
+    _get_rpc = "GetPipeline"
+    _list_rpc = "ListPipelines"
+    _patch_rpc = "PatchPipelines"
+    _delete_rpc = "DeletePipelines"
 
-    versions = nested(
-        "pipeline_id", PipelineVersions, AsyncPipelineVersions, "The versions of a pipeline."
-    )
+    @nested(PipelineVersions, AsyncPipelineVersions)
+    def versions(self, pipeline_id: str) -> Parents:
+        """Access the versions of a pipeline.
+
+        Args:
+            pipeline_id: Id of the pipeline.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"pipeline_id": pipeline_id}
 
 
 class Pipelines(PipelineOperations, Sync): ...

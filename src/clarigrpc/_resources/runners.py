@@ -1,4 +1,4 @@
-"""Runners and the work that they are given."""
+"""Runners, and the work items that they process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from clarigrpc._resources.base import (
     Patches,
     as_list,
 )
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class RunnerItemOperations(Lists[v2.RunnerItem]):
-    """The work that waits for a runner."""
+    """The work items that wait for a runner."""
 
-    message = v2.RunnerItem
-    of_user = True
+    _message = v2.RunnerItem
+    _of_user = True
+    _list_rpc = "ListRunnerItems"
 
     @operation
     def answer(
@@ -35,17 +36,20 @@ class RunnerItemOperations(Lists[v2.RunnerItem]):
         runner_replica_id: str = "",
         timeout: float | None = None,
     ) -> Plan[list[v2.RunnerItemOutput]]:
-        """Give the outputs of an item to whoever waits for them.
+        """Return the outputs of a work item to the caller who waits for them.
 
         Args:
-            item_id: The item.
-            outputs: One or many, each with the response to the item's request.
-            status: How the work went; None: SUCCESS.
-            runner_replica_id: Which replica of the runner did it.
-            timeout: Seconds; None: the client's.
+            item_id: Id of the work item.
+            outputs: One output or many, each with the response to the request of the item.
+            status: Status of the work. None means SUCCESS.
+            runner_replica_id: Id of the replica of the runner that did the work.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The outputs as the service has them.
 
         Raises:
-            CancelledError: Nobody waits for them any more.
+            CancelledError: The caller no longer waits.
         """
         response: v2.MultiRunnerItemOutputResponse = yield from self._invoke(
             "PostRunnerItemOutputs",
@@ -65,14 +69,7 @@ class AsyncRunnerItems(RunnerItemOperations, Async): ...
 
 
 class RunnerFilters(Paging, total=False):
-    """Which runners are listed.
-
-    Attributes:
-        compute_cluster_id: Only those of this cluster.
-        nodepool_id: Only those of this nodepool.
-        min_replicas: Only those with at least so many replicas.
-        model_version_ids: Only those that run one of these versions.
-    """
+    """Options of ``client.runners.list``."""
 
     compute_cluster_id: str
     nodepool_id: str
@@ -81,20 +78,43 @@ class RunnerFilters(Paging, total=False):
 
 
 class RunnerOperations(Creates[v2.Runner], Gets[v2.Runner], Patches[v2.Runner], Deletes[v2.Runner]):
-    """The runners of a user, or of one nodepool."""
+    """The runners of a user or of one nodepool."""
 
-    message = v2.Runner
-    of_user = True
+    _message = v2.Runner
+    _of_user = True
+    _create_rpc = "PostRunners"
+    _get_rpc = "GetRunner"
+    _list_rpc = "ListRunners"
+    _patch_rpc = "PatchRunners"
+    _delete_rpc = "DeleteRunners"
 
-    items = nested("runner_id", RunnerItems, AsyncRunnerItems, "The work that waits for a runner.")
+    @nested(RunnerItems, AsyncRunnerItems)
+    def items(self, runner_id: str) -> Parents:
+        """Access the work items of a runner.
+
+        Args:
+            runner_id: Id of the runner.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"runner_id": runner_id}
 
     @iteration
     def list(self, **options: Unpack[RunnerFilters]) -> ItemPlan[v2.Runner]:
-        """The runners.
+        """List the runners.
 
         Args:
-            {options}
-            {paging}
+            compute_cluster_id: Filter by compute cluster.
+            nodepool_id: Filter by nodepool.
+            min_replicas: Filter by minimum number of replicas.
+            model_version_ids: Filter by model versions.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -1,4 +1,4 @@
-"""What credentials may do."""
+"""Scopes: what credentials are allowed to do."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from clarigrpc._rpc.plan import Plan
 class ScopeOperations(Domain):
     """The scopes of the service and of the client's credentials."""
 
-    of_user = True
+    _of_user = True
 
     @operation
     def list(
         self, *, key_type: str = "", timeout: float | None = None
     ) -> Plan[v2.MultiScopeDepsResponse]:
-        """Every scope and endpoint that a key can have, with those that it needs besides.
+        """List every scope and endpoint that a key can have, with those that it depends on.
 
         Args:
-            key_type: Only what keys of this type can have: ``"api_key"`` or
-                ``"personal_access_token"``.
-            timeout: Seconds; None: the client's.
+            key_type: Filter by type of key: ``"api_key"`` or ``"personal_access_token"``.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
             The response, with ``scope_deps`` and ``endpoint_deps``.
@@ -34,7 +33,14 @@ class ScopeOperations(Domain):
 
     @operation
     def mine(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeResponse]:
-        """What the client's credentials may do in its app: ``scopes``, ``endpoints``, ``app``."""
+        """Fetch what the client's credentials are allowed to do in its app.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The response, with ``scopes``, ``endpoints`` and ``app``.
+        """
         ids = self._client.user_app_id
         response: v2.MultiScopeResponse = yield from self._invoke(
             "MyScopes", timeout, user_app_id=ids
@@ -43,13 +49,27 @@ class ScopeOperations(Domain):
 
     @operation
     def mine_as_user(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeUserResponse]:
-        """What the client's credentials may do with what belongs to the user."""
+        """Fetch what the client's credentials are allowed to do with resources of the user.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The response, with ``scopes`` and ``endpoints``.
+        """
         response: v2.MultiScopeUserResponse = yield from self._invoke("MyScopesUser", timeout)
         return response
 
     @operation
     def mine_as_root(self, *, timeout: float | None = None) -> Plan[v2.MultiScopeRootResponse]:
-        """What the client's credentials may do with what belongs to nobody."""
+        """Fetch what the client's credentials are allowed to do with resources without an owner.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The response, with ``scopes`` and ``endpoints``.
+        """
         response: v2.MultiScopeRootResponse = yield from self._invoke("MyScopesRoot", timeout)
         return response
 

@@ -1,4 +1,4 @@
-"""Searches over the inputs and the annotations of an app, and those that are kept there."""
+"""Searches over the inputs and annotations of an app, and saved searches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class SearchOptions(Paging, total=False):
-    """How a search is done.
-
-    Attributes:
-        language: The language of concepts that are given by name.
-        min_value: Least score of a hit, 0 to 1.
-        metric: How embeddings are compared: ``v2.Search.COSINE_DISTANCE`` or
-            ``EUCLIDEAN_DISTANCE``. Default: the app's.
-    """
+    """Options of ``client.search.inputs`` and ``client.search.annotations``."""
 
     language: str
     min_value: float
@@ -31,28 +24,28 @@ _SETTINGS = ("language", "min_value", "metric")
 class SavedSearchOperations(
     Gets[v2.Search], Lists[v2.Search], Patches[v2.Search], Deletes[v2.Search]
 ):
-    """The searches that are kept in an app."""
+    """The saved searches of an app."""
 
-    message = v2.Search
-    plural = "Searches"
-    noun = "saved search"
-    nouns = "saved searches"
-    patched_by = "PatchInputsSearches"
+    _message = v2.Search
+    _get_rpc = "GetSearch"
+    _list_rpc = "ListSearches"
+    _patch_rpc = "PatchInputsSearches"
+    _delete_one_rpc = "DeleteSearch"
 
     @operation
     def create(self, search: v2.Search, *, timeout: float | None = None) -> Plan[v2.Search]:
-        """Keep a search over inputs.
+        """Save a search over inputs.
 
         Args:
-            search: What ``query.search(..., id=...)`` returns. The service makes up an id that is
-                left out.
-            timeout: Seconds; None: the client's.
+            search: The search, made by ``query.search(..., id=...)``. The service generates an id
+                if none is given.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The search as the service has it.
+            The search as the service stored it.
 
         Raises:
-            AlreadyExistsError: Its id is taken.
+            AlreadyExistsError: The id is taken.
         """
         kept = v2.Search()
         kept.CopyFrom(search)
@@ -64,14 +57,19 @@ class SavedSearchOperations(
 
     @iteration
     def run(self, search_id: str, /, **options: Unpack[Paging]) -> ItemPlan[v2.Hit]:
-        """What a saved search finds, best first.
+        """Run a saved search: get its hits, best first.
 
         Args:
-            search_id: Its id.
-            {paging}
+            search_id: Id of the saved search.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            An iterator of hits, each with ``input`` and ``score``.
 
         Raises:
-            NotFoundError: There is no such search.
+            NotFoundError: The saved search does not exist; raised by the iterator.
         """
         return self._pages("PostSearchesByID", "hits", {"id": search_id, **options})
 
@@ -93,15 +91,24 @@ class SearchOperations(Domain):
     def inputs(
         self, *conditions: query.Condition, **options: Unpack[SearchOptions]
     ) -> ItemPlan[v2.Hit]:
-        """Inputs that pass all filters, those with the best scores first.
+        """Search for inputs that pass all filters, best score first.
 
         Args:
             conditions: Filters and ranks, made by the functions of ``clarigrpc.query``.
-            {options}
-            {paging}
+            language: Language code for concepts given by name. Empty uses the app's default
+                language.
+            min_value: Lowest score of a hit, 0 to 1. Default 0.
+            metric: Distance between embeddings: ``v2.Search.COSINE_DISTANCE`` or
+                ``EUCLIDEAN_DISTANCE``. Default: the app's.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
 
-        Yields:
-            Hits: each with ``input`` and ``score`` (0 to 1; 1 where nothing ranks).
+        Returns:
+            An iterator of hits, each with ``input`` and ``score`` (0 to 1; 1 if there is no rank).
+
+        Raises:
+            TypeError: A condition is neither a filter nor a rank, or an option is unknown.
         """
         return self._found("PostInputsSearches", conditions, options)
 
@@ -109,15 +116,25 @@ class SearchOperations(Domain):
     def annotations(
         self, *conditions: query.Condition, **options: Unpack[SearchOptions]
     ) -> ItemPlan[v2.Hit]:
-        """Annotations that pass all filters, those with the best scores first.
+        """Search for annotations that pass all filters, best score first.
 
         Args:
             conditions: Filters and ranks, made by the functions of ``clarigrpc.query``.
-            {options}
-            {paging}
+            language: Language code for concepts given by name. Empty uses the app's default
+                language.
+            min_value: Lowest score of a hit, 0 to 1. Default 0.
+            metric: Distance between embeddings: ``v2.Search.COSINE_DISTANCE`` or
+                ``EUCLIDEAN_DISTANCE``. Default: the app's.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
 
-        Yields:
-            Hits: each with ``annotation``, its ``input`` and ``score``.
+        Returns:
+            An iterator of hits, each with ``annotation``, its ``input`` and ``score`` (0 to 1; 1 if
+            there is no rank).
+
+        Raises:
+            TypeError: A condition is neither a filter nor a rank, or an option is unknown.
         """
         return self._found("PostAnnotationsSearches", conditions, options)
 
@@ -137,12 +154,18 @@ class SearchOperations(Domain):
     def count(
         self, *conditions: query.Condition, min_value: float = 0.0, timeout: float | None = None
     ) -> Plan[int]:
-        """How many inputs a search would find, by the service's estimate.
+        """Count the inputs that a search would find, as estimated by the service.
 
         Args:
             conditions: Filters and ranks, made by the functions of ``clarigrpc.query``.
-            min_value: Least score of those that are counted, 0 to 1.
-            timeout: Seconds; None: the client's.
+            min_value: Lowest score to count, 0 to 1. Default 0.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The estimated number of hits.
+
+        Raises:
+            TypeError: A condition is neither a filter nor a rank.
         """
         response: v2.MultiSearchResponse = yield from self._invoke(
             "PostInputsSearches",

@@ -1,4 +1,4 @@
-"""The secrets of a user, which models and pipelines are given when they run."""
+"""The secrets of a user: values passed to models and pipelines when they run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ class SecretOperations(
     Patches[v2.Secret],
     Deletes[v2.Secret],
 ):
-    """The secrets of a user; the service does not give their values back."""
+    """The secrets of a user. The service never returns their values."""
 
-    message = v2.Secret
-    of_user = True
+    _message = v2.Secret
+    _of_user = True
+    _create_rpc = "PostSecrets"
+    _get_rpc = "GetSecret"
+    _list_rpc = "ListSecrets"
+    _patch_rpc = "PatchSecrets"
+    _delete_rpc = "DeleteSecrets"
 
 
 class Secrets(SecretOperations, Sync): ...

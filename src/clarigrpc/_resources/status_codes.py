@@ -1,4 +1,4 @@
-"""The status codes of the service, as it describes them itself."""
+"""The status codes of the service, as described by the service itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from clarigrpc._rpc.plan import Plan
 class StatusCodeOperations(Lists[v2.Status]):
     """The status codes of the service."""
 
-    message = v2.Status
-    plural = "StatusCodes"
-    noun = "status code"
+    _message = v2.Status
+    _list_rpc = "ListStatusCodes"
 
     @operation
     def get(self, code: int, /, *, timeout: float | None = None) -> Plan[v2.Status]:
-        """What the service says of a status code.
+        """Fetch the description of a status code.
 
         Args:
-            code: The code, ``v2.StatusCode.SUCCESS`` say.
-            timeout: Seconds; None: the client's.
+            code: The code, e.g. ``v2.StatusCode.SUCCESS``.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such code.
+            NotFoundError: The code does not exist.
         """
         response = yield from self._invoke("GetStatusCode", timeout, status_code_id=str(code))
         found: v2.Status = response.status

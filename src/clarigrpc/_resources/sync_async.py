@@ -3,7 +3,7 @@
 An operation is a plan (see ``clarigrpc._rpc.plan``) with one of the decorators below. What it
 becomes follows from the class that it is used on: one with ``Sync`` among its bases has
 blocking methods and iterators, one with ``Async`` has coroutines and asynchronous iterators.
-Type checkers see the same::
+Type checkers and editors see the same::
 
     class DatasetOperations(Operations):
         @operation
@@ -12,35 +12,55 @@ Type checkers see the same::
     class Datasets(DatasetOperations, Sync): ...       # get(...) -> v2.Dataset
     class AsyncDatasets(DatasetOperations, Async): ...  # await get(...) -> v2.Dataset
 
-What ``help()`` shows are ordinary functions with their signatures and texts, and a call costs no
-more than that of a method.
+Editors read the source: the text of an operation is finished as it stands there, and its types say
+what differs between resources. What ``help()`` shows are ordinary functions with the same texts
+and signatures, and a call costs no more than that of a method.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from importlib import import_module
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from clarigrpc._rpc.plan import (
     ItemPlan,
     Plan,
     async_iterator,
     async_method,
+    documented,
     sync_iterator,
     sync_method,
 )
+
+if TYPE_CHECKING:
+    from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+BegunT = TypeVar("BegunT")
 SyncT = TypeVar("SyncT")
 AsyncT = TypeVar("AsyncT")
+
+Parents = Mapping[str, str]
+"""The ids of what a nested resource lies below, by the fields of requests that hold them."""
 
 
 class _Public:
@@ -71,7 +91,7 @@ class SyncOrAsync(ABC):
         self._name = name
 
     @abstractmethod
-    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
+    def bind(self, *, awaited: bool) -> Any:
         """The function that stands in its place in a class."""
 
     def _found(self, instance: Any, owner: type[Any]) -> Any:
@@ -79,7 +99,10 @@ class SyncOrAsync(ABC):
         if not issubclass(owner, (Sync, Async)):
             return self
         # Threads may get here at once; any of the functions will do.
-        function = self.bind(owner, self._name, awaited=issubclass(owner, Async))
+        function = self.bind(awaited=issubclass(owner, Async))
+        function.__module__ = owner.__module__
+        function.__qualname__ = f"{owner.__name__}.{self._name}"
+        function.__signature__ = _spelled_out(function, owner)
         setattr(owner, self._name, function)
         return function if instance is None else function.__get__(instance, owner)
 
@@ -106,8 +129,8 @@ class operation(SyncOrAsync, Generic[P, T]):
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
 
-    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        return _in_words_of(owner, (async_method if awaited else sync_method)(self.plan), name)
+    def bind(self, *, awaited: bool) -> Any:
+        return (async_method if awaited else sync_method)(self.plan)
 
 
 class iteration(SyncOrAsync, Generic[P, T]):
@@ -132,57 +155,123 @@ class iteration(SyncOrAsync, Generic[P, T]):
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
 
-    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        return _in_words_of(owner, (async_iterator if awaited else sync_iterator)(self.plan), name)
+    def bind(self, *, awaited: bool) -> Any:
+        return (async_iterator if awaited else sync_iterator)(self.plan)
 
 
-class nested(SyncOrAsync, Generic[SyncT, AsyncT]):
-    """What lies below one resource: a method that takes its id and returns the collection there.
+class Driven(SyncOrAsync, Generic[P, SyncT, AsyncT]):
+    """A method that begins something, which a driver of the client's kind turns into its result.
 
     Args:
-        parent: The field of requests that holds the id.
-        sync_class: The collection.
-        async_class: the class of the async client.
-        text: Documentation of the method.
+        begin: The method.
+        drivers: One for each client: given the resource and what ``begin`` returned.
+        returned: The types of their results, as signatures show them; ``{}`` stands for the
+            argument of the type that ``begin`` returns.
     """
 
     def __init__(
         self,
-        parent: str,
-        sync_class: type[SyncT],
-        async_class: type[AsyncT],
-        text: str,
+        begin: Callable[Concatenate[Any, P], BegunT],
+        drivers: tuple[Callable[[Any, BegunT], SyncT], Callable[[Any, BegunT], AsyncT]],
+        returned: tuple[str, str],
     ) -> None:
-        self._parent = parent
-        self._classes: tuple[type[Any], type[Any]] = (sync_class, async_class)
-        self._text = text
+        self._begin: Callable[..., Any] = begin
+        self._drivers: tuple[Callable[..., Any], Callable[..., Any]] = drivers
+        self._returned = returned
 
     @overload
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Sync, owner: Any) -> Callable[[str], SyncT]: ...
+    def __get__(self, instance: Sync, owner: Any) -> Callable[P, SyncT]: ...
 
     @overload
-    def __get__(self, instance: Async, owner: Any) -> Callable[[str], AsyncT]: ...
+    def __get__(self, instance: Async, owner: Any) -> Callable[P, AsyncT]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)
 
-    def bind(self, owner: type[Any], name: str, *, awaited: bool) -> Any:
-        made, parent = self._classes[awaited], self._parent
+    def bind(self, *, awaited: bool) -> Any:
+        begin, driver = self._begin, self._drivers[awaited]
 
-        def method(self: Any, resource_id: str) -> Any:
-            return self.child(made, {parent: resource_id})
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return driver(self, begin(self, *args, **kwargs))
 
-        kind = inspect.Parameter.POSITIONAL_ONLY
-        method.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter("self", kind), inspect.Parameter(parent, kind, annotation="str")],
-            return_annotation=made.__name__,
-        )
-        method.__name__, method.__doc__ = name, self._text
-        method.__qualname__ = f"{owner.__name__}.{name}"
-        return method
+        async def coroutine(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await driver(self, begin(self, *args, **kwargs))
+
+        function = coroutine if inspect.iscoroutinefunction(driver) else method
+        return documented(begin, function, self._returned[awaited])
+
+
+def driven(
+    sync_driver: Callable[[Any, BegunT], SyncT],
+    async_driver: Callable[[Any, BegunT], AsyncT],
+    returned: str,
+) -> Callable[[Callable[Concatenate[Any, P], BegunT]], Driven[P, SyncT, AsyncT]]:
+    """A decorator that makes a ``Driven`` of a method; both drivers give a ``returned``."""
+    return lambda begin: Driven(begin, (sync_driver, async_driver), (returned, returned))
+
+
+class Nested(Driven[P, SyncT, AsyncT]):
+    """A method that takes the id of a resource and returns the collection of what lies below it.
+
+    Args:
+        parents: Returns the ids that requests for the collection carry, by their fields.
+        classes: The collection's, one for each client.
+    """
+
+    def __init__(
+        self,
+        parents: Callable[Concatenate[Any, P], Parents],
+        classes: tuple[type[SyncT], type[AsyncT]],
+    ) -> None:
+        def child_of(made: type[T]) -> Callable[[Any, Parents], T]:
+            return lambda owner, ids: owner._child(made, ids)
+
+        self.classes = classes
+        sync_class, async_class = classes
+        drivers = (child_of(sync_class), child_of(async_class))
+        super().__init__(parents, drivers, (sync_class.__name__, async_class.__name__))
+
+
+def nested(
+    sync_class: type[SyncT], async_class: type[AsyncT]
+) -> Callable[[Callable[Concatenate[Any, P], Parents]], Nested[P, SyncT, AsyncT]]:
+    """A decorator that makes a ``Nested`` of a method."""
+    return lambda parents: Nested(parents, (sync_class, async_class))
+
+
+class Opening(NamedTuple, Generic[T]):
+    """A stream that is to be opened.
+
+    Attributes:
+        method: Name of the method.
+        session: What it sends and what the responses mean.
+        timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+    """
+
+    method: str
+    session: StreamSession[T]
+    timeout: float | None
+
+
+def streaming(
+    begin: Callable[Concatenate[Any, P], Opening[T]],
+) -> Driven[P, Stream[T], AsyncStream[T]]:
+    """Decorates a method that opens a stream of responses."""
+
+    def sync_stream(owner: Any, opening: Opening[T]) -> Stream[T]:
+        from clarigrpc._streams.response_stream import Stream
+
+        return Stream(owner._unary(opening.method), opening.session, opening.timeout)
+
+    def async_stream(owner: Any, opening: Opening[T]) -> AsyncStream[T]:
+        from clarigrpc._streams.response_stream import AsyncStream
+
+        return AsyncStream(owner._unary(opening.method), opening.session, opening.timeout)
+
+    return Driven(begin, (sync_stream, async_stream), ("Stream[{}]", "AsyncStream[{}]"))
 
 
 class Lazy(Generic[SyncT, AsyncT]):
@@ -217,51 +306,53 @@ class Lazy(Generic[SyncT, AsyncT]):
         prefix = "Async" if isinstance(instance, Async) else ""
         made = getattr(import_module(self._module), prefix + self._class_name)
         # Threads may get here at once; all of them go on with the first one's.
-        return instance.__dict__.setdefault(self._attribute, instance.child(made))
+        return instance.__dict__.setdefault(self._attribute, instance._child(made))
 
 
-def _in_words_of(owner: type[Any], function: Any, name: str) -> Any:
-    """``function`` as ``help()`` should show it: in the words of its class, options spelled out."""
-    words: dict[str, str] = dict(owner._words()) if hasattr(owner, "_words") else {}
+def _spelled_out(function: Any, owner: type[Any]) -> inspect.Signature:
+    """The signature of a method of a class as editors show it.
+
+    Type variables are what the class puts for them, and options stand one by one.
+    """
     signature = inspect.signature(function)
+    arguments = _type_arguments(owner)
+
+    def typed(annotation: Any) -> Any:
+        return re.sub(r"\b\w+T\b", lambda found: arguments.get(found[0], found[0]), str(annotation))
+
     parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        options = _UNPACKED.fullmatch(str(parameter.annotation))
-        if options is None:
+        if parameter.annotation is inspect.Parameter.empty:
             parameters.append(parameter)
-            continue
-        typed_dict = function.__wrapped__.__globals__[options[1]]
-        words["{options}"] = _attributes(typed_dict)
-        parameters.extend(
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-            for key, kind in _annotations(typed_dict)
-        )
-
-    def put(text: Any) -> Any:
-        for word, meaning in words.items() if isinstance(text, str) else ():
-            text = text.replace(word, meaning)
-        return text
-
-    function.__signature__ = signature.replace(
-        parameters=[p.replace(annotation=put(p.annotation)) for p in parameters],
-        return_annotation=put(signature.return_annotation),
+        elif options := _UNPACKED.fullmatch(str(parameter.annotation)):
+            typed_dict = function.__wrapped__.__globals__[options[1]]
+            parameters.extend(
+                inspect.Parameter(
+                    key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+                )
+                for key, kind in _annotations(typed_dict)
+            )
+        else:
+            parameters.append(parameter.replace(annotation=typed(parameter.annotation)))
+    return signature.replace(
+        parameters=parameters, return_annotation=typed(signature.return_annotation)
     )
-    function.__annotations__ = {
-        name: put(annotation) for name, annotation in function.__annotations__.items()
+
+
+def _type_arguments(owner: type[Any]) -> dict[str, str]:
+    """The messages that a class and its bases put for type variables, by the variables' names."""
+    return {
+        variable.__name__: f"v2.{argument.__name__}"
+        for base in owner.__mro__
+        for generic in vars(base).get("__orig_bases__", ())
+        for variable, argument in zip(
+            getattr(get_origin(generic), "__parameters__", ()), get_args(generic), strict=False
+        )
+        if not isinstance(argument, TypeVar)
     }
-    function.__doc__ = put(function.__doc__)
-    function.__module__ = owner.__module__
-    function.__qualname__ = f"{owner.__name__}.{name}"
-    return function
 
 
 def _annotations(typed_dict: type[Any]) -> Iterator[tuple[str, str]]:
     """The keys of a TypedDict and what the source says that they are."""
     for key, kind in typed_dict.__annotations__.items():
         yield key, str(getattr(kind, "__forward_arg__", kind))
-
-
-def _attributes(typed_dict: type[Any]) -> str:
-    """What the text of a TypedDict says of its keys, as far as it stands under ``Attributes:``."""
-    lines = inspect.cleandoc(typed_dict.__doc__ or "").partition("Attributes:\n")[2]
-    return textwrap.indent(textwrap.dedent(lines), " " * 12).strip()

@@ -12,18 +12,7 @@ from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 class TaskFilters(Paging, total=False):
-    """Which tasks are listed.
-
-    Attributes:
-        ids: Only these.
-        worker_user_ids: Only those with one of these users as labeller.
-        review_user_ids: Only those with one of these users as reviewer.
-        label_order_ids: Only those of these label orders.
-        including_label_order_tasks: Those of label orders, too.
-        input_source_type: Only those whose inputs come from this.
-        input_source_ids: Only those whose inputs come from one of these.
-        additional_fields: What the service leaves out by default, ``"metrics"`` and the like.
-    """
+    """Options of ``client.tasks.list``."""
 
     ids: Sequence[str]
     worker_user_ids: Sequence[str]
@@ -36,13 +25,7 @@ class TaskFilters(Paging, total=False):
 
 
 class CountFilters(TypedDict, total=False):
-    """Of which workers the work is counted.
-
-    Attributes:
-        user_ids: Of these users.
-        model_version_ids: Of these versions of models.
-        workflow_version_ids: Of these versions of workflows.
-    """
+    """Options of ``client.tasks.annotation_counts`` and ``client.tasks.input_counts``."""
 
     user_ids: Sequence[str]
     model_version_ids: Sequence[str]
@@ -52,7 +35,12 @@ class CountFilters(TypedDict, total=False):
 class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[v2.Task]):
     """The labelling tasks of an app."""
 
-    message = v2.Task
+    _message = v2.Task
+    _create_rpc = "PostTasks"
+    _get_rpc = "GetTask"
+    _list_rpc = "ListTasks"
+    _patch_rpc = "PatchTasks"
+    _delete_rpc = "DeleteTasks"
 
     @operation
     def annotation_counts(
@@ -63,12 +51,20 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
         timeout: float | None = None,
         **options: Unpack[CountFilters],
     ) -> Plan[Sequence[v2.TaskStatusCountPerUser]]:
-        """How many annotations each worker of a task has made, by their status.
+        """Count the annotations of a task by worker and status.
 
         Args:
-            task_id: The task.
-            timeout: Seconds; None: the client's.
-            {options}
+            task_id: Id of the task.
+            timeout: Seconds. None uses the client's setting.
+            user_ids: Filter by users.
+            model_version_ids: Filter by model versions.
+            workflow_version_ids: Filter by workflow versions.
+
+        Returns:
+            One entry per worker, with a count for each status.
+
+        Raises:
+            NotFoundError: The task does not exist.
         """
         return (yield from self._count("GetTaskAnnotationCount", task_id, timeout, options))
 
@@ -81,12 +77,20 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
         timeout: float | None = None,
         **options: Unpack[CountFilters],
     ) -> Plan[Sequence[v2.TaskStatusCountPerUser]]:
-        """How many inputs each worker of a task has, by the status of the work on them.
+        """Count the inputs of a task by worker and status of the work on them.
 
         Args:
-            task_id: The task.
-            timeout: Seconds; None: the client's.
-            {options}
+            task_id: Id of the task.
+            timeout: Seconds. None uses the client's setting.
+            user_ids: Filter by users.
+            model_version_ids: Filter by model versions.
+            workflow_version_ids: Filter by workflow versions.
+
+        Returns:
+            One entry per worker, with a count for each status.
+
+        Raises:
+            NotFoundError: The task does not exist.
         """
         return (yield from self._count("GetTaskInputCount", task_id, timeout, options))
 
@@ -108,17 +112,20 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
         only: Sequence[v2.StatusCode.ValueType] = (),
         timeout: float | None = None,
     ) -> Plan[int]:
-        """Give annotations of a task another status.
+        """Change the status of annotations of a task.
 
         Args:
-            task_id: The task.
-            status_code: The new status, ``v2.StatusCode.ANNOTATION_SUCCESS`` say.
-            user_ids: Only those of these users.
-            only: Only those with one of these statuses.
-            timeout: Seconds; None: the client's.
+            task_id: Id of the task.
+            status_code: New status, e.g. ``v2.StatusCode.ANNOTATION_SUCCESS``.
+            user_ids: Filter by users. Empty changes the annotations of all users.
+            only: Filter by current status, values of ``v2.StatusCode``. Empty changes all.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            How many were changed.
+            The number of changed annotations.
+
+        Raises:
+            NotFoundError: The task does not exist.
         """
         response: v2.PatchAnnotationsStatusResponse = yield from self._invoke(
             "PatchAnnotationsStatus",
@@ -133,11 +140,22 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
 
     @iteration
     def list(self, **options: Unpack[TaskFilters]) -> ItemPlan[v2.Task]:
-        """The tasks of the app.
+        """List the tasks of the app.
 
         Args:
-            {options}
-            {paging}
+            ids: Filter by ids of tasks.
+            worker_user_ids: Filter by labellers.
+            review_user_ids: Filter by reviewers.
+            label_order_ids: Filter by label orders.
+            including_label_order_tasks: Whether to include tasks of label orders. Default False.
+            input_source_type: Filter by type of input source, a value of
+                ``v2.TaskInputSource.TaskInputSourceType``.
+            input_source_ids: Filter by ids of input sources.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"metrics"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -1,4 +1,4 @@
-"""Files kept by the service for a while, sent in parts over unary calls."""
+"""Uploads: standalone files kept by the service for a while, sent in parts over unary calls."""
 
 from __future__ import annotations
 
@@ -25,36 +25,50 @@ Begin = Callable[[ContentSource, str], Plan[v2.Upload]]
 
 
 class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
-    """The uploads of an app, for files that belong to nothing else."""
+    """The uploads of an app: standalone files."""
 
-    message = v2.Upload
+    _message = v2.Upload
+    _get_rpc = "GetUpload"
+    _list_rpc = "ListUploads"
+    _delete_rpc = "DeleteUploads"
 
     @operation
     def upload(
         self, source: UploadSource, *, name: str = "", **options: Unpack[UploadKeywords]
     ) -> Plan[v2.Upload]:
-        """Upload a file, for itself.
+        """Upload a standalone file.
 
-        Part after part, each with a call of its own, which is sent again when it fails; works
-        over REST as well. When the process ends before it is done, the next call with the same
-        file goes on.
+        Each part is sent with a call of its own, which is retried when it fails; this also works
+        over REST. If this process ends before the upload is done, the next call with the same file
+        continues it.
 
         Args:
-            source: A path, a folder (becomes a tar archive as it is sent), bytes, a binary file
-                (from where it stands), or any object with ``read``.
-            name: Name of the content; empty: that of the file.
-            options: ``size``, ``part_size``, ``state_dir``, ``resume``, ``verify``,
-                ``progress`` and ``timeout`` (seconds in all), see ``UploadOptions``.
+            source: A path, a folder (sent as a tar archive), bytes, a binary file (from its current
+                position), or any object with ``read``.
+            name: Name of the content. Empty uses the name of the file.
+            size: Bytes to take from a stream that cannot seek. None reads it to its end, into a
+                temporary file, before anything is sent.
+            part_size: Bytes per part, 128 KiB to 14 MiB. Default 1 MiB.
+            stream_bytes: Not used: every part is a call of its own.
+            state_dir: Folder for the state of an unfinished upload and for temporary files. None
+                uses the folder of the source; a source that is neither a file nor a folder then
+                cannot be resumed by another process.
+            resume: Whether to continue an unfinished upload of the same content. Default True.
+            verify: Whether to compare the SHA-256 of the content with that of the service. None
+                compares if the service reports one; True fails if it reports none.
+            progress: A function called with an ``UploadProgress``, or True for a progress bar if
+                stderr is a terminal. Default False.
+            timeout: Seconds for the whole upload. None uses the client's ``stream_timeout``.
 
         Returns:
             The finished upload.
 
         Raises:
-            FileNotFoundError: There is no file of this name.
-            InvalidArgumentError: The source is empty, of another size than told, or changed
-                while it was being uploaded; a size is out of bounds.
-            InternalError: The service has other content than the source.
-            ApiError: The class of it that fits, see ``errors``. The upload can be resumed.
+            FileNotFoundError: The source is a path that does not exist.
+            InvalidArgumentError: The source is empty, has another size than ``size``, or changed
+                during the upload; or an option is out of range.
+            InternalError: The service stored other content than the source.
+            ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
         return (yield from send(self, source, name, UploadOptions(**options), self._begin))
 
@@ -69,7 +83,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         resume = ResumeFile(None, required=False)
         identity, state = "", None
         if options.resume:
-            ids = self.user_app_id or self._client.user_app_id
+            ids = self._user_app_id or self._client.user_app_id
             key = {
                 "base": self._client.settings.target.url,
                 "method": "PutUploadContentParts",
@@ -87,7 +101,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         part_size = options.part_size if state is None else state.part_size
         done = 0 if state is None else state.acknowledged - state.acknowledged % part_size
         request = v2.PutUploadContentPartsRequest(
-            user_app_id=self.user_app_id or self._client.user_app_id, upload_id=upload.id
+            user_app_id=self._user_app_id or self._client.user_app_id, upload_id=upload.id
         )
         head = request.SerializeToString()
         encoder = PartEncoder(v2.PutUploadContentPartsRequest, "content_parts")
@@ -139,7 +153,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
     def _begin(self, source: ContentSource, name: str) -> Plan[v2.Upload]:
         # With an id of ours the call may be repeated: a conflict with it is its first try.
         wanted = v2.Upload(id=uuid.uuid4().hex, content_name=name, content_length=source.size)
-        request = v2.PostUploadsRequest(user_app_id=self.user_app_id, uploads=[wanted])
+        request = v2.PostUploadsRequest(user_app_id=self._user_app_id, uploads=[wanted])
         response: v2.MultiUploadResponse = yield from call(
             "PostUploads", request, idempotent=True, raise_on_partial=False
         )

@@ -1,4 +1,4 @@
-"""Users."""
+"""Users of the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clarigrpc._rpc.plan import Plan
 class UserOperations(Domain):
     """Users of the service."""
 
-    of_user = True
+    _of_user = True
 
     @operation
     def get(
@@ -24,15 +24,16 @@ class UserOperations(Domain):
         additional_fields: Sequence[str] = (),
         timeout: float | None = None,
     ) -> Plan[v2.User]:
-        """A user.
+        """Fetch one user.
 
         Args:
-            user_id: Its id; ``"me"`` is the owner of the client's credentials.
-            additional_fields: What the service leaves out by default: ``"stars"`` and the like.
-            timeout: Seconds; None: the client's.
+            user_id: Id of the user. ``"me"`` is the owner of the client's credentials.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            timeout: Seconds. None uses the client's setting.
 
         Raises:
-            NotFoundError: There is no such user, or it does not show itself.
+            NotFoundError: The user does not exist or is not visible to you.
         """
         response: v2.SingleUserResponse = yield from self._invoke(
             "GetUser",
@@ -46,10 +47,14 @@ class UserOperations(Domain):
     def validate_password(
         self, password: str, *, timeout: float | None = None
     ) -> Plan[v2.PasswordViolations]:
-        """What is wrong with a password that the user would like to have.
+        """Check a new password of the user against the rules of the service.
+
+        Args:
+            password: The password.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            A flag for each rule that it breaks; none is set where it is good.
+            A flag for each rule that the password breaks; none is set if it is good.
         """
         try:
             response = yield from self._invoke(

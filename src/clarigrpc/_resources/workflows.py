@@ -1,4 +1,4 @@
-"""Workflows: models that predict one after the other."""
+"""Workflows: graphs of models that predict one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clarigrpc._resources.base import (
     chunks,
 )
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Async, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
 from clarigrpc.media import as_input
 
@@ -26,12 +26,11 @@ from clarigrpc.media import as_input
 class EvaluationDataOperations(
     Creates[v2.WorkflowVersionEvaluationData], Lists[v2.WorkflowVersionEvaluationData]
 ):
-    """What an evaluation of a workflow version found for each input."""
+    """The results of a workflow evaluation, one per input."""
 
-    message = v2.WorkflowVersionEvaluationData
-    plural = "WorkflowVersionEvaluationData"
-    noun = "result of the evaluation"
-    nouns = "results of the evaluation"
+    _message = v2.WorkflowVersionEvaluationData
+    _create_rpc = "PostWorkflowVersionEvaluationData"
+    _list_rpc = "ListWorkflowVersionEvaluationData"
 
 
 class EvaluationData(EvaluationDataOperations, Sync): ...
@@ -49,15 +48,26 @@ class WorkflowEvaluationOperations(
 ):
     """The evaluations of a workflow version."""
 
-    message = v2.WorkflowVersionEvaluation
-    noun = "evaluation"
+    _message = v2.WorkflowVersionEvaluation
+    _create_rpc = "PostWorkflowVersionEvaluations"
+    _get_rpc = "GetWorkflowVersionEvaluation"
+    _list_rpc = "ListWorkflowVersionEvaluations"
+    _patch_rpc = "PatchWorkflowVersionEvaluations"
 
-    data = nested(
-        "workflow_version_evaluation_id",
-        EvaluationData,
-        AsyncEvaluationData,
-        "What an evaluation found for each input.",
-    )
+    @nested(EvaluationData, AsyncEvaluationData)
+    def data(self, workflow_version_evaluation_id: str) -> Parents:
+        """Access the results of a workflow evaluation, one per input.
+
+        Args:
+            workflow_version_evaluation_id: Id of the evaluation.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"workflow_version_evaluation_id": workflow_version_evaluation_id}
 
 
 class WorkflowEvaluations(WorkflowEvaluationOperations, Sync): ...
@@ -74,24 +84,52 @@ class WorkflowVersionOperations(
 ):
     """The versions of a workflow. Creating or patching the workflow makes them."""
 
-    message = v2.WorkflowVersion
+    _message = v2.WorkflowVersion
+    _get_rpc = "GetWorkflowVersion"
+    _list_rpc = "ListWorkflowVersions"
+    _patch_rpc = "PatchWorkflowVersions"
+    _delete_rpc = "DeleteWorkflowVersions"
 
-    evaluations = nested(
-        "workflow_version_id",
-        WorkflowEvaluations,
-        AsyncWorkflowEvaluations,
-        "The evaluations of a workflow version.",
-    )
+    @nested(WorkflowEvaluations, AsyncWorkflowEvaluations)
+    def evaluations(self, workflow_version_id: str) -> Parents:
+        """Access the evaluations of a workflow version.
+
+        Args:
+            workflow_version_id: Id of the workflow version.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"workflow_version_id": workflow_version_id}
 
     @operation
     def publish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Let everybody see versions, one or many."""
+        """Publish versions: make them visible to everybody.
+
+        Args:
+            ids: Ids of versions, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Raises:
+            NotFoundError: A version does not exist.
+        """
         publications = [v2.WorkflowVersionPublishRequest(version_id=one) for one in as_ids(ids)]
         yield from self._invoke("PostWorkflowVersionsPublish", timeout, publications=publications)
 
     @operation
     def unpublish(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
-        """Take the publication of versions back, of one or many."""
+        """Unpublish versions.
+
+        Args:
+            ids: Ids of versions, one or many.
+            timeout: Seconds. None uses the client's setting.
+
+        Raises:
+            NotFoundError: A version does not exist.
+        """
         publications = [v2.WorkflowVersionUnPublishRequest(version_id=one) for one in as_ids(ids)]
         yield from self._invoke("PostWorkflowVersionsUnPublish", timeout, publications=publications)
 
@@ -103,20 +141,7 @@ class AsyncWorkflowVersions(WorkflowVersionOperations, Async): ...
 
 
 class WorkflowFilters(Paging, total=False):
-    """Which workflows are listed, and in which order.
-
-    Attributes:
-        all_apps: Those of all apps of the user.
-        search: Only those with this in id, description or notes.
-        featured_only: Only those that the service features.
-        starred_only: Only those that the caller has starred.
-        bookmark: Those of other users that the app has bookmarked.
-        visibility: Only those that are so visible.
-        sort_ascending: Smallest or oldest first.
-        sort_by_id: What the order is by; or one of ``sort_by_created_at``,
-            ``sort_by_modified_at``, ``sort_by_star_count``, ``sort_by_relevance``.
-        additional_fields: What the service leaves out by default, ``"stars"`` and the like.
-    """
+    """Options of ``client.workflows.list``."""
 
     all_apps: bool
     search: str
@@ -138,17 +163,34 @@ class WorkflowOperations(
 ):
     """The workflows of an app.
 
-    ``create`` takes a mapping, too, such as a YAML file holds::
+    ``create`` also takes a mapping, e.g. the content of a YAML file::
 
         model = {"id": "color-recognition", "user_id": "clarifai", "app_id": "main"}
         client.workflows.create({"id": "colours", "nodes": [{"id": "n", "model": model}]})
     """
 
-    message = v2.Workflow
+    _message = v2.Workflow
+    _create_rpc = "PostWorkflows"
+    _get_rpc = "GetWorkflow"
+    _list_rpc = "ListWorkflows"
+    _patch_rpc = "PatchWorkflows"
+    _delete_rpc = "DeleteWorkflows"
+    _delete_one_rpc = "DeleteWorkflow"
 
-    versions = nested(
-        "workflow_id", WorkflowVersions, AsyncWorkflowVersions, "The versions of a workflow."
-    )
+    @nested(WorkflowVersions, AsyncWorkflowVersions)
+    def versions(self, workflow_id: str) -> Parents:
+        """Access the versions of a workflow.
+
+        Args:
+            workflow_id: Id of the workflow.
+
+        Returns:
+            Their collection. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return {"workflow_id": workflow_id}
 
     @operation
     def predict(
@@ -163,18 +205,20 @@ class WorkflowOperations(
         """Run a workflow on one input.
 
         Args:
-            workflow_id: The workflow.
-            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``) or bytes of an image.
-            version_id: Which version; empty: the latest.
-            output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...).
-            timeout: Seconds; None: the client's.
+            workflow_id: Id of the workflow.
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), or the bytes of an
+                image.
+            version_id: Id of the version. Empty uses the latest.
+            output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
+                the workflow's.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The result, with an output of each node.
+            The result, with one output per node.
 
         Raises:
-            NotFoundError: There is no such workflow.
-            ApiError: The class of it that fits what went wrong with the input.
+            NotFoundError: The workflow or the version does not exist or is not visible to you.
+            ApiError: The input failed; the subclass says how (see ``errors``).
         """
         (result,) = yield from self._results(
             workflow_id, [value], version_id, output_config, timeout, True
@@ -192,21 +236,25 @@ class WorkflowOperations(
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.WorkflowResult]]:
-        """Run a workflow on inputs, in requests of 128.
+        """Run a workflow on many inputs, in requests of 128.
 
         Args:
-            workflow_id: The workflow.
-            values: What ``predict`` takes, at least one.
-            version_id, output_config: As in ``predict``.
-            timeout: Seconds for each request; None: the client's.
-            raise_on_partial: Whether inputs that failed are an error, or stay among the results,
-                each with its status. None: as the client was told.
+            workflow_id: Id of the workflow.
+            values: At least one of what ``predict`` takes.
+            version_id: Id of the version. Empty uses the latest.
+            output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
+                the workflow's.
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Whether a failed input raises an error. False returns its result with
+                the others, with its status. None uses the client's setting.
 
         Returns:
             The results, in the order given.
 
         Raises:
-            PartialFailureError: Some failed; the results of the others are in it.
+            NotFoundError: The workflow or the version does not exist or is not visible to you.
+            PartialFailureError: Some inputs failed; the error holds the results of the others.
+            InvalidArgumentError: No input is given.
         """
         results = yield from self._results(
             workflow_id, values, version_id, output_config, timeout, raise_on_partial
@@ -259,18 +307,23 @@ class WorkflowOperations(
         model_version_id: str = "",
         timeout: float | None = None,
     ) -> Plan[builtins.list[v2.WorkflowResultsSimilarity]]:
-        """How similar inputs are, by the embeddings that a workflow makes of them.
+        """Compare inputs by the embeddings that a workflow makes of them.
 
         Args:
-            workflow_id: The workflow.
-            probes: Inputs, as ``predict`` takes them.
-            pool: The inputs that each of them is compared with.
-            version_id: Which version of the workflow; empty: the latest.
-            model_version_id: Whose embeddings, where several nodes of it make some.
-            timeout: Seconds; None: the client's.
+            workflow_id: Id of the workflow.
+            probes: Inputs to compare, as taken by ``predict``.
+            pool: Inputs that each probe is compared with.
+            version_id: Id of the workflow version. Empty uses the latest.
+            model_version_id: Id of the model version whose embeddings to use, if several nodes make
+                some.
+            timeout: Seconds. None uses the client's setting.
 
         Returns:
-            For each probe ``pool_results``, the most similar first, with ``score`` from 0 to 1.
+            One entry per probe; its ``pool_results`` hold ``score`` (0 to 1), the most similar
+            first.
+
+        Raises:
+            NotFoundError: The workflow or the version does not exist or is not visible to you.
         """
         response: v2.PostWorkflowResultsSimilarityResponse = yield from self._invoke(
             "PostWorkflowResultsSimilarity",
@@ -287,21 +340,44 @@ class WorkflowOperations(
     def rename(
         self, workflow_id: str, new_id: str, *, timeout: float | None = None
     ) -> Plan[v2.Workflow]:
-        """Give a workflow another id.
+        """Change the id of a workflow.
+
+        Args:
+            workflow_id: Current id of the workflow.
+            new_id: New id.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The workflow with its new id.
 
         Raises:
             AlreadyExistsError: The new id is taken.
-            NotFoundError: There is no such workflow.
+            NotFoundError: The workflow does not exist.
         """
         return (yield from self._rename("PatchWorkflowIds", workflow_id, new_id, timeout))
 
     @iteration
     def list(self, **options: Unpack[WorkflowFilters]) -> ItemPlan[v2.Workflow]:
-        """The workflows of the app.
+        """List the workflows of the app.
 
         Args:
-            {options}
-            {paging}
+            all_apps: Whether to list the workflows of all apps of the user. Default False.
+            search: Filter by text in the id, description or notes.
+            featured_only: Whether to list only workflows featured by the service. Default False.
+            starred_only: Whether to list only workflows that you starred. Default False.
+            bookmark: Whether to list only workflows bookmarked from other users. Default False.
+            visibility: Filter by visibility.
+            sort_ascending: Whether to sort in ascending order. Default False.
+            sort_by_id: Whether to sort by id. Set at most one ``sort_by_`` option.
+            sort_by_created_at: Whether to sort by time of creation.
+            sort_by_modified_at: Whether to sort by time of the last change.
+            sort_by_star_count: Whether to sort by number of stars.
+            sort_by_relevance: Whether to sort by relevance to ``search``.
+            additional_fields: Fields to include that the service omits by default, e.g.
+                ``"stars"``.
+            page: Page number, from 1. None fetches all pages, on demand.
+            per_page: Page size. None uses 128.
+            timeout: Seconds for each request. None uses the client's setting.
         """
         return self._list(options)
 

@@ -69,7 +69,7 @@ ItemPlan = Generator[Call | Sleep | Run | Item[T], Any, None]
 class Resource(Protocol):
     """What a driver needs of the object whose method is a plan."""
 
-    def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
+    def _unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         """The multicallable of a method; ``encoded``: for requests that are serialized."""
 
 
@@ -79,7 +79,7 @@ def call(method: str, request: Any, *, timeout: float | None = None, **options: 
 
 
 def _invoke(resource: Resource, step: Call) -> Any:
-    multicallable = resource.unary(step.method, encoded=isinstance(step.request, bytes))
+    multicallable = resource._unary(step.method, encoded=isinstance(step.request, bytes))
     return multicallable(step.request, timeout=step.timeout, **(step.options or {}))
 
 
@@ -141,8 +141,14 @@ def _with_result(plan: Plan[T]) -> ItemPlan[T]:
     yield Item((yield from plan))
 
 
-def _documented(plan: Callable[..., Any], driven: Any, result: str) -> Any:
-    """``driven`` with the name (less its underscore), the text and the signature of ``plan``."""
+def documented(plan: Callable[..., Any], driven: Any, result: str) -> Any:
+    """``driven`` with the name (less its underscore), the text and the signature of ``plan``.
+
+    Args:
+        plan: A function.
+        driven: What runs it.
+        result: The type that is returned instead, with ``{}`` for the argument of the plan's.
+    """
     functools.update_wrapper(driven, plan)
     driven.__name__ = plan.__name__.removeprefix("_")
     driven.__qualname__ = driven.__qualname__.replace(plan.__name__, driven.__name__)
@@ -164,7 +170,7 @@ def sync_method(
             value = result
         return value
 
-    return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
+    return documented(plan, driven, "{}")  # type: ignore[no-any-return]
 
 
 def async_method(
@@ -177,7 +183,7 @@ def async_method(
             value = result
         return value
 
-    return _documented(plan, driven, "{}")  # type: ignore[no-any-return]
+    return documented(plan, driven, "{}")  # type: ignore[no-any-return]
 
 
 def sync_iterator(
@@ -188,7 +194,7 @@ def sync_iterator(
     def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return _drive(self, plan(self, *args, **kwargs))
 
-    return _documented(plan, driven, "Iterator[{}]")  # type: ignore[no-any-return]
+    return documented(plan, driven, "Iterator[{}]")  # type: ignore[no-any-return]
 
 
 def async_iterator(
@@ -199,4 +205,4 @@ def async_iterator(
     def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
         return _adrive(self, plan(self, *args, **kwargs))
 
-    return _documented(plan, driven, "AsyncIterator[{}]")  # type: ignore[no-any-return]
+    return documented(plan, driven, "AsyncIterator[{}]")  # type: ignore[no-any-return]
