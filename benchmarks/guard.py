@@ -122,11 +122,15 @@ class _StreamMethod(_Method):
 
 
 class _Channel:
-    """The channel below: it answers at once."""
+    """The channel of the stub, and the transport of the client: it answers at once."""
 
     def __init__(self, method: type[_Method]) -> None:
         self._method = method
         self._answers = {count: _response(count).SerializeToString() for count in (1, BATCH)}
+
+    def multicallable(self, kind: str, path: str) -> _Method:
+        """For a client, whose transport this is."""
+        return getattr(self, kind)(path)  # type: ignore[no-any-return]
 
     def unary_unary(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
@@ -208,10 +212,10 @@ def _awaiting(runner: asyncio.Runner) -> dict[str, tuple[Work, Work]]:
 
     async def make() -> AsyncClient:
         client = AsyncClient(**SETTINGS)
-        client.channel.real()
+        client.channel.transport()
         real, client.channel.current = client.channel.current, channel
         assert real is not None
-        await real.close()
+        await real.close(None)
         return client
 
     client = runner.run(make())

@@ -17,7 +17,7 @@ import grpc
 from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, interleave, noise_of, pinned
 from benchmarks.servers import canned
 from clarigrpc import AsyncClient, Client, text, v2
-from clarigrpc._transports.opening import channel_options
+from clarigrpc._transports.grpc_transport import channel_options
 
 PAT = "benchmark-token-0000"
 IN_FLIGHT = 32

@@ -60,7 +60,7 @@ def predicting() -> set[str]:
         "clarigrpc._bulk.predict_engine",
         "clarigrpc._named_methods.signatures",
         "clarigrpc._resources.inputs",
-        "clarigrpc._transports.http",
+        "clarigrpc._transports.http_exchange",
         "clarigrpc._uploads.upload_sources",
         "clarigrpc.v2.service_pb2_grpc",
         "hashlib",

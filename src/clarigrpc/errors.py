@@ -97,6 +97,8 @@ class ApiError(ClarigrpcError):
         method: Name of the method, for example ``PostInputs``.
         retryable: Whether the same request may succeed later.
         retry_after: Seconds to wait before the next attempt; None if the service names none.
+        not_sent: True if no byte of the request was sent, so that the service cannot have acted on
+            it; False if that is not known.
         status: V2 status message; None if the service sent none.
         rich_details: ``google.rpc`` messages of the gRPC status, for example ``BadRequest``.
         response: The complete response; None if the service sent none.
@@ -117,6 +119,7 @@ class ApiError(ClarigrpcError):
         retry_after: float | None = None,
         status: v2.Status | None = None,
         rich_details: Sequence[Message] = (),
+        not_sent: bool = False,
     ) -> None:
         super().__init__(description)
         self.description = description
@@ -129,6 +132,7 @@ class ApiError(ClarigrpcError):
         self.retry_after = retry_after
         self.status = status
         self.rich_details: tuple[Message, ...] = tuple(rich_details)
+        self.not_sent = not_sent
 
     def __str__(self) -> str:
         text = f"{self.method}: {self.description}" if self.method else self.description

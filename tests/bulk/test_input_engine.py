@@ -304,14 +304,14 @@ def _engine(report: UploadReport, **options: Any) -> InputEngine:
     return InputEngine(report, RetryPolicy(), **arguments)
 
 
-def _unavailable(details: str = "Socket closed") -> errors.ApiError:
+def _unavailable(*, not_sent: bool = False) -> errors.ApiError:
     return errors.UnavailableError(
-        "gone", grpc_code=grpc.StatusCode.UNAVAILABLE, details=details, retryable=True
+        "gone", grpc_code=grpc.StatusCode.UNAVAILABLE, retryable=True, not_sent=not_sent
     )
 
 
 FAULTS: dict[str, Callable[[], errors.ApiError]] = {
-    "refused": lambda: _unavailable("failed to connect to all addresses"),
+    "refused": lambda: _unavailable(not_sent=True),
     "lost": _unavailable,
     "late": lambda: errors.DeadlineExceededError("late"),
     "broken": lambda: errors.InternalError("broken"),

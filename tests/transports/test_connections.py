@@ -14,7 +14,7 @@ import trustme
 
 from clarigrpc import Client, errors, text
 from clarigrpc._config.addresses import Target, parse_bases
-from clarigrpc._transports.balancing import Latencies
+from clarigrpc._transports.hedging import Latencies
 from tests.bulk.service import METHOD, outputs, script
 from tests.conftest import Connect
 from tests.scripted import ScriptedServer
@@ -139,7 +139,7 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
         Client(pat=PAT, **({"base": "http://127.0.0.1:1"} | settings))
 
 
-async def test_connections_are_used_in_turn(connect: Connect) -> None:
+async def test_connections_are_used_round_robin(connect: Connect) -> None:
     peers = set()
 
     def peer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
@@ -237,9 +237,9 @@ def test_latencies() -> None:
     latencies = Latencies(0.9)
     for number in range(19):
         latencies.add(number)
-    assert latencies.unusual is None
+    assert latencies.threshold is None
     latencies.add(19)
-    assert latencies.unusual == 18
+    assert latencies.threshold == 18
     for _ in range(200):
         latencies.add(1.0)
-    assert latencies.unusual == 1.0
+    assert latencies.threshold == 1.0

@@ -1,4 +1,4 @@
-"""The REST channels: they behave like those of gRPC, blocking and awaiting alike."""
+"""The transports over HTTP/JSON: their calls behave like those of gRPC, sync and async alike."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc._contract import methods
-from clarigrpc._transports.http import AsyncRestChannel, RestChannel
+from clarigrpc._transports.async_http_transport import AsyncHttpTransport
+from clarigrpc._transports.http_exchange import HttpOptions
+from clarigrpc._transports.sync_http_transport import SyncHttpTransport
+from clarigrpc._transports.transport import TransportError
 from clarigrpc.local import LocalServer
 from clarigrpc.local.fronts.rest_front import RestFront
-from clarigrpc.v2.service_pb2_grpc import V2Stub
 from tests.backend import Backend, abort, outputs, respond
 from tests.strategies import messages
 
@@ -34,8 +36,48 @@ GENERATE = v2.PostModelOutputsRequest(
 )
 
 
+class Method:
+    """The multicallable of a method, with messages for requests."""
+
+    def __init__(self, transport: SyncHttpTransport | AsyncHttpTransport, name: str) -> None:
+        row = methods.lookup(name)
+        self._kind = row.kind
+        self._real = transport.multicallable(row.kind, row.path)
+        self.parse = row.response_class().FromString
+
+    def _encoded(self, request: Any) -> Any:
+        return request if self._kind.startswith("stream") else request.SerializeToString()
+
+    def __call__(self, request: Any, **how: Any) -> Any:
+        return self._real(self._encoded(request), **how)
+
+    def with_call(self, request: Any, **how: Any) -> Any:
+        return self._real.with_call(self._encoded(request), **how)
+
+    def future(self, request: Any, **how: Any) -> Any:
+        return self._real.future(self._encoded(request), **how)
+
+
+@contextmanager
+def opened(base: str, **options: Any) -> Iterator[SyncHttpTransport]:
+    transport = SyncHttpTransport(HttpOptions(base, **options))
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+@asynccontextmanager
+async def async_opened(base: str, **options: Any) -> AsyncIterator[AsyncHttpTransport]:
+    transport = AsyncHttpTransport(HttpOptions(base, **options))
+    try:
+        yield transport
+    finally:
+        await transport.close(None)
+
+
 class Caller:
-    """Calls a method over one kind of channel and waits for the result."""
+    """Calls a method over one kind of transport and waits for the result."""
 
     def __init__(self, base: str, **options: Any) -> None:
         self.base = base
@@ -50,26 +92,30 @@ class Caller:
 
 class Sync(Caller):
     def unary(self, method: str, request: Any, **how: Any) -> Any:
-        with RestChannel(self.base, **self.options) as channel:
-            return getattr(V2Stub(channel), method)(request, **how)
+        with opened(self.base, **self.options) as transport:
+            bound = Method(transport, method)
+            return bound.parse(bound.with_call(request, **how)[0])
 
     def stream(self, method: str, request: Any, **how: Any) -> list[Any]:
-        with RestChannel(self.base, **self.options) as channel:
-            return list(getattr(V2Stub(channel), method)(request, **how))
+        with opened(self.base, **self.options) as transport:
+            bound = Method(transport, method)
+            return [bound.parse(each) for each in bound(request, **how)]
 
 
 class Async(Caller):
     def unary(self, method: str, request: Any, **how: Any) -> Any:
         async def run() -> Any:
-            async with AsyncRestChannel(self.base, **self.options) as channel:
-                return await getattr(V2Stub(channel), method)(request, **how)
+            async with async_opened(self.base, **self.options) as transport:
+                bound = Method(transport, method)
+                return bound.parse(await bound(request, **how))
 
         return asyncio.run(run())
 
     def stream(self, method: str, request: Any, **how: Any) -> list[Any]:
         async def run() -> list[Any]:
-            async with AsyncRestChannel(self.base, **self.options) as channel:
-                return [each async for each in getattr(V2Stub(channel), method)(request, **how)]
+            async with async_opened(self.base, **self.options) as transport:
+                bound = Method(transport, method)
+                return [bound.parse(each) async for each in bound(request, **how)]
 
         return asyncio.run(run())
 
@@ -95,9 +141,9 @@ def front(backend: Backend, served: tuple[Backend, RestFront]) -> RestFront:
 
 
 @pytest.fixture
-def channel(front: RestFront) -> Iterator[RestChannel]:
-    with RestChannel(front.base) as channel:
-        yield channel
+def transport(front: RestFront) -> Iterator[SyncHttpTransport]:
+    with opened(front.base) as transport:
+        yield transport
 
 
 @pytest.fixture(params=[Sync, Async])
@@ -106,10 +152,10 @@ def caller(request: pytest.FixtureRequest, front: RestFront) -> Caller:
     return made
 
 
-def error_of(call: Callable[[], Any]) -> aio.AioRpcError:
+def error_of(call: Callable[[], Any]) -> TransportError:
     with pytest.raises(grpc.RpcError) as caught:
         call()
-    assert isinstance(caught.value, aio.AioRpcError)
+    assert isinstance(caught.value, TransportError)
     return caught.value
 
 
@@ -166,14 +212,13 @@ def test_a_request_arrives_as_it_was(backend: Backend, caller: Caller) -> None:
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(id=st.text(min_size=1), app=st.text(min_size=1), query=messages(v2.ListModelsRequest))
 def test_any_id_and_any_query_arrive(
-    backend: Backend, channel: RestChannel, id: str, app: str, query: v2.ListModelsRequest
+    backend: Backend, transport: SyncHttpTransport, id: str, app: str, query: v2.ListModelsRequest
 ) -> None:
-    stub = V2Stub(channel)
     ids = v2.UserAppIDSet(user_id=".", app_id=app)
     # No other path begins like that of artifacts, so that every id is possible.
     artifact = v2.GetArtifactRequest(user_app_id=ids, artifact_id=id)
-    stub.GetArtifact(artifact)
-    stub.ListModels(query)
+    Method(transport, "GetArtifact").with_call(artifact)
+    Method(transport, "ListModels").with_call(query)
     assert [request for request, _ in backend.calls[-2:]] == [artifact, query]
 
 
@@ -184,7 +229,7 @@ def test_metadata_and_timeout_become_headers(backend: Backend, caller: Caller) -
     assert call.metadata["authorization"] == "Key k"
     assert call.metadata["x-clarifai-request-id-prefix"] == "p"
     assert call.metadata["b-bin"] == "AA"
-    assert call.metadata["grpc-timeout"] == "7000m"
+    assert 6000 < int(call.metadata["grpc-timeout"].removesuffix("m")) <= 7000
     remaining = call.remaining()
     assert remaining is not None
     assert remaining < 7
@@ -226,9 +271,10 @@ def test_a_method_that_is_missing(backend: Backend, caller: Caller) -> None:
 def test_how_long_to_wait_is_in_the_trailing_metadata(backend: Backend, front: RestFront) -> None:
     throttled = v2.StatusCode.CONN_THROTTLED
     backend.handlers["ListApps"] = respond("ListApps", throttled, retry_after="0.25")
-    with RestChannel(front.base) as channel:
-        response, call = V2Stub(channel).ListApps.with_call(v2.ListAppsRequest())
-    assert response.status.code == throttled
+    with opened(front.base) as transport:
+        bound = Method(transport, "ListApps")
+        response, call = bound.with_call(v2.ListAppsRequest())
+    assert bound.parse(response).status.code == throttled
     trailing = list(call.trailing_metadata())
     assert ("x-throttle-wait-seconds", "0.25") in trailing
     assert "retry-after" not in {key for key, _ in trailing}
@@ -279,7 +325,8 @@ def test_nobody_listens(caller: Caller) -> None:
     ):
         error = error_of(call)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert "failed to connect to all addresses" in (error.details() or "")
+        assert "refused" in (error.details() or "") or "connect" in (error.details() or "")
+        assert error.not_sent
 
 
 def test_a_name_that_does_not_exist(caller: Caller) -> None:
@@ -287,6 +334,7 @@ def test_a_name_that_does_not_exist(caller: Caller) -> None:
     error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest()))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "DNS resolution failed" in (error.details() or "")
+    assert error.not_sent
 
 
 def test_tls_where_there_is_none(caller: Caller, front: RestFront) -> None:
@@ -310,6 +358,7 @@ def test_a_server_that_hangs_up(caller: Caller) -> None:
         error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=5))
         thread.join()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert not error.not_sent
 
 
 @pytest.mark.measures
@@ -321,7 +370,9 @@ def test_a_server_that_is_silent(caller: Caller) -> None:
             lambda: caller.stream("GenerateModelOutputs", GENERATE, timeout=0.2),
         ):
             started = time.monotonic()
-            assert error_of(call).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            error = error_of(call)
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert not error.not_sent
             assert 0.1 < time.monotonic() - started < 2
 
 
@@ -341,6 +392,7 @@ def test_the_deadline_holds_for_the_whole_call(caller: Caller) -> None:
 def test_no_time_left(backend: Backend, caller: Caller, timeout: float) -> None:
     error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=timeout))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert error.not_sent
     assert backend.calls == []
 
 
@@ -412,9 +464,10 @@ def test_a_stream_that_breaks(backend: Backend, front: RestFront) -> None:
         abort(grpc.StatusCode.UNAVAILABLE)(request, call)
 
     backend.handlers["GenerateModelOutputs"] = broken
-    with RestChannel(front.base) as channel:
-        stream: Any = V2Stub(channel).GenerateModelOutputs(GENERATE)
-        assert [next(stream), next(stream)] == list(outputs(2))
+    with opened(front.base) as transport:
+        bound = Method(transport, "GenerateModelOutputs")
+        stream = bound(GENERATE)
+        assert [bound.parse(next(stream)), bound.parse(next(stream))] == list(outputs(2))
         for _ in range(2):
             assert error_of(lambda: next(stream)).code() is grpc.StatusCode.UNAVAILABLE
         assert stream.code() is grpc.StatusCode.UNAVAILABLE
@@ -456,8 +509,8 @@ def silent(request: Any, call: Any) -> Iterator[Any]:
 def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = silent
     ended = threading.Event()
-    with RestChannel(front.base) as channel:
-        stream: Any = V2Stub(channel).GenerateModelOutputs(GENERATE, timeout=30)
+    with opened(front.base) as transport:
+        stream = Method(transport, "GenerateModelOutputs")(GENERATE, timeout=30)
         assert stream.add_callback(ended.set)
         next(stream)
         timer = threading.Timer(0.2, stream.cancel)
@@ -472,19 +525,19 @@ def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFro
 
 def test_a_stream_that_is_dropped_frees_its_connection(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = endless
-    with RestChannel(front.base, max_connections=1) as channel:
-        stub = V2Stub(channel)
+    with opened(front.base, max_connections=1) as transport:
+        bound = Method(transport, "GenerateModelOutputs")
         for _ in range(3):
-            stream: Any = stub.GenerateModelOutputs(GENERATE, timeout=5)
+            stream = bound(GENERATE, timeout=5)
             next(stream)
             del stream
 
 
-async def test_an_awaiting_stream_can_be_cancelled(backend: Backend, front: RestFront) -> None:
+async def test_an_async_stream_can_be_cancelled(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = silent
-    async with AsyncRestChannel(front.base) as channel:
-        stub: Any = V2Stub(channel)
-        stream = stub.GenerateModelOutputs(GENERATE)
+    async with async_opened(front.base) as transport:
+        bound = Method(transport, "GenerateModelOutputs")
+        stream = bound(GENERATE)
         ended: list[Any] = []
         stream.add_done_callback(ended.append)
         await stream.read()
@@ -497,27 +550,28 @@ async def test_an_awaiting_stream_can_be_cancelled(backend: Backend, front: Rest
         assert await stream.code() is grpc.StatusCode.CANCELLED
         assert ended == [stream]
         # Between two reads.
-        stream = stub.GenerateModelOutputs(GENERATE)
+        stream = bound(GENERATE)
         await stream.read()
         assert stream.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stream.read()
 
 
-async def test_an_awaiting_call(backend: Backend, front: RestFront) -> None:
-    async with AsyncRestChannel(front.base) as channel:
-        call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest(), timeout=5)
+async def test_an_async_call(backend: Backend, front: RestFront) -> None:
+    async with async_opened(front.base) as transport:
+        bound = Method(transport, "ListModels")
+        call = bound(v2.ListModelsRequest(), timeout=5)
         assert not call.done()
         assert 0 < call.time_remaining() <= 5
-        assert (await call).status.code == v2.StatusCode.SUCCESS
-        assert (await call).status.code == v2.StatusCode.SUCCESS
+        assert bound.parse(await call).status.code == v2.StatusCode.SUCCESS
+        assert bound.parse(await call).status.code == v2.StatusCode.SUCCESS
         assert call.done()
         assert await call.code() is grpc.StatusCode.OK
         assert await call.details() == ""
         assert list(await call.trailing_metadata()) == []
 
 
-async def test_an_awaiting_call_can_be_cancelled(backend: Backend, front: RestFront) -> None:
+async def test_an_async_call_can_be_cancelled(backend: Backend, front: RestFront) -> None:
     gone = threading.Event()
 
     def wait(request: Any, call: Any) -> Any:
@@ -527,8 +581,8 @@ async def test_an_awaiting_call_can_be_cancelled(backend: Backend, front: RestFr
         return respond("ListModels", v2.StatusCode.SUCCESS)(request, call)
 
     backend.handlers["ListModels"] = wait
-    async with AsyncRestChannel(front.base) as channel:
-        call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest())
+    async with async_opened(front.base) as transport:
+        call = Method(transport, "ListModels")(v2.ListModelsRequest())
         await asyncio.sleep(0.2)
         assert call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -539,18 +593,19 @@ async def test_an_awaiting_call_can_be_cancelled(backend: Backend, front: RestFr
 
 async def test_closing_cancels_what_runs(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = silent
-    channel = AsyncRestChannel(front.base)
-    stub: Any = V2Stub(channel)
-    stream = stub.GenerateModelOutputs(GENERATE)
+    transport = AsyncHttpTransport(HttpOptions(front.base))
+    stream = Method(transport, "GenerateModelOutputs")(GENERATE)
+    between = Method(transport, "GenerateModelOutputs")(GENERATE)
+    await between.read()
     await stream.read()
     reader = asyncio.ensure_future(stream.read())
     await asyncio.sleep(0.1)
-    await channel.close()
-    with pytest.raises(asyncio.CancelledError):
-        await reader
-    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    await transport.close(None)
+    for reading in (reader, between.read()):
+        with pytest.raises(asyncio.CancelledError):
+            await reading
     with pytest.raises(aio.UsageError, match="closed"):
-        stub.ListModels(v2.ListModelsRequest())
+        Method(transport, "ListModels")(v2.ListModelsRequest())
 
 
 async def test_closing_with_grace_lets_calls_end(backend: Backend, front: RestFront) -> None:
@@ -559,19 +614,21 @@ async def test_closing_with_grace_lets_calls_end(backend: Backend, front: RestFr
         return respond("ListModels", v2.StatusCode.SUCCESS)(request, call)
 
     backend.handlers["ListModels"] = slow
-    channel = AsyncRestChannel(front.base)
-    call: Any = V2Stub(channel).ListModels(v2.ListModelsRequest())
+    transport = AsyncHttpTransport(HttpOptions(front.base))
+    bound = Method(transport, "ListModels")
+    call = bound(v2.ListModelsRequest())
     await asyncio.sleep(0.1)
-    await channel.close(grace=5)
-    assert (await call).status.code == v2.StatusCode.SUCCESS
+    await transport.close(5)
+    assert bound.parse(await call).status.code == v2.StatusCode.SUCCESS
 
 
-def test_a_closed_channel_says_so(front: RestFront) -> None:
-    channel = RestChannel(front.base)
-    stub = V2Stub(channel)
-    channel.close()
-    channel.close()
-    calls: list[Any] = [stub.ListModels, stub.ListModels.future, stub.GenerateModelOutputs]
+def test_a_closed_transport_says_so(front: RestFront) -> None:
+    transport = SyncHttpTransport(HttpOptions(front.base))
+    unary = Method(transport, "ListModels")
+    stream = Method(transport, "GenerateModelOutputs")
+    transport.close()
+    transport.close()
+    calls: list[Any] = [unary.with_call, unary.future, stream]
     for call in calls:
         with pytest.raises(ValueError, match="closed channel"):
             call(v2.ListModelsRequest())
@@ -586,72 +643,68 @@ def test_futures(backend: Backend, front: RestFront) -> None:
 
     backend.handlers["ListModels"] = wait
     backend.handlers["ListApps"] = abort(grpc.StatusCode.UNAVAILABLE)
-    with RestChannel(front.base) as channel:
-        stub = V2Stub(channel)
-        future: Any = stub.ListModels.future(v2.ListModelsRequest(), timeout=20)
+    with opened(front.base) as transport:
+        bound = Method(transport, "ListModels")
+        future = bound.future(v2.ListModelsRequest(), timeout=20)
         done: list[Any] = []
         future.add_done_callback(done.append)
         assert future.running()
         with pytest.raises(grpc.FutureTimeoutError):
             future.result(0.05)
-        cancelled: Any = stub.ListModels.future(v2.ListModelsRequest())
+        cancelled = bound.future(v2.ListModelsRequest())
         assert cancelled.cancel()
         with pytest.raises(grpc.FutureCancelledError):
             cancelled.result()
         assert cancelled.code() is grpc.StatusCode.CANCELLED
         release.set()
-        assert future.result().status.code == v2.StatusCode.SUCCESS
+        assert bound.parse(future.result()).status.code == v2.StatusCode.SUCCESS
         assert future.exception() is None
         assert future.traceback() is None
         assert future.code() is grpc.StatusCode.OK
         assert future.done()
         assert done == [future]
-        failed: Any = stub.ListApps.future(v2.ListAppsRequest())
+        failed = Method(transport, "ListApps").future(v2.ListAppsRequest())
         assert error_of(failed.result).code() is grpc.StatusCode.UNAVAILABLE
         assert failed.exception().code() is grpc.StatusCode.UNAVAILABLE
         assert failed.details() == "as told"
 
 
 def test_no_thread_is_left(backend: Backend, front: RestFront) -> None:
-    with RestChannel(front.base) as channel:
-        V2Stub(channel).ListModels.future(v2.ListModelsRequest()).result()
+    with opened(front.base) as transport:
+        Method(transport, "ListModels").future(v2.ListModelsRequest()).result()
     deadline = time.monotonic() + 5
     while any("clarigrpc-rest-call" in thread.name for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_threads_share_a_channel(backend: Backend, front: RestFront) -> None:
-    with (
-        RestChannel(front.base) as channel,
-        concurrent.futures.ThreadPoolExecutor(16) as pool,
-    ):
-        stub = V2Stub(channel)
-        calls = [pool.submit(stub.ListModels, v2.ListModelsRequest(), 20) for _ in range(200)]
-        assert {call.result().status.code for call in calls} == {v2.StatusCode.SUCCESS}
+def test_threads_share_a_transport(backend: Backend, front: RestFront) -> None:
+    with opened(front.base) as transport, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        bound = Method(transport, "ListModels")
+
+        def call() -> int:
+            response = bound.parse(bound.with_call(v2.ListModelsRequest(), timeout=20)[0])
+            return int(response.status.code)
+
+        calls = [pool.submit(call) for _ in range(200)]
+        assert {call.result() for call in calls} == {v2.StatusCode.SUCCESS}
 
 
-def test_without_serializers_a_channel_speaks_bytes(backend: Backend, front: RestFront) -> None:
-    with RestChannel(front.base) as channel:
-        call = channel.unary_unary("/clarifai.api.V2/GetModel")
-        answer = call(v2.GetModelRequest(model_id="m").SerializeToString())
-    assert v2.SingleModelResponse.FromString(answer).status.code == v2.StatusCode.SUCCESS
-    assert backend.calls[0][0] == v2.GetModelRequest(model_id="m")
-
-
-def test_what_a_channel_cannot_do_it_refuses(front: RestFront) -> None:
-    with RestChannel(front.base) as channel:
-        with pytest.raises(NotImplementedError, match="connectivity"):
-            channel.subscribe(print)
-        with pytest.raises(NotImplementedError, match="use gRPC"):
-            channel.stream_unary("/clarifai.api.V2/GetModel")
-        with pytest.raises(KeyError):
-            channel.unary_unary("/clarifai.api.V2/NoSuchMethod")
+@pytest.mark.parametrize("kind", [SyncHttpTransport, AsyncHttpTransport])
+def test_what_a_transport_cannot_do_it_refuses(kind: Any, front: RestFront) -> None:
+    transport = kind(HttpOptions(front.base))
+    assert list(transport.channels) == []
+    with pytest.raises(NotImplementedError, match="use gRPC"):
+        transport.multicallable("stream_unary", "/clarifai.api.V2/GetModel")
+    with pytest.raises(KeyError):
+        transport.multicallable("unary_unary", "/clarifai.api.V2/NoSuchMethod")
 
 
 def test_verification_of_tls_can_be_set(front: RestFront) -> None:
-    with RestChannel(front.base, verify=ssl.create_default_context()) as channel:
-        assert V2Stub(channel).ListModels(v2.ListModelsRequest()).status.code == 10000
+    with opened(front.base, verify=ssl.create_default_context()) as transport:
+        bound = Method(transport, "ListModels")
+        response, _ = bound.with_call(v2.ListModelsRequest())
+        assert bound.parse(response).status.code == 10000
 
 
 @pytest.fixture(scope="module")
@@ -669,9 +722,14 @@ def test_the_client_over_rest(server: LocalServer) -> None:
             )
         )
         assert model.model.id == "color-recognition"
+        with pytest.raises(NotImplementedError, match="connectivity"):
+            client.channel.subscribe(print)
 
 
-async def test_the_awaiting_client_over_rest(server: LocalServer) -> None:
+async def test_the_async_client_over_rest(server: LocalServer) -> None:
     async with server.async_client(transport="rest") as client:
         response = await client.v2.ListInputs(v2.ListInputsRequest(page=1, per_page=3))
         assert response.status.code == v2.StatusCode.SUCCESS
+        assert client.channel.get_state() is grpc.ChannelConnectivity.IDLE
+        with pytest.raises(NotImplementedError, match="connectivity"):
+            await client.channel.channel_ready()

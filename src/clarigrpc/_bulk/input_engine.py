@@ -28,7 +28,7 @@ from clarigrpc._bulk.input_journal import Event, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_window import Window
 from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc._rpc import grpc_failures, statuses
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
 
 CLOCK_SKEW = 300.0
@@ -181,7 +181,7 @@ class InputEngine:
         self._now = now
         sent_at = self._window.failed(batch)
         error_type = type(error)
-        if error_type in _UNSURE_ERRORS and not grpc_failures.was_not_sent(error):
+        if error_type in _UNSURE_ERRORS and not error.not_sent:
             for one in batch.inputs:
                 one.unsure = True
         if error_type is errors.RateLimitError:

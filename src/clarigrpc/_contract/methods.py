@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from clarigrpc import v2
 from clarigrpc.v2 import _index
 
 SERVICE = "clarifai.api.V2"
+
+CallKind: TypeAlias = Literal["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
+"""Kind of a call: requests, then responses. Also the name of a channel's factory method."""
 
 # Methods whose repetition has no further effect, beside Get*, List*, MyScopes* and Stream*:
 # predictions, searches and queries are reads by POST; a part of an upload is set, not added.
@@ -77,11 +80,16 @@ class Method(NamedTuple):
         encoded: bytes = self.request_class()(user_app_id=ids).SerializeToString()
         return encoded
 
+    @property
+    def kind(self) -> CallKind:
+        """Kind of the method's calls."""
+        if self.request_streaming:
+            return "stream_stream" if self.response_streaming else "stream_unary"
+        return "unary_stream" if self.response_streaming else "unary_unary"
+
     def factory(self, channel: Any) -> Callable[..., Any]:
         """The method of ``channel`` that makes a multicallable of this method's kind."""
-        request = "stream" if self.request_streaming else "unary"
-        response = "stream" if self.response_streaming else "unary"
-        return getattr(channel, f"{request}_{response}")  # type: ignore[no-any-return]
+        return getattr(channel, self.kind)  # type: ignore[no-any-return]
 
     def documentation(self) -> str:
         """What the method does, from the comments of the protos."""

@@ -1,4 +1,4 @@
-"""The asyncio channel: what ``channel.py`` is to threads, for one event loop.
+"""The async channel: what ``sync_channel`` is to threads, for one event loop.
 
 A call starts when it is made, as those of ``grpc.aio`` do, and is driven by whoever awaits it.
 """
@@ -15,6 +15,7 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterable,
+    Sequence,
 )
 from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +25,7 @@ from grpc import aio
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
+from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc import async_fast_path, grpc_failures
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
@@ -34,8 +36,9 @@ from clarigrpc._rpc.call import (
     Metadata,
     Serializer,
 )
-from clarigrpc._rpc.channel_methods import CallKind, ChannelMethods
-from clarigrpc._transports.opening import open_aio_channel
+from clarigrpc._rpc.channel_methods import ChannelMethods
+from clarigrpc._transports.opening import open_async
+from clarigrpc._transports.transport import AsyncTransport
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
     _StreamUnaryBase = aio.StreamUnaryMultiCallable[Any, Any]
@@ -52,7 +55,7 @@ _STATUS_TRIES = 100
 
 
 class AioChannel(ChannelMethods, aio.Channel):
-    """A ``grpc.aio.Channel`` over the real one, which is opened at the first call.
+    """A ``grpc.aio.Channel`` over a transport, which is opened at the first call.
 
     It belongs to the event loop of that call. Close it before the process forks: gRPC's asyncio
     side crashes or hangs in the child of a process that has one open.
@@ -60,14 +63,14 @@ class AioChannel(ChannelMethods, aio.Channel):
 
     def __init__(self, settings: Settings) -> None:
         self.core = CallCore(settings)
-        self.current: aio.Channel | None = None
+        self.current: AsyncTransport | None = None
         self.bound: weakref.WeakSet[_Multicallable] = weakref.WeakSet()
         self.running: async_fast_path.Running = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
-    def real(self) -> aio.Channel:
-        """The channel below, opened if it is not yet.
+    def transport(self) -> AsyncTransport:
+        """The transport below, opened if it is not yet.
 
         Raises:
             ClosedError: The client is closed.
@@ -79,7 +82,7 @@ class AioChannel(ChannelMethods, aio.Channel):
         if self.current is None:
             self.core.check_process()
             self._loop = loop
-            self.current = open_aio_channel(self.core.settings, self.core.budget)
+            self.current = open_async(self.core.settings, self.core.budget)
         elif self.core.pid != getpid():
             raise errors.ConfigurationError(
                 "this AsyncClient was used before the process was forked, and an event loop does "
@@ -101,30 +104,49 @@ class AioChannel(ChannelMethods, aio.Channel):
         return _MULTICALLABLES[kind](self, path, serialize, deserialize)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """The connectivity of the channel below."""
-        return self.real().get_state(try_to_connect)
+        """The connectivity, of several connections that of the first one.
+
+        IDLE over HTTP, which connects as needed.
+        """
+        channels = self.transport().channels
+        return channels[0].get_state(try_to_connect) if channels else grpc.ChannelConnectivity.IDLE
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return when the connectivity is no longer ``last_observed_state``."""
-        await self.real().wait_for_state_change(last_observed_state)
+        """Return when the connectivity is no longer ``last_observed_state``.
+
+        Raises:
+            NotImplementedError: The transport is HTTP, which connects as needed.
+        """
+        await self._watched()[0].wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        """Return when a connection is there."""
-        await self.real().channel_ready()
+        """Return when every connection is there.
+
+        Raises:
+            NotImplementedError: The transport is HTTP, which connects as needed.
+        """
+        for channel in self._watched():
+            await channel.channel_ready()
+
+    def _watched(self) -> Sequence[aio.Channel]:
+        channels = self.transport().channels
+        if not channels:
+            raise NotImplementedError("HTTP connects as needed: there is no connectivity to watch")
+        return channels
 
     async def close(self, grace: float | None = None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
-        real, self.current, self._closed = self.current, None, True
+        transport, self.current, self._closed = self.current, None, True
         for multicallable in self.bound:
             multicallable.unbind()  # gRPC's thread lives as long as somebody holds the channel
-        if real is None or self.core.pid != getpid():
+        if transport is None or self.core.pid != getpid():
             return
         if grace and self.running:
             began = time.monotonic()
             await asyncio.wait(self.running.values(), timeout=grace)
             grace = max(0.0, grace - (time.monotonic() - began))
         async_fast_path.cancel(self.running)
-        await real.close(grace)
+        await transport.close(grace)
 
     async def __aenter__(self) -> AioChannel:
         return self
@@ -134,7 +156,7 @@ class AioChannel(ChannelMethods, aio.Channel):
 
 
 class _Multicallable(BoundMethod):
-    """A method of the service, bound to the real channel when it is first called."""
+    """A method of the service, bound to the transport when it is first called."""
 
     kind: ClassVar[CallKind]
 
@@ -149,17 +171,17 @@ class _Multicallable(BoundMethod):
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
         self._channel = channel
-        self._owner: aio.Channel | None = None
+        self._owner: AsyncTransport | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._real: Any = None
 
     def unbind(self) -> None:
-        """Let go of the real channel."""
+        """Let go of the transport."""
         self._owner = self._real = None
         self._rebound()
 
     def bound(self) -> Any:
-        """The real multicallable."""
+        """The multicallable of the transport."""
         loop = asyncio.get_running_loop()
         if (
             self._owner is None
@@ -167,15 +189,15 @@ class _Multicallable(BoundMethod):
             or self.loop is not loop
             or self.core.pid != getpid()
         ):
-            self._owner = self._channel.real()
+            self._owner = self._channel.transport()
             self._channel.bound.add(self)
             self.loop = loop
-            self._real = getattr(self._owner, self.kind)(self.path)
+            self._real = self._owner.multicallable(self.kind, self.path)
             self._rebound()
         return self._real
 
     def _rebound(self) -> None:
-        """There is another real multicallable, or None."""
+        """There is another multicallable of a transport, or None."""
 
 
 # One request, one response.

@@ -7,12 +7,10 @@ arguments. A channel here says once what it makes of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc.call import Deserializer, Serializer
-
-CallKind: TypeAlias = Literal["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
-"""Kind of a call: requests, then responses. Also the name of the factory method."""
 
 
 class ChannelMethods(ABC):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from clarigrpc.errors import ApiError
-
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 
-# Fragments of gRPC's error text that tell that no byte of the request left this process.
+# Fragments of the text that gRPC gives with UNAVAILABLE, where no connection could be made: no byte
+# of the request has left this process. gRPC has no other sign of that.
 _NOT_SENT = (
     "failed to connect to all addresses",
     "connections to all backends failing",
@@ -24,16 +23,10 @@ _NOT_SENT = (
     "empty address list",
 )
 
-
 WRITE_FAILED = "Internal error from Core"
-
-
 """What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
 
-
 _THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
-
-
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
@@ -58,14 +51,22 @@ def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float 
     return None
 
 
-def was_not_sent(error: ApiError) -> bool:
-    """Whether the server provably did not see the request."""
-    return error.grpc_code is grpc.StatusCode.UNAVAILABLE and is_not_sent_text(error.details)
+def was_not_sent(error: Any) -> bool:
+    """Whether certainly no byte of the request of a failed call was sent.
 
+    A transport of this package says so itself (``TransportError.not_sent``); of gRPC's own errors
+    the text is read.
 
-def is_not_sent_text(text: str) -> bool:
-    """The same, of the text that gRPC gives with UNAVAILABLE."""
-    return any(fragment in text for fragment in _NOT_SENT)
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+    """
+    told: bool | None = getattr(error, "not_sent", None)
+    if told is not None:
+        return told
+    text = error.details() or ""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and any(
+        fragment in text for fragment in _NOT_SENT
+    )
 
 
 # Fragments of gRPC's error text, in lower case -> what they mean; the first that fits counts.
@@ -118,7 +119,7 @@ _EXPLANATIONS = (
 )
 
 
-def explain(code: grpc.StatusCode, text: str, target: str) -> str:
+def explain(code: grpc.StatusCode, text: str, target: str, *, not_sent: bool) -> str:
     """What happened on the way to the server, and what to do, as far as gRPC's text tells."""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no complete answer from {target} in time; raise timeout= for a slow call"
@@ -128,7 +129,7 @@ def explain(code: grpc.StatusCode, text: str, target: str) -> str:
     for fragments, explanation in _EXPLANATIONS:
         if any(fragment in lower for fragment in fragments):
             return explanation.format(target)
-    if is_not_sent_text(text) and ("closed" in lower or "reset" in lower):
+    if not_sent and ("closed" in lower or "reset" in lower):
         advice = (
             "a client certificate, give client_key= and client_certificate="
             if target.startswith("https:")

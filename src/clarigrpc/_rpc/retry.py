@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator
 from clarigrpc import errors
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._fork_lock import ForkLock
-from clarigrpc._rpc import grpc_failures
 
 
 class RetryBudget:
@@ -77,7 +76,7 @@ def retry_delays(
         tries += not patient
         if not error.retryable or policy.max_attempts == 1 or tries >= policy.max_attempts:
             raise error
-        if not idempotent and not grpc_failures.was_not_sent(error):
+        if not idempotent and not error.not_sent:
             raise error
         if told is not None and told > policy.max_retry_after:
             raise error

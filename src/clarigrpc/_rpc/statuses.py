@@ -16,6 +16,7 @@ from clarigrpc._rpc.grpc_failures import (
     retry_after_of,
     retry_info,
     rich_details,
+    was_not_sent,
 )
 from clarigrpc.errors import (
     AlreadyExistsError,
@@ -391,8 +392,9 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     retry_after = retry_after_of(trailing)
     if retry_after is None:
         retry_after = retry_info(rich)
+    not_sent = was_not_sent(error)
     result = _CLASSES[kind](
-        explain(code, text, target),
+        explain(code, text, target, not_sent=not_sent),
         grpc_code=code,
         details=text,
         request_id=request_id,
@@ -400,6 +402,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
         retryable=kind in RETRYABLE,
         retry_after=retry_after,
         rich_details=rich,
+        not_sent=not_sent,
     )
     result.__cause__ = error
     return result

@@ -1,8 +1,8 @@
-"""The blocking channel: a ``grpc.Channel`` whose calls carry everything that a call needs.
+"""The sync channel: a ``grpc.Channel`` whose calls carry everything that a call needs.
 
 Any generated stub of the service binds to it. Its multicallables add metadata, deadline, retries,
-the check of the V2 status and the mapping of errors, and look their method up by its path. The
-channel below moves bytes: messages are serialized here, so that a message of a wrong type is an
+the check of the V2 status and the mapping of errors, and look their method up by its path. A
+transport below moves bytes: messages are serialized here, so that a message of a wrong type is an
 ordinary ``TypeError`` and a retry does not serialize again.
 """
 
@@ -19,6 +19,7 @@ import grpc
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
+from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
@@ -29,10 +30,11 @@ from clarigrpc._rpc.call import (
     Metadata,
     Serializer,
 )
-from clarigrpc._rpc.channel_methods import CallKind, ChannelMethods
+from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
-from clarigrpc._transports.opening import open_channel
+from clarigrpc._transports.opening import open_sync
+from clarigrpc._transports.transport import SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]
@@ -49,20 +51,20 @@ else:
 
 
 class Channel(ChannelMethods, grpc.Channel):
-    """A ``grpc.Channel`` over the real one, which is opened at the first call.
+    """A ``grpc.Channel`` over a transport, which is opened at the first call.
 
-    Safe to share between threads. After a fork the child opens a channel of its own.
+    Safe to share between threads. After a fork the child opens a transport of its own.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.core = CallCore(settings)
-        self.current: grpc.Channel | None = None
-        self._inherited: list[grpc.Channel | None] = []
+        self.current: SyncTransport | None = None
+        self._inherited: list[SyncTransport | None] = []
         self._closed = False
         self._lock = ForkLock()
 
-    def real(self) -> grpc.Channel:
-        """The channel below, opened if it is not yet.
+    def transport(self) -> SyncTransport:
+        """The transport below, opened if it is not yet.
 
         Raises:
             ClosedError: The client is closed.
@@ -75,7 +77,7 @@ class Channel(ChannelMethods, grpc.Channel):
                 self._inherited.append(self.current)
                 self.current = None
             if self.current is None:
-                self.current = open_channel(self.core.settings, self.core.budget)
+                self.current = open_sync(self.core.settings, self.core.budget)
             return self.current
 
     def subscribe(
@@ -83,12 +85,24 @@ class Channel(ChannelMethods, grpc.Channel):
         callback: Callable[[grpc.ChannelConnectivity], None],
         try_to_connect: bool | None = False,
     ) -> None:
-        """Have ``callback`` called with every change of the connectivity."""
-        self.real().subscribe(callback, bool(try_to_connect))
+        """Have ``callback`` called with every change of the connectivity (over gRPC).
+
+        Of several connections, the first one tells.
+
+        Raises:
+            NotImplementedError: The transport is HTTP, which connects as needed.
+        """
+        self._watched().subscribe(callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Undo ``subscribe``."""
-        self.real().unsubscribe(callback)
+        self._watched().unsubscribe(callback)
+
+    def _watched(self) -> grpc.Channel:
+        channels = self.transport().channels
+        if not channels:
+            raise NotImplementedError("HTTP connects as needed: there is no connectivity to watch")
+        return channels[0]
 
     def multicallable(
         self,
@@ -102,9 +116,9 @@ class Channel(ChannelMethods, grpc.Channel):
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
         with self._lock.get():
-            real, self.current, self._closed = self.current, None, True
-        if real is not None and self.core.pid == getpid():
-            real.close()
+            transport, self.current, self._closed = self.current, None, True
+        if transport is not None and self.core.pid == getpid():
+            transport.close()
 
     def __enter__(self) -> Channel:
         return self
@@ -114,7 +128,7 @@ class Channel(ChannelMethods, grpc.Channel):
 
 
 class _Multicallable(BoundMethod):
-    """A method of the service, bound to the real channel when it is first called."""
+    """A method of the service, bound to the transport when it is first called."""
 
     kind: ClassVar[CallKind]
 
@@ -129,20 +143,20 @@ class _Multicallable(BoundMethod):
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
         self._channel = channel
-        self._owner: grpc.Channel | None = None
+        self._owner: SyncTransport | None = None
         self._real: Any = None
 
     def _bound(self) -> Any:
-        """The real multicallable, made anew after a fork."""
+        """The multicallable of the transport, made anew after a fork."""
         channel = self._channel
         if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
-            owner = channel.real()
-            self._bind(getattr(owner, self.kind)(self.path))
+            owner = channel.transport()
+            self._bind(owner.multicallable(self.kind, self.path))
             self._owner = owner  # last: another thread does not call what is half bound
         return self._real
 
     def _bind(self, real: Any) -> None:
-        """Take another real multicallable."""
+        """Take another multicallable of a transport."""
         self._real = real
 
     def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
@@ -326,7 +340,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         request_id: str,
         cancellation: Cancellation | None,
     ) -> tuple[Any, Any]:
-        """One attempt by way of grpcio's multicallable."""
+        """One attempt by way of the transport's multicallable."""
         if cancellation is None:
             return self._real.with_call(payload, timeout, pairs, *options)  # type: ignore[no-any-return]
         call = self._real.future(payload, timeout, pairs, *options)

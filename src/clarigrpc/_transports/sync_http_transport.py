@@ -1,0 +1,356 @@
+"""The sync transport over HTTP/JSON."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import socket
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import httpx
+from grpc import aio
+
+from clarigrpc._contract.methods import CallKind
+from clarigrpc._fork_lock import ForkLock
+from clarigrpc._transports.http_exchange import (
+    Deadline,
+    Exchange,
+    HttpMethod,
+    HttpOptions,
+    StreamState,
+    cancellation,
+)
+from clarigrpc._transports.transport import SyncTransport, TransportError
+
+
+class SyncHttpTransport(SyncTransport):
+    """Calls over HTTP/JSON with a pool of connections."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
+        self._client = httpx.Client(**options.client_arguments())
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._lock = ForkLock()
+        self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()
+
+    def client(self) -> httpx.Client:
+        """The HTTP client.
+
+        Raises:
+            ValueError: The transport is closed (as a channel of gRPC does).
+        """
+        if self._client.is_closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        return self._client
+
+    def executor(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Threads for calls that run in the background."""
+        with self._lock.get():
+            self.client()
+            if self._executor is None:
+                self._executor = concurrent.futures.ThreadPoolExecutor(
+                    self._options.max_connections, thread_name_prefix="clarigrpc-rest-call"
+                )
+            return self._executor
+
+    def multicallable(self, kind: CallKind, path: str) -> Any:
+        method = HttpMethod(self._options, kind, path)
+        return (_StreamMethod if method.response_streaming else _UnaryMethod)(self, method)
+
+    def close(self) -> None:
+        with self._lock.get():
+            executor, self._executor = self._executor, None
+            for stream in list(self.streams):
+                stream.cancel()
+            self._client.close()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(client: httpx.Client, exchange: Exchange) -> Iterator[bytes]:
+    """Send the request and yield the responses as they come."""
+    with exchange.errors():
+        response = client.send(exchange.request, stream=True)
+        with contextlib.closing(response):
+            exchange.opened(response)
+            for chunk in response.iter_bytes():
+                yield from exchange.feed(chunk)
+            yield from exchange.end()
+
+
+class _UnaryMethod:
+    """Multicallable with one response."""
+
+    def __init__(self, transport: SyncHttpTransport, method: HttpMethod) -> None:
+        self._transport = transport
+        self._method = method
+
+    def with_call(
+        self,
+        request: bytes,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        *hints: Any,
+    ) -> tuple[bytes, grpc.Call]:
+        return self._call(request, Deadline(timeout), metadata, credentials)
+
+    def _call(
+        self,
+        request: bytes,
+        deadline: Deadline,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+    ) -> tuple[bytes, grpc.Call]:
+        client = self._transport.client()
+        exchange = self._method.exchange(request, deadline, metadata, credentials)
+        (response,) = _read(client, exchange)
+        return response, _EndedCall(exchange.metadata)
+
+    def future(
+        self,
+        request: bytes,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        *hints: Any,
+    ) -> Any:
+        deadline = Deadline(timeout)
+
+        def run() -> tuple[bytes, grpc.Call]:
+            return self._call(request, deadline, metadata, credentials)
+
+        return _FutureCall(self._transport.executor(), run, deadline)
+
+
+class _EndedCall(grpc.Call):
+    """A call that has ended well."""
+
+    def __init__(self, metadata: aio.Metadata) -> None:
+        self._metadata: Any = metadata
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.OK
+
+    def details(self) -> str:
+        return ""
+
+    def initial_metadata(self) -> Any:
+        return self._metadata
+
+    def trailing_metadata(self) -> Any:
+        return self._metadata
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def cancel(self) -> bool:
+        return False
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
+
+
+class _FutureCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """A call that runs in a thread of the transport.
+
+    To cancel it frees the caller at once; its thread reads on until the response or the deadline.
+    """
+
+    def __init__(
+        self,
+        executor: concurrent.futures.Executor,
+        run: Callable[[], tuple[bytes, grpc.Call]],
+        deadline: Deadline,
+    ) -> None:
+        self._deadline = deadline
+        self._future: concurrent.futures.Future[tuple[bytes, grpc.Call]]
+        self._future = concurrent.futures.Future()
+        executor.submit(self._run, run)
+
+    def _run(self, run: Callable[[], tuple[bytes, grpc.Call]]) -> None:
+        if self._future.cancelled():
+            return
+        try:
+            result = run()
+        except Exception as error:  # noqa: BLE001 - raised to whoever asks for the result
+            if self._future.set_running_or_notify_cancel():
+                self._future.set_exception(error)
+        else:
+            if self._future.set_running_or_notify_cancel():
+                self._future.set_result(result)
+
+    def _outcome(self, timeout: float | None = None) -> tuple[bytes, grpc.Call]:
+        try:
+            return self._future.result(timeout)
+        except concurrent.futures.CancelledError as error:
+            raise grpc.FutureCancelledError from error
+        except concurrent.futures.TimeoutError as error:
+            raise grpc.FutureTimeoutError from error
+
+    def _end(self) -> Any:
+        """What knows code, details and metadata: the call, or the error."""
+        try:
+            return self._outcome()[1]
+        except grpc.RpcError as error:
+            return error
+        except grpc.FutureCancelledError:
+            return cancellation()
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._outcome(timeout)[0]
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        try:
+            self._outcome(timeout)
+        except grpc.RpcError as error:
+            return error
+        return None
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        failure = self.exception(timeout)
+        return None if failure is None else failure.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        self._future.add_done_callback(lambda _: fn(self))
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        if self._future.done():
+            return False
+        self._future.add_done_callback(lambda _: callback())
+        return True
+
+    def cancel(self) -> bool:
+        return self._future.cancel()
+
+    def cancelled(self) -> bool:
+        return self._future.cancelled()
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def running(self) -> bool:
+        return not self._future.done()
+
+    def is_active(self) -> bool:
+        return not self._future.done()
+
+    def time_remaining(self) -> Any:
+        return self._deadline.remaining()
+
+    def code(self) -> Any:
+        return self._end().code()
+
+    def details(self) -> Any:
+        return self._end().details()
+
+    def initial_metadata(self) -> Any:
+        return self._end().initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        return self._end().trailing_metadata()
+
+
+class _StreamMethod:
+    """Multicallable with a stream of responses; for a stream of requests too, which is refused."""
+
+    def __init__(self, transport: SyncHttpTransport, method: HttpMethod) -> None:
+        self._transport = transport
+        self._method = method
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        *hints: Any,
+    ) -> Any:
+        def prepare(deadline: Deadline) -> Exchange:
+            return self._method.exchange(request, deadline, metadata, credentials)
+
+        call = _StreamCall(self._transport.client(), prepare, timeout)
+        self._transport.streams.add(call)
+        return call
+
+
+class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
+    """The responses of a server stream, for one reader; any thread may cancel it."""
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        prepare: Callable[[Deadline], Exchange],
+        timeout: float | None,
+    ) -> None:
+        super().__init__(timeout)
+        self._client = client
+        self._prepare = prepare
+        # Does not know the call: one that is dropped is freed at once, and its connection with it.
+        self._responses: Iterator[bytes] | None = None
+
+    def __next__(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self._cancelled:
+            failure = cancellation()
+            self._end(failure)
+            raise failure
+        try:
+            if self._responses is None:
+                self.exchange = self._prepare(self._deadline)
+                self.exchange.cancelled = self._cancelled
+                self._responses = _read(self._client, self.exchange)
+            return next(self._responses)
+        except StopIteration:
+            self._end()
+            raise
+        except TransportError as error:
+            # Cancelled by another thread, which broke the connection.
+            failure = cancellation() if self._cancelled else error
+            self._end(failure)
+            raise failure from error
+
+    def cancel(self) -> bool:
+        if self._ended or self._cancelled:
+            return False
+        self._cancelled = True
+        if self.exchange is None:
+            return True
+        self.exchange.cancelled = True
+        if (http := self.exchange.http) is not None:
+            connection: socket.socket = http.extensions["network_stream"].get_extra_info("socket")
+            # Wakes the reader. The socket may be gone by now, which is what is wanted.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def is_active(self) -> bool:
+        return not (self._ended or self._cancelled)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        if self._ended:
+            return False
+        self._callbacks.append(callback)
+        return True
+
+    def time_remaining(self) -> Any:
+        return self._deadline.remaining()
+
+    def code(self) -> grpc.StatusCode:
+        return self._code()
+
+    def details(self) -> str:
+        return self._details()
+
+    def initial_metadata(self) -> Any:
+        return self._metadata()
+
+    def trailing_metadata(self) -> Any:
+        return self._metadata()

@@ -1,0 +1,141 @@
+"""Whether a request was sent: grpcio says it in the text of its errors only.
+
+The texts are those of the grpcio that is installed, over real sockets, so that a version that words
+them differently is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from clarigrpc import RetryPolicy, errors, v2
+from clarigrpc._rpc import grpc_failures
+from clarigrpc._transports.transport import transport_error
+from tests.both import Both
+from tests.conftest import Connect
+
+GET = v2.GetModelRequest(model_id="m")
+GENERATE = v2.PostModelOutputsRequest(model_id="m")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def server_that(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that does the same with every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed at the end of the test
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        behaves(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+async def unary(both: Both) -> Any:
+    return await both.call("GetModel", GET, timeout=10)
+
+
+async def stream(both: Both) -> Any:
+    return await both.collect(both.open("GenerateModelOutputs", GENERATE, timeout=10))
+
+
+calls = pytest.mark.parametrize("call", [unary, stream])
+
+
+async def failure(connect: Connect, call: Callable[[Both], Any], base: Any) -> errors.ApiError:
+    both = connect(base, retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(errors.ApiError) as caught:
+        await call(both)
+    assert caught.value.grpc_code is grpc.StatusCode.UNAVAILABLE
+    return caught.value
+
+
+@calls
+async def test_nobody_listens(connect: Connect, call: Callable[[Both], Any]) -> None:
+    error = await failure(connect, call, f"http://127.0.0.1:{free_port()}")
+    assert error.not_sent
+    assert "nothing listens" in error.description
+
+
+async def test_nobody_listens_at_several_addresses(connect: Connect) -> None:
+    bases = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+    assert (await failure(connect, unary, bases)).not_sent
+
+
+async def test_a_name_that_does_not_exist(connect: Connect) -> None:
+    error = await failure(connect, unary, "https://no-such-host.invalid:1")
+    assert error.not_sent
+
+
+@calls
+async def test_a_server_that_closes_at_once(connect: Connect, call: Callable[[Both], Any]) -> None:
+    with server_that(lambda connection: None) as port:
+        error = await failure(connect, call, f"http://127.0.0.1:{port}")
+    assert error.not_sent
+
+
+@calls
+async def test_a_server_that_speaks_no_tls(connect: Connect, call: Callable[[Both], Any]) -> None:
+    def plaintext(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with server_that(plaintext) as port:
+        error = await failure(connect, call, f"https://127.0.0.1:{port}")
+    assert error.not_sent
+
+
+@calls
+async def test_a_server_that_takes_the_request_and_goes(
+    connect: Connect, call: Callable[[Both], Any]
+) -> None:
+    def take(connection: socket.socket) -> None:
+        # Settings of the server and their acknowledgement, as HTTP/2 has them.
+        connection.sendall(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\0\4\1\0\0\0\0")
+        received = b""
+        # The path of the request, which HPACK leaves as it is or compresses, comes after the key.
+        while len(received) < 200:
+            received += connection.recv(1000)
+
+    with server_that(take) as port:
+        error = await failure(connect, call, f"http://127.0.0.1:{port}")
+    assert not error.not_sent
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_transport_says_it_itself(told: bool) -> None:
+    text = "failed to connect to all addresses"
+    error = transport_error(grpc.StatusCode.UNAVAILABLE, text, not_sent=told)
+    assert grpc_failures.was_not_sent(error) is told
+
+
+def test_the_text_counts_with_unavailable_only() -> None:
+    def not_sent(code: grpc.StatusCode, text: str) -> bool:
+        empty = aio.Metadata()
+        return grpc_failures.was_not_sent(aio.AioRpcError(code, empty, empty, text))
+
+    text = "failed to connect to all addresses; last error: Connection refused"
+    assert not_sent(grpc.StatusCode.UNAVAILABLE, text)
+    assert not not_sent(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+    assert not not_sent(grpc.StatusCode.INTERNAL, text)
