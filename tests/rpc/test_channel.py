@@ -408,7 +408,7 @@ async def test_a_closed_client_says_so(both: Both, scripted: ScriptedServer) -> 
         lambda: both.collect(both.open(DUPLEX, [PREDICT])),
         lambda: both.call("ListModels", v2.ListModelsRequest()),
     ):
-        with pytest.raises(errors.ClosedError, match="make a new one"):
+        with pytest.raises(errors.ClosedError, match="create a new one"):
             await call()
 
 
