@@ -9,10 +9,10 @@ import grpc
 
 from clarigrpc import v2
 from clarigrpc._contract import methods
-from clarigrpc.local.served_call import Call
+from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import CallAborted
 
-Handler = Callable[[Any, Call], Any]
+Handler = Callable[[Any, ServedCall], Any]
 
 
 class Backend:
@@ -28,7 +28,7 @@ class Backend:
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self.missing: set[str] = set()
-        self.calls: list[tuple[Any, Call]] = []
+        self.calls: list[tuple[Any, ServedCall]] = []
 
     def reset(self) -> None:
         """Forget what was told and what was called."""
@@ -39,7 +39,7 @@ class Backend:
     def implements(self, method: str) -> bool:
         return method not in self.missing
 
-    def unary(self, method: str, request: Any, call: Call) -> Any:
+    def unary(self, method: str, request: Any, call: ServedCall) -> Any:
         self.calls.append((request, call))
         if method in self.handlers:
             return self.handlers[method](request, call)
@@ -47,12 +47,12 @@ class Backend:
         response.status.code = v2.StatusCode.SUCCESS
         return response
 
-    def server_stream(self, method: str, request: Any, call: Call) -> Iterator[Any]:
+    def server_stream(self, method: str, request: Any, call: ServedCall) -> Iterator[Any]:
         self.calls.append((request, call))
         handler = self.handlers.get(method)
         return iter(()) if handler is None else handler(request, call)
 
-    def duplex(self, method: str, requests: Iterator[Any], call: Call) -> Iterator[Any]:
+    def duplex(self, method: str, requests: Iterator[Any], call: ServedCall) -> Iterator[Any]:
         self.calls += [(request, call) for request in requests]
         handler = self.handlers.get(method)
         return iter(()) if handler is None else handler(self.calls, call)
@@ -61,7 +61,7 @@ class Backend:
 def respond(method: str, code: Any, **trailing: str) -> Handler:
     """A handler that answers with a status, and with these trailing metadata."""
 
-    def handler(request: Any, call: Call) -> Any:
+    def handler(request: Any, call: ServedCall) -> Any:
         call.trailing.update({key.replace("_", "-"): text for key, text in trailing.items()})
         response = methods.lookup(method).response_class()()
         response.status.code = code
@@ -74,7 +74,7 @@ def respond(method: str, code: Any, **trailing: str) -> Handler:
 def abort(code: grpc.StatusCode, details: str = "as told") -> Handler:
     """A handler that ends the call without a response."""
 
-    def handler(request: Any, call: Call) -> Any:
+    def handler(request: Any, call: ServedCall) -> Any:
         raise CallAborted(code, details)
 
     return handler

@@ -11,7 +11,7 @@ from clarigrpc import v2
 from clarigrpc._descriptor_pool import POOL
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import TranscodingError
-from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
 from tests.fuzz.world import World
@@ -24,7 +24,7 @@ def test_both_fronts_answer_the_same(world: World) -> None:
     methods = [
         method
         for method in METHODS
-        if method.startswith(_QUESTIONS) and Service.implements(method) and not METHODS[method][3]
+        if method.startswith(_QUESTIONS) and V2Service.implements(method) and not METHODS[method][3]
     ]
     explore([_case(world, method) for method in methods], share=0.15, examples=2)
 

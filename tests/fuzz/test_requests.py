@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
 from tests.fuzz.world import World
@@ -20,7 +20,7 @@ Code = v2.StatusCode
 
 
 def test_random_requests_to_every_method(world: World) -> None:
-    methods = sorted(filter(Service.implements, METHODS))
+    methods = sorted(filter(V2Service.implements, METHODS))
     explore(
         [_case(world, method) for method in methods],
         share=0.45,

@@ -18,7 +18,7 @@ from clarigrpc._contract import methods
 from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
 from clarigrpc.local.accounts.method_scopes import auth_type
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.v2._index import METHODS
 from tests.local.conftest import Raw, clip, png, settled
 from tests.local.test_domains import message, ok, until
@@ -205,7 +205,7 @@ class World:
     def put(self, kind: str, item: Any, status: int = 0) -> None:
         service = self.raw.server._service
         assert service is not None
-        where = Collection(kind, self.raw.server.user_id, self.app)
+        where = StoredCollection(kind, self.raw.server.user_id, self.app)
         service.state.store.insert(where, item.id, item.SerializeToString(), status=status)
 
     def filled(self, rpc: str, text: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.engine.input_embeddings import DIMENSIONS
+from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.models.color_recognition import W3C_NAMES
 from clarigrpc.local.models.model_types import BASES
 from tests.local.conftest import PUBLIC, Raw, png
@@ -77,7 +77,7 @@ def test_the_page_about_the_models_is_as_the_code(raw: Raw) -> None:
     rows = dict(re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ", page, re.MULTILINE))
     models = raw("ListModels", v2.ListModelsRequest(user_app_id=PUBLIC)).models
     assert rows == {model.id: model.model_type_id for model in models}
-    for medium, dimensions in DIMENSIONS.items():
+    for medium, dimensions in EMBEDDING_LENGTHS.items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{medium}-embedding`"))
         assert f" {dimensions} numbers" in row
     assert f"the {len(W3C_NAMES)} named web colours" in page

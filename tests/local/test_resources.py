@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local.engine.patching import patch
-from clarigrpc.local.engine.resource_kinds import KINDS
+from clarigrpc.local.engine.resource_kinds import RESOURCE_KINDS
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.v2._index import METHODS
 from tests.local.conftest import Raw
@@ -200,7 +200,7 @@ def test_life_of_a_resource(raw: Raw, kind: str) -> None:
 
 def test_every_kind_fits_its_methods() -> None:
     """Fields of ids, parents and resources are found for all methods of all kinds."""
-    for kind in KINDS:
+    for kind in RESOURCE_KINDS:
         resource = RESOURCES[kind.name]
         assert resource.handlers(), kind.name
         for method in resource.handlers():

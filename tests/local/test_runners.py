@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from clarigrpc import v2
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 from tests.local.conftest import Raw
 from tests.local.test_domains import ok
 
@@ -24,7 +24,7 @@ def runner(raw: Raw) -> Raw:
     version = v2.ModelVersion(id="v", status=v2.Status(code=Code.MODEL_TRAINED))
     service = raw.server._service
     assert service is not None
-    where = Collection("model_version", raw.server.user_id, raw.server.app_id, "m")
+    where = StoredCollection("model_version", raw.server.user_id, raw.server.app_id, "m")
     service.state.store.insert(where, "v", version.SerializeToString())
     request = v2.PostRunnersRequest()
     request.runners.add(id="r").worker.model.id = "m"

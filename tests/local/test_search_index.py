@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.engine import search_filters
-from clarigrpc.local.engine.input_embeddings import DIMENSIONS
-from clarigrpc.local.store.resource_store import Collection, Store
+from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
+from clarigrpc.local.store.resource_store import Store, StoredCollection
 from tests.local.conftest import Raw, gone
 from tests.local.test_domains import message, ok
 
@@ -218,7 +218,7 @@ def _store(server: LocalServer) -> Store:
 
 def _fill(store: Store, app_id: str, size: int) -> None:
     every = size // 10
-    inputs = Collection("input", "me", app_id)
+    inputs = StoredCollection("input", "me", app_id)
     with store.transaction():
         for number in range(size):
             item = v2.Input(id=f"i{number}", status=v2.Status(code=Code.INPUT_SUCCESS))
@@ -322,7 +322,7 @@ def statements(store: Store) -> Iterator[list[str]]:
 @pytest.mark.parametrize("app_id", SIZES)
 def test_concepts_are_counted_without_the_inputs(grown: Raw, app_id: str) -> None:
     store = _store(grown.server)
-    inputs = store._number(Collection("input", "me", app_id))
+    inputs = store._number(StoredCollection("input", "me", app_id))
     request = v2.GetConceptCountsRequest()
     request.user_app_id.app_id = app_id
     with statements(store) as asked:
@@ -342,11 +342,11 @@ def test_concepts_are_counted_without_the_inputs(grown: Raw, app_id: str) -> Non
 def seen(grown: Raw) -> Raw:
     """The small app has vectors."""
     store = _store(grown.server)
-    where = Collection("input", "me", "small")
+    where = StoredCollection("input", "me", "small")
     dice = np.random.default_rng(3)
     with store.transaction():
         for row in store.page(where, 0, -1):
-            vector = dice.random(DIMENSIONS["image"], np.float32)
+            vector = dice.random(EMBEDDING_LENGTHS["image"], np.float32)
             above = where._replace(kind="image_embedding")
             store.insert(above, row.id, vector.tobytes(), key=row.id)
     return grown
@@ -355,7 +355,7 @@ def seen(grown: Raw) -> Raw:
 @pytest.mark.parametrize("kind", ["input", "annotation"])
 def test_looks_are_compared_without_the_messages(seen: Raw, kind: str) -> None:
     store = _store(seen.server)
-    where = Collection(kind, "me", "small")
+    where = StoredCollection(kind, "me", "small")
     _, request = search(ranks=[{"annotation": {"input_id": "i8"}}])
     if kind == "annotation":
         request = v2.PostAnnotationsSearchesRequest.FromString(request.SerializeToString())

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ServedCall:
     """What a handler may know of the call it serves.
 
     Attributes:

@@ -12,16 +12,16 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from clarigrpc._public_names import named_in
-from clarigrpc.local.accounts.default_credentials import Credentials
+from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.fronts.grpc_front import GrpcFront
 from clarigrpc.local.media.url_fetching import Fetcher
-from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limits
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 if TYPE_CHECKING:
     from clarigrpc import AsyncClient, Client
@@ -114,7 +114,7 @@ class LocalServer:
         self._allow_private_urls = allow_private_urls
         self._token_seconds = token_seconds
         self._limits = limits or (seed.limits if seed is not None else None)
-        self._credentials = Credentials(
+        self._credentials = DefaultCredentials(
             user_id,
             app_id,
             pat=pat,
@@ -125,8 +125,8 @@ class LocalServer:
             path=self._data_dir / "credentials.json" if self._data_dir else None,
         )
         # Here and not at start, so that a function that cannot be a model shows where it is given.
-        self._entries = user_models(Scope(user_id, app_id), models or {})
-        self._service: Service | None = None
+        self._entries = user_models(UserApp(user_id, app_id), models or {})
+        self._service: V2Service | None = None
         self._grpc: GrpcFront | None = None
         self._rest: RestFront | None = None
 
@@ -188,7 +188,7 @@ class LocalServer:
         if self._service is not None:
             raise RuntimeError("the server is running")
         loopback = self.host in ("127.0.0.1", "::1", "localhost")
-        self._service = Service(
+        self._service = V2Service(
             self._credentials,
             data_dir=self._data_dir,
             entries=self._entries,
@@ -210,7 +210,7 @@ class LocalServer:
             raise
         return self
 
-    def _start_fronts(self, service: Service) -> None:
+    def _start_fronts(self, service: V2Service) -> None:
         self._grpc = GrpcFront(service, self.host, self._port, workers=self._workers)
         self._grpc.start()
         self._port, self.base = self._grpc.port, self._grpc.base

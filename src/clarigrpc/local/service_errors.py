@@ -11,7 +11,7 @@ from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc import statuses
 
-Code: TypeAlias = v2.StatusCode.ValueType
+StatusCodeValue: TypeAlias = v2.StatusCode.ValueType
 
 
 class ServiceError(Exception):
@@ -23,7 +23,7 @@ class ServiceError(Exception):
         description: Short text for the code; derived from the code's name by default.
     """
 
-    def __init__(self, code: Code, details: str = "", description: str = "") -> None:
+    def __init__(self, code: StatusCodeValue, details: str = "", description: str = "") -> None:
         super().__init__(details or description or code_name(code))
         self.code = code
         self.details = details
@@ -48,14 +48,14 @@ class CallAborted(Exception):
         self.details = details
 
 
-def describe(code: Code) -> str:
+def describe(code: StatusCodeValue) -> str:
     """Short text for a status code."""
     if code == v2.StatusCode.SUCCESS:
         return "Ok"
     return code_name(code).replace("_", " ").capitalize()
 
 
-def make_status(code: Code, details: str = "") -> v2.Status:
+def make_status(code: StatusCodeValue, details: str = "") -> v2.Status:
     """A status message with the code's own description."""
     return v2.Status(code=code, description=describe(code), details=details)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class UserApp:
     """The user and the app that a request works in. ``app_id`` is empty for all of a user's."""
 
     user_id: str
     app_id: str
 
 
-PUBLIC = Scope("clarifai", "main")
+PUBLIC_APP = UserApp("clarifai", "main")
 """The app with the models that everybody may use."""

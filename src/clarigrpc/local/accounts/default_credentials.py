@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 
-class Credentials:
+class DefaultCredentials:
     """The user of a local server, its app, and the secrets that prove to be that user.
 
     Args:

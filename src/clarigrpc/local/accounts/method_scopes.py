@@ -18,31 +18,34 @@ def _options(name: str, raw: bytes) -> Any:
     return message_factory.GetMessageClass(descriptor).FromString(raw)
 
 
-_S = auth_scopes_pb2.DESCRIPTOR.enum_types_by_name["S"]
+_SCOPE_ENUM = auth_scopes_pb2.DESCRIPTOR.enum_types_by_name["S"]
 
 
 def _scope_table() -> dict[str, frozenset[str]]:
     table = {}
-    for value in _S.values:
+    for value in _SCOPE_ENUM.values:
         options = _options("EnumValueOptions", value.GetOptions().SerializeToString())
         if options.Extensions[auth_scopes_pb2.clarfai_exposed]:
             table[value.name] = frozenset(
-                _S.values_by_number[number].name
+                _SCOPE_ENUM.values_by_number[number].name
                 for number in options.Extensions[auth_scopes_pb2.clarifai_depending_scopes]
             )
     return table
 
 
-_METHODS = {
+_METHOD_OPTIONS = {
     method.name: _options("MethodOptions", method.GetOptions().SerializeToString()).Extensions
     for method in service_pb2.DESCRIPTOR.services_by_name["V2"].methods
 }
-_AUTH_TYPES = {name: found[auth_options_pb2.cl_auth_type] for name, found in _METHODS.items()}
+_AUTH_TYPES = {
+    name: found[auth_options_pb2.cl_auth_type] for name, found in _METHOD_OPTIONS.items()
+}
 _METHOD_SCOPES = {
     name: frozenset(
-        _S.values_by_number[number].name for number in found[auth_options_pb2.cl_depending_scopes]
+        _SCOPE_ENUM.values_by_number[number].name
+        for number in found[auth_options_pb2.cl_depending_scopes]
     )
-    for name, found in _METHODS.items()
+    for name, found in _METHOD_OPTIONS.items()
 }
 
 SCOPES: Mapping[str, frozenset[str]] = _scope_table()

@@ -18,18 +18,18 @@ from typing import Any
 
 from oauthlib.oauth2 import BackendApplicationServer, RequestValidator
 
-from clarigrpc.local.store.resource_store import Collection, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
-SCOPE = "api_access"
+OAUTH_SCOPE = "api_access"
 TOKEN_SECONDS = 36_000
 """How long an access token is valid by default."""
 
 # So long is a token known to have expired, rather than unknown.
 _REMEMBERED_SECONDS = 7 * 86_400
 
-_APPLICATION = "application"
-_TOKEN = "access_token"  # noqa: S105 (a kind of resource)
+_APPLICATION_KIND = "application"
+_TOKEN_KIND = "access_token"  # noqa: S105 (a kind of resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Application:
 
     Attributes:
         client_id: Its id.
-        scope: The user and the app that it belongs to.
+        app: The user and the app that it belongs to.
         model: Id of the model that its requests mean when they name none; empty: the server's.
     """
 
     client_id: str
-    scope: Scope
+    app: UserApp
     model: str = ""
 
 
@@ -82,16 +82,16 @@ class Applications:
         )
 
     def put(
-        self, scope: Scope, client_id: str, secret: str, model: str = "", *, default: bool = False
+        self, app: UserApp, client_id: str, secret: str, model: str = "", *, default: bool = False
     ) -> None:
         """Keeps an application, unless there is one of that id.
 
         ``default`` replaces what was the default one before, whatever its secret.
         """
-        where = Collection(_APPLICATION, scope.user_id, scope.app_id)
+        where = StoredCollection.of_app(_APPLICATION_KIND, app)
         with self._store.transaction():
             if default:
-                for other in self._store.collections(_APPLICATION):
+                for other in self._store.collections(_APPLICATION_KIND):
                     for row in self._store.page(other, 0, -1, keys=("default",)):
                         self._store.delete(other, row.id)
             if self._found(client_id) is None:
@@ -108,7 +108,7 @@ class Applications:
 
     def token(self, text: str) -> AccessToken | None:
         """The token, expired or not; None where none like it was issued, or it is long gone."""
-        for where in self._store.collections(_TOKEN):
+        for where in self._store.collections(_TOKEN_KIND):
             row = self._store.get(where, text)
             found = row and self._found(where.parent)
             if row and found:
@@ -129,8 +129,8 @@ class Applications:
 
     def keep_token(self, application: Application, text: str, seconds: int) -> None:
         """Keeps a token that was issued, and forgets those that ended long ago."""
-        scope, now = application.scope, time.time()
-        where = Collection(_TOKEN, scope.user_id, scope.app_id, application.client_id)
+        app, now = application.app, time.time()
+        where = StoredCollection.of_app(_TOKEN_KIND, app, application.client_id)
         with self._store.transaction():
             for row in self._store.walk(where, newest_first=False):
                 if json.loads(row.body)["expires"] + _REMEMBERED_SECONDS > now:
@@ -140,12 +140,12 @@ class Applications:
 
     def _found(self, client_id: str) -> tuple[Application, str] | None:
         """The application of an id, and its secret."""
-        for where in self._store.collections(_APPLICATION):
+        for where in self._store.collections(_APPLICATION_KIND):
             row = self._store.get(where, client_id)
             if row is not None:
                 known = json.loads(row.body)
-                scope = Scope(where.user_id, where.app_id)
-                return Application(client_id, scope, known["model"]), known["secret"]
+                app = where.app
+                return Application(client_id, app, known["model"]), known["secret"]
         return None
 
 
@@ -168,10 +168,10 @@ class _Validator(RequestValidator):
         return grant_type == "client_credentials"
 
     def get_default_scopes(self, client_id: str, request: Any, *args: Any, **kw: Any) -> list[str]:
-        return [SCOPE]
+        return [OAUTH_SCOPE]
 
     def validate_scopes(self, client_id: str, scopes: list[str], *args: Any, **kw: Any) -> bool:
-        return set(scopes) <= {SCOPE}
+        return set(scopes) <= {OAUTH_SCOPE}
 
     def save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
         self._applications.keep_token(request.client, token["access_token"], token["expires_in"])

@@ -8,7 +8,7 @@ from clarigrpc.local.accounts.method_scopes import depending_scopes
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """Who calls.
 
     Attributes:

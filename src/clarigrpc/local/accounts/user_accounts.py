@@ -13,35 +13,35 @@ import time
 from collections.abc import Mapping
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.default_credentials import Credentials
+from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.method_scopes import SCOPES, auth_type, depending_scopes, expand
 from clarigrpc.local.accounts.oauth_applications import Applications
-from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.service_errors import ServiceError
-from clarigrpc.local.store.resource_store import Collection, Store
-from clarigrpc.local.user_app import PUBLIC, Scope
+from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 
 API_KEY = "api_key"
 PAT = "personal_access_token"
 
 _Code = v2.StatusCode
 
-USERS = Collection("user", "", "")
+USERS = StoredCollection("user", "", "")
 
 
-def apps_of(user_id: str) -> Collection:
+def apps_of(user_id: str) -> StoredCollection:
     """Where the apps of a user are kept."""
-    return Collection("app", user_id, "")
+    return StoredCollection("app", user_id, "")
 
 
-def keys_of(user_id: str) -> Collection:
+def keys_of(user_id: str) -> StoredCollection:
     """Where the keys of a user are kept."""
-    return Collection("key", user_id, "")
+    return StoredCollection("key", user_id, "")
 
 
-def collaborators_of(scope: Scope) -> Collection:
+def collaborators_of(app: UserApp) -> StoredCollection:
     """Where the collaborators of an app are kept."""
-    return Collection("collaborator", scope.user_id, scope.app_id)
+    return StoredCollection.of_app("collaborator", app)
 
 
 def new_secret() -> str:
@@ -58,24 +58,26 @@ class Accounts:
         applications: Those whose access tokens are taken.
     """
 
-    def __init__(self, store: Store, credentials: Credentials, applications: Applications) -> None:
+    def __init__(
+        self, store: Store, credentials: DefaultCredentials, applications: Applications
+    ) -> None:
         self._store = store
         self._applications = applications
         self._credentials = credentials
         self._lock = threading.Lock()
         # Every call asks; the answers change only where ``forget`` is called.
-        self._callers: dict[str, tuple[Caller, float]] = {}
-        self._apps: dict[Scope, v2.App | None] = {}
+        self._callers: dict[str, tuple[Principal, float]] = {}
+        self._apps: dict[UserApp, v2.App | None] = {}
         self._forgotten = 0
-        self.put_user(v2.User(id=PUBLIC.user_id))
-        public = v2.App(id=PUBLIC.app_id, description="The models that everybody may use")
+        self.put_user(v2.User(id=PUBLIC_APP.user_id))
+        public = v2.App(id=PUBLIC_APP.app_id, description="The models that everybody may use")
         public.visibility.gettable = v2.Visibility.PUBLIC
-        self.put_app(PUBLIC.user_id, public)
+        self.put_app(PUBLIC_APP.user_id, public)
 
     @property
-    def fixed_apps(self) -> tuple[Scope, Scope]:
+    def fixed_apps(self) -> tuple[UserApp, UserApp]:
         """The apps that a server always has."""
-        return (Scope(self._credentials.user_id, self._credentials.app_id), PUBLIC)
+        return (UserApp(self._credentials.user_id, self._credentials.app_id), PUBLIC_APP)
 
     def forget(self) -> None:
         """Reads keys, apps and collaborators anew: one of them has changed."""
@@ -86,11 +88,11 @@ class Accounts:
 
     # Who calls
 
-    def caller(self, method: str, metadata: Mapping[str, str]) -> Caller:
+    def caller(self, method: str, metadata: Mapping[str, str]) -> Principal:
         """Who calls ``method``; ServiceError when that is not proven or not enough."""
         kind = auth_type(method)
         if kind == v2.AuthType.NoAuth:
-            return Caller(self._credentials.user_id)
+            return Principal(self._credentials.user_id)
         caller = self._proven(metadata)
         if caller.app_id and kind != v2.AuthType.KeyAuth:
             raise ServiceError(
@@ -105,11 +107,11 @@ class Accounts:
             )
         return caller
 
-    def _proven(self, metadata: Mapping[str, str]) -> Caller:
+    def _proven(self, metadata: Mapping[str, str]) -> Principal:
         token = metadata.get("x-clarifai-session-token", "")
         if token:
             if hmac.compare_digest(token.encode(), self._credentials.session_token.encode()):
-                return Caller(self._credentials.user_id)
+                return Principal(self._credentials.user_id)
             raise ServiceError(_Code.CONN_KEY_INVALID, "the session token is not valid")
         scheme, _, secret = metadata.get("authorization", "").partition(" ")
         secret = secret.strip()
@@ -136,14 +138,14 @@ class Accounts:
             raise ServiceError(_Code.CONN_KEY_INVALID, "the key has expired")
         return caller
 
-    def _look_up(self, secret: str) -> tuple[Caller, float]:
+    def _look_up(self, secret: str) -> tuple[Principal, float]:
         for where in self._store.collections("key"):
             row = self._store.get(where, secret)
             if row is None:
                 continue
             key = v2.Key.FromString(row.body)
             expires = key.expires_at.ToNanoseconds() / 1e9 if key.HasField("expires_at") else None
-            caller = Caller(
+            caller = Principal(
                 where.user_id,
                 key.apps[0].id if key.type == API_KEY and key.apps else "",
                 scopes=expand(key.scopes),
@@ -152,21 +154,21 @@ class Accounts:
             return caller, float("inf") if expires is None else expires
         token = self._applications.token(secret)
         if token is not None:
-            scope = token.application.scope
-            return Caller(scope.user_id, scope.app_id, reads_public=True), token.expires
+            app = token.application.app
+            return Principal(app.user_id, app.app_id, reads_public=True), token.expires
         raise ServiceError(_Code.CONN_KEY_NOT_FOUND, "no such API key or personal access token")
 
     # What a request means
 
-    def scope(
+    def resolve(
         self,
-        caller: Caller,
+        caller: Principal,
         method: str,
         ids: v2.UserAppIDSet,
         *,
         all_apps: bool = False,
         write: bool = False,
-    ) -> Scope:
+    ) -> UserApp:
         """The user and app that ``ids`` mean for ``caller``; what is empty comes from the caller.
 
         Args:
@@ -181,7 +183,7 @@ class Accounts:
         app_id = ids.app_id
         if not app_id and own and not (all_apps and ids.user_id and not caller.app_id):
             app_id = caller.app_id or self.default_app(user_id)
-        open_to_all = caller.reads_public and Scope(user_id, app_id) == PUBLIC and not write
+        open_to_all = caller.reads_public and UserApp(user_id, app_id) == PUBLIC_APP and not write
         inside = not caller.app_id or (user_id, app_id) == (caller.user_id, caller.app_id)
         if not (inside or open_to_all):
             raise ServiceError(
@@ -190,23 +192,23 @@ class Accounts:
                 f"{user_id}/{app_id} needs a personal access token",
             )
         if all_apps and not app_id and (own or self.apps_of(caller, user_id)):
-            return Scope(user_id, "")
-        scope = Scope(user_id, app_id)
-        app = self._app(scope)
-        if app is None or not self._may_see(caller, scope, app):
+            return UserApp(user_id, "")
+        app = UserApp(user_id, app_id)
+        found = self._app(app)
+        if found is None or not self._may_see(caller, app, found):
             raise ServiceError(
                 _Code.CONN_DOES_NOT_EXIST, f"there is no app {user_id}/{app_id or '?'}"
             )
         if write and not own:
-            scopes = self._shared(caller, scope)
+            scopes = self._shared(caller, app)
             if scopes is None or not depending_scopes(method) <= scopes:
                 raise ServiceError(
                     _Code.CONN_INSUFFICIENT_SCOPES,
                     f"{caller.user_id} may not change {user_id}/{app_id}",
                 )
-        return scope
+        return app
 
-    def user(self, caller: Caller, ids: v2.UserAppIDSet, *, write: bool = False) -> str:
+    def user(self, caller: Principal, ids: v2.UserAppIDSet, *, write: bool = False) -> str:
         """The user that ``ids`` mean; what belongs to a user is that user's own business."""
         user_id = ids.user_id if ids.user_id not in ("", "me") else caller.user_id
         if user_id != caller.user_id:
@@ -217,13 +219,13 @@ class Accounts:
             )
         return user_id
 
-    def apps_of(self, caller: Caller, user_id: str) -> list[str]:
+    def apps_of(self, caller: Principal, user_id: str) -> list[str]:
         """Ids of a user's apps that the caller may see."""
         rows = self._store.page(apps_of(user_id), 0, -1, newest_first=False)
         return [
             row.id
             for row in rows
-            if self._may_see(caller, Scope(user_id, row.id), v2.App.FromString(row.body))
+            if self._may_see(caller, UserApp(user_id, row.id), v2.App.FromString(row.body))
         ]
 
     def default_app(self, user_id: str) -> str:
@@ -233,36 +235,36 @@ class Accounts:
         rows = self._store.page(apps_of(user_id), 0, 1, newest_first=False)
         return rows[0].id if rows else ""
 
-    def _app(self, scope: Scope) -> v2.App | None:
+    def _app(self, app: UserApp) -> v2.App | None:
         with self._lock:
-            if scope in self._apps:
-                return self._apps[scope]
+            if app in self._apps:
+                return self._apps[app]
             forgotten = self._forgotten
-        row = self._store.get(apps_of(scope.user_id), scope.app_id)
-        app = v2.App.FromString(row.body) if row else None
-        if app is not None:
+        row = self._store.get(apps_of(app.user_id), app.app_id)
+        found = v2.App.FromString(row.body) if row else None
+        if found is not None:
             with self._lock:
                 if forgotten == self._forgotten:
-                    self._apps[scope] = app
-        return app
+                    self._apps[app] = found
+        return found
 
-    def _may_see(self, caller: Caller, scope: Scope, app: v2.App) -> bool:
+    def _may_see(self, caller: Principal, app: UserApp, found: v2.App) -> bool:
         if caller.app_id:
-            own = (scope.user_id, scope.app_id) == (caller.user_id, caller.app_id)
-            return own or (caller.reads_public and scope == PUBLIC)
+            own = (app.user_id, app.app_id) == (caller.user_id, caller.app_id)
+            return own or (caller.reads_public and app == PUBLIC_APP)
         return (
-            scope.user_id == caller.user_id
-            or app.visibility.gettable == v2.Visibility.PUBLIC
-            or self._shared(caller, scope) is not None
+            app.user_id == caller.user_id
+            or found.visibility.gettable == v2.Visibility.PUBLIC
+            or self._shared(caller, app) is not None
         )
 
-    def is_stranger(self, caller: Caller, scope: Scope) -> bool:
+    def is_stranger(self, caller: Principal, app: UserApp) -> bool:
         """Whether a caller is neither the owner of an app nor a collaborator there."""
-        return scope.user_id != caller.user_id and self._shared(caller, scope) is None
+        return app.user_id != caller.user_id and self._shared(caller, app) is None
 
-    def _shared(self, caller: Caller, scope: Scope) -> frozenset[str] | None:
+    def _shared(self, caller: Principal, app: UserApp) -> frozenset[str] | None:
         """The scopes that a collaborator has in an app; None for anybody else."""
-        for row in self._store.walk(collaborators_of(scope)):
+        for row in self._store.walk(collaborators_of(app)):
             collaborator = v2.Collaborator.FromString(row.body)
             if collaborator.user.id == caller.user_id:
                 scopes = expand(collaborator.scopes)
@@ -284,8 +286,8 @@ class Accounts:
         key = v2.Key(id=known.api_key, type=API_KEY)
         key.apps.add(id=known.app_id)
         self.put_key(known.user_id, key, default=True)
-        scope = Scope(known.user_id, known.app_id)
-        self._applications.put(scope, known.client_id, known.client_secret, default=True)
+        app = UserApp(known.user_id, known.app_id)
+        self._applications.put(app, known.client_id, known.client_secret, default=True)
 
     def put_user(self, user: v2.User) -> None:
         """Keeps a user, unless there is one of that id."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from clarigrpc.local.engine.context import State
-from clarigrpc.local.service_errors import Code
-from clarigrpc.local.store.resource_store import Collection, Row
+from clarigrpc.local.service_errors import StatusCodeValue
+from clarigrpc.local.store.resource_store import Row, StoredCollection
 
-Work = Callable[[State, Collection, Row], None]
+BackgroundTask = Callable[[State, StoredCollection, Row], None]
 """Takes a resource on; afterwards its status is another one."""
 
-_BATCH = 16
+_TASKS_PER_ROUND = 16
 _log = logging.getLogger(__name__)
 
 
@@ -26,17 +26,17 @@ class Waiting(NamedTuple):
     """What waits for work: resources of a kind with a status."""
 
     kind: str
-    status: Code
+    status: StatusCodeValue
 
 
-class Background:
+class BackgroundWorker:
     """One thread that does the work.
 
     Args:
         work: What to do for what.
     """
 
-    def __init__(self, work: Mapping[Waiting, Work]) -> None:
+    def __init__(self, work: Mapping[Waiting, BackgroundTask]) -> None:
         self._work = work
         self._news = threading.Event()
         self._news.set()
@@ -78,7 +78,7 @@ class Background:
         """Does what waits; False where nothing did."""
         done = False
         for waiting, work in self._work.items():
-            for where, row in state.store.waiting(waiting.kind, waiting.status, _BATCH):
+            for where, row in state.store.waiting(waiting.kind, waiting.status, _TASKS_PER_ROUND):
                 if self._closing or row.seq in failed:
                     continue
                 try:

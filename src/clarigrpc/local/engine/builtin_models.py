@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.engine.model_catalog import Entry, builtin
+from clarigrpc.local.engine.model_catalog import CatalogEntry, builtin
 from clarigrpc.local.models.color_recognition import W3C_NAMES, ColorRecognition
 from clarigrpc.local.models.face_detection import FaceDetection
 from clarigrpc.local.models.image_embedding import ImageEmbedding
 from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.python_models import PythonModel
 from clarigrpc.local.models.text_embedding import TextEmbedding
-from clarigrpc.local.models.text_sentiment import CONCEPTS as SENTIMENTS
+from clarigrpc.local.models.text_sentiment import SENTIMENTS as SENTIMENTS
 from clarigrpc.local.models.text_sentiment import TextSentiment
 from clarigrpc.local.models.text_stream import TextStream
-from clarigrpc.local.user_app import PUBLIC, Scope
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 
 
-def public_models() -> list[Entry]:
+def public_models() -> list[CatalogEntry]:
     """The models of user ``clarifai``, app ``main``, which everybody may use."""
     return [
         _public(
@@ -73,17 +73,19 @@ def public_models() -> list[Entry]:
     ]
 
 
-def _public(runtime: Runtime, *, concepts: Iterable[tuple[str, str]] = (), **fields: str) -> Entry:
+def _public(
+    runtime: Runtime, *, concepts: Iterable[tuple[str, str]] = (), **fields: str
+) -> CatalogEntry:
     model = v2.Model(**fields)  # type: ignore[arg-type]
     model.visibility.gettable = v2.Visibility.PUBLIC
     for concept_id, name in concepts:
         model.model_version.output_info.data.concepts.add(
-            id=concept_id, name=name, app_id=PUBLIC.app_id, user_id=PUBLIC.user_id
+            id=concept_id, name=name, app_id=PUBLIC_APP.app_id, user_id=PUBLIC_APP.user_id
         )
-    return builtin(PUBLIC, model, runtime)
+    return builtin(PUBLIC_APP, model, runtime)
 
 
-def user_models(scope: Scope, sources: Mapping[str, Any]) -> list[Entry]:
+def user_models(app: UserApp, sources: Mapping[str, Any]) -> list[CatalogEntry]:
     """A user's functions and classes as models of an app, by id."""
     entries = []
     for model_id, source in sources.items():
@@ -94,5 +96,5 @@ def user_models(scope: Scope, sources: Mapping[str, Any]) -> list[Entry]:
         )
         model.visibility.gettable = v2.Visibility.PRIVATE
         model.model_version.method_signatures.extend(runtime.signatures)
-        entries.append(builtin(scope, model, runtime))
+        entries.append(builtin(app, model, runtime))
     return entries

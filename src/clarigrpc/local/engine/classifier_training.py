@@ -21,17 +21,17 @@ from clarigrpc.local.engine.dataset_membership import members_of
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.embedding_classifier import Weights, fit, packed, unpacked
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
-_Floats: TypeAlias = NDArray[np.float32]
+_Float32s: TypeAlias = NDArray[np.float32]
 
 PRESENT = 0.5
 """From this value on a label says that the concept is there."""
 
-_PARTS = 5
-_MOST_HELD_OUT = 1000
+_FOLDS = 5
+_MAX_HELD_OUT = 1000
 """Parts of a cross-validation, and most examples in it."""
 
 
@@ -42,7 +42,7 @@ class Labelled(NamedTuple):
     labels: Mapping[str, bool]
 
 
-def labelled_inputs(store: Store, scope: Scope, dataset: v2.Dataset) -> Iterator[Labelled]:
+def labelled_inputs(store: Store, app: UserApp, dataset: v2.Dataset) -> Iterator[Labelled]:
     """The inputs that can be trained on, the oldest first.
 
     These are all of the app's that have been processed and have a label, or those of the dataset
@@ -50,17 +50,17 @@ def labelled_inputs(store: Store, scope: Scope, dataset: v2.Dataset) -> Iterator
     of the whole input; one that says that a concept is there wins over one that denies it.
     """
     if dataset.version.id:
-        for entry in dataset_snapshots.entries(store, scope, dataset.id, dataset.version.id):
+        for entry in dataset_snapshots.entries(store, app, dataset.id, dataset.version.id):
             yield from _usable(entry.input, entry.annotations)
         return
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     annotated: dict[str, list[v2.Annotation]] = {}
     for row in store.walk(inputs._replace(kind="annotation")):
         annotation = v2.Annotation.FromString(row.body)
         if annotation.data.concepts:
             annotated.setdefault(annotation.input_id, []).append(annotation)
     if dataset.id:
-        members = store.walk(members_of(scope, dataset.id), newest_first=False)
+        members = store.walk(members_of(app, dataset.id), newest_first=False)
         rows = (found for member in members if (found := store.get(inputs, member.id)))
     else:
         rows = (row for row in store.walk(inputs, newest_first=False))
@@ -161,8 +161,8 @@ class Learned(NamedTuple):
 
 def learn(
     examples: Examples,
-    vectors: _Floats,
-    negatives: _Floats | None,
+    vectors: _Float32s,
+    negatives: _Float32s | None,
     *,
     exclusive: bool,
     need_all: bool,
@@ -229,19 +229,19 @@ def learn(
 
 def _held_out(
     concepts: Sequence[str],
-    vectors: _Floats,
+    vectors: _Float32s,
     labels: NDArray[np.bool_],
     trained_on: Callable[[NDArray[np.intp]], Weights],
 ) -> v2.EvalMetrics:
     """The numbers of a cross-validation, for which each part has to see each concept."""
     found = v2.EvalMetrics(status=make_status(_Code.MODEL_NOT_EVALUATED))
     chance = np.random.default_rng(0)
-    rows = chance.permutation(len(vectors))[:_MOST_HELD_OUT]
+    rows = chance.permutation(len(vectors))[:_MAX_HELD_OUT]
     # Dealt in the order of the labels, so that the parts are alike.
     rows = rows[np.lexsort(labels[rows].T)]
-    parts = np.arange(len(rows)) % _PARTS
+    parts = np.arange(len(rows)) % _FOLDS
     values = np.zeros((len(rows), len(concepts)), np.float32)
-    for part in range(_PARTS):
+    for part in range(_FOLDS):
         training = rows[parts != part]
         seen = labels[training]
         if not len(seen) or not seen.any(axis=0).all() or seen.all(axis=0).any():

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from clarigrpc import v2
 from clarigrpc.local.accounts.oauth_applications import Applications
-from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.accounts.user_accounts import Accounts
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import is_public
-from clarigrpc.local.served_call import Call
+from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 if TYPE_CHECKING:
-    from clarigrpc.local.engine.background_tasks import Background
+    from clarigrpc.local.engine.background_tasks import BackgroundWorker
     from clarigrpc.local.engine.faults import Faults
     from clarigrpc.local.engine.input_embeddings import Embeddings
-    from clarigrpc.local.engine.input_processing import InputWorker
-    from clarigrpc.local.engine.model_catalog import Catalog, Entry
+    from clarigrpc.local.engine.input_processing import InputProcessor
+    from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
     from clarigrpc.local.engine.runner_queues import RunnerQueues
 
 
@@ -35,8 +35,8 @@ class State:
     accounts: Accounts
     applications: Applications
     catalog: Catalog
-    worker: InputWorker
-    background: Background
+    input_processor: InputProcessor
+    background: BackgroundWorker
     uploads: UploadStore
     downloads: Downloads
     fetcher: Fetcher
@@ -52,21 +52,21 @@ class Context:
     """One call being served."""
 
     state: State
-    call: Call
-    caller: Caller
+    call: ServedCall
+    caller: Principal
 
-    def scope(self, ids: v2.UserAppIDSet, *, all_apps: bool = False) -> Scope:
+    def readable(self, ids: v2.UserAppIDSet, *, all_apps: bool = False) -> UserApp:
         """User and app of a request; what it leaves empty is filled from the caller.
 
         Args:
             ids: The request's ``user_app_id``.
             all_apps: A user id without an app id means all apps of that user.
         """
-        return self.state.accounts.scope(self.caller, self.call.method, ids, all_apps=all_apps)
+        return self.state.accounts.resolve(self.caller, self.call.method, ids, all_apps=all_apps)
 
-    def writable(self, ids: v2.UserAppIDSet) -> Scope:
-        """Like ``scope``, and refuses an app that the caller may only read."""
-        return self.state.accounts.scope(self.caller, self.call.method, ids, write=True)
+    def writable(self, ids: v2.UserAppIDSet) -> UserApp:
+        """Like ``readable``, and refuses an app that the caller may only read."""
+        return self.state.accounts.resolve(self.caller, self.call.method, ids, write=True)
 
     def user(self, ids: v2.UserAppIDSet, *, write: bool = False) -> str:
         """The user that a request for what belongs to a user means; the caller alone may."""
@@ -76,22 +76,22 @@ class Context:
         """Ids of a user's apps that the caller may see."""
         return self.state.accounts.apps_of(self.caller, user_id)
 
-    def is_stranger(self, scope: Scope) -> bool:
+    def is_stranger(self, app: UserApp) -> bool:
         """Whether the caller is neither the owner of an app nor a collaborator there."""
-        return self.state.accounts.is_stranger(self.caller, scope)
+        return self.state.accounts.is_stranger(self.caller, app)
 
-    def sees(self, scope: Scope, item: Any) -> bool:
+    def sees(self, app: UserApp, item: Any) -> bool:
         """Whether the caller may see a resource of an app that the caller may see."""
-        return is_public(item) or not self.is_stranger(scope)
+        return is_public(item) or not self.is_stranger(app)
 
-    def model(self, scope: Scope, model_id: str) -> Entry:
+    def model(self, app: UserApp, model_id: str) -> CatalogEntry:
         """The model, with those of its versions that the caller may see; ServiceError without."""
-        return self.state.catalog.find(scope, model_id, only_public=self.is_stranger(scope))
+        return self.state.catalog.find(app, model_id, only_public=self.is_stranger(app))
 
-    def models(self, scope: Scope) -> list[Entry]:
-        """Every model of the scope that the caller may see."""
-        apps = (scope.app_id,) if scope.app_id else self.apps_of(scope.user_id)
-        found: list[Entry] = []
-        for inner in (Scope(scope.user_id, app_id) for app_id in apps):
+    def models(self, app: UserApp) -> list[CatalogEntry]:
+        """Every model of the app, or of all apps of the user, that the caller may see."""
+        apps = (app.app_id,) if app.app_id else self.apps_of(app.user_id)
+        found: list[CatalogEntry] = []
+        for inner in (UserApp(app.user_id, app_id) for app_id in apps):
             found += self.state.catalog.all(inner, only_public=self.is_stranger(inner))
         return found

@@ -16,8 +16,8 @@ from clarigrpc.local.engine.box_interpolation import interpolate
 from clarigrpc.local.engine.dataset_membership import members_of
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.media import media_content
-from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
 """Kinds of the store with the frozen content of dataset versions, below dataset and version."""
@@ -26,21 +26,21 @@ _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType
 
 
-class Entry(NamedTuple):
+class SnapshotEntry(NamedTuple):
     """One input of a version with its annotations."""
 
     input: v2.Input
     annotations: list[v2.Annotation]
 
 
-def _where(kind: str, scope: Scope, dataset_id: str, version_id: str) -> Collection:
+def _where(kind: str, app: UserApp, dataset_id: str, version_id: str) -> StoredCollection:
     parent = PARENT_SEPARATOR.join((dataset_id, version_id))
-    return Collection(kind, scope.user_id, scope.app_id, parent)
+    return StoredCollection.of_app(kind, app, parent)
 
 
 def take(
     store: Store,
-    scope: Scope,
+    app: UserApp,
     dataset_id: str,
     version: v2.DatasetVersion,
     query: v2.Query,
@@ -52,18 +52,18 @@ def take(
 
     Args:
         store: Where all is kept.
-        scope: The app.
+        app: The app.
         dataset_id: The dataset.
         version: Its new version.
         query: What annotations have to fit; without conditions all do.
         predictions: Annotations to take by the ids of inputs, instead of those that are stored.
         sample_ms: Milliseconds between frames of videos to interpolate, 0 for none.
     """
-    inputs, annotations = (_where(kind, scope, dataset_id, version.id) for kind in SNAPSHOT_KINDS)
+    inputs, annotations = (_where(kind, app, dataset_id, version.id) for kind in SNAPSHOT_KINDS)
     store.clear(inputs)
     store.clear(annotations)
-    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    for member in store.walk(members_of(scope, dataset_id), newest_first=False):
+    live = StoredCollection.of_app(INPUT_KIND, app)
+    for member in store.walk(members_of(app, dataset_id), newest_first=False):
         row = store.get(live, member.id)
         if row is None:
             continue
@@ -71,7 +71,7 @@ def take(
         if predictions is None:
             own = search_filters.as_annotation(item)
             every = [own] if own.data.ListFields() else []
-            every += annotations_of(store, scope, item.id)
+            every += annotations_of(store, app, item.id)
         else:
             every = predictions.get(item.id, [])
         if sample_ms:
@@ -87,17 +87,19 @@ def take(
             )
 
 
-def entries(store: Store, scope: Scope, dataset_id: str, version_id: str) -> Iterator[Entry]:
+def entries(
+    store: Store, app: UserApp, dataset_id: str, version_id: str
+) -> Iterator[SnapshotEntry]:
     """The inputs of a version in the order in which they came to the dataset."""
-    inputs, annotations = (_where(kind, scope, dataset_id, version_id) for kind in SNAPSHOT_KINDS)
+    inputs, annotations = (_where(kind, app, dataset_id, version_id) for kind in SNAPSHOT_KINDS)
     for row in store.walk(inputs, newest_first=False):
         found = store.page(annotations, 0, -1, newest_first=False, keys=(row.id,))
-        yield Entry(
+        yield SnapshotEntry(
             v2.Input.FromString(row.body), [v2.Annotation.FromString(one.body) for one in found]
         )
 
 
-def count(content: Iterable[Entry]) -> v2.DatasetVersionMetrics:
+def count(content: Iterable[SnapshotEntry]) -> v2.DatasetVersionMetrics:
     """The numbers about some inputs."""
     totals: dict[str, int] = {}
 
@@ -144,7 +146,9 @@ def _positive(parts: Iterable[Any]) -> int:
     return sum(1 for part in parts for concept in part.data.concepts if concept.value >= 0.5)
 
 
-def _regions(entry: Entry, kind: Literal["bounding_box", "polygon", "point", "mask"]) -> int:
+def _regions(
+    entry: SnapshotEntry, kind: Literal["bounding_box", "polygon", "point", "mask"]
+) -> int:
     return sum(
         region.region_info.HasField(kind)
         for annotation in entry.annotations
@@ -152,7 +156,7 @@ def _regions(entry: Entry, kind: Literal["bounding_box", "polygon", "point", "ma
     )
 
 
-def _concepts(entry: Entry) -> set[str]:
+def _concepts(entry: SnapshotEntry) -> set[str]:
     return {
         concept.id
         for annotation in entry.annotations
@@ -161,17 +165,17 @@ def _concepts(entry: Entry) -> set[str]:
     }
 
 
-def _pixels(entry: Entry) -> list[object]:
+def _pixels(entry: SnapshotEntry) -> list[object]:
     info = entry.input.data.image.image_info
     return [info.width * info.height] if info.width and info.height else []
 
 
-def _ratio(entry: Entry) -> list[object]:
+def _ratio(entry: SnapshotEntry) -> list[object]:
     info = entry.input.data.image.image_info
     return [round(info.width / info.height, 2)] if info.width and info.height else []
 
 
-_GROUPS: dict[Any, Callable[[Entry], Iterable[object]]] = {
+_GROUPS: dict[Any, Callable[[SnapshotEntry], Iterable[object]]] = {
     _Group.INPUT_TYPE: lambda entry: [media_content.kind_of(entry.input.data)],
     _Group.CONCEPT_ID: _concepts,
     _Group.CONCEPTS_COUNT: lambda entry: [len(_concepts(entry))],
@@ -184,11 +188,11 @@ _GROUPS: dict[Any, Callable[[Entry], Iterable[object]]] = {
 }
 
 
-def groups(content: list[Entry]) -> list[v2.DatasetVersionMetricsGroup]:
+def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
     """The numbers about parts of a version: by kind of input, by concept and so on."""
     found = []
     for kind, values_of in _GROUPS.items():
-        parts: dict[Any, list[Entry]] = {}
+        parts: dict[Any, list[SnapshotEntry]] = {}
         for entry in content:
             for value in values_of(entry):
                 parts.setdefault(value, []).append(entry)
@@ -204,7 +208,7 @@ def groups(content: list[Entry]) -> list[v2.DatasetVersionMetricsGroup]:
     return found
 
 
-def export(path: Path, form: _Format.ValueType, content: list[Entry]) -> None:
+def export(path: Path, form: _Format.ValueType, content: list[SnapshotEntry]) -> None:
     """Writes an archive of a version.
 
     The protobuf form has ``inputs.pb`` and ``annotations.pb``, a MultiInputResponse and a
@@ -227,7 +231,7 @@ def export(path: Path, form: _Format.ValueType, content: list[Entry]) -> None:
             archive.writestr("annotations.json", json.dumps(coco(content), indent=1))
 
 
-def coco(content: Iterable[Entry]) -> dict[str, Any]:
+def coco(content: Iterable[SnapshotEntry]) -> dict[str, Any]:
     """A version in the layout of COCO: images, categories, and boxes in pixels."""
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []

@@ -12,8 +12,8 @@ import grpc
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
-from clarigrpc.local.served_call import Call
-from clarigrpc.local.service_errors import CallAborted, Code, ServiceError
+from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCodeValue
 
 
 @named_in("clarigrpc.local")
@@ -57,7 +57,7 @@ class Faults:
     _counted_at: float | None = field(default=None, init=False, repr=False)
     _touched: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
-    def before(self, call: Call, request: Any = None) -> None:
+    def before(self, call: ServedCall, request: Any = None) -> None:
         """Applies what concerns a call as a whole; raises how the call is to end."""
         _pause(self.latency_seconds, call)
         if self.unavailable_next:
@@ -92,7 +92,7 @@ class Faults:
                 return 0.0
             return (needed - self._tokens) / rate
 
-    def fail_input(self, input_id: str, code: Code) -> None:
+    def fail_input(self, input_id: str, code: StatusCodeValue) -> None:
         """Raises ServiceError of that code if this input was told to fail."""
         wanted = self.fail_inputs
         if wanted(input_id) if callable(wanted) else input_id in wanted:
@@ -118,7 +118,7 @@ class Faults:
             yield response
 
 
-def _pause(seconds: float, call: Call) -> None:
+def _pause(seconds: float, call: ServedCall) -> None:
     """Waits, but no longer than the client does."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and call.is_active():

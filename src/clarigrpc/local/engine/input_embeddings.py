@@ -17,25 +17,25 @@ from numpy.typing import NDArray
 
 from clarigrpc.local.models import image_embedding, text_embedding
 from clarigrpc.local.models.image_embedding import Vector
-from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import DuplicateIdError, Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
-Medium: TypeAlias = Literal["image", "text"]
+EmbeddedMedium: TypeAlias = Literal["image", "text"]
 
-DIMENSIONS: Mapping[Medium, int] = {
-    "image": image_embedding.DIMENSIONS,
-    "text": text_embedding.DIMENSIONS,
+EMBEDDING_LENGTHS: Mapping[EmbeddedMedium, int] = {
+    "image": image_embedding.IMAGE_EMBEDDING_LENGTH,
+    "text": text_embedding.TEXT_EMBEDDING_LENGTH,
 }
 """The kinds of inputs that have vectors, and the lengths of those."""
 
 _READY, _NOTED = 0, 1
-_BATCH = 256
+_TEXTS_PER_ROUND = 256
 _CACHED = 4
 
 
-def vectors_of(scope: Scope, medium: Medium) -> Collection:
+def vectors_of(app: UserApp, medium: EmbeddedMedium) -> StoredCollection:
     """Where the vectors of an app's images or texts are kept, by the ids of the inputs."""
-    return Collection(f"{medium}_embedding", scope.user_id, scope.app_id)
+    return StoredCollection.of_app(f"{medium}_embedding", app)
 
 
 class Vectors(NamedTuple):
@@ -72,14 +72,14 @@ class Embeddings:
         self._store = store
         self._text = text_embedding.TextEmbedding()
         self._lock = threading.Lock()
-        self._cache: OrderedDict[Collection, tuple[tuple[int, int], Vectors]] = OrderedDict()
+        self._cache: OrderedDict[StoredCollection, tuple[tuple[int, int], Vectors]] = OrderedDict()
 
-    def add(self, scope: Scope, input_id: str, content: Vector | str) -> None:
+    def add(self, app: UserApp, input_id: str, content: Vector | str) -> None:
         """Keeps the vector of an image, or notes a text."""
         if isinstance(content, str):
-            where, body, status = vectors_of(scope, "text"), content.encode(), _NOTED
+            where, body, status = vectors_of(app, "text"), content.encode(), _NOTED
         else:
-            where, body, status = vectors_of(scope, "image"), content.tobytes(), _READY
+            where, body, status = vectors_of(app, "image"), content.tobytes(), _READY
         try:
             self._store.insert(where, input_id, body, status=status, key=input_id)
         except DuplicateIdError:
@@ -93,10 +93,10 @@ class Embeddings:
         """The vector of a text."""
         return self._text.embed([text])[0]  # type: ignore[no-any-return]
 
-    def of_input(self, scope: Scope, input_id: str) -> tuple[Medium, Vector] | None:
+    def of_input(self, app: UserApp, input_id: str) -> tuple[EmbeddedMedium, Vector] | None:
         """The vector of an input, None where it has none."""
-        for medium in DIMENSIONS:
-            where = vectors_of(scope, medium)
+        for medium in EMBEDDING_LENGTHS:
+            where = vectors_of(app, medium)
             row = self._store.get(where, input_id)
             if row is not None and row.status == _NOTED:
                 with self._lock:
@@ -106,9 +106,9 @@ class Embeddings:
                 return medium, np.frombuffer(row.body, np.float32)
         return None
 
-    def all(self, scope: Scope, medium: Medium) -> Vectors:
+    def all(self, app: UserApp, medium: EmbeddedMedium) -> Vectors:
         """The vectors of all images or texts of an app that have been processed."""
-        where = vectors_of(scope, medium)
+        where = vectors_of(app, medium)
         with self._lock:
             self._complete(where)
             state = self._store.extent(where)
@@ -121,9 +121,9 @@ class Embeddings:
             self._cache.move_to_end(where)
             return kept[1]
 
-    def _complete(self, where: Collection) -> None:
+    def _complete(self, where: StoredCollection) -> None:
         """Gives the texts that were noted their vectors."""
-        while rows := self._store.page(where, 0, _BATCH, status=_NOTED):
+        while rows := self._store.page(where, 0, _TEXTS_PER_ROUND, status=_NOTED):
             vectors = self._text.embed([row.body.decode() for row in rows])
             with self._store.transaction():
                 for row, vector in zip(rows, vectors, strict=True):
@@ -131,7 +131,7 @@ class Embeddings:
             # Bodies have changed in place, which the extent does not show.
             self._cache.pop(where, None)
 
-    def _read(self, where: Collection) -> Vectors:
+    def _read(self, where: StoredCollection) -> Vectors:
         ids, bodies = [], []
         for row in self._store.walk(where):
             if row.status == _READY:  # others came after they were completed

@@ -16,10 +16,9 @@ from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resource_store import Collection, Row, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
 
-_BATCH = 64
+_INPUTS_PER_ROUND = 64
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class _Seen(NamedTuple):
     vector: Vector | str | None = None
 
 
-class InputWorker:
+class InputProcessor:
     """One thread that takes pending inputs to their final state and deletes doomed ones.
 
     What is to be done stands in the store, not in a queue: a restart goes on where the last
@@ -97,12 +96,12 @@ class InputWorker:
                 _log.exception("work on inputs failed")
 
     def _delete(self) -> bool:
-        deleted = self._store.delete_doomed(_BATCH) > 0
+        deleted = self._store.delete_doomed(_INPUTS_PER_ROUND) > 0
         self._downloads.sweep()
         return deleted
 
     def _process(self) -> bool:
-        rows = self._store.waiting(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _BATCH)
+        rows = self._store.waiting(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _INPUTS_PER_ROUND)
         # Only downloads wait, so only they go to the pool.
         looked = []
         for where, row in rows:
@@ -142,7 +141,7 @@ class InputWorker:
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_SUCCESS))
         return _Seen(item, vector)
 
-    def _finish(self, where: Collection, seq: int, found: _Seen) -> None:
+    def _finish(self, where: StoredCollection, seq: int, found: _Seen) -> None:
         seen = found.item
         row = self._store.by_seq(seq)
         if row is None:  # deleted meanwhile
@@ -150,7 +149,7 @@ class InputWorker:
         # A patch may have changed the input since it was read: only what was found out is new.
         item = v2.Input.FromString(row.body)
         item.status.CopyFrom(seen.status)
-        for kind in media_content.KINDS:
+        for kind in media_content.MEDIA_KINDS:
             name = f"{kind}_info"
             if item.data.HasField(kind) and getattr(seen.data, kind).HasField(name):
                 info = getattr(getattr(seen.data, kind), name)
@@ -158,8 +157,8 @@ class InputWorker:
         item.modified_at.GetCurrentTime()
         self._store.update(seq, item.SerializeToString(), item.status.code)
         if found.vector is not None:
-            scope = Scope(where.user_id, where.app_id)
-            self._embeddings.add(scope, item.id, found.vector)
+            app = where.app
+            self._embeddings.add(app, item.id, found.vector)
 
 
 def _done(seen: _Seen) -> Future[_Seen]:

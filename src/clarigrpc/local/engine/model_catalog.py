@@ -14,8 +14,8 @@ from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.model_types import BASES
 from clarigrpc.local.resource_facts import is_built, is_public
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"
@@ -25,7 +25,7 @@ _LOADED = 16
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """A model with its versions, newest first, and what runs it.
 
     ``runtime`` is None for models that users made: ``Catalog.runtime`` says what runs a version
@@ -48,7 +48,7 @@ class Entry:
             )
         return found[0]
 
-    def public(self) -> Entry | None:
+    def public(self) -> CatalogEntry | None:
         """What strangers see of the model: the public ones of its versions, or nothing."""
         if not is_public(self.model):
             return None
@@ -64,14 +64,14 @@ class Entry:
         return model
 
 
-def builtin(scope: Scope, model: v2.Model, runtime: Runtime) -> Entry:
+def builtin(app: UserApp, model: v2.Model, runtime: Runtime) -> CatalogEntry:
     """An entry for a model inside the server; its one version is trained and keeps its id."""
-    model.user_id, model.app_id = scope.user_id, scope.app_id
+    model.user_id, model.app_id = app.user_id, app.app_id
     version = v2.ModelVersion(
-        id=uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{scope}:{model.id}").hex,
+        id=uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{app}:{model.id}").hex,
         status=make_status(v2.StatusCode.MODEL_TRAINED),
-        user_id=scope.user_id,
-        app_id=scope.app_id,
+        user_id=app.user_id,
+        app_id=app.app_id,
     )
     version.visibility.CopyFrom(model.visibility)
     version.output_info.CopyFrom(model.model_version.output_info)
@@ -79,7 +79,7 @@ def builtin(scope: Scope, model: v2.Model, runtime: Runtime) -> Entry:
     model.ClearField("model_version")
     for stamp in (model.created_at, model.modified_at, version.created_at):
         stamp.GetCurrentTime()
-    return Entry(model, [version], runtime)
+    return CatalogEntry(model, [version], runtime)
 
 
 class Catalog:
@@ -91,36 +91,35 @@ class Catalog:
         build_seconds: How long an uploaded version is being built.
     """
 
-    def __init__(self, store: Store, entries: Iterable[Entry], build_seconds: float) -> None:
+    def __init__(self, store: Store, entries: Iterable[CatalogEntry], build_seconds: float) -> None:
         self._store = store
         self._build_seconds = build_seconds
         self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
         self._lock = threading.RLock()  # a classifier may work on another one
         self._loaded: OrderedDict[int, Runtime] = OrderedDict()
 
-    def find(self, scope: Scope, model_id: str, *, only_public: bool = False) -> Entry:
+    def find(self, app: UserApp, model_id: str, *, only_public: bool = False) -> CatalogEntry:
         """The model of that id, as strangers see it or whole; ServiceError 21200 without one."""
-        entry = self._builtin.get((scope.user_id, scope.app_id, model_id))
+        entry = self._builtin.get((app.user_id, app.app_id, model_id))
         if entry is None:
-            row = self._store.get(models_in(scope), model_id)
-            entry = self._stored(scope, row.body) if row is not None else None
+            row = self._store.get(models_in(app), model_id)
+            entry = self._stored(app, row.body) if row is not None else None
         if entry is not None and only_public:
             entry = entry.public()
         if entry is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,
-                f"there is no model {model_id!r} in {scope.user_id}/{scope.app_id}",
+                f"there is no model {model_id!r} in {app.user_id}/{app.app_id}",
             )
         return entry
 
-    def has(self, scope: Scope, model_id: str) -> bool:
+    def has(self, app: UserApp, model_id: str) -> bool:
         """Whether there is a model of that id."""
         return (
-            self.is_builtin(scope, model_id)
-            or self._store.get(models_in(scope), model_id) is not None
+            self.is_builtin(app, model_id) or self._store.get(models_in(app), model_id) is not None
         )
 
-    def runtime(self, entry: Entry, version: v2.ModelVersion) -> Runtime | None:
+    def runtime(self, entry: CatalogEntry, version: v2.ModelVersion) -> Runtime | None:
         """What runs a version; None where nothing here does.
 
         Raises:
@@ -135,8 +134,8 @@ class Catalog:
             raise ServiceError(
                 v2.StatusCode.MODEL_NOT_DEPLOYED, f"version {version.id!r} is being trained"
             )
-        scope = Scope(entry.model.user_id, entry.model.app_id)
-        row = self._store.get(versions_of(scope, entry.model.id), version.id)
+        app = UserApp(entry.model.user_id, entry.model.app_id)
+        row = self._store.get(versions_of(app, entry.model.id), version.id)
         if row is None:
             return None
         # The place of a version is never another's, unlike its id.
@@ -158,7 +157,7 @@ class Catalog:
                 f"version {version.id!r} is not trained: {version.status.details}",
             )
         base = version.input_info.base_embed_model
-        below = self.find(Scope(base.user_id, base.app_id), base.id)
+        below = self.find(UserApp(base.user_id, base.app_id), base.id)
         chosen = below.version(base.model_version.id)
         embedder = self.runtime(below, chosen) if chosen is not None else None
         if embedder is None:
@@ -170,27 +169,27 @@ class Catalog:
         known = {concept.id: concept for concept in version.output_info.data.concepts}
         return EmbeddingClassifier(embedder, weights, [known[i] for i in weights.concepts])
 
-    def all(self, scope: Scope, *, only_public: bool = False) -> list[Entry]:
+    def all(self, app: UserApp, *, only_public: bool = False) -> list[CatalogEntry]:
         """Every model of an app, as strangers see them or whole."""
         found = [
             entry
             for (user_id, app_id, _), entry in self._builtin.items()
-            if (user_id, app_id) == (scope.user_id, scope.app_id)
+            if (user_id, app_id) == (app.user_id, app.app_id)
         ]
-        rows = self._store.page(models_in(scope), 0, -1)
-        found += [self._stored(scope, row.body) for row in rows]
+        rows = self._store.page(models_in(app), 0, -1)
+        found += [self._stored(app, row.body) for row in rows]
         if only_public:
             return [seen for entry in found if (seen := entry.public()) is not None]
         return found
 
-    def is_builtin(self, scope: Scope, model_id: str) -> bool:
+    def is_builtin(self, app: UserApp, model_id: str) -> bool:
         """Whether the model is inside the server and cannot be changed."""
-        return (scope.user_id, scope.app_id, model_id) in self._builtin
+        return (app.user_id, app.app_id, model_id) in self._builtin
 
-    def _stored(self, scope: Scope, body: bytes) -> Entry:
+    def _stored(self, app: UserApp, body: bytes) -> CatalogEntry:
         model = v2.Model.FromString(body)
-        rows = self._store.page(versions_of(scope, model.id), 0, -1)
-        return Entry(model, [self._version(row.body) for row in rows])
+        rows = self._store.page(versions_of(app, model.id), 0, -1)
+        return CatalogEntry(model, [self._version(row.body) for row in rows])
 
     def _version(self, body: bytes) -> v2.ModelVersion:
         version = v2.ModelVersion.FromString(body)
@@ -201,11 +200,11 @@ class Catalog:
         return version
 
 
-def models_in(scope: Scope) -> Collection:
+def models_in(app: UserApp) -> StoredCollection:
     """Where the models of an app are stored."""
-    return Collection(MODEL_KIND, scope.user_id, scope.app_id)
+    return StoredCollection.of_app(MODEL_KIND, app)
 
 
-def versions_of(scope: Scope, model_id: str) -> Collection:
+def versions_of(app: UserApp, model_id: str) -> StoredCollection:
     """Where the versions of a model are stored."""
-    return Collection(VERSION_KIND, scope.user_id, scope.app_id, model_id)
+    return StoredCollection.of_app(VERSION_KIND, app, model_id)

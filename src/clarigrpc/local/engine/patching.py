@@ -20,12 +20,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.service_errors import Code, ServiceError
+from clarigrpc.local.service_errors import ServiceError, StatusCodeValue
 
 ACTIONS = ("merge", "overwrite", "remove")
 
 
-def check_action(action: str, code: Code = v2.StatusCode.CONN_INVALID_REQUEST) -> None:
+def check_action(action: str, code: StatusCodeValue = v2.StatusCode.CONN_INVALID_REQUEST) -> None:
     """ServiceError with ``code`` unless it is an action."""
     if action not in ACTIONS:
         raise ServiceError(code, f"action is {action!r}; it must be merge, overwrite or remove")

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.service_errors import Code
+from clarigrpc.local.service_errors import StatusCodeValue
 
 _Code = v2.StatusCode
 
-Test = Callable[[Any, Any], bool]
+FilterTest = Callable[[Any, Any], bool]
 """Whether a resource passes a filter: (resource, value of the request's field)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ResourceKind:
     """A kind of resource.
 
     Attributes:
@@ -50,19 +50,19 @@ class Kind:
     of_user: bool = False
     parents: tuple[str, ...] = ()
     id_field: str = ""
-    invalid: Code = _Code.CONN_INVALID_REQUEST
-    missing: Code = _Code.CONN_DOES_NOT_EXIST
-    duplicate: Code = _Code.DATABASE_DUPLICATE_KEY
-    status: Code | None = None
+    invalid: StatusCodeValue = _Code.CONN_INVALID_REQUEST
+    missing: StatusCodeValue = _Code.CONN_DOES_NOT_EXIST
+    duplicate: StatusCodeValue = _Code.DATABASE_DUPLICATE_KEY
+    status: StatusCodeValue | None = None
     own_status: bool = False
     author: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
-    filters: Mapping[str, Test] = field(default_factory=dict)
+    filters: Mapping[str, FilterTest] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     newest: tuple[str, str] | None = None
 
 
-def _any_of(path: str) -> Test:
+def _any_of(path: str) -> FilterTest:
     """Whether one of the request's values is among those of a list in the resource."""
     first, _, second = path.partition(".")
 
@@ -73,7 +73,7 @@ def _any_of(path: str) -> Test:
     return test
 
 
-def _has_all(name: str) -> Test:
+def _has_all(name: str) -> FilterTest:
     return lambda item, wanted: set(wanted) <= set(getattr(item, name))
 
 
@@ -106,25 +106,25 @@ def _in_cluster(item: Any, wanted: str) -> bool:
     return wanted in {cluster for cluster, _ in nodepools_of(item)}
 
 
-KINDS = (
+RESOURCE_KINDS = (
     # Concepts
-    Kind(name="concept", singular="Concept", invalid=_Code.CONCEPTS_INVALID_REQUEST),
-    Kind(
+    ResourceKind(name="concept", singular="Concept", invalid=_Code.CONCEPTS_INVALID_REQUEST),
+    ResourceKind(
         name="concept_language",
         singular="ConceptLanguage",
         parents=("concept",),
         id_field="language",
         invalid=_Code.CONCEPTS_INVALID_REQUEST,
     ),
-    Kind(
+    ResourceKind(
         name="concept_relation",
         singular="ConceptRelation",
         links={"concept_id": "subject_concept.id"},
         invalid=_Code.CONCEPTS_INVALID_REQUEST,
     ),
-    Kind(name="knowledge_graph", singular="KnowledgeGraph"),
+    ResourceKind(name="knowledge_graph", singular="KnowledgeGraph"),
     # Annotations
-    Kind(
+    ResourceKind(
         name="annotation",
         singular="Annotation",
         links={"input_id": "input_id"},
@@ -133,7 +133,7 @@ KINDS = (
         own_status=True,
         author=True,
     ),
-    Kind(
+    ResourceKind(
         name="annotation_track",
         singular="AnnotationTrack",
         links={"input_id": "input_id"},
@@ -141,8 +141,8 @@ KINDS = (
         status=_Code.ANNOTATION_TRACK_IDLE,
         own_status=True,
     ),
-    Kind(name="annotation_filter", singular="AnnotationFilter"),
-    Kind(
+    ResourceKind(name="annotation_filter", singular="AnnotationFilter"),
+    ResourceKind(
         name="search",
         singular="Search",
         plural="Searches",
@@ -150,8 +150,8 @@ KINDS = (
         invalid=_Code.SEARCH_INVALID_REQUEST,
     ),
     # Datasets
-    Kind(name="dataset", singular="Dataset", newest=("version", "dataset_version")),
-    Kind(
+    ResourceKind(name="dataset", singular="Dataset", newest=("version", "dataset_version")),
+    ResourceKind(
         name="dataset_version",
         singular="DatasetVersion",
         parents=("dataset",),
@@ -159,13 +159,13 @@ KINDS = (
         filters={"request_origins": lambda item, wanted: item.request_origin in set(wanted)},
     ),
     # Models and workflows
-    Kind(
+    ResourceKind(
         name="model",
         singular="Model",
         invalid=_Code.MODEL_INVALID_ARGUMENT,
         missing=_Code.MODEL_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="model_version",
         singular="ModelVersion",
         without=("PostModelVersions",),  # it trains
@@ -173,20 +173,20 @@ KINDS = (
         invalid=_Code.MODEL_INVALID_ARGUMENT,
         missing=_Code.MODEL_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="model_reference",
         singular="ModelReference",
         parents=("model",),
         invalid=_Code.MODEL_REFERENCE_INVALID_ARGUMENT,
     ),
-    Kind(
+    ResourceKind(
         name="model_version_input_example",
         singular="ModelVersionInputExample",
         parents=("model", "model_version"),
         id_field="example_id",
         invalid=_Code.MODEL_EXAMPLE_INPUT_INVALID_ARGUMENT,
     ),
-    Kind(
+    ResourceKind(
         name="workflow",
         singular="Workflow",
         invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
@@ -194,14 +194,14 @@ KINDS = (
         duplicate=_Code.WORKFLOW_DUPLICATE,
         newest=("version", "workflow_version"),
     ),
-    Kind(
+    ResourceKind(
         name="workflow_version",
         singular="WorkflowVersion",
         parents=("workflow",),
         invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
         missing=_Code.WORKFLOW_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="workflow_version_evaluation",
         singular="WorkflowVersionEvaluation",
         parents=("workflow", "workflow_version"),
@@ -209,7 +209,7 @@ KINDS = (
         status=_Code.EVALUATION_QUEUED,
         own_status=True,
     ),
-    Kind(
+    ResourceKind(
         name="workflow_version_evaluation_data",
         singular="WorkflowVersionEvaluationData",
         plural="WorkflowVersionEvaluationData",
@@ -217,13 +217,13 @@ KINDS = (
         invalid=_Code.EVALUATION_INVALID_ARGUMENT,
     ),
     # Users, apps and who may do what
-    Kind(
+    ResourceKind(
         name="app",
         singular="App",
         of_user=True,
         filters={"template_only": lambda item, wanted: item.is_template.value},
     ),
-    Kind(
+    ResourceKind(
         name="key",
         singular="Key",
         of_user=True,
@@ -233,9 +233,9 @@ KINDS = (
             "endpoints": _has_all("endpoints"),
         },
     ),
-    Kind(name="secret", singular="Secret", of_user=True, id_field="id"),
-    Kind(name="collaborator", singular="Collaborator"),
-    Kind(
+    ResourceKind(name="secret", singular="Secret", of_user=True, id_field="id"),
+    ResourceKind(name="collaborator", singular="Collaborator"),
+    ResourceKind(
         name="app_duplication",
         singular="AppDuplication",
         of_user=True,
@@ -243,7 +243,7 @@ KINDS = (
         status=_Code.APP_DUPLICATION_PENDING,
     ),
     # Work of people
-    Kind(
+    ResourceKind(
         name="task",
         singular="Task",
         status=_Code.TASK_IN_PROGRESS,
@@ -256,27 +256,27 @@ KINDS = (
             "input_source_ids": lambda item, wanted: item.input_source.id in set(wanted),
         },
     ),
-    Kind(
+    ResourceKind(
         name="label_order", singular="LabelOrder", status=_Code.LABEL_ORDER_PENDING, own_status=True
     ),
-    Kind(
+    ResourceKind(
         name="bulk_operation",
         singular="BulkOperation",
         id_field="id",
         invalid=_Code.BULK_OPERATION_INVALID_REQUEST,
         status=_Code.BULK_OPERATION_PENDING,
     ),
-    Kind(name="inputs_add_job", singular="InputsAddJob", id_field="id"),
-    Kind(name="inputs_extraction_job", singular="InputsExtractionJob"),
+    ResourceKind(name="inputs_add_job", singular="InputsAddJob", id_field="id"),
+    ResourceKind(name="inputs_extraction_job", singular="InputsExtractionJob"),
     # Compute
-    Kind(
+    ResourceKind(
         name="compute_cluster",
         singular="ComputeCluster",
         of_user=True,
         invalid=_Code.COMPUTE_CLUSTER_INVALID_ARGUMENT,
         missing=_Code.COMPUTE_CLUSTER_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="nodepool",
         singular="Nodepool",
         of_user=True,
@@ -284,7 +284,7 @@ KINDS = (
         invalid=_Code.NODEPOOL_INVALID_ARGUMENT,
         missing=_Code.NODEPOOL_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="runner",
         singular="Runner",
         of_user=True,
@@ -296,7 +296,7 @@ KINDS = (
             "model_version_ids": _worker_version,
         },
     ),
-    Kind(
+    ResourceKind(
         name="deployment",
         singular="Deployment",
         of_user=True,
@@ -310,21 +310,21 @@ KINDS = (
         },
     ),
     # Pipelines and artifacts; those whose content is uploaded have handlers of their own.
-    Kind(
+    ResourceKind(
         name="pipeline",
         singular="Pipeline",
         invalid=_Code.PIPELINE_INVALID_ARGUMENT,
         missing=_Code.PIPELINE_DOES_NOT_EXIST,
         newest=("pipeline_version", "pipeline_version"),
     ),
-    Kind(
+    ResourceKind(
         name="pipeline_version",
         singular="PipelineVersion",
         parents=("pipeline",),
         invalid=_Code.PIPELINE_INVALID_ARGUMENT,
         missing=_Code.PIPELINE_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="pipeline_version_run",
         singular="PipelineVersionRun",
         parents=("pipeline", "pipeline_version"),
@@ -338,33 +338,33 @@ KINDS = (
             "compute_cluster_id": _in_cluster,
         },
     ),
-    Kind(
+    ResourceKind(
         name="pipeline_version_run_status_log",
         singular="PipelineVersionRunStatusLog",
         parents=("pipeline", "pipeline_version", "pipeline_version_run"),
     ),
-    Kind(
+    ResourceKind(
         name="pipeline_step",
         singular="PipelineStep",
         invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
         missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
         newest=("pipeline_step_version", "pipeline_step_version"),
     ),
-    Kind(
+    ResourceKind(
         name="pipeline_step_version",
         singular="PipelineStepVersion",
         parents=("pipeline_step",),
         invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
         missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="artifact",
         singular="Artifact",
         invalid=_Code.ARTIFACT_INVALID_ARGUMENT,
         missing=_Code.ARTIFACT_DOES_NOT_EXIST,
         newest=("artifact_version", "artifact_version"),
     ),
-    Kind(
+    ResourceKind(
         name="artifact_version",
         singular="ArtifactVersion",
         parents=("artifact",),
@@ -372,8 +372,8 @@ KINDS = (
         missing=_Code.ARTIFACT_VERSION_DOES_NOT_EXIST,
     ),
     # Retired from the contract; the reference pages still have them.
-    Kind(name="collector", singular="Collector"),
-    Kind(
+    ResourceKind(name="collector", singular="Collector"),
+    ResourceKind(
         name="module",
         singular="Module",
         invalid=_Code.MODULE_INVALID_ARGUMENT,
@@ -383,14 +383,14 @@ KINDS = (
             "filter_by_user_id": lambda item, wanted: True,
         },
     ),
-    Kind(
+    ResourceKind(
         name="module_version",
         singular="ModuleVersion",
         parents=("module",),
         invalid=_Code.MODULE_INVALID_ARGUMENT,
         missing=_Code.MODULE_DOES_NOT_EXIST,
     ),
-    Kind(
+    ResourceKind(
         name="installed_module_version",
         singular="InstalledModuleVersion",
         invalid=_Code.MODULE_INVALID_ARGUMENT,

@@ -1,8 +1,8 @@
 """The general mechanism: list, get, create, patch and delete resources of any kind.
 
-``Resource`` is bound to a row of ``kinds.KINDS`` and reads the rest from the descriptors of the
-methods. What a kind does besides (checks, versions, consequences of a deletion) is a subclass that
-overrides ``check``, ``added``, ``show``, ``changed`` or ``deleted``.
+``ResourceOperations`` is bound to a row of ``RESOURCE_KINDS`` and reads the rest from the
+descriptors of the methods. What a kind does besides (checks, versions, consequences of a deletion)
+is a subclass that overrides ``check``, ``added``, ``show``, ``changed`` or ``deleted``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
-from clarigrpc.local.engine.resource_kinds import KINDS, Kind
+from clarigrpc.local.engine.resource_kinds import RESOURCE_KINDS, ResourceKind
 from clarigrpc.local.resource_facts import is_public, new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, DuplicateIdError, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import (
+    PARENT_SEPARATOR,
+    DuplicateIdError,
+    Row,
+    StoredCollection,
+)
+from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2._index import METHODS
 
 Handler = Callable[[Context, Any], Message]
@@ -51,11 +56,11 @@ _WORD = re.compile(r"\w+")
 class Place(NamedTuple):
     """Where resources lie: an app (or a user, with an empty app id), and the ids above them."""
 
-    scope: Scope
+    app: UserApp
     parents: tuple[str, ...] = ()
 
 
-class Resource:
+class ResourceOperations:
     """One kind of resource.
 
     Args:
@@ -63,7 +68,7 @@ class Resource:
         others: Every kind by name, this one included once all are made.
     """
 
-    def __init__(self, kind: Kind, others: Mapping[str, Resource]) -> None:
+    def __init__(self, kind: ResourceKind, others: Mapping[str, ResourceOperations]) -> None:
         self.kind = kind
         self._others = others
         self.cls: Any = getattr(v2, kind.message or kind.singular)
@@ -86,7 +91,7 @@ class Resource:
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         """Does what follows from a deletion, beside that of what lies below."""
 
-    def emptied(self, context: Context, where: Collection) -> None:
+    def emptied(self, context: Context, where: StoredCollection) -> None:
         """Does what follows when all of a collection goes, before it is gone."""
 
     def show(self, context: Context, place: Place, item: Any) -> None:
@@ -94,7 +99,7 @@ class Resource:
 
     def hides(self, context: Context, place: Place) -> bool:
         """Whether the caller may see the public ones of a place alone."""
-        return "visibility" in self._fields and context.is_stranger(place.scope)
+        return "visibility" in self._fields and context.is_stranger(place.app)
 
     def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
         """What a list leaves out beside what the request's filters do."""
@@ -204,12 +209,12 @@ class Resource:
 
     # For handlers and other kinds.
 
-    def where(self, place: Place) -> Collection:
+    def where(self, place: Place) -> StoredCollection:
         """The collection of the store."""
-        return Collection(
+        return StoredCollection(
             self.kind.name,
-            place.scope.user_id,
-            "" if self.kind.of_user else place.scope.app_id,
+            place.app.user_id,
+            "" if self.kind.of_user else place.app.app_id,
             PARENT_SEPARATOR.join(place.parents),
         )
 
@@ -255,7 +260,7 @@ class Resource:
         self._own(place, item)
         if self.kind.newest is not None:
             name, below = self.kind.newest
-            version = self._others[below].newest(context, place_below(place, item.id))
+            version = self._others[below].newest(context, nested_place(place, item.id))
             if version is not None:
                 getattr(item, name).CopyFrom(version)
         self.show(context, place, item)
@@ -336,7 +341,7 @@ class Resource:
         with store.transaction():
             if not store.delete(where, resource_id):
                 return False
-            for below in self._collections_below(context, place, resource_id):
+            for below in self._nested_collections(context, place, resource_id):
                 self._others[below.kind].emptied(context, below)
                 store.clear(below)
             self.deleted(context, place, resource_id)
@@ -356,7 +361,7 @@ class Resource:
             item.id = new
             self.save(context, place, item)
             before = (*place.parents, old)
-            for below in self._collections_below(context, place, old):
+            for below in self._nested_collections(context, place, old):
                 rest = below.parent.split(PARENT_SEPARATOR)[len(before) :]
                 parent = PARENT_SEPARATOR.join((*place.parents, new, *rest))
                 store.move(below, below._replace(parent=parent))
@@ -366,16 +371,16 @@ class Resource:
         """Where a request works; ServiceError unless what is above is there."""
         if self.kind.of_user:
             user = context.user(request.user_app_id, write=write)
-            place = Place(Scope(user, ""))
+            place = Place(UserApp(user, ""))
         else:
-            scope = context.writable if write else context.scope
-            place = Place(scope(request.user_app_id))
+            app = context.writable if write else context.readable
+            place = Place(app(request.user_app_id))
         for name in self.kind.parents:
             above = self._others[name]
             resource_id = above._id(request)
             if not above.exists(context, place, resource_id):
                 raise above.no(resource_id)
-            place = place_below(place, resource_id)
+            place = nested_place(place, resource_id)
         return place
 
     def answer(self, context: Context, items: Iterable[Any]) -> Any:
@@ -453,9 +458,9 @@ class Resource:
     def _own(self, place: Place, item: Any) -> None:
         """Sets the fields that say where the resource lies, whatever was sent or renamed."""
         if "user_id" in self._fields and not self.kind.author:
-            item.user_id = place.scope.user_id
+            item.user_id = place.app.user_id
         if "app_id" in self._fields and not self.kind.of_user:
-            item.app_id = place.scope.app_id
+            item.app_id = place.app.app_id
         for name, resource_id in zip(self.kind.parents, place.parents, strict=True):
             if f"{name}_id" in self._fields:
                 setattr(item, f"{name}_id", resource_id)
@@ -468,9 +473,9 @@ class Resource:
         self._own(place, item)
         return item
 
-    def _collections_below(
+    def _nested_collections(
         self, context: Context, place: Place, resource_id: str
-    ) -> list[Collection]:
+    ) -> list[StoredCollection]:
         where = self.where(place)
         parent = PARENT_SEPARATOR.join((*place.parents, resource_id))
         below = [
@@ -521,10 +526,10 @@ class Resource:
         """The places that a list goes through: all apps of a user where it names no app."""
         if self.kind.of_user or self.kind.parents or not _may_span_apps(context.call.method):
             return [self.place(context, request)]
-        scope = context.scope(request.user_app_id, all_apps=True)
-        if scope.app_id:
-            return [Place(scope)]
-        return [Place(Scope(scope.user_id, app)) for app in context.apps_of(scope.user_id)]
+        app = context.readable(request.user_app_id, all_apps=True)
+        if app.app_id:
+            return [Place(app)]
+        return [Place(UserApp(app.user_id, app_id)) for app_id in context.apps_of(app.user_id)]
 
     def _tests(self, request: Any) -> list[Callable[[Any], bool]]:
         tests = []
@@ -593,7 +598,7 @@ class Resource:
         return (lambda item: getattr(item, name)), request.sort_ascending
 
 
-def place_below(place: Place, resource_id: str) -> Place:
+def nested_place(place: Place, resource_id: str) -> Place:
     """Where the resources below one of this place lie."""
     return place._replace(parents=(*place.parents, resource_id))
 
@@ -648,9 +653,9 @@ def _set(item: Any, path: str, value: Any) -> None:
     setattr(item, last, value)
 
 
-def build(special: Mapping[str, type[Resource]]) -> dict[str, Resource]:
+def build(special: Mapping[str, type[ResourceOperations]]) -> dict[str, ResourceOperations]:
     """All kinds by name; those in ``special`` with a class of their own."""
-    resources: dict[str, Resource] = {}
-    for kind in KINDS:
-        resources[kind.name] = special.get(kind.name, Resource)(kind, resources)
+    resources: dict[str, ResourceOperations] = {}
+    for kind in RESOURCE_KINDS:
+        resources[kind.name] = special.get(kind.name, ResourceOperations)(kind, resources)
     return resources

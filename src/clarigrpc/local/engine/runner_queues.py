@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError
 
@@ -33,7 +33,7 @@ _UNDER_WAY = (0, _Code.SUCCESS, _Code.RUNNER_STREAM_START)
 
 
 @dataclass(slots=True)
-class _Work:
+class _QueuedItem:
     item: v2.RunnerItem
     answers: queue.SimpleQueue[v2.PostRunnerItemOutputsRequest] = field(
         default_factory=queue.SimpleQueue
@@ -46,7 +46,7 @@ class RunnerQueues:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._work: dict[tuple[str, str], dict[str, _Work]] = {}
+        self._work: dict[tuple[str, str], dict[str, _QueuedItem]] = {}
 
     def run(
         self,
@@ -69,7 +69,7 @@ class RunnerQueues:
         """
         item.id = item.processing_info.processing_id = new_id()
         streams = item.processing_info.runner_method_type == v2.RunnerMethodType.UNARY_STREAMING
-        work = _Work(item)
+        work = _QueuedItem(item)
         with self._changed:
             self._work.setdefault(runner, {})[item.id] = work
             self._changed.notify_all()
@@ -117,7 +117,10 @@ class RunnerQueues:
 
 
 def _next(
-    work: _Work, runner: tuple[str, str], is_active: Callable[[], bool], deadline: float | None
+    work: _QueuedItem,
+    runner: tuple[str, str],
+    is_active: Callable[[], bool],
+    deadline: float | None,
 ) -> v2.PostRunnerItemOutputsRequest:
     """The runner's next answer; ServiceError once nobody waits any more."""
     end = time.monotonic() + PATIENCE_SECONDS if deadline is None else deadline
@@ -154,13 +157,13 @@ class RemoteRuntime(Runtime):
         self._is_active = is_active
         self._remaining = remaining
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         with contextlib.closing(self._outputs(data, v2.RunnerMethodType.UNARY_UNARY)) as outputs:
             for output in outputs:
                 return output
         raise ServiceError(_Code.RUNNER_PROCESSING_FAILED, "the runner gave no output")
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         yield from self._outputs(data, v2.RunnerMethodType.UNARY_STREAMING)
 
     def _outputs(

@@ -25,7 +25,7 @@ _KM_OF_LIMITS: dict[str, float] = {
     "withindegrees": EARTH_KM * math.pi / 180,
 }
 
-Annotations = Callable[[str], Iterable[v2.Annotation]]
+AnnotationsOf = Callable[[str], Iterable[v2.Annotation]]
 """The annotations of an input by its id."""
 
 
@@ -46,7 +46,7 @@ def simplified(query: v2.Query) -> v2.Query:
     return result
 
 
-def input_matches(item: v2.Input, query: v2.Query, annotations: Annotations) -> bool:
+def input_matches(item: v2.Input, query: v2.Query, annotations: AnnotationsOf) -> bool:
     """Whether an input passes all filters."""
     return all(
         _input_passes(item, condition, annotations) != condition.negate
@@ -62,7 +62,7 @@ def annotation_matches(item: v2.Input, annotation: v2.Annotation, query: v2.Quer
     )
 
 
-def _input_passes(item: v2.Input, condition: v2.Filter, annotations: Annotations) -> bool:
+def _input_passes(item: v2.Input, condition: v2.Filter, annotations: AnnotationsOf) -> bool:
     if not _within(item.modified_at, condition):
         return False
     if condition.HasField("input") and not _fits_input(item, condition.input):
@@ -110,7 +110,7 @@ def as_annotation(item: v2.Input) -> v2.Annotation:
     )
 
 
-def _all(item: v2.Input, annotations: Annotations) -> Iterator[v2.Annotation]:
+def _all(item: v2.Input, annotations: AnnotationsOf) -> Iterator[v2.Annotation]:
     yield as_annotation(item)
     yield from annotations(item.id)
 
@@ -132,7 +132,7 @@ def _fits_input(item: v2.Input, wanted: v2.Input) -> bool:
     return _fits_data(item.data, wanted.data)
 
 
-_ANNOTATION_FIELDS = (
+_COMPARED_FIELDS = (
     "id",
     "input_id",
     "user_id",
@@ -145,7 +145,7 @@ _ANNOTATION_FIELDS = (
 
 
 def _fits_annotation(found: v2.Annotation, wanted: v2.Annotation) -> bool:
-    for name in _ANNOTATION_FIELDS:
+    for name in _COMPARED_FIELDS:
         value = getattr(wanted, name)
         if value and getattr(found, name) != value:
             return False
@@ -216,14 +216,14 @@ def _value_contains(have: Any, wanted: Any) -> bool:
     return kind is None or getattr(have, kind) == getattr(wanted, kind)
 
 
-def is_place(point: v2.GeoPoint) -> bool:
+def is_on_earth(point: v2.GeoPoint) -> bool:
     """Whether a point is on the earth, in degrees."""
     return abs(point.latitude) <= 90 and abs(point.longitude) <= 180
 
 
 def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
     point = have.geo_point
-    if not is_place(wanted.geo_point):
+    if not is_on_earth(wanted.geo_point):
         raise ServiceError(_Code.SEARCH_INVALID_REQUEST, "the geo point is not on the earth")
     if len(wanted.geo_box) == 2:
         one, two = (corner.geo_point for corner in wanted.geo_box)

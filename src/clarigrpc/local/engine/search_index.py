@@ -17,23 +17,23 @@ from typing import Any, Literal
 from clarigrpc import v2
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.store.resource_store import (
-    Box,
-    Collection,
-    Id,
+    HasId,
+    HasStatus,
+    HasTerm,
+    HasText,
+    InBox,
     Indexed,
     Indexer,
     Lookup,
     Relation,
-    Status,
+    StoredCollection,
     Tag,
-    Term,
-    Text,
     is_lookup,
 )
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 _KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
-_ANNOTATION_FIELDS = (
+_INDEXED_FIELDS = (
     "user_id",
     "model_version_id",
     "workflow_version_id",
@@ -106,7 +106,7 @@ def _input(body: bytes) -> Indexed:
 def _annotation(body: bytes) -> Indexed:
     annotation = v2.Annotation.FromString(body)
     found = _data(annotation.data)
-    for name in _ANNOTATION_FIELDS:
+    for name in _INDEXED_FIELDS:
         value = getattr(annotation, name)
         if value:
             found.terms.add((_number(name, value), 0.0))
@@ -117,28 +117,28 @@ INDEXERS: dict[str, Indexer] = {"input": _input, "annotation": _annotation}
 """How to index the resources of a kind."""
 
 
-def _present(term: int) -> Term:
-    return Term(term, -math.inf, math.inf)
+def _present(term: int) -> HasTerm:
+    return HasTerm(term, -math.inf, math.inf)
 
 
-def _wanted_in_data(data: v2.Data) -> Iterator[Term | Box | Text]:
+def _wanted_in_data(data: v2.Data) -> Iterator[HasTerm | InBox | HasText]:
     """What data must have to be as a filter's."""
     for concept in data.concepts:
         positive = concept.value >= 0.5
         low, high = (0.5, math.inf) if positive else (-math.inf, math.nextafter(0.5, 0))
         if concept.id or concept.name:
-            yield Term(_of_concept(concept), low, high)
+            yield HasTerm(_of_concept(concept), low, high)
     for term in _leaves(data.metadata):
         yield _present(term)
     if is_lookup(data.text.raw):
-        yield Text(data.text.raw)
+        yield HasText(data.text.raw)
     if data.HasField("geo"):
         box = _box(data.geo)
         if box is not None:
             yield box
 
 
-def _box(geo: v2.Geo) -> Box | None:
+def _box(geo: v2.Geo) -> InBox | None:
     """A box around all places that a filter lets through; None where it would be no box."""
     if len(geo.geo_box) == 2:
         one, two = (corner.geo_point for corner in geo.geo_box)
@@ -158,7 +158,7 @@ def _box(geo: v2.Geo) -> Box | None:
             west, east = point.longitude - across, point.longitude + across
             if west < -180 or east > 180:
                 west, east = -180.0, 180.0
-    return Box(
+    return InBox(
         south - _MARGIN_DEGREES,
         north + _MARGIN_DEGREES,
         west - _MARGIN_DEGREES,
@@ -166,11 +166,11 @@ def _box(geo: v2.Geo) -> Box | None:
     )
 
 
-def _wanted_of_input(wanted: v2.Input) -> Iterator[Term | Box | Text | Status | Id]:
+def _wanted_of_input(wanted: v2.Input) -> Iterator[HasTerm | InBox | HasText | HasStatus | HasId]:
     if wanted.id:
-        yield Id(wanted.id)
+        yield HasId(wanted.id)
     if wanted.status.code:
-        yield Status(wanted.status.code)
+        yield HasStatus(wanted.status.code)
     for kind in _KINDS:
         if wanted.data.HasField(kind):
             yield _present(_number("kind", kind))
@@ -184,13 +184,13 @@ class Lookups:
     """How a search for inputs, or for annotations, uses what both are indexed by.
 
     Args:
-        scope: The app that is searched.
+        app: The app that is searched.
         kind: What is searched for, ``input`` or ``annotation``.
     """
 
-    def __init__(self, scope: Scope, kind: Literal["input", "annotation"]) -> None:
-        self._inputs = Collection("input", scope.user_id, scope.app_id)
-        self._annotations = Collection("annotation", scope.user_id, scope.app_id)
+    def __init__(self, app: UserApp, kind: Literal["input", "annotation"]) -> None:
+        self._inputs = StoredCollection.of_app("input", app)
+        self._annotations = StoredCollection.of_app("annotation", app)
         self._for_inputs = kind == "input"
 
     def of_query(self, query: v2.Query) -> list[tuple[Lookup, ...]]:
@@ -207,10 +207,10 @@ class Lookups:
             label = condition.annotation
             found += [self._of_either(test) for test in _wanted_in_data(label.data)]
             if label.id:
-                found.append(self._of_either(Id(label.id)))
+                found.append(self._of_either(HasId(label.id)))
             if label.input_id:
-                found.append((self._of_inputs(Id(label.input_id)),))
-            for name in _ANNOTATION_FIELDS:
+                found.append((self._of_inputs(HasId(label.input_id)),))
+            for name in _INDEXED_FIELDS:
                 value = getattr(label, name)
                 if value:
                     found.append((self._of_annotations(_present(_number(name, value))),))
@@ -220,15 +220,15 @@ class Lookups:
         """Finds what carries a concept, with whatever value."""
         return self._of_either(_present(_of_concept(concept)))
 
-    def _of_inputs(self, test: Term | Box | Text | Status | Id) -> Lookup:
+    def _of_inputs(self, test: HasTerm | InBox | HasText | HasStatus | HasId) -> Lookup:
         relation = Relation.SELF if self._for_inputs else Relation.PARENT
         return Lookup(self._inputs, test, relation)
 
-    def _of_annotations(self, test: Term | Box | Text | Id) -> Lookup:
+    def _of_annotations(self, test: HasTerm | InBox | HasText | HasId) -> Lookup:
         relation = Relation.CHILD if self._for_inputs else Relation.SELF
         return Lookup(self._annotations, test, relation)
 
-    def _of_either(self, test: Term | Box | Text | Id) -> tuple[Lookup, ...]:
+    def _of_either(self, test: HasTerm | InBox | HasText | HasId) -> tuple[Lookup, ...]:
         """Concepts, metadata and place of an input count as an annotation of it."""
         if self._for_inputs:
             return self._of_inputs(test), self._of_annotations(test)

@@ -12,15 +12,15 @@ import numpy as np
 from clarigrpc import v2
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.context import State
-from clarigrpc.local.engine.input_embeddings import DIMENSIONS, Medium, similarities
+from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS, EmbeddedMedium, similarities
 from clarigrpc.local.engine.request_checks import refuse_other_fields
 from clarigrpc.local.engine.search_index import Lookups
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.media import media_content
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError
-from clarigrpc.local.store.resource_store import Candidate, Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Candidate, Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
@@ -38,12 +38,12 @@ _SEARCH_FIELDS = (
 )
 
 
-def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
+def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
     """Score and input of everything that a search finds, the best first, read on demand."""
-    ranking = _Ranking(state, scope, search, "input")
+    ranking = _Ranking(state, app, search, "input")
 
     def annotations(input_id: str) -> Iterator[v2.Annotation]:
-        return annotations_of(state.store, scope, input_id)
+        return annotations_of(state.store, app, input_id)
 
     def read(row: Row) -> _Found[v2.Input] | None:
         item = v2.Input.FromString(row.body)
@@ -56,10 +56,10 @@ def inputs_found(state: State, scope: Scope, search: v2.Search) -> Iterator[tupl
 
 
 def annotations_found(
-    state: State, scope: Scope, search: v2.Search
+    state: State, app: UserApp, search: v2.Search
 ) -> Iterator[tuple[float, tuple[v2.Input, v2.Annotation]]]:
-    ranking = _Ranking(state, scope, search, "annotation")
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    ranking = _Ranking(state, app, search, "annotation")
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
 
     def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
         annotation = v2.Annotation.FromString(row.body)
@@ -137,16 +137,16 @@ class _Ranking:
     """
 
     def __init__(
-        self, state: State, scope: Scope, search: v2.Search, kind: Literal["input", "annotation"]
+        self, state: State, app: UserApp, search: v2.Search, kind: Literal["input", "annotation"]
     ) -> None:
         refuse_other_fields(search, _SEARCH_FIELDS)
         self.query = search_filters.simplified(search.query)
         self.store = state.store
-        self.where = Collection(kind, scope.user_id, scope.app_id)
-        self._lookups = Lookups(scope, kind)
+        self.where = StoredCollection.of_app(kind, app)
+        self._lookups = Lookups(app, kind)
         self.wanted = self._lookups.of_query(self.query)
         self._state = state
-        self._scope = scope
+        self._app = app
         self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
         self._ranks = [(rank, self._similarities(rank)) for rank in self.query.ranks]
 
@@ -155,24 +155,24 @@ class _Ranking:
         if rank.annotation.data.concepts:
             return None
         medium, probe = self._probe(rank.annotation)
-        vectors = self._state.embeddings.all(self._scope, medium)
+        vectors = self._state.embeddings.all(self._app, medium)
         if not vectors.ids:
             return {}
         scores = similarities(vectors.rows, probe, euclidean=self._euclidean)
         return dict(zip(vectors.ids, scores.tolist(), strict=True))
 
-    def _probe(self, example: v2.Annotation) -> tuple[Medium, Vector]:
+    def _probe(self, example: v2.Annotation) -> tuple[EmbeddedMedium, Vector]:
         """The vector to compare with."""
         data, embeddings = example.data, self._state.embeddings
         if data.embeddings:
             vector = np.asarray(data.embeddings[0].vector, np.float32)
-            for medium, dimensions in DIMENSIONS.items():
+            for medium, dimensions in EMBEDDING_LENGTHS.items():
                 if len(vector) == dimensions:
                     return medium, vector
             raise ServiceError(
                 _Code.SEARCH_INVALID_REQUEST,
                 f"the embedding has {len(vector)} dimensions; here they have "
-                + " or ".join(f"{n} ({medium})" for medium, n in DIMENSIONS.items()),
+                + " or ".join(f"{n} ({medium})" for medium, n in EMBEDDING_LENGTHS.items()),
             )
         if data.HasField("image") or data.HasField("text"):
             kind = media_content.check(data)
@@ -180,13 +180,13 @@ class _Ranking:
             if kind == "text":
                 return "text", embeddings.of_text(media_content.decode_text(content))
             return "image", embeddings.of_image(media_content.open_image(content))
-        inputs = Collection(INPUT_KIND, self._scope.user_id, self._scope.app_id)
+        inputs = StoredCollection.of_app(INPUT_KIND, self._app)
         if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(
                 _Code.SEARCH_INVALID_REQUEST,
                 "a rank needs concepts, an image, a text, an embedding or the id of an input",
             )
-        found = embeddings.of_input(self._scope, example.input_id)
+        found = embeddings.of_input(self._app, example.input_id)
         if found is None:
             raise ServiceError(
                 _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from clarigrpc import v2
 from clarigrpc.local.media import media_content
-from clarigrpc.local.store.resource_store import Collection, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 INPUT_KIND = "input"
 
 
-def annotations_of(store: Store, scope: Scope, input_id: str) -> Iterator[v2.Annotation]:
+def annotations_of(store: Store, app: UserApp, input_id: str) -> Iterator[v2.Annotation]:
     """The annotations of an input, newest first."""
-    where = Collection("annotation", scope.user_id, scope.app_id)
+    where = StoredCollection.of_app("annotation", app)
     for row in store.page(where, 0, -1, keys=(input_id,)):
         yield v2.Annotation.FromString(row.body)
 

@@ -48,9 +48,9 @@ from clarigrpc.local.fronts.http_messages import (
     throttle_headers,
 )
 from clarigrpc.local.media import media_content
-from clarigrpc.local.served_call import Call
-from clarigrpc.local.service.dispatch import Service
-from clarigrpc.local.user_app import PUBLIC
+from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.service.dispatch import V2Service
+from clarigrpc.local.user_app import PUBLIC_APP
 
 PREFIX = "/v1/"
 """Beginning of the paths of this generation."""
@@ -111,7 +111,7 @@ class FirstGeneration:
         max_body_bytes: Longest request body; a longer one is answered 413.
     """
 
-    def __init__(self, service: Service, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, service: V2Service, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._service = service
         self._applications = service.state.applications
         self._max_body_bytes = max_body_bytes
@@ -202,7 +202,7 @@ class FirstGeneration:
     def _tagged(self, token: AccessToken, text: str, wanted: _TagRequest) -> JSONResponse:
         predict = self._prediction(token.application, wanted)
         metadata = {"authorization": f"Bearer {text}"}
-        call = Call("PostModelOutputs", metadata, lambda: True, lambda: None)
+        call = ServedCall("PostModelOutputs", metadata, lambda: True, lambda: None)
         response: Any = self._service.unary(call.method, predict, call)
         headers = throttle_headers(call.trailing)
         if not response.outputs:
@@ -236,8 +236,8 @@ class FirstGeneration:
         model = wanted.model if wanted.model not in ("", "default") else application.model
         request = v2.PostModelOutputsRequest(model_id=model or DEFAULT_MODEL)
         # A model of the application's own app comes before a public one of the same name.
-        own = self._service.state.catalog.has(application.scope, request.model_id)
-        place = application.scope if own else PUBLIC
+        own = self._service.state.catalog.has(application.app, request.model_id)
+        place = application.app if own else PUBLIC_APP
         request.user_app_id.user_id, request.user_app_id.app_id = place.user_id, place.app_id
         for number, data in enumerate(wanted.images):
             request.inputs.add(id=str(number)).data.CopyFrom(data)

@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.local.served_call import Call
-from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service_errors import CallAborted
 from clarigrpc.v2._index import METHODS
 
@@ -45,7 +45,7 @@ class GrpcFront:
         OSError: The port is in use, or there is no such address here.
     """
 
-    def __init__(self, service: Service, host: str, port: int, *, workers: int) -> None:
+    def __init__(self, service: V2Service, host: str, port: int, *, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-local")
         self._server = grpc.server(
             self._pool,
@@ -91,7 +91,7 @@ class GrpcFront:
 class _V2Handlers(grpc.GenericRpcHandler):
     """Binds every method of V2 to the service, with the serializers of its messages."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: V2Service) -> None:
         self._service = service
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -171,13 +171,13 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _call(method: str, context: grpc.ServicerContext) -> Call:
+def _call(method: str, context: grpc.ServicerContext) -> ServedCall:
     metadata = {
         key: value for key, value in context.invocation_metadata() if isinstance(value, str)
     }
-    return Call(method, metadata, context.is_active, context.time_remaining)
+    return ServedCall(method, metadata, context.is_active, context.time_remaining)
 
 
-def _send_trailing(call: Call, context: grpc.ServicerContext) -> None:
+def _send_trailing(call: ServedCall, context: grpc.ServicerContext) -> None:
     if call.trailing:
         context.set_trailing_metadata(tuple(call.trailing.items()))

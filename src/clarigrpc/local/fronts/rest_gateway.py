@@ -48,7 +48,7 @@ from clarigrpc.local.fronts.http_messages import (
     respond,
     response_headers,
 )
-from clarigrpc.local.served_call import Call
+from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import CallAborted
 
 # Messages of a stream that may wait for the client to read on.
@@ -76,13 +76,13 @@ class CallServer(Protocol):
     def implements(self, method: str) -> bool:
         """Whether the method does anything here."""
 
-    def unary(self, method: str, request: Any, call: Call) -> Message:
+    def unary(self, method: str, request: Any, call: ServedCall) -> Message:
         """Serve a call with one response, which carries its V2 status."""
 
-    def server_stream(self, method: str, request: Any, call: Call) -> Iterator[Message]:
+    def server_stream(self, method: str, request: Any, call: ServedCall) -> Iterator[Message]:
         """Serve a call with many responses."""
 
-    def duplex(self, method: str, requests: Iterator[Any], call: Call) -> Iterator[Message]:
+    def duplex(self, method: str, requests: Iterator[Any], call: ServedCall) -> Iterator[Message]:
         """Serve a call with many requests and responses."""
 
 
@@ -106,7 +106,7 @@ def _grpc_number(error: Exception) -> int:
     return number
 
 
-def _explain(error: Exception, call: Call) -> HttpReply:
+def _explain(error: Exception, call: ServedCall) -> HttpReply:
     """The response to a call that ended with an exception."""
     if isinstance(error, _RefusedError):
         return error.reply
@@ -189,11 +189,13 @@ class RestGateway:
             gone.set()
             watcher.cancel()
 
-    def _call(self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event) -> Call:
+    def _call(
+        self, method: str, headers: list[tuple[bytes, bytes]], gone: threading.Event
+    ) -> ServedCall:
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         timeout = parse_timeout(metadata.get("grpc-timeout", ""))
         deadline = None if timeout is None else time.monotonic() + timeout
-        return Call(
+        return ServedCall(
             method=method,
             metadata=metadata,
             is_active=lambda: not (gone.is_set() or self._is_closing()),
@@ -223,7 +225,12 @@ class RestGateway:
         return iter([self._decode(binding, path, query, line) for line in lines or [b""]])
 
     async def _unary(
-        self, call: Call, answer: Callable[[], Message], scope: Scope, receive: Receive, send: Send
+        self,
+        call: ServedCall,
+        answer: Callable[[], Message],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         def work() -> HttpReply:
             try:
@@ -236,7 +243,7 @@ class RestGateway:
 
     async def _stream(
         self,
-        call: Call,
+        call: ServedCall,
         start: Callable[[], Iterator[Message]],
         scope: Scope,
         receive: Receive,
@@ -271,7 +278,7 @@ class RestGateway:
 
     def _produce(
         self,
-        call: Call,
+        call: ServedCall,
         start: Callable[[], Iterator[Message]],
         put: Callable[[HttpReply | bytes | None], bool],
     ) -> None:

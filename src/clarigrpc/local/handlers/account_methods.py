@@ -17,13 +17,13 @@ from clarigrpc.local.engine.resource_operations import Place, relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2._index import METHODS
 
 _Code = v2.StatusCode
 
-LEAST_PASSWORD, MOST_PASSWORD = 8, 128
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 128
 """Lengths that a password may have."""
 
 
@@ -52,7 +52,7 @@ def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
     )
     if caller.app_id:
         response.app.CopyFrom(
-            RESOURCES["app"].find(context, Place(Scope(caller.user_id, "")), caller.app_id)
+            RESOURCES["app"].find(context, Place(UserApp(caller.user_id, "")), caller.app_id)
         )
     return response
 
@@ -71,12 +71,12 @@ def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScop
 
 
 def list_app_keys(context: Context, request: v2.ListAppKeysRequest) -> v2.MultiKeyResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
     keys = [
         key
-        for key in RESOURCES["key"].walk(context, Place(Scope(scope.user_id, "")))
-        if scope.app_id in {app.id for app in key.apps}
+        for key in RESOURCES["key"].walk(context, Place(UserApp(app.user_id, "")))
+        if app.app_id in {named.id for named in key.apps}
     ]
     return v2.MultiKeyResponse(
         status=make_status(_Code.SUCCESS), keys=keys[offset : offset + limit]
@@ -157,9 +157,9 @@ def search_apps(context: Context, request: v2.PostAppsSearchesRequest) -> v2.Mul
 def delete_collaborators(
     context: Context, request: v2.DeleteCollaboratorsRequest
 ) -> v2.BaseResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     resource = RESOURCES["collaborator"]
-    place = Place(scope)
+    place = Place(app)
     ids = list(request.collaborator_ids)
     emails = set(request.user_emails)
     ids += [c.id for c in resource.walk(context, place) if c.user.primary_email in emails]
@@ -209,8 +209,8 @@ def validate_password(
     user = v2.User.FromString(row.body) if row is not None else v2.User()
     names = [name.lower() for name in (user.first_name, user.last_name, user.id) if name]
     broken = v2.PasswordViolations(
-        minimum_length=len(text) < LEAST_PASSWORD,
-        maximum_length=len(text) > MOST_PASSWORD,
+        minimum_length=len(text) < MIN_PASSWORD_LENGTH,
+        maximum_length=len(text) > MAX_PASSWORD_LENGTH,
         upper_case_needed=not any(c.isupper() for c in text),
         lower_case_needed=not any(c.islower() for c in text),
         numeric_needed=not any(c.isdigit() for c in text),
@@ -230,10 +230,10 @@ def validate_password(
 def get_resource_counts(
     context: Context, request: v2.GetResourceCountsRequest
 ) -> v2.GetResourceCountsResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
 
     def count(kind: str) -> int:
-        resource, place = RESOURCES[kind], Place(scope)
+        resource, place = RESOURCES[kind], Place(app)
         if resource.hides(context, place):
             return sum(1 for _ in resource.walk(context, place))
         return context.state.store.count(resource.where(place))
@@ -241,9 +241,9 @@ def get_resource_counts(
     return v2.GetResourceCountsResponse(
         status=make_status(_Code.SUCCESS),
         datasets=count("dataset"),
-        models=len(context.models(scope)),
+        models=len(context.models(app)),
         workflows=count("workflow"),
-        inputs=context.state.store.count(Collection(INPUT_KIND, scope.user_id, scope.app_id)),
+        inputs=context.state.store.count(StoredCollection.of_app(INPUT_KIND, app)),
         pipelines=count("pipeline"),
     )
 

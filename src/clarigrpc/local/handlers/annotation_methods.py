@@ -24,7 +24,7 @@ def get_annotation(
     context: Context, request: v2.GetAnnotationRequest
 ) -> v2.SingleAnnotationResponse:
     found = RESOURCES["annotation"].find(
-        context, Place(context.scope(request.user_app_id)), request.annotation_id
+        context, Place(context.readable(request.user_app_id)), request.annotation_id
     )
     if request.input_id and found.input_id != request.input_id:
         raise RESOURCES["annotation"].no(request.annotation_id)
@@ -34,10 +34,10 @@ def get_annotation(
 def list_annotations(
     context: Context, request: v2.ListAnnotationsRequest
 ) -> v2.MultiAnnotationResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
     resource = RESOURCES["annotation"]
-    place = Place(scope)
+    place = Place(app)
     if request.input_ids:
         # By the index on the input, not by a walk over all.
         rows: Iterator[Any] = iter(
@@ -165,7 +165,7 @@ def list_annotation_workers(
     context: Context, request: v2.ListAnnotationWorkersRequest
 ) -> v2.MultiWorkerResponse:
     offset, limit = page_bounds(request.page, request.per_page)
-    place = Place(context.scope(request.user_app_id))
+    place = Place(context.readable(request.user_app_id))
     workers: dict[bytes, v2.Worker] = {}
     for item in RESOURCES["annotation"].walk(context, place):
         if request.trusted_only and not item.trusted:
@@ -194,11 +194,11 @@ def _task_count(of_inputs: bool) -> Callable[[Context, Any], v2.SingleTaskCountR
     }
 
     def count(context: Context, request: v2.GetTaskCountRequest) -> v2.SingleTaskCountResponse:
-        scope = context.scope(request.user_app_id)
-        place = Place(scope)
+        app = context.readable(request.user_app_id)
+        place = Place(app)
         RESOURCES["task"].find(context, place, request.task_id)
         response = v2.SingleTaskCountResponse(
-            status=make_status(_Code.SUCCESS), app_id=scope.app_id, task_id=request.task_id
+            status=make_status(_Code.SUCCESS), app_id=app.app_id, task_id=request.task_id
         )
         seen: set[tuple[str, str, str]] = set()
         by_user: dict[str, v2.TaskStatusCountPerUser] = {}

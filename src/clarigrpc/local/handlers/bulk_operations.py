@@ -11,23 +11,23 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.engine import dataset_membership, patching
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
-from clarigrpc.local.engine.input_embeddings import DIMENSIONS
+from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.search_ranking import inputs_found
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.resource_facts import is_public
-from clarigrpc.local.service_errors import Code, ServiceError, make_status
-from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
-_STRETCH = 100
+_RESOURCES_PER_TRANSACTION = 100
 """Inputs that one transaction of a bulk operation changes."""
 
 
@@ -38,7 +38,7 @@ def post_bulk_operations(
     context: Context, request: v2.PostBulkOperationsRequest
 ) -> v2.MultiBulkOperationsResponse:
     resource = RESOURCES["bulk_operation"]
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     prepared = v2.PostBulkOperationsRequest()
     prepared.CopyFrom(request)
     for operation in prepared.bulk_operations:
@@ -51,7 +51,7 @@ def post_bulk_operations(
         if operation.WhichOneof("input_source") is None:
             raise ServiceError(resource.kind.invalid, "name the inputs, a search or a dataset")
         for dataset_id in _datasets(operation.operation):
-            if not RESOURCES["dataset"].exists(context, Place(scope), dataset_id):
+            if not RESOURCES["dataset"].exists(context, Place(app), dataset_id):
                 raise RESOURCES["dataset"].no(dataset_id)
         operation.ClearField("progress")
         operation.created_by = context.caller.user_id
@@ -90,41 +90,41 @@ def cancel_bulk_operations(
     return response
 
 
-def _operate(state: State, where: Collection, row: Row) -> None:
+def _operate(state: State, where: StoredCollection, row: Row) -> None:
     """Carries out a pending operation, a stretch of inputs at a time; stops when cancelled."""
-    scope = Scope(where.user_id, where.app_id)
+    app = where.app
     operation = v2.BulkOperation.FromString(row.body)
     try:
-        ids = _targets(state, scope, operation)
+        ids = _selected_inputs(state, app, operation)
     except ServiceError as error:
         operation.status.CopyFrom(make_status(_Code.BULK_OPERATION_FAILED, str(error)))
         state.store.update(row.seq, operation.SerializeToString(), operation.status.code)
         return
     choose = _chooser(operation, row.id)
-    for start in range(0, max(len(ids), 1), _STRETCH):
-        stretch = ids[start : start + _STRETCH]
+    for start in range(0, max(len(ids), 1), _RESOURCES_PER_TRANSACTION):
+        batch = ids[start : start + _RESOURCES_PER_TRANSACTION]
         with state.store.transaction():
             now = state.store.get(where, row.id)
             if now is None or now.status == _Code.BULK_OPERATION_CANCELLED:
                 return
-            for input_id in stretch:
-                _change(state, scope, operation.operation, input_id, choose)
-            operation.progress.processed = start + len(stretch)
-            operation.progress.last_processed_id = stretch[-1] if stretch else ""
-            over = start + _STRETCH >= len(ids)
+            for input_id in batch:
+                _change(state, app, operation.operation, input_id, choose)
+            operation.progress.processed = start + len(batch)
+            operation.progress.last_processed_id = batch[-1] if batch else ""
+            over = start + _RESOURCES_PER_TRANSACTION >= len(ids)
             code = _Code.BULK_OPERATION_SUCCESS if over else _Code.BULK_OPERATION_IN_PROGRESS
             operation.status.CopyFrom(make_status(code))
             operation.last_modified_at.GetCurrentTime()
             state.store.update(row.seq, operation.SerializeToString(), code)
 
 
-def _targets(state: State, scope: Scope, operation: v2.BulkOperation) -> list[str]:
+def _selected_inputs(state: State, app: UserApp, operation: v2.BulkOperation) -> list[str]:
     source = operation.WhichOneof("input_source")
     if source == "input_ids":
         return list(operation.input_ids.input_ids)
     if source == "search":
-        return [item.id for _, item in inputs_found(state, scope, operation.search)]
-    members = dataset_membership.members_of(scope, operation.dataset.id)
+        return [item.id for _, item in inputs_found(state, app, operation.search)]
+    members = dataset_membership.members_of(app, operation.dataset.id)
     return [row.id for row in state.store.walk(members)]
 
 
@@ -139,21 +139,21 @@ def _chooser(operation: v2.BulkOperation, seed: str) -> Callable[[], str]:
 
 
 def _change(
-    state: State, scope: Scope, operation: v2.Operation, input_id: str, choose: Callable[[], str]
+    state: State, app: UserApp, operation: v2.Operation, input_id: str, choose: Callable[[], str]
 ) -> None:
     store = state.store
-    row = store.get(Collection(INPUT_KIND, scope.user_id, scope.app_id), input_id)
+    row = store.get(StoredCollection.of_app(INPUT_KIND, app), input_id)
     if row is None:
         return
     kind = operation.WhichOneof("operation")
     if kind == "add_to_dataset":
-        dataset_membership.join(store, scope, operation.add_to_dataset.dataset_id, input_id)
+        dataset_membership.join(store, app, operation.add_to_dataset.dataset_id, input_id)
         return
     if kind == "delete_from_dataset":
-        dataset_membership.leave(store, scope, operation.delete_from_dataset.dataset_id, input_id)
+        dataset_membership.leave(store, app, operation.delete_from_dataset.dataset_id, input_id)
         return
     if kind == "split_into_datasets":
-        dataset_membership.join(store, scope, choose(), input_id)
+        dataset_membership.join(store, app, choose(), input_id)
         return
     item = v2.Input.FromString(row.body)
     data = item.data
@@ -161,7 +161,7 @@ def _change(
         patching.patch(data, v2.Data(concepts=operation.add_concepts.concepts), "merge")
         for concept in data.concepts:
             concept.name = concept.name or concept.id
-            concept.app_id = scope.app_id
+            concept.app_id = app.app_id
     elif kind == "delete_concepts":
         gone = v2.Data(concepts=operation.delete_concepts.concepts)
         patching.patch(data, gone, "remove")
@@ -183,13 +183,13 @@ def _change(
 def post_app_duplications(
     context: Context, request: v2.PostAppDuplicationsRequest
 ) -> v2.MultiAppDuplicationsResponse:
-    source = context.scope(request.user_app_id)
+    source = context.readable(request.user_app_id)
     owner = context.caller.user_id
     resource = RESOURCES["app_duplication"]
     if not request.app_duplications:
         raise ServiceError(resource.kind.invalid, "the request has no app_duplications")
     response = v2.MultiAppDuplicationsResponse(status=make_status(_Code.SUCCESS))
-    apps = Place(Scope(owner, ""))
+    apps = Place(UserApp(owner, ""))
     with context.state.store.transaction():
         for given in request.app_duplications:
             wanted = v2.AppDuplication()
@@ -206,7 +206,7 @@ def post_app_duplications(
             made = resource.add(context, apps, wanted)
             # Where it comes from is the job's business alone.
             context.state.store.insert(
-                Collection("duplication_source", owner, "", made.id),
+                StoredCollection("duplication_source", owner, "", made.id),
                 "source",
                 v2.UserAppIDSet(user_id=source.user_id, app_id=source.app_id).SerializeToString(),
             )
@@ -219,7 +219,7 @@ _COPIED = {
     "copy_concepts": ("concept", "concept_language", "concept_relation"),
     "copy_inputs": (
         "input",
-        *(f"{medium}_embedding" for medium in DIMENSIONS),
+        *(f"{medium}_embedding" for medium in EMBEDDING_LENGTHS),
         "dataset",
         "dataset_input",
     ),
@@ -231,20 +231,20 @@ _COPIED = {
 filter that names none of them, and none at all, means all of them."""
 
 
-def _duplicate(state: State, where: Collection, row: Row) -> None:
+def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
     """Copies what a duplication asks for, a stretch at a time; what is there already stays."""
     store = state.store
     job = v2.AppDuplication.FromString(row.body)
-    origin = store.get(Collection("duplication_source", where.user_id, "", row.id), "source")
+    origin = store.get(StoredCollection("duplication_source", where.user_id, "", row.id), "source")
     assert origin is not None
     ids = v2.UserAppIDSet.FromString(origin.body)
     copy = _Copy(
-        state, Scope(ids.user_id, ids.app_id), Scope(where.user_id, job.destination_app.id)
+        state, UserApp(ids.user_id, ids.app_id), UserApp(where.user_id, job.destination_app.id)
     )
     # Cut off by the end of the process it begins anew, and finds what it copied.
     del job.progress[:]
 
-    def keep(code: Code) -> None:
+    def keep(code: StatusCodeValue) -> None:
         job.status.CopyFrom(make_status(code))
         job.last_modified_at.GetCurrentTime()
         store.update(row.seq, job.SerializeToString(), code)
@@ -255,21 +255,21 @@ def _duplicate(state: State, where: Collection, row: Row) -> None:
         for kind in kinds:
             for found in store.collections(kind, copy.source.user_id, copy.source.app_id):
                 rows = store.walk(found, newest_first=False)
-                while stretch := list(islice(rows, _STRETCH)):
+                while batch := list(islice(rows, _RESOURCES_PER_TRANSACTION)):
                     with store.transaction():
                         # The whole job, or the app, may have been deleted meanwhile.
                         if state.background.closing or store.by_seq(row.seq) is None:
                             return
-                        for one in stretch:
+                        for one in batch:
                             copy.resource(found, one)
                         if kind == kinds[0]:
-                            progress.value += len(stretch)
+                            progress.value += len(batch)
                         keep(_Code.APP_DUPLICATION_IN_PROGRESS)
     with store.transaction():
         if store.by_seq(row.seq) is not None:
             keep(_Code.APP_DUPLICATION_SUCCESS)
     state.accounts.forget()
-    state.worker.wake()
+    state.input_processor.wake()
     state.background.wake()
 
 
@@ -282,13 +282,13 @@ class _Copy:
         target: The app that they come to.
     """
 
-    def __init__(self, state: State, source: Scope, target: Scope) -> None:
+    def __init__(self, state: State, source: UserApp, target: UserApp) -> None:
         self._state = state
         self.source = source
         self._target = target
-        self._only_public = state.accounts.is_stranger(Caller(target.user_id), source)
+        self._only_public = state.accounts.is_stranger(Principal(target.user_id), source)
 
-    def resource(self, found: Collection, row: Row) -> None:
+    def resource(self, found: StoredCollection, row: Row) -> None:
         """Copies one resource, unless the target has its id or lacks what it belongs to.
 
         What strangers do not see in the source they do not get by copying it.
@@ -321,7 +321,7 @@ class _Copy:
             shutil.copyfile(uploads.path(*found, row.id), uploads.path(*to, row.id))
 
     def _has(self, kind: str, resource_id: str) -> bool:
-        where = Collection(kind, self._target.user_id, self._target.app_id)
+        where = StoredCollection.of_app(kind, self._target)
         return self._state.store.get(where, resource_id) is not None
 
     def _body(self, kind: str, body: bytes) -> bytes:
@@ -338,7 +338,7 @@ class _Copy:
         if kind == "workflow_version":
             version = v2.WorkflowVersion.FromString(body)
             for node in version.nodes:
-                if Scope(node.model.user_id, node.model.app_id) == self.source and self._has(
+                if UserApp(node.model.user_id, node.model.app_id) == self.source and self._has(
                     "model", node.model.id
                 ):
                     node.model.user_id = self._target.user_id
@@ -352,7 +352,7 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "CancelBulkOperations": cancel_bulk_operations,
     "PostAppDuplications": post_app_duplications,
 }
-BACKGROUND: dict[Waiting, Work] = {
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("bulk_operation", _Code.BULK_OPERATION_PENDING): _operate,
     # Cut off by the end of the process: done again, which changes nothing twice.
     Waiting("bulk_operation", _Code.BULK_OPERATION_IN_PROGRESS): _operate,

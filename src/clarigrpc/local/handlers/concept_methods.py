@@ -10,11 +10,11 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_operations import Place, place_below
+from clarigrpc.local.engine.resource_operations import Place, nested_place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 
 _Code = v2.StatusCode
 
@@ -30,19 +30,19 @@ def search_concepts(
     context: Context, request: v2.PostConceptsSearchesRequest
 ) -> v2.MultiConceptResponse:
     """By the beginning of a word of the name; ``*`` stands for any text."""
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     query = request.concept_query
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     if query.workflow_id or query.HasField("workflow") or query.use_cases:
         raise ServiceError(
             _Code.NOT_IMPLEMENTED, "the local server searches no workflow's concepts"
         )
-    place = Place(scope)
+    place = Place(app)
     found: list[v2.Concept] = []
     if not query.ignore_app_concepts:
         for concept in RESOURCES["concept"].walk(context, place):
             if query.language not in ("", concept.language):
-                below = place_below(place, concept.id)
+                below = nested_place(place, concept.id)
                 if not RESOURCES["concept_language"].exists(context, below, query.language):
                     continue
                 name = RESOURCES["concept_language"].find(context, below, query.language)
@@ -70,7 +70,7 @@ def _named_like(name: str, wanted: str) -> bool:
 def _of_model(
     context: Context, model_id: str, version_id: str, request: Any
 ) -> Iterable[v2.Concept]:
-    entry = context.model(context.scope(request.user_app_id), model_id)
+    entry = context.model(context.readable(request.user_app_id), model_id)
     version = entry.version(version_id)
     return version.output_info.data.concepts if version is not None else []
 
@@ -93,12 +93,12 @@ def get_concept_counts(
     context: Context, request: v2.GetConceptCountsRequest
 ) -> v2.MultiConceptCountResponse:
     """How many inputs carry a concept, marked as there or as not there, by state of the input."""
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
     counts: dict[str, v2.ConceptCount] = {}
-    for concept in RESOURCES["concept"].walk(context, Place(scope)):
+    for concept in RESOURCES["concept"].walk(context, Place(app)):
         counts[concept.id] = v2.ConceptCount(id=concept.id, name=concept.name)
-    where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    where = StoredCollection.of_app(INPUT_KIND, app)
     for found in context.state.store.count_tags(where):
         entry = counts.setdefault(found.id, v2.ConceptCount(id=found.id, name=found.name))
         side = "positive" if found.positive else "negative"

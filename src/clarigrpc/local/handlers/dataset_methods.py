@@ -10,17 +10,17 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership, dataset_snapshots, search_filters
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.models.model_runtime import Options, predict
+from clarigrpc.local.models.model_runtime import PredictOptions, predict
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 _Format = v2.DatasetVersionExportFormat
@@ -32,33 +32,33 @@ _FORMATS = {
 }
 
 
-def _dataset(context: Context, request: Any, *, write: bool = False) -> Scope:
-    scope = (context.writable if write else context.scope)(request.user_app_id)
-    if not RESOURCES["dataset"].exists(context, Place(scope), request.dataset_id):
+def _dataset(context: Context, request: Any, *, write: bool = False) -> UserApp:
+    app = (context.writable if write else context.readable)(request.user_app_id)
+    if not RESOURCES["dataset"].exists(context, Place(app), request.dataset_id):
         raise RESOURCES["dataset"].no(request.dataset_id)
-    return scope
+    return app
 
 
 def list_dataset_inputs(
     context: Context, request: v2.ListDatasetInputsRequest
 ) -> v2.MultiDatasetInputResponse:
-    scope = _dataset(context, request)
+    app = _dataset(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
     rows = context.state.store.page(
-        dataset_membership.members_of(scope, request.dataset_id), offset, limit
+        dataset_membership.members_of(app, request.dataset_id), offset, limit
     )
     return v2.MultiDatasetInputResponse(
         status=make_status(_Code.SUCCESS),
-        dataset_inputs=[_pair(context, scope, row) for row in rows],
+        dataset_inputs=[_pair(context, app, row) for row in rows],
     )
 
 
 def get_dataset_input(
     context: Context, request: v2.GetDatasetInputRequest
 ) -> v2.SingleDatasetInputResponse:
-    scope = _dataset(context, request)
+    app = _dataset(context, request)
     row = context.state.store.get(
-        dataset_membership.members_of(scope, request.dataset_id), request.input_id
+        dataset_membership.members_of(app, request.dataset_id), request.input_id
     )
     if row is None:
         raise ServiceError(
@@ -66,13 +66,13 @@ def get_dataset_input(
             f"dataset {request.dataset_id!r} has no input {request.input_id!r}",
         )
     return v2.SingleDatasetInputResponse(
-        status=make_status(_Code.SUCCESS), dataset_input=_pair(context, scope, row)
+        status=make_status(_Code.SUCCESS), dataset_input=_pair(context, app, row)
     )
 
 
-def _pair(context: Context, scope: Scope, row: Row) -> v2.DatasetInput:
+def _pair(context: Context, app: UserApp, row: Row) -> v2.DatasetInput:
     pair = v2.DatasetInput.FromString(row.body)
-    found = context.state.store.get(Collection(INPUT_KIND, scope.user_id, scope.app_id), row.id)
+    found = context.state.store.get(StoredCollection.of_app(INPUT_KIND, app), row.id)
     if found is None:
         pair.input.id = row.id
     else:
@@ -83,9 +83,9 @@ def _pair(context: Context, scope: Scope, row: Row) -> v2.DatasetInput:
 def post_dataset_inputs(
     context: Context, request: v2.PostDatasetInputsRequest
 ) -> v2.MultiDatasetInputResponse:
-    scope = _dataset(context, request, write=True)
+    app = _dataset(context, request, write=True)
     store = context.state.store
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     response = v2.MultiDatasetInputResponse(status=make_status(_Code.SUCCESS))
     if request.HasField("search"):
         if request.dataset_inputs:
@@ -94,7 +94,7 @@ def post_dataset_inputs(
             )
         operation = v2.BulkOperation(search=request.search)
         operation.operation.add_to_dataset.dataset_id = request.dataset_id
-        made = RESOURCES["bulk_operation"].add(context, Place(scope), operation)
+        made = RESOURCES["bulk_operation"].add(context, Place(app), operation)
         context.state.background.wake()
         response.bulk_operation.CopyFrom(made)
         return response
@@ -108,20 +108,20 @@ def post_dataset_inputs(
             input_id = given.input.id
             if store.get(inputs, input_id) is None:
                 status = make_status(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
-            elif dataset_membership.join(store, scope, request.dataset_id, input_id):
+            elif dataset_membership.join(store, app, request.dataset_id, input_id):
                 status = make_status(_Code.SUCCESS)
             else:
                 status = make_status(
                     _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is in it already"
                 )
             statuses.append(status)
-            row = store.get(dataset_membership.members_of(scope, request.dataset_id), input_id)
+            row = store.get(dataset_membership.members_of(app, request.dataset_id), input_id)
             if row is None or status.code != _Code.SUCCESS:
                 failed = response.dataset_inputs.add()
                 failed.input.id = input_id
                 failed.input.status.CopyFrom(status)
             else:
-                response.dataset_inputs.append(_pair(context, scope, row))
+                response.dataset_inputs.append(_pair(context, app, row))
     response.status.CopyFrom(statuses[0] if len(statuses) == 1 else overall(statuses))
     return response
 
@@ -129,7 +129,7 @@ def post_dataset_inputs(
 def delete_dataset_inputs(
     context: Context, request: v2.DeleteDatasetInputsRequest
 ) -> v2.BaseResponse:
-    scope = _dataset(context, request, write=True)
+    app = _dataset(context, request, write=True)
     if not 1 <= len(request.input_ids) <= MAX_ITEMS:
         raise ServiceError(
             _Code.INPUT_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} inputs"
@@ -137,7 +137,7 @@ def delete_dataset_inputs(
     store = context.state.store
     with store.transaction():
         gone = [
-            dataset_membership.leave(store, scope, request.dataset_id, input_id)
+            dataset_membership.leave(store, app, request.dataset_id, input_id)
             for input_id in request.input_ids
         ]
     if not any(gone):
@@ -154,8 +154,8 @@ def delete_dataset_inputs(
 def post_dataset_versions(
     context: Context, request: v2.PostDatasetVersionsRequest
 ) -> v2.MultiDatasetVersionResponse:
-    scope = _dataset(context, request, write=True)
-    dataset = RESOURCES["dataset"].find(context, Place(scope), request.dataset_id)
+    app = _dataset(context, request, write=True)
+    dataset = RESOURCES["dataset"].find(context, Place(app), request.dataset_id)
     prepared = v2.PostDatasetVersionsRequest()
     prepared.CopyFrom(request)
     for version in prepared.dataset_versions:
@@ -174,7 +174,7 @@ def post_dataset_versions(
             "default_annotation_filter"
         ):
             config.annotation_filter.CopyFrom(dataset.default_annotation_filter)
-        _filter(context.state, scope, version)  # refuses what cannot be looked up
+        _filter(context.state, app, version)  # refuses what cannot be looked up
     response: Any = RESOURCES["dataset_version"].post(context, prepared)
     context.state.background.wake()
     return response  # type: ignore[no-any-return]
@@ -186,7 +186,7 @@ def _sample_ms(version: v2.DatasetVersion) -> int:
 
 def _check_model(context: Context, model: v2.Model) -> None:
     """Completes the name of a model that predicts, and refuses one that cannot."""
-    owner = context.scope(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
+    owner = context.readable(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
     entry = context.model(owner, model.id)
     version = entry.version(model.model_version.id)
     if version is None or context.state.catalog.runtime(entry, version) is None:
@@ -196,25 +196,25 @@ def _check_model(context: Context, model: v2.Model) -> None:
 
 
 def _predictions(
-    state: State, scope: Scope, dataset_id: str, version: v2.DatasetVersion
+    state: State, app: UserApp, dataset_id: str, version: v2.DatasetVersion
 ) -> dict[str, list[v2.Annotation]] | None:
     """What the model of a version says of each input; None for a version of annotations."""
     if not version.HasField("model_predict_config"):
         return None
     named = version.model_predict_config.model
-    entry = state.catalog.find(Scope(named.user_id, named.app_id), named.id)
+    entry = state.catalog.find(UserApp(named.user_id, named.app_id), named.id)
     model_version = entry.version(named.model_version.id)
     runtime = state.catalog.runtime(entry, model_version) if model_version is not None else None
     if runtime is None:
         raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version")
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     found: dict[str, list[v2.Annotation]] = {}
-    for member in state.store.walk(dataset_membership.members_of(scope, dataset_id)):
+    for member in state.store.walk(dataset_membership.members_of(app, dataset_id)):
         row = state.store.get(inputs, member.id)
         if row is None or row.status != _Code.INPUT_SUCCESS or state.background.closing:
             continue
         data = with_content(state.store, row.seq, v2.Input.FromString(row.body))
-        said = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
+        said = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
         label = v2.Annotation(
             id=new_id(),
             input_id=row.id,
@@ -227,10 +227,10 @@ def _predictions(
     return found
 
 
-def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
+def _filter(state: State, app: UserApp, version: v2.DatasetVersion) -> v2.Query:
     wanted = version.annotation_filter_config.annotation_filter
     if not wanted.HasField("search") and wanted.id:
-        where = Collection("annotation_filter", scope.user_id, scope.app_id)
+        where = StoredCollection.of_app("annotation_filter", app)
         row = state.store.get(where, wanted.id)
         if row is None:
             raise RESOURCES["annotation_filter"].no(wanted.id)
@@ -240,15 +240,15 @@ def _filter(state: State, scope: Scope, version: v2.DatasetVersion) -> v2.Query:
     return search_filters.simplified(wanted.search.query)
 
 
-def _freeze(state: State, where: Collection, row: Row) -> None:
+def _freeze(state: State, where: StoredCollection, row: Row) -> None:
     """Takes a pending version to ready."""
-    scope = Scope(where.user_id, where.app_id)
+    app = where.app
     version = v2.DatasetVersion.FromString(row.body)
     failure: ServiceError | None = None
     predictions = None
     try:
         # Not in the transaction: nobody else could write meanwhile.
-        predictions = _predictions(state, scope, where.parent, version)
+        predictions = _predictions(state, app, where.parent, version)
     except ServiceError as error:
         failure = error
     if state.background.closing:
@@ -261,17 +261,17 @@ def _freeze(state: State, where: Collection, row: Row) -> None:
         try:
             if failure is not None:
                 raise failure
-            query = _filter(state, scope, version)
+            query = _filter(state, app, version)
             dataset_snapshots.take(
                 state.store,
-                scope,
+                app,
                 where.parent,
                 version,
                 query,
                 predictions=predictions,
                 sample_ms=_sample_ms(version),
             )
-            content = dataset_snapshots.entries(state.store, scope, where.parent, version.id)
+            content = dataset_snapshots.entries(state.store, app, where.parent, version.id)
             version.metrics["/"].CopyFrom(dataset_snapshots.count(content))
             version.status.CopyFrom(make_status(_Code.DATASET_VERSION_READY))
         except ServiceError as error:
@@ -280,15 +280,15 @@ def _freeze(state: State, where: Collection, row: Row) -> None:
         state.store.update(found.seq, version.SerializeToString(), version.status.code)
 
 
-def _ready(context: Context, request: Any, *, write: bool = False) -> tuple[Scope, Any]:
-    scope = _dataset(context, request, write=write)
-    place = Place(scope, (request.dataset_id,))
+def _ready(context: Context, request: Any, *, write: bool = False) -> tuple[UserApp, Any]:
+    app = _dataset(context, request, write=write)
+    place = Place(app, (request.dataset_id,))
     version = RESOURCES["dataset_version"].find(context, place, request.dataset_version_id)
     if version.status.code != _Code.DATASET_VERSION_READY:
         raise ServiceError(
             _Code.DATASET_VERSION_CONFLICT, "the version is not ready", "Dataset version conflict"
         )
-    return scope, version
+    return app, version
 
 
 def list_metrics_groups(
@@ -307,10 +307,10 @@ def list_metrics_groups(
             "values",
         ),
     )
-    scope, version = _ready(context, request)
+    app, version = _ready(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
     content = list(
-        dataset_snapshots.entries(context.state.store, scope, request.dataset_id, version.id)
+        dataset_snapshots.entries(context.state.store, app, request.dataset_id, version.id)
     )
     found = [
         group
@@ -328,7 +328,7 @@ def list_metrics_groups(
 def put_exports(
     context: Context, request: v2.PutDatasetVersionExportsRequest
 ) -> v2.MultiDatasetVersionExportResponse:
-    scope, version = _ready(context, request, write=True)
+    app, version = _ready(context, request, write=True)
     if not request.exports:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no exports")
     response = v2.MultiDatasetVersionExportResponse(status=make_status(_Code.SUCCESS))
@@ -340,24 +340,24 @@ def put_exports(
         made = response.exports.add(format=wanted.format)
         made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_PENDING))
         getattr(version.export_info, _FORMATS[wanted.format]).CopyFrom(made)
-        where = Collection("dataset_export", scope.user_id, scope.app_id, request.dataset_id)
+        where = StoredCollection.of_app("dataset_export", app, request.dataset_id)
         name = f"{version.id}/{wanted.format}"
         context.state.store.delete(where, name)
         context.state.store.insert(
             where, name, made.SerializeToString(), status=_Code.DATASET_VERSION_EXPORT_PENDING
         )
-    place = Place(scope, (request.dataset_id,))
+    place = Place(app, (request.dataset_id,))
     RESOURCES["dataset_version"].save(context, place, version)
     context.state.background.wake()
     return response
 
 
-def _export(state: State, where: Collection, row: Row) -> None:
+def _export(state: State, where: StoredCollection, row: Row) -> None:
     """Writes a pending archive; the version says where it is."""
-    scope = Scope(where.user_id, where.app_id)
+    app = where.app
     version_id, _, number = row.id.rpartition("/")
     versions = where._replace(kind="dataset_version")
-    content = list(dataset_snapshots.entries(state.store, scope, where.parent, version_id))
+    content = list(dataset_snapshots.entries(state.store, app, where.parent, version_id))
     name = state.downloads.name(".zip")
     path = state.downloads.path(name)
     form = int(number)
@@ -388,7 +388,7 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PutDatasetVersionExports": put_exports,
 }
 
-BACKGROUND: dict[Waiting, Work] = {
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("dataset_version", _Code.DATASET_VERSION_PENDING): _freeze,
     Waiting("dataset_export", _Code.DATASET_VERSION_EXPORT_PENDING): _export,
 }

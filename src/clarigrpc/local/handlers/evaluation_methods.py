@@ -10,21 +10,21 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search_filters
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.models.model_runtime import Options, predict
+from clarigrpc.local.models.model_runtime import PredictOptions, predict
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
-_PARTS = (
+_METRIC_PARTS = (
     "confusion_matrix",
     "cooccurrence_matrix",
     "label_counts",
@@ -35,14 +35,14 @@ _PARTS = (
 )
 
 
-def _where(scope: Scope) -> Collection:
-    return Collection("evaluation", scope.user_id, scope.app_id)
+def _where(app: UserApp) -> StoredCollection:
+    return StoredCollection.of_app("evaluation", app)
 
 
 def post_evaluations(
     context: Context, request: v2.PostEvaluationsRequest
 ) -> v2.MultiEvalMetricsResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     if not 1 <= len(request.eval_metrics) <= MAX_ITEMS:
         raise ServiceError(
             _Code.EVALUATION_INVALID_ARGUMENT, f"one request takes 1 to {MAX_ITEMS} evaluations"
@@ -51,22 +51,22 @@ def post_evaluations(
     with context.state.store.transaction():
         for given in request.eval_metrics:
             made = response.eval_metrics.add(
-                id=given.id or new_id(), user_id=scope.user_id, app_id=scope.app_id
+                id=given.id or new_id(), user_id=app.user_id, app_id=app.app_id
             )
-            _check(context, scope, given, made)
+            _check(context, app, given, made)
             made.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_EVALUATION))
             context.state.store.insert(
-                _where(scope), made.id, made.SerializeToString(), status=made.status.code
+                _where(app), made.id, made.SerializeToString(), status=made.status.code
             )
     context.state.background.wake()
     return response
 
 
-def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalMetrics) -> None:
+def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalMetrics) -> None:
     """Completes what an evaluation names, and refuses what is not there."""
     model = given.model
-    owner = context.scope(
-        v2.UserAppIDSet(user_id=model.user_id or scope.user_id, app_id=model.app_id or scope.app_id)
+    owner = context.readable(
+        v2.UserAppIDSet(user_id=model.user_id or app.user_id, app_id=model.app_id or app.app_id)
     )
     entry = context.model(owner, model.id)
     version = entry.version(model.model_version.id)
@@ -86,7 +86,7 @@ def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalM
             f"the local server does not run {model.id!r}: give a predictions_dataset",
         )
     for name, dataset in sources:
-        below = Place(scope, (dataset.id,))
+        below = Place(app, (dataset.id,))
         versions = RESOURCES["dataset_version"]
         if dataset.version.id:
             frozen = versions.find(context, below, dataset.version.id)
@@ -97,7 +97,7 @@ def _check(context: Context, scope: Scope, given: v2.EvalMetrics, made: v2.EvalM
                 _Code.EVALUATION_INVALID_ARGUMENT, f"{name} {dataset.id!r} has no version ready"
             )
         target = getattr(made, name)
-        target.id, target.user_id, target.app_id = dataset.id, scope.user_id, scope.app_id
+        target.id, target.user_id, target.app_id = dataset.id, app.user_id, app.app_id
         target.version.id = frozen.id
 
 
@@ -109,12 +109,12 @@ def _labels(annotations: Iterable[v2.Annotation]) -> dict[str, float]:
     return found
 
 
-def _evaluate(state: State, where: Collection, row: Row) -> None:
+def _evaluate(state: State, where: StoredCollection, row: Row) -> None:
     """Carries out a queued evaluation."""
-    scope = Scope(where.user_id, where.app_id)
+    app = where.app
     result = v2.EvalMetrics.FromString(row.body)
     try:
-        examples = _usable(_examples(state, scope, result))
+        examples = _usable(_examples(state, app, result))
         evaluation_metrics.evaluate(examples, result)
         result.status.CopyFrom(make_status(_Code.MODEL_EVALUATED))
     except ServiceError as error:
@@ -137,7 +137,7 @@ def _usable(found: Iterable[evaluation_metrics.Example]) -> list[evaluation_metr
 
 
 def _examples(
-    state: State, scope: Scope, result: v2.EvalMetrics
+    state: State, app: UserApp, result: v2.EvalMetrics
 ) -> Iterable[evaluation_metrics.Example]:
     truth = result.ground_truth_dataset
     predictions = None
@@ -145,14 +145,14 @@ def _examples(
         given = result.predictions_dataset
         predictions = {
             entry.input.id: _labels(entry.annotations)
-            for entry in dataset_snapshots.entries(state.store, scope, given.id, given.version.id)
+            for entry in dataset_snapshots.entries(state.store, app, given.id, given.version.id)
         }
-    owner = Scope(result.model.user_id, result.model.app_id)
+    owner = UserApp(result.model.user_id, result.model.app_id)
     evaluated = state.catalog.find(owner, result.model.id)
     version = evaluated.version(result.model.model_version.id)
     runtime = state.catalog.runtime(evaluated, version) if version is not None else None
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    for entry in dataset_snapshots.entries(state.store, scope, truth.id, truth.version.id):
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
+    for entry in dataset_snapshots.entries(state.store, app, truth.id, truth.version.id):
         if predictions is not None:
             predicted = predictions.get(entry.input.id, {})
         else:
@@ -163,7 +163,7 @@ def _examples(
                     _Code.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
                 )
             data = with_content(state.store, live.seq, entry.input)
-            output = predict(runtime, data, Options(state.fetcher, v2.OutputConfig()))
+            output = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
             predicted = {concept.id: concept.value for concept in output.concepts}
         yield evaluation_metrics.Example(entry.input, _labels(entry.annotations), predicted)
 
@@ -171,7 +171,7 @@ def _examples(
 def _trimmed(body: bytes, fields: v2.FieldsValue) -> v2.EvalMetrics:
     """The summary, and of the rest the parts that were asked for."""
     found = v2.EvalMetrics.FromString(body)
-    for name in _PARTS:
+    for name in _METRIC_PARTS:
         if not getattr(fields, name):
             found.ClearField(name)  # type: ignore[arg-type]
     return found
@@ -180,7 +180,9 @@ def _trimmed(body: bytes, fields: v2.FieldsValue) -> v2.EvalMetrics:
 def get_evaluation(
     context: Context, request: v2.GetEvaluationRequest
 ) -> v2.SingleEvalMetricsResponse:
-    row = context.state.store.get(_where(context.scope(request.user_app_id)), request.evaluation_id)
+    row = context.state.store.get(
+        _where(context.readable(request.user_app_id)), request.evaluation_id
+    )
     if row is None:
         raise ServiceError(
             _Code.CONN_DOES_NOT_EXIST, f"there is no evaluation {request.evaluation_id!r}"
@@ -190,7 +192,7 @@ def get_evaluation(
     )
 
 
-_SORT_KEYS: dict[str, Callable[[v2.EvalMetrics], Any]] = {
+_EVALUATION_SORT_KEYS: dict[str, Callable[[v2.EvalMetrics], Any]] = {
     "sort_by_app_id": lambda e: e.app_id,
     "sort_by_roc_auc": lambda e: e.summary.macro_avg_roc_auc,
     "sort_by_f1": lambda e: e.summary.macro_avg_f1_score,
@@ -213,25 +215,25 @@ def list_evaluations(
             "per_page",
             "sort_ascending",
             "sort_by_created_at",
-            *_SORT_KEYS,
+            *_EVALUATION_SORT_KEYS,
             "model_type_id",
             "eval_dataset_ids",
             "concept_ids",
             "show_failed_metrics",
         ),
     )
-    scope = context.scope(request.user_app_id, all_apps=True)
-    apps = [scope.app_id] if scope.app_id else context.apps_of(scope.user_id)
+    app = context.readable(request.user_app_id, all_apps=True)
+    apps = [app.app_id] if app.app_id else context.apps_of(app.user_id)
     offset, limit = page_bounds(request.page, request.per_page)
     found = [
         v2.EvalMetrics.FromString(row.body)
         for app_id in apps
-        for row in context.state.store.walk(_where(Scope(scope.user_id, app_id)))
+        for row in context.state.store.walk(_where(UserApp(app.user_id, app_id)))
     ]
     found = [item for item in found if _listed(item, request)]
     chosen = request.WhichOneof("sort_by") or "sort_by_created_at"
-    if chosen in _SORT_KEYS:
-        found.sort(key=_SORT_KEYS[chosen], reverse=not request.sort_ascending)
+    if chosen in _EVALUATION_SORT_KEYS:
+        found.sort(key=_EVALUATION_SORT_KEYS[chosen], reverse=not request.sort_ascending)
     elif request.sort_ascending:
         found.reverse()
     nothing = v2.FieldsValue()
@@ -281,7 +283,7 @@ def _get_of_version(context: Context, request: v2.GetModelVersionEvaluationReque
 
 def _list_of_version(context: Context, request: v2.ListModelVersionEvaluationsRequest) -> Message:
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.walk(_where(context.scope(request.user_app_id)))
+    rows = context.state.store.walk(_where(context.readable(request.user_app_id)))
     found = [_trimmed(row.body, v2.FieldsValue()) for row in rows]
     found = [item for item in found if _is_of(item, request)]
     return v2.MultiEvalMetricsResponse(
@@ -304,6 +306,6 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "GetModelVersionEvaluation": _get_of_version,
     "ListModelVersionEvaluations": _list_of_version,
 }
-BACKGROUND: dict[Waiting, Work] = {
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("evaluation", _Code.MODEL_QUEUED_FOR_EVALUATION): _evaluate,
 }

@@ -15,42 +15,42 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import models_in, versions_of
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.resource_facts import new_id
-from clarigrpc.local.service_errors import Code, ServiceError, make_status, overall
+from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status, overall
 from clarigrpc.local.store import upload_files
-from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Row, Store
+from clarigrpc.local.store.resource_store import DuplicateIdError, Row, Store, StoredCollection
 from clarigrpc.local.store.upload_files import PartError, PartFile
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
-SHA256 = "content_sha256"
+SHA256_KEY = "content_sha256"
 """Key of a model version's metadata: SHA-256 of its content, in hexadecimal. A client may give it
 with the config; content that then differs fails the upload."""
 
-SIZE = "content_size"
+SIZE_KEY = "content_size"
 """Key of a model version's metadata: bytes of its content."""
 
 
-class Target(ABC):
+class UploadableVersion(ABC):
     """What one of the three upload methods fills. One instance serves one stream."""
 
     method: str
     response: type[Any]
     id_field: str
-    invalid: Code
-    missing: Code
-    uploading: Code
-    done: Code
+    invalid: StatusCodeValue
+    missing: StatusCodeValue
+    uploading: StatusCodeValue
+    done: StatusCodeValue
 
-    def __init__(self, scope: Scope, config: Any) -> None:
-        self.scope = scope
+    def __init__(self, app: UserApp, config: Any) -> None:
+        self.app = app
         self.config = config
 
-    def _below(self, kind: str, parent: str = "") -> Collection:
-        return Collection(kind, self.scope.user_id, self.scope.app_id, parent)
+    def _below(self, kind: str, parent: str = "") -> StoredCollection:
+        return StoredCollection.of_app(kind, self.app, parent)
 
     @abstractmethod
-    def versions(self) -> Collection:
+    def versions(self) -> StoredCollection:
         """Where the versions are kept; raises ServiceError if there is no such parent."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Target(ABC):
             raise ServiceError(missing, f"there is no {parents.kind} {parent_id!r}")
 
     @abstractmethod
-    def parent(self) -> tuple[Collection, str, Code]:
+    def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
         """Collection and id of what the version belongs to, and the code for its absence."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Target(ABC):
         """The part of a version that says how far its upload is."""
 
 
-class ModelTarget(Target):
+class UploadableModelVersion(UploadableVersion):
     method = "PostModelVersionsUpload"
     response = v2.PostModelVersionsUploadResponse
     id_field = "model_version_id"
@@ -89,28 +89,28 @@ class ModelTarget(Target):
     uploading = _Code.MODEL_UPLOADING
     done = _Code.MODEL_BUILDING
 
-    def versions(self) -> Collection:
-        return versions_of(self.scope, self.config.model_id)
+    def versions(self) -> StoredCollection:
+        return versions_of(self.app, self.config.model_id)
 
     def given(self) -> v2.ModelVersion:
         return self.config.model_version  # type: ignore[no-any-return]
 
-    def parent(self) -> tuple[Collection, str, Code]:
-        return models_in(self.scope), self.config.model_id, _Code.MODEL_DOES_NOT_EXIST
+    def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
+        return models_in(self.app), self.config.model_id, _Code.MODEL_DOES_NOT_EXIST
 
     def begin(self, version: v2.ModelVersion) -> None:
         version.status.CopyFrom(make_status(self.uploading))
-        version.user_id, version.app_id = self.scope.user_id, self.scope.app_id
+        version.user_id, version.app_id = self.app.user_id, self.app.app_id
 
     def finish(self, version: v2.ModelVersion, digest: str) -> str:
         fields = version.metadata.fields
-        announced = fields[SHA256].string_value if SHA256 in fields else digest
+        announced = fields[SHA256_KEY].string_value if SHA256_KEY in fields else digest
         if announced.lower() != digest:
             failure = f"the content has SHA-256 {digest}, announced was {announced}"
             version.status.CopyFrom(make_status(_Code.MODEL_UPLOADING_FAILED, failure))
             return failure
-        fields[SHA256].string_value = digest
-        fields[SIZE].number_value = self.config.total_size
+        fields[SHA256_KEY].string_value = digest
+        fields[SIZE_KEY].number_value = self.config.total_size
         version.status.CopyFrom(make_status(_Code.MODEL_BUILDING))
         version.completed_at.GetCurrentTime()
         return ""
@@ -119,7 +119,7 @@ class ModelTarget(Target):
         return version.status
 
 
-class ArtifactTarget(Target):
+class UploadableArtifactVersion(UploadableVersion):
     method = "PostArtifactVersionsUpload"
     response = v2.PostArtifactVersionsUploadResponse
     id_field = "artifact_version_id"
@@ -128,13 +128,13 @@ class ArtifactTarget(Target):
     uploading = _Code.UPLOAD_IN_PROGRESS
     done = _Code.UPLOAD_DONE
 
-    def versions(self) -> Collection:
+    def versions(self) -> StoredCollection:
         return self._below("artifact_version", self.config.artifact_id)
 
     def given(self) -> v2.ArtifactVersion:
         return self.config.artifact_version  # type: ignore[no-any-return]
 
-    def parent(self) -> tuple[Collection, str, Code]:
+    def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
         above = self._below("artifact")
         return above, self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
 
@@ -142,8 +142,8 @@ class ArtifactTarget(Target):
         version.artifact.CopyFrom(
             v2.Artifact(
                 id=self.config.artifact_id,
-                user_id=self.scope.user_id,
-                app_id=self.scope.app_id,
+                user_id=self.app.user_id,
+                app_id=self.app.app_id,
             )
         )
         version.upload.id = version.id
@@ -160,7 +160,7 @@ class ArtifactTarget(Target):
         return version.upload.status
 
 
-class StepTarget(Target):
+class UploadablePipelineStepVersion(UploadableVersion):
     method = "PostPipelineStepVersionsUpload"
     response = v2.PostPipelineStepVersionsUploadResponse
     id_field = "pipeline_step_version_id"
@@ -169,19 +169,19 @@ class StepTarget(Target):
     uploading = _Code.PIPELINE_STEP_UPLOADING
     done = _Code.PIPELINE_STEP_BUILDING
 
-    def versions(self) -> Collection:
+    def versions(self) -> StoredCollection:
         return self._below("pipeline_step_version", self.config.pipeline_step_id)
 
     def given(self) -> v2.PipelineStepVersion:
         return self.config.pipeline_step_version  # type: ignore[no-any-return]
 
-    def parent(self) -> tuple[Collection, str, Code]:
+    def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
         code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
         return self._below("pipeline_step"), self.config.pipeline_step_id, code
 
     def begin(self, version: v2.PipelineStepVersion) -> None:
         version.status.CopyFrom(make_status(self.uploading))
-        version.user_id, version.app_id = self.scope.user_id, self.scope.app_id
+        version.user_id, version.app_id = self.app.user_id, self.app.app_id
         version.pipeline_step.id = self.config.pipeline_step_id
 
     def finish(self, version: v2.PipelineStepVersion, digest: str) -> str:
@@ -198,7 +198,7 @@ class StepTarget(Target):
 class _Upload:
     """One stream of an upload."""
 
-    def __init__(self, context: Context, target: Target) -> None:
+    def __init__(self, context: Context, target: UploadableVersion) -> None:
         self._context = context
         self._store = context.state.store
         self._target = target
@@ -318,7 +318,7 @@ class _Upload:
             )
         return type(self._target.given()).FromString(row.body)
 
-    def _states(self) -> Collection:
+    def _states(self) -> StoredCollection:
         return self._collection._replace(kind=f"{self._collection.kind}_upload")
 
     def _state(self, version_id: str) -> Row:
@@ -329,7 +329,7 @@ class _Upload:
 
 
 def _streamed(
-    target_class: type[Target],
+    target_class: type[UploadableVersion],
 ) -> Callable[[Context, Iterator[Any]], Iterator[Message]]:
     def handler(context: Context, requests: Iterator[Any]) -> Iterator[Message]:
         first = next(requests, None)
@@ -348,7 +348,7 @@ def _streamed(
 
 
 def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUploadResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     if not request.uploads:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no uploads")
     response = v2.MultiUploadResponse()
@@ -359,7 +359,7 @@ def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUp
             upload.CopyFrom(given)
             upload.id = given.id or new_id()
             try:
-                begin(context.state.store, scope, upload)
+                begin(context.state.store, app, upload)
             except ServiceError as error:
                 upload.status.CopyFrom(error.status())
             statuses.append(upload.status)
@@ -367,7 +367,7 @@ def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUp
     return response
 
 
-def begin(store: Store, scope: Scope, upload: v2.Upload) -> None:
+def begin(store: Store, app: UserApp, upload: v2.Upload) -> None:
     """Keeps an upload, with an id already, whose parts will come."""
     if not upload.content_name or not upload.content_length:
         raise ServiceError(
@@ -377,26 +377,26 @@ def begin(store: Store, scope: Scope, upload: v2.Upload) -> None:
     upload.created_at.GetCurrentTime()
     upload.modified_at.CopyFrom(upload.created_at)
     try:
-        store.insert(uploads_of(scope), upload.id, upload.SerializeToString())
+        store.insert(uploads_of(app), upload.id, upload.SerializeToString())
     except DuplicateIdError:
         raise ServiceError(
             _Code.UPLOAD_CONFLICT, f"there is an upload {upload.id!r} already"
         ) from None
-    store.insert(_ranges(scope), upload.id, b"[]")
+    store.insert(_ranges(app), upload.id, b"[]")
 
 
 def put_upload_content_parts(
     context: Context, request: v2.PutUploadContentPartsRequest
 ) -> v2.SingleUploadResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     store = context.state.store
     if not request.content_parts:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no content_parts")
-    path = context.state.uploads.path(*uploads_of(scope), request.upload_id)
+    path = context.state.uploads.path(*uploads_of(app), request.upload_id)
     with context.state.uploads.unary:
-        row = _upload_row(store, scope, request.upload_id)
+        row = _upload_row(store, app, request.upload_id)
         upload = v2.Upload.FromString(row.body)
-        state = store.get(_ranges(scope), upload.id)
+        state = store.get(_ranges(app), upload.id)
         assert state is not None
         ranges = json.loads(state.body)
         try:
@@ -418,7 +418,7 @@ def put_upload_content_parts(
 
 
 def get_upload(context: Context, request: v2.GetUploadRequest) -> v2.SingleUploadResponse:
-    row = _upload_row(context.state.store, context.scope(request.user_app_id), request.upload_id)
+    row = _upload_row(context.state.store, context.readable(request.user_app_id), request.upload_id)
     return v2.SingleUploadResponse(
         status=make_status(_Code.SUCCESS), upload=v2.Upload.FromString(row.body)
     )
@@ -426,40 +426,42 @@ def get_upload(context: Context, request: v2.GetUploadRequest) -> v2.SingleUploa
 
 def list_uploads(context: Context, request: v2.ListUploadsRequest) -> v2.MultiUploadResponse:
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.page(uploads_of(context.scope(request.user_app_id)), offset, limit)
+    rows = context.state.store.page(
+        uploads_of(context.readable(request.user_app_id)), offset, limit
+    )
     return v2.MultiUploadResponse(
         status=make_status(_Code.SUCCESS), uploads=[v2.Upload.FromString(r.body) for r in rows]
     )
 
 
 def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.BaseResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     store = context.state.store
     if not request.ids:
         raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no ids")
     with store.transaction():
         for upload_id in request.ids:
-            _upload_row(store, scope, upload_id)
+            _upload_row(store, app, upload_id)
         for upload_id in request.ids:
-            store.delete(uploads_of(scope), upload_id)
-            store.delete(_ranges(scope), upload_id)
+            store.delete(uploads_of(app), upload_id)
+            store.delete(_ranges(app), upload_id)
     for upload_id in request.ids:
         uploads = context.state.uploads
-        uploads.delete(uploads.path(*uploads_of(scope), upload_id))
+        uploads.delete(uploads.path(*uploads_of(app), upload_id))
     return v2.BaseResponse(status=make_status(_Code.SUCCESS))
 
 
-def uploads_of(scope: Scope) -> Collection:
+def uploads_of(app: UserApp) -> StoredCollection:
     """Where the uploads of an app are kept."""
-    return Collection("upload", scope.user_id, scope.app_id)
+    return StoredCollection.of_app("upload", app)
 
 
-def _ranges(scope: Scope) -> Collection:
-    return Collection("upload_ranges", scope.user_id, scope.app_id)
+def _ranges(app: UserApp) -> StoredCollection:
+    return StoredCollection.of_app("upload_ranges", app)
 
 
-def _upload_row(store: Store, scope: Scope, upload_id: str) -> Row:
-    row = store.get(uploads_of(scope), upload_id)
+def _upload_row(store: Store, app: UserApp, upload_id: str) -> Row:
+    row = store.get(uploads_of(app), upload_id)
     if row is None:
         raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no upload {upload_id!r}")
     return row
@@ -473,5 +475,6 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "DeleteUploads": delete_uploads,
 }
 DUPLEX: dict[str, Callable[[Context, Any], Iterator[Message]]] = {
-    target.method: _streamed(target) for target in (ModelTarget, ArtifactTarget, StepTarget)
+    target.method: _streamed(target)
+    for target in (UploadableModelVersion, UploadableArtifactVersion, UploadablePipelineStepVersion)
 }

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
@@ -21,18 +21,18 @@ from clarigrpc.local.handlers import file_upload_methods, input_methods
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, Row, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
 MAX_FILE_BYTES = 64 << 20
 """Largest file that becomes an input."""
 
-_STRETCH = 32
+_INPUTS_PER_TRANSACTION = 32
 """Inputs that one transaction of a job adds."""
 
-_KINDS = {
+_KIND_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"), "image"),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "video"),
     **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".m4a"), "audio"),
@@ -42,14 +42,14 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _OVER = (_Code.JOB_COMPLETED, _Code.JOB_FAILED, _Code.JOB_CANCELLED)
 
 
-def _tracked(scope: Scope, job_id: str) -> Collection:
+def _tracked(app: UserApp, job_id: str) -> StoredCollection:
     """Where the ids of the inputs of an add job are kept."""
-    return Collection("job_input", scope.user_id, scope.app_id, job_id)
+    return StoredCollection.of_app("job_input", app, job_id)
 
 
-def _below(kind: str, scope: Scope, job_id: str) -> Collection:
+def _below(kind: str, app: UserApp, job_id: str) -> StoredCollection:
     """Which extraction jobs or uploads an add job has."""
-    return Collection(f"job_{kind}", scope.user_id, scope.app_id, job_id)
+    return StoredCollection.of_app(f"job_{kind}", app, job_id)
 
 
 # Jobs
@@ -64,22 +64,22 @@ def _job(context: Context, place: Place, job_id: str) -> str:
     return str(resource.add(context, place, made).id)
 
 
-def _shown(context: Context, scope: Scope, job_id: str) -> v2.InputsAddJob:
+def _shown(context: Context, app: UserApp, job_id: str) -> v2.InputsAddJob:
     """A job with the state of what it has to do."""
     store = context.state.store
-    place = Place(scope)
+    place = Place(app)
     job: v2.InputsAddJob = RESOURCES["inputs_add_job"].find(context, place, job_id)
-    for row in store.walk(_below("extraction", scope, job_id), newest_first=False):
+    for row in store.walk(_below("extraction", app, job_id), newest_first=False):
         job.extraction_jobs.append(RESOURCES["inputs_extraction_job"].find(context, place, row.id))
     waiting = False
-    for row in store.walk(_below("upload", scope, job_id), newest_first=False):
-        found = store.get(file_upload_methods.uploads_of(scope), row.id)
+    for row in store.walk(_below("upload", app, job_id), newest_first=False):
+        found = store.get(file_upload_methods.uploads_of(app), row.id)
         if found is not None:
             job.uploads.add().ParseFromString(found.body)
             waiting |= job.uploads[-1].status.code != _Code.UPLOAD_DONE
-    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    live = StoredCollection.of_app(INPUT_KIND, app)
     progress = job.progress
-    for row in store.walk(_tracked(scope, job_id)):
+    for row in store.walk(_tracked(app, job_id)):
         item = store.get(live, row.id)
         if item is None or item.status == _Code.INPUT_FAILED:
             progress.failed_count += 1
@@ -104,36 +104,36 @@ def _shown(context: Context, scope: Scope, job_id: str) -> v2.InputsAddJob:
 
 
 def get_job(context: Context, request: v2.GetInputsAddJobRequest) -> v2.SingleInputsAddJobResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     return v2.SingleInputsAddJobResponse(
-        status=make_status(_Code.SUCCESS), inputs_add_job=_shown(context, scope, request.id)
+        status=make_status(_Code.SUCCESS), inputs_add_job=_shown(context, app, request.id)
     )
 
 
 def list_jobs(
     context: Context, request: v2.ListInputsAddJobsRequest
 ) -> v2.MultiInputsAddJobResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     response: Any = RESOURCES["inputs_add_job"].page(context, request)
-    jobs = [_shown(context, scope, job.id) for job in response.inputs_add_jobs]
+    jobs = [_shown(context, app, job.id) for job in response.inputs_add_jobs]
     return v2.MultiInputsAddJobResponse(status=response.status, inputs_add_jobs=jobs)
 
 
 def cancel_job(
     context: Context, request: v2.CancelInputsAddJobRequest
 ) -> v2.SingleInputsAddJobResponse:
-    scope = context.writable(request.user_app_id)
-    place = Place(scope)
+    app = context.writable(request.user_app_id)
+    place = Place(app)
     resource = RESOURCES["inputs_add_job"]
     with context.state.store.transaction():
-        shown = _shown(context, scope, request.id)
+        shown = _shown(context, app, request.id)
         if shown.status.code not in _OVER:
             job = resource.find(context, place, request.id)
             job.status.CopyFrom(make_status(_Code.JOB_CANCELLED))
             resource.save(context, place, job)
             for extraction in shown.extraction_jobs:
                 _cancel(context, place, extraction)
-        shown = _shown(context, scope, request.id)
+        shown = _shown(context, app, request.id)
     return v2.SingleInputsAddJobResponse(status=make_status(_Code.SUCCESS), inputs_add_job=shown)
 
 
@@ -163,14 +163,14 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
     job_id, request.inputs_add_job_id = request.inputs_add_job_id, ""
     if not job_id:
         return input_methods.post_inputs(context, request)
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     store = context.state.store
     with store.transaction():
-        _job(context, Place(scope), job_id)
+        _job(context, Place(app), job_id)
         response = input_methods.post_inputs(context, request)
         for item in response.inputs:
             if item.status.code == _Code.INPUT_PENDING:
-                store.insert(_tracked(scope, job_id), item.id, b"")
+                store.insert(_tracked(app, job_id), item.id, b"")
     return response
 
 
@@ -180,8 +180,8 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
 def post_data_sources(
     context: Context, request: v2.PostInputsDataSourcesRequest
 ) -> v2.MultiInputsAddJobResponse:
-    scope = context.writable(request.user_app_id)
-    place = Place(scope)
+    app = context.writable(request.user_app_id)
+    place = Place(app)
     if not request.data_sources:
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no data_sources")
     if request.call_back_url:
@@ -193,27 +193,27 @@ def post_data_sources(
             _check_source(context.state, source.url.url)
             # Sources that name no job share one.
             job_id = _job(context, place, source.inputs_add_job_id or shared)
-            _add_extraction(context.state.store, scope, job_id, source.url.url, source)
+            _add_extraction(context.state.store, app, job_id, source.url.url, source)
             jobs.append(job_id)
     context.state.background.wake()
-    return _all_shown(context, scope, jobs)
+    return _all_shown(context, app, jobs)
 
 
 def _all_shown(
-    context: Context, scope: Scope, job_ids: Iterable[str]
+    context: Context, app: UserApp, job_ids: Iterable[str]
 ) -> v2.MultiInputsAddJobResponse:
     """The response about jobs; one that is named twice comes once."""
     return v2.MultiInputsAddJobResponse(
         status=make_status(_Code.SUCCESS),
-        inputs_add_jobs=[_shown(context, scope, job_id) for job_id in dict.fromkeys(job_ids)],
+        inputs_add_jobs=[_shown(context, app, job_id) for job_id in dict.fromkeys(job_ids)],
     )
 
 
 def post_uploads(
     context: Context, request: v2.PostInputsUploadsRequest
 ) -> v2.MultiInputsAddJobResponse:
-    scope = context.writable(request.user_app_id)
-    place = Place(scope)
+    app = context.writable(request.user_app_id)
+    place = Place(app)
     if not request.inputs_uploads:
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs_uploads")
     store = context.state.store
@@ -230,15 +230,15 @@ def post_uploads(
             upload = v2.Upload()
             upload.CopyFrom(wanted.upload)
             upload.id = upload.id or new_id()
-            file_upload_methods.begin(store, scope, upload)
-            store.insert(_below("upload", scope, job_id), upload.id, b"")
+            file_upload_methods.begin(store, app, upload)
+            store.insert(_below("upload", app, job_id), upload.id, b"")
             store.insert(
-                Collection("upload_job", scope.user_id, scope.app_id, job_id),
+                StoredCollection.of_app("upload_job", app, job_id),
                 upload.id,
                 wanted.SerializeToString(),
             )
             jobs.append(job_id)
-    return _all_shown(context, scope, jobs)
+    return _all_shown(context, app, jobs)
 
 
 def put_parts(
@@ -247,27 +247,29 @@ def put_parts(
     """As for any upload; the end of one that a job waits for sets the job going."""
     response = file_upload_methods.put_upload_content_parts(context, request)
     if response.upload.status.code == _Code.UPLOAD_DONE:
-        scope = context.writable(request.user_app_id)
+        app = context.writable(request.user_app_id)
         store = context.state.store
         with store.transaction():
-            for where in store.collections("upload_job", scope.user_id, scope.app_id):
+            for where in store.collections("upload_job", app.user_id, app.app_id):
                 row = store.get(where, request.upload_id)
                 if row is None:
                     continue
-                job = store.get(
-                    Collection("inputs_add_job", scope.user_id, scope.app_id), where.parent
-                )
+                job = store.get(StoredCollection.of_app("inputs_add_job", app), where.parent)
                 if job is not None and job.status != _Code.JOB_CANCELLED:
                     wanted = v2.InputsUpload.FromString(row.body)
                     url = f"upload:{request.upload_id}/{response.upload.content_name}"
-                    _add_extraction(store, scope, where.parent, url, wanted)
+                    _add_extraction(store, app, where.parent, url, wanted)
                 store.delete(where, row.id)
         context.state.background.wake()
     return response
 
 
 def _add_extraction(
-    store: Store, scope: Scope, job_id: str, url: str, source: v2.InputsDataSource | v2.InputsUpload
+    store: Store,
+    app: UserApp,
+    job_id: str,
+    url: str,
+    source: v2.InputsDataSource | v2.InputsUpload,
 ) -> None:
     job = v2.InputsExtractionJob(
         id=new_id(),
@@ -278,9 +280,9 @@ def _add_extraction(
     )
     job.created_at.GetCurrentTime()
     job.modified_at.CopyFrom(job.created_at)
-    where = Collection("inputs_extraction_job", scope.user_id, scope.app_id)
+    where = StoredCollection.of_app("inputs_extraction_job", app)
     store.insert(where, job.id, job.SerializeToString(), status=job.status.code, key=job_id)
-    store.insert(_below("extraction", scope, job_id), job.id, b"")
+    store.insert(_below("extraction", app, job_id), job.id, b"")
 
 
 def _check_source(state: State, url: str) -> None:
@@ -313,15 +315,15 @@ def _root(state: State, path: Path) -> Path:
 
 
 def _is_taken(name: str) -> bool:
-    return name.lower().endswith((*_ARCHIVES, *_KINDS))
+    return name.lower().endswith((*_ARCHIVES, *_KIND_OF_SUFFIX))
 
 
-def _files(state: State, scope: Scope, url: str) -> Iterator[tuple[str, bytes]]:
+def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files of a source, archives unpacked."""
     parts = urlsplit(url)
     if parts.scheme == "upload":
         upload_id, _, name = url.removeprefix("upload:").partition("/")
-        path = state.uploads.path(*file_upload_methods.uploads_of(scope), upload_id)
+        path = state.uploads.path(*file_upload_methods.uploads_of(app), upload_id)
         yield from _unpacked(name, path.read_bytes())
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
@@ -365,7 +367,7 @@ def _unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input] | None:
     """The kind of a file and the input that it becomes; None for files of no known kind."""
     path = PurePosixPath(name)
-    kind = _KINDS.get(path.suffix.lower())
+    kind = _KIND_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
         return None
     item = v2.Input()
@@ -378,20 +380,20 @@ def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input
     return kind, item
 
 
-def _extract(state: State, where: Collection, row: Row) -> None:
+def _extract(state: State, where: StoredCollection, row: Row) -> None:
     """Carries out a queued extraction, some files at a time; stops when it is cancelled."""
-    scope = Scope(where.user_id, where.app_id)
+    app = where.app
     job = v2.InputsExtractionJob.FromString(row.body)
     # A restart begins anew: what was added then has an id and is there already.
     job.ClearField("progress")
-    live = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-    tracked = _tracked(scope, state.store.key(row.seq) or "")
-    files = _files(state, scope, job.url)
+    live = StoredCollection.of_app(INPUT_KIND, app)
+    tracked = _tracked(app, state.store.key(row.seq) or "")
+    files = _files(state, app, job.url)
     over = False
     while not over:
         stretch: list[tuple[str, v2.Input]] = []
         try:
-            while len(stretch) < _STRETCH:
+            while len(stretch) < _INPUTS_PER_TRANSACTION:
                 found = _input(*next(files), job.input_template)
                 if found is not None:
                     stretch.append(found)
@@ -418,7 +420,7 @@ def _extract(state: State, where: Collection, row: Row) -> None:
                 setattr(job.progress, counter, getattr(job.progress, counter) + 1)
             job.modified_at.GetCurrentTime()
             state.store.update(row.seq, job.SerializeToString(), job.status.code)
-        state.worker.wake()
+        state.input_processor.wake()
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
@@ -431,7 +433,7 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PostInputsUploads": post_uploads,
     "PutUploadContentParts": put_parts,
 }
-BACKGROUND: dict[Waiting, Work] = {
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("inputs_extraction_job", _Code.JOB_QUEUED): _extract,
     Waiting("inputs_extraction_job", _Code.JOB_RUNNING): _extract,
 }

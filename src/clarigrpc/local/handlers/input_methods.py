@@ -16,8 +16,8 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.media import media_content
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import Collection, Row, Store
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 STREAM_PER_PAGE = 20
 """Inputs of one StreamInputs answer unless the request says otherwise."""
@@ -26,7 +26,7 @@ _Code = v2.StatusCode
 
 
 def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     _check_count(len(request.inputs))
     response = v2.MultiInputResponse()
     # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
@@ -34,19 +34,19 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
         for given in request.inputs:
             add_input(
                 context.state.store,
-                _inputs(scope),
+                _inputs(app),
                 given,
                 request.input_id_conflict_resolution,
                 response.inputs.add(),
             )
     response.status.CopyFrom(overall(item.status for item in response.inputs))
-    context.state.worker.wake()
+    context.state.input_processor.wake()
     return response
 
 
 def add_input(
     store: Store,
-    where: Collection,
+    where: StoredCollection,
     given: v2.Input,
     on_conflict: v2.InputIDConflictResolution.ValueType,
     item: v2.Input,
@@ -86,28 +86,28 @@ def add_input(
         key=url or None,
         content=None if url or kind == "text" else content,
     )
-    dataset_membership.update(store, _scope(where), item.id, (), item.dataset_ids)
+    dataset_membership.update(store, _app(where), item.id, (), item.dataset_ids)
 
 
-def _scope(where: Collection) -> Scope:
-    return Scope(where.user_id, where.app_id)
+def _app(where: StoredCollection) -> UserApp:
+    return where.app
 
 
 def _check_place(data: v2.Data) -> None:
-    if data.HasField("geo") and not search_filters.is_place(data.geo.geo_point):
+    if data.HasField("geo") and not search_filters.is_on_earth(data.geo.geo_point):
         raise ServiceError(
             _Code.INPUT_INVALID_ARGUMENT, "geo_point is not on the earth: degrees to 90 and 180"
         )
 
 
-def _check_datasets(store: Store, where: Collection, dataset_ids: Iterable[str]) -> None:
-    unknown = dataset_membership.unknown(store, _scope(where), dataset_ids)
+def _check_datasets(store: Store, where: StoredCollection, dataset_ids: Iterable[str]) -> None:
+    unknown = dataset_membership.unknown(store, _app(where), dataset_ids)
     if unknown:
         raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}")
 
 
 def _check_new(
-    store: Store, where: Collection, item: v2.Input, existing: Row | None, kind: str
+    store: Store, where: StoredCollection, item: v2.Input, existing: Row | None, kind: str
 ) -> None:
     if existing is not None:
         raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input {item.id!r} already")
@@ -141,20 +141,20 @@ def _assign(message: Message, name: str, value: object) -> None:
 
 
 def get_input(context: Context, request: v2.GetInputRequest) -> v2.SingleInputResponse:
-    scope = context.scope(request.user_app_id)
-    row = context.state.store.get(_inputs(scope), request.input_id)
+    app = context.readable(request.user_app_id)
+    row = context.state.store.get(_inputs(app), request.input_id)
     if row is None:
         raise _no_input(request.input_id)
     return v2.SingleInputResponse(status=make_status(_Code.SUCCESS), input=_input(row))
 
 
 def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInputResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
     if len(request.ids) > MAX_PER_PAGE:
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"at most {MAX_PER_PAGE} ids")
     rows = context.state.store.page(
-        _inputs(scope),
+        _inputs(app),
         offset,
         limit,
         status=request.status.code or None,
@@ -164,11 +164,11 @@ def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInpu
 
 
 def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.MultiInputResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     if request.per_page > MAX_PER_PAGE:
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"per_page is at most {MAX_PER_PAGE}")
     rows = context.state.store.after(
-        _inputs(scope),
+        _inputs(app),
         request.last_id,
         request.per_page or STREAM_PER_PAGE,
         by_id=request.order_by_id,
@@ -182,8 +182,8 @@ def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.Multi
 def get_input_count(
     context: Context, request: v2.GetInputCountRequest
 ) -> v2.SingleInputCountResponse:
-    scope = context.scope(request.user_app_id)
-    counts = context.state.store.count_by_status(_inputs(scope))
+    app = context.readable(request.user_app_id)
+    counts = context.state.store.count_by_status(_inputs(app))
     return v2.SingleInputCountResponse(
         status=make_status(_Code.SUCCESS),
         counts=v2.InputCount(
@@ -196,7 +196,7 @@ def get_input_count(
 
 
 def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiInputResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     _check_count(len(request.inputs))
     if request.action not in ("merge", "overwrite", "remove"):
         raise ServiceError(
@@ -208,7 +208,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
     failures: list[v2.Status] = []
     with store.transaction():
         for change in request.inputs:
-            row = store.get(_inputs(scope), change.id)
+            row = store.get(_inputs(app), change.id)
             if row is None:
                 status = _no_input(change.id).status()
                 response.inputs.add(id=change.id).status.CopyFrom(status)
@@ -219,15 +219,15 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             _patch(item, change, request.action)
             try:
                 _check_place(item.data)
-                _check_datasets(store, _inputs(scope), item.dataset_ids)
+                _check_datasets(store, _inputs(app), item.dataset_ids)
             except ServiceError as error:
                 response.inputs.add(id=change.id).status.CopyFrom(error.status())
                 failures.append(error.status())
                 continue
-            dataset_membership.update(store, scope, item.id, before, item.dataset_ids)
+            dataset_membership.update(store, app, item.id, before, item.dataset_ids)
             for concept in item.data.concepts:
                 concept.name = concept.name or concept.id
-                concept.app_id = scope.app_id
+                concept.app_id = app.app_id
             item.modified_at.GetCurrentTime()
             store.update(row.seq, item.SerializeToString(), row.status)
             response.inputs.append(item)
@@ -296,18 +296,18 @@ def _remove_struct(target: Message, change: Message) -> None:
 
 
 def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     with context.state.store.transaction():
-        dataset_membership.forget_input(context.state.store, scope, request.input_id)
-        found = context.state.store.doom(_inputs(scope), [request.input_id])
+        dataset_membership.forget_input(context.state.store, app, request.input_id)
+        found = context.state.store.doom(_inputs(app), [request.input_id])
     if not found:
         raise _no_input(request.input_id)
-    context.state.worker.wake()
+    context.state.input_processor.wake()
     return v2.BaseResponse(status=make_status(_Code.SUCCESS))
 
 
 def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     if not 1 <= len(request.ids) <= MAX_ITEMS:
         raise ServiceError(
             _Code.INPUT_INVALID_REQUEST,
@@ -315,19 +315,19 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
         )
     with context.state.store.transaction():
         for input_id in request.ids:
-            dataset_membership.forget_input(context.state.store, scope, input_id)
-        found = set(context.state.store.doom(_inputs(scope), request.ids))
+            dataset_membership.forget_input(context.state.store, app, input_id)
+        found = set(context.state.store.doom(_inputs(app), request.ids))
     missing = [i for i in request.ids if i not in found]
     if not found:
         raise _no_input(missing[0])
-    context.state.worker.wake()
+    context.state.input_processor.wake()
     # The response has no place for a status per id.
     details = f"not there: {', '.join(missing)}" if missing else ""
     return v2.BaseResponse(status=make_status(_Code.SUCCESS, details))
 
 
-def _inputs(scope: Scope) -> Collection:
-    return Collection(INPUT_KIND, scope.user_id, scope.app_id)
+def _inputs(app: UserApp) -> StoredCollection:
+    return StoredCollection.of_app(INPUT_KIND, app)
 
 
 def _input(row: Row) -> v2.Input:

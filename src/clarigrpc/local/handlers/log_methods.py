@@ -13,7 +13,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 
 _Code = v2.StatusCode
 
@@ -33,8 +33,8 @@ _LOG_FIELDS = (
 )
 
 
-def _logs(user_id: str) -> Collection:
-    return Collection("log_entry", user_id, "")
+def _logs(user_id: str) -> StoredCollection:
+    return StoredCollection("log_entry", user_id, "")
 
 
 def post_log_entries(context: Context, request: v2.PostLogEntriesRequest) -> v2.BaseResponse:

@@ -10,34 +10,34 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import versions_of
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, Row
+from clarigrpc.local.store.resource_store import Row, StoredCollection
 
 _Code = v2.StatusCode
-_KIND = "model_export"
+_EXPORT_KIND = "model_export"
 
-VERSION, WEIGHTS, UPLOADED = "model_version.json", "weights.npz", "content"
+VERSION_FILE, WEIGHTS_FILE, UPLOADED_FILE = "model_version.json", "weights.npz", "content"
 """Files in an archive: the version itself; what was learned, or the file that was uploaded."""
 
 
 def _version(
     context: Context, request: Any, *, write: bool
-) -> tuple[Collection, Row, v2.ModelVersion]:
+) -> tuple[StoredCollection, Row, v2.ModelVersion]:
     """Where exports of the version's model are kept, and the version itself."""
-    scope = (context.writable if write else context.scope)(request.user_app_id)
-    entry = context.model(scope, request.model_id)
+    app = (context.writable if write else context.readable)(request.user_app_id)
+    entry = context.model(app, request.model_id)
     version = entry.version(request.version_id)
-    where = versions_of(scope, entry.model.id)
+    where = versions_of(app, entry.model.id)
     row = context.state.store.get(where, version.id) if version is not None else None
     if row is None or version is None:
         raise ServiceError(
             _Code.MODEL_INVALID_REQUEST,
             f"model {entry.model.id!r} has no version that can be exported",
         )
-    return where._replace(kind=_KIND), row, version
+    return where._replace(kind=_EXPORT_KIND), row, version
 
 
 def put_model_version_exports(
@@ -72,7 +72,7 @@ def get_model_version_export(
     )
 
 
-def _export(state: State, where: Collection, row: Row) -> None:
+def _export(state: State, where: StoredCollection, row: Row) -> None:
     """Writes a pending archive."""
     version_row = state.store.by_seq(int(row.id))
     if version_row is None:
@@ -90,11 +90,11 @@ def _export(state: State, where: Collection, row: Row) -> None:
     else:
         version = v2.ModelVersion.FromString(version_row.body)
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(VERSION, json_format.MessageToJson(version))
+            archive.writestr(VERSION_FILE, json_format.MessageToJson(version))
             if weights is not None:
-                archive.writestr(WEIGHTS, weights)
+                archive.writestr(WEIGHTS_FILE, weights)
             else:
-                archive.write(uploaded, UPLOADED)
+                archive.write(uploaded, UPLOADED_FILE)
         export.status.CopyFrom(make_status(_Code.MODEL_EXPORTED))
         export.url = state.downloads.url(name)
         export.size = path.stat().st_size
@@ -106,4 +106,6 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PutModelVersionExports": put_model_version_exports,
     "GetModelVersionExport": get_model_version_export,
 }
-BACKGROUND: dict[Waiting, Work] = {Waiting(_KIND, _Code.MODEL_EXPORT_PENDING): _export}
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
+    Waiting(_EXPORT_KIND, _Code.MODEL_EXPORT_PENDING): _export
+}

@@ -11,30 +11,30 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
-from clarigrpc.local.engine.model_catalog import Entry, models_in
+from clarigrpc.local.engine.model_catalog import CatalogEntry, models_in
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_operations import relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.models.model_types import MODEL_TYPES
+from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, DuplicateIdError
+from clarigrpc.local.store.resource_store import DuplicateIdError, StoredCollection
 
 _Code = v2.StatusCode
 _WORD = re.compile(r"\w+")
 
 
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.readable(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
     return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=entry.described(version))
 
 
-def _input_count(entry: Entry) -> int:
+def _input_count(entry: CatalogEntry) -> int:
     newest = entry.version("")
     return newest.total_input_count if newest is not None else 0
 
 
-_SORT_KEYS: dict[str, Callable[[Entry, v2.ListModelsRequest], Any]] = {
+_MODEL_SORT_KEYS: dict[str, Callable[[CatalogEntry, v2.ListModelsRequest], Any]] = {
     "sort_by_name": lambda entry, request: entry.model.id,
     "sort_by_created_at": lambda entry, request: entry.model.created_at.ToNanoseconds(),
     "sort_by_modified_at": lambda entry, request: entry.model.modified_at.ToNanoseconds(),
@@ -44,26 +44,26 @@ _SORT_KEYS: dict[str, Callable[[Entry, v2.ListModelsRequest], Any]] = {
 }
 
 
-def _any_tag(name: str) -> Callable[[Entry, Any], bool]:
+def _any_tag(name: str) -> Callable[[CatalogEntry, Any], bool]:
     return lambda entry, wanted: not set(wanted).isdisjoint(getattr(entry.model, name))
 
 
-def _type_has(name: str) -> Callable[[Entry, Any], bool]:
-    fields = {kind.id: set(getattr(kind, name)) for kind in MODEL_TYPES}
+def _type_has(name: str) -> Callable[[CatalogEntry, Any], bool]:
+    fields = {kind.id: set(getattr(kind, name)) for kind in LISTED_MODEL_TYPES}
     return lambda entry, wanted: set(wanted) <= fields.get(entry.model.model_type_id, set())
 
 
-def _is_trained(entry: Entry) -> bool:
+def _is_trained(entry: CatalogEntry) -> bool:
     newest = entry.version("")
     return newest is not None and newest.status.code == _Code.MODEL_TRAINED
 
 
-def _is_named(entry: Entry, pattern: str, *, owner: bool) -> bool:
+def _is_named(entry: CatalogEntry, pattern: str, *, owner: bool) -> bool:
     texts = [entry.model.id, entry.model.description, *([entry.model.user_id] if owner else [])]
     return any(fnmatch.fnmatch(text.lower(), f"*{pattern.lower()}*") for text in texts)
 
 
-def _fits_words(entry: Entry, query: str) -> bool:
+def _fits_words(entry: CatalogEntry, query: str) -> bool:
     """Whether one of the words occurs, and none of those with a minus before them."""
     model = entry.model
     have = set(_WORD.findall(f"{model.id} {model.name} {model.description}".lower()))
@@ -73,7 +73,7 @@ def _fits_words(entry: Entry, query: str) -> bool:
     return have.isdisjoint(unwanted) and not (wanted and have.isdisjoint(wanted))
 
 
-_FILTERS: dict[str, Callable[[Entry, Any], bool]] = {
+_FILTERS: dict[str, Callable[[CatalogEntry, Any], bool]] = {
     "model_type_id": lambda entry, wanted: entry.model.model_type_id == wanted,
     "trained_only": lambda entry, wanted: _is_trained(entry),
     "input_fields": _type_has("input_fields"),
@@ -99,9 +99,9 @@ _FILTERS: dict[str, Callable[[Entry, Any], bool]] = {
 
 
 def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiModelResponse:
-    scope = context.scope(request.user_app_id, all_apps=True)
+    app = context.readable(request.user_app_id, all_apps=True)
     offset, limit = page_bounds(request.page, request.per_page)
-    entries = context.models(scope)
+    entries = context.models(app)
     for field, value in request.ListFields():
         test = _FILTERS.get(field.name)
         if test is not None:
@@ -109,7 +109,7 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
     if request.name:
         owner = request.filter_by_user_id
         entries = [entry for entry in entries if _is_named(entry, request.name, owner=owner)]
-    key = _SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]
+    key = _MODEL_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]
     entries.sort(key=lambda entry: key(entry, request), reverse=not request.sort_ascending)
     response = v2.MultiModelResponse(status=make_status(_Code.SUCCESS))
     for entry in entries[offset : offset + limit]:
@@ -118,7 +118,7 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
 
 
 def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleModelResponse:
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     given = list(request.models) or ([request.model] if request.HasField("model") else [])
     if len(given) != 1:
         raise ServiceError(
@@ -133,15 +133,15 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
             _Code.MODEL_INVALID_ARGUMENT,
             "PostModels creates no version: give output_info and the like to PostModelVersions",
         )
-    model.user_id, model.app_id = scope.user_id, scope.app_id
+    model.user_id, model.app_id = app.user_id, app.app_id
     if not model.visibility.gettable:
         model.visibility.gettable = v2.Visibility.PRIVATE
     model.created_at.GetCurrentTime()
     model.modified_at.CopyFrom(model.created_at)
-    taken = context.state.catalog.is_builtin(scope, model.id)
+    taken = context.state.catalog.is_builtin(app, model.id)
     if not taken:
         try:
-            context.state.store.insert(models_in(scope), model.id, model.SerializeToString())
+            context.state.store.insert(models_in(app), model.id, model.SerializeToString())
         except DuplicateIdError:
             taken = True
     if taken:
@@ -152,7 +152,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
 def get_model_version(
     context: Context, request: v2.GetModelVersionRequest
 ) -> v2.SingleModelVersionResponse:
-    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.readable(request.user_app_id), request.model_id)
     if not request.version_id:
         raise ServiceError(_Code.MODEL_INVALID_REQUEST, "version_id is empty")
     return v2.SingleModelVersionResponse(
@@ -185,7 +185,7 @@ def list_model_versions(
             *_VERSION_SORT_KEYS,
         ),
     )
-    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.readable(request.user_app_id), request.model_id)
     offset, limit = page_bounds(request.page, request.per_page)
     versions = [
         version
@@ -202,7 +202,7 @@ def list_model_versions(
 
 
 def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.model(context.scope(request.user_app_id), request.model_id)
+    entry = context.model(context.readable(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
     model = entry.described(version)
     if version is not None:
@@ -212,12 +212,12 @@ def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.S
 
 
 def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2.MultiModelResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     query = request.model_query
     found = [
         entry.described(entry.version(""))
-        for entry in context.models(scope)
+        for entry in context.models(app)
         if query.model_type_id in ("", entry.model.model_type_id)
         and (
             not query.name
@@ -234,13 +234,13 @@ def list_model_inputs(
     context: Context, request: v2.ListModelInputsRequest
 ) -> v2.MultiInputResponse:
     """Inputs that carry a concept which the version knows."""
-    scope = context.scope(request.user_app_id)
-    entry = context.model(scope, request.model_id)
+    app = context.readable(request.user_app_id)
+    entry = context.model(app, request.model_id)
     version = entry.version(request.version_id)
     offset, limit = page_bounds(request.page, request.per_page)
     known = {c.id for c in version.output_info.data.concepts} if version is not None else set()
     response = v2.MultiInputResponse(status=make_status(_Code.SUCCESS))
-    for row in context.state.store.walk(Collection(INPUT_KIND, scope.user_id, scope.app_id)):
+    for row in context.state.store.walk(StoredCollection.of_app(INPUT_KIND, app)):
         item = v2.Input.FromString(row.body)
         if any(concept.id in known for concept in item.data.concepts):
             if offset:

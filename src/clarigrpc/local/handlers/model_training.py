@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import classifier_training, input_embeddings
-from clarigrpc.local.engine.background_tasks import Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
-from clarigrpc.local.engine.model_catalog import VERSION_KIND, Entry, versions_of
+from clarigrpc.local.engine.model_catalog import VERSION_KIND, CatalogEntry, versions_of
 from clarigrpc.local.engine.request_checks import refuse_other_fields
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
@@ -25,7 +25,7 @@ from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.media.media_content import kind_of
 from clarigrpc.local.models import negative_images
 from clarigrpc.local.models.image_embedding import Vector
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.model_types import (
     AUTOMATIC,
     BASES,
@@ -35,19 +35,22 @@ from clarigrpc.local.models.model_types import (
 )
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection, DuplicateIdError, Row
-from clarigrpc.local.user_app import PUBLIC, Scope
+from clarigrpc.local.store.resource_store import DuplicateIdError, Row, StoredCollection
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
 
-_MEDIUM: dict[str, input_embeddings.Medium] = {"image-embedding": "image", "text-embedding": "text"}
+_MEDIUM_OF_MODEL: dict[str, input_embeddings.EmbeddedMedium] = {
+    "image-embedding": "image",
+    "text-embedding": "text",
+}
 """Public embedding models whose vectors are kept beside the inputs."""
 
 _PAUSE_SECONDS = 0.02
 
 
-class _Stopped(Exception):
+class _ServerClosing(Exception):
     """The server closes; the training goes on after its next start."""
 
 
@@ -55,9 +58,9 @@ def post_model_versions(
     context: Context, request: v2.PostModelVersionsRequest
 ) -> v2.SingleModelResponse:
     refuse_other_fields(request, ("user_app_id", "model_id", "model_versions", "description"))
-    scope = context.writable(request.user_app_id)
-    entry = context.model(scope, request.model_id)
-    if context.state.catalog.is_builtin(scope, entry.model.id):
+    app = context.writable(request.user_app_id)
+    entry = context.model(app, request.model_id)
+    if context.state.catalog.is_builtin(app, entry.model.id):
         raise ServiceError(
             _Code.MODEL_PERMISSION_DENIED,
             f"model {entry.model.id!r} is built into the server and cannot be changed",
@@ -72,14 +75,14 @@ def post_model_versions(
     trainable = entry.model.model_type_id in BASES
     prepared = []
     for given in given_versions:
-        version = _version(context, scope, given, request.description)
-        content = _prepare(context, scope, entry, version) if trainable else None
+        version = _version(context, app, given, request.description)
+        content = _prepare(context, app, entry, version) if trainable else None
         prepared.append((version, content))
     with context.state.store.transaction():
         for version, content in prepared:
             try:
                 context.state.store.insert(
-                    versions_of(scope, entry.model.id),
+                    versions_of(app, entry.model.id),
                     version.id,
                     version.SerializeToString(),
                     status=version.status.code,
@@ -90,14 +93,14 @@ def post_model_versions(
                     _Code.DATABASE_DUPLICATE_KEY, f"there is a version {version.id!r} already"
                 ) from None
     context.state.background.wake()
-    made = context.model(scope, entry.model.id)
+    made = context.model(app, entry.model.id)
     return v2.SingleModelResponse(
         status=make_status(_Code.SUCCESS), model=made.described(prepared[0][0])
     )
 
 
 def _version(
-    context: Context, scope: Scope, given: v2.ModelVersion, description: str
+    context: Context, app: UserApp, given: v2.ModelVersion, description: str
 ) -> v2.ModelVersion:
     """What the version is before anybody trains it: ready, as those that need no training are."""
     if given.HasField("pretrained_model_config"):
@@ -109,7 +112,7 @@ def _version(
     for name in ("metrics", "train_log", "completed_at", "total_input_count"):
         version.ClearField(name)
     version.id = given.id or new_id()
-    version.user_id, version.app_id = scope.user_id, scope.app_id
+    version.user_id, version.app_id = app.user_id, app.app_id
     version.description = given.description or description
     if not version.visibility.gettable:
         version.visibility.gettable = v2.Visibility.PRIVATE
@@ -121,20 +124,22 @@ def _version(
         if not concept.id:
             raise ServiceError(_Code.MODEL_INVALID_ARGUMENT, "a concept needs an id or a name")
         concept.name = concept.name or concept.id
-        concept.user_id, concept.app_id = scope.user_id, scope.app_id
+        concept.user_id, concept.app_id = app.user_id, app.app_id
     return version
 
 
 # Trainable types
 
 
-def _prepare(context: Context, scope: Scope, entry: Entry, version: v2.ModelVersion) -> bytes:
+def _prepare(
+    context: Context, app: UserApp, entry: CatalogEntry, version: v2.ModelVersion
+) -> bytes:
     """Queues a version for training; returns the examples as they are now."""
     _check_settings(version)
     dataset = version.train_info.dataset
     if dataset.id:
-        below = Place(scope, (dataset.id,))
-        if not RESOURCES["dataset"].exists(context, Place(scope), dataset.id):
+        below = Place(app, (dataset.id,))
+        if not RESOURCES["dataset"].exists(context, Place(app), dataset.id):
             raise RESOURCES["dataset"].no(dataset.id)
         if dataset.version.id:
             frozen = RESOURCES["dataset_version"].find(context, below, dataset.version.id)
@@ -142,9 +147,9 @@ def _prepare(context: Context, scope: Scope, entry: Entry, version: v2.ModelVers
                 raise ServiceError(
                     _Code.MODEL_INVALID_ARGUMENT, f"{dataset.version.id!r} is not ready"
                 )
-    found = list(classifier_training.labelled_inputs(context.state.store, scope, dataset))
+    found = list(classifier_training.labelled_inputs(context.state.store, app, dataset))
     kinds = {kind_of(one.item.data) for one in found}
-    _choose_base(context, scope, entry, version, kinds)
+    _choose_base(context, app, entry, version, kinds)
     examples = classifier_training.Examples.gather(
         found, (concept.id for concept in version.output_info.data.concepts)
     )
@@ -190,16 +195,16 @@ def _check_settings(version: v2.ModelVersion) -> None:
 
 
 def _choose_base(
-    context: Context, scope: Scope, entry: Entry, version: v2.ModelVersion, kinds: set[str]
+    context: Context, app: UserApp, entry: CatalogEntry, version: v2.ModelVersion, kinds: set[str]
 ) -> None:
     """Settles which embedding model the version works on."""
     base = version.input_info.base_embed_model
     if not base.id:
         names = BASES[entry.model.model_type_id]
-        base.id = next((name for name in names if _MEDIUM[name] in kinds), names[0])
-        base.user_id, base.app_id = PUBLIC.user_id, PUBLIC.app_id
-    owner = context.scope(
-        v2.UserAppIDSet(user_id=base.user_id or scope.user_id, app_id=base.app_id or scope.app_id)
+        base.id = next((name for name in names if _MEDIUM_OF_MODEL[name] in kinds), names[0])
+        base.user_id, base.app_id = PUBLIC_APP.user_id, PUBLIC_APP.app_id
+    owner = context.readable(
+        v2.UserAppIDSet(user_id=base.user_id or app.user_id, app_id=base.app_id or app.app_id)
     )
     below = context.model(owner, base.id)
     chosen = below.version(base.model_version.id)
@@ -211,7 +216,7 @@ def _choose_base(
     base.model_version.id = chosen.id
 
 
-def _train(state: State, where: Collection, row: Row) -> None:
+def _train(state: State, where: StoredCollection, row: Row) -> None:
     """Takes a queued version, or one whose training a restart cut off, to its final status."""
     version = v2.ModelVersion.FromString(row.body)
     weights = None
@@ -223,9 +228,9 @@ def _train(state: State, where: Collection, row: Row) -> None:
         content = state.store.content(row.seq)
         if content is None:  # deleted meanwhile
             return
-        weights = _learn(state, Scope(where.user_id, where.app_id), version, content)
+        weights = _learn(state, where.app, version, content)
         version.status.CopyFrom(make_status(_Code.MODEL_TRAINED))
-    except _Stopped:
+    except _ServerClosing:
         return
     except ServiceError as error:
         version.status.CopyFrom(error.status())
@@ -245,7 +250,7 @@ def _wait(state: State) -> None:
     while not state.background.closing and time.monotonic() < end:
         time.sleep(_PAUSE_SECONDS)
     if state.background.closing:
-        raise _Stopped
+        raise _ServerClosing
 
 
 def _save(state: State, seq: int, version: v2.ModelVersion, weights: bytes | None = None) -> None:
@@ -281,14 +286,14 @@ _OUTCOME = (
 """What a training says of a version, beside its concepts."""
 
 
-def _learn(state: State, scope: Scope, version: v2.ModelVersion, content: bytes) -> bytes:
+def _learn(state: State, app: UserApp, version: v2.ModelVersion, content: bytes) -> bytes:
     """Trains a version and writes into it how that went; returns what was learned."""
     config = version.output_info.output_config
     end = time.monotonic() + (config.training_timeout or math.inf)
 
     def check() -> None:
         if state.background.closing:
-            raise _Stopped
+            raise _ServerClosing
         if time.monotonic() > end:
             raise ServiceError(
                 _Code.MODEL_TRAINING_TIMED_OUT, f"took longer than {config.training_timeout} s"
@@ -296,7 +301,7 @@ def _learn(state: State, scope: Scope, version: v2.ModelVersion, content: bytes)
 
     base = version.input_info.base_embed_model
     examples, vectors = _embedded(
-        state, scope, base, classifier_training.Examples.from_bytes(content), check
+        state, app, base, classifier_training.Examples.from_bytes(content), check
     )
     params = version.train_info.params.fields
     negatives = None
@@ -317,21 +322,21 @@ def _learn(state: State, scope: Scope, version: v2.ModelVersion, content: bytes)
     version.train_log = result.log
     version.metrics.CopyFrom(result.metrics)
     given = {concept.id: concept for concept in version.output_info.data.concepts}
-    concepts = [given.get(i) or _concept(state, scope, i) for i in result.weights.concepts]
+    concepts = [given.get(i) or _concept(state, app, i) for i in result.weights.concepts]
     del version.output_info.data.concepts[:]
     version.output_info.data.concepts.extend(concepts)
     return result.weights.to_bytes()
 
 
-def _concept(state: State, scope: Scope, concept_id: str) -> v2.Concept:
-    row = state.store.get(Collection("concept", scope.user_id, scope.app_id), concept_id)
+def _concept(state: State, app: UserApp, concept_id: str) -> v2.Concept:
+    row = state.store.get(StoredCollection.of_app("concept", app), concept_id)
     name = v2.Concept.FromString(row.body).name if row is not None else concept_id
-    return v2.Concept(id=concept_id, name=name, user_id=scope.user_id, app_id=scope.app_id)
+    return v2.Concept(id=concept_id, name=name, user_id=app.user_id, app_id=app.app_id)
 
 
 def _embedded(
     state: State,
-    scope: Scope,
+    app: UserApp,
     base: v2.Model,
     examples: classifier_training.Examples,
     check: Callable[[], None],
@@ -339,8 +344,8 @@ def _embedded(
     """The examples that have embeddings, and those."""
     kept: list[int] = []
     vectors: list[Vector] = []
-    if Scope(base.user_id, base.app_id) == PUBLIC and base.id in _MEDIUM:
-        known = state.embeddings.all(scope, _MEDIUM[base.id])
+    if UserApp(base.user_id, base.app_id) == PUBLIC_APP and base.id in _MEDIUM_OF_MODEL:
+        known = state.embeddings.all(app, _MEDIUM_OF_MODEL[base.id])
         places = {input_id: place for place, input_id in enumerate(known.ids)}
         for number, input_id in enumerate(examples.inputs):
             if input_id in places:
@@ -348,8 +353,10 @@ def _embedded(
                 vectors.append(known.rows[places[input_id]])
     else:
         runtime = _runtime(state, base)
-        inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
-        options = Options(state.fetcher, v2.OutputConfig(), lambda: not state.background.closing)
+        inputs = StoredCollection.of_app(INPUT_KIND, app)
+        options = PredictOptions(
+            state.fetcher, v2.OutputConfig(), lambda: not state.background.closing
+        )
         for number, input_id in enumerate(examples.inputs):
             check()
             row = state.store.get(inputs, input_id)
@@ -365,7 +372,7 @@ def _embedded(
 
 
 def _runtime(state: State, base: v2.Model) -> Runtime:
-    below = state.catalog.find(Scope(base.user_id, base.app_id), base.id)
+    below = state.catalog.find(UserApp(base.user_id, base.app_id), base.id)
     version = below.version(base.model_version.id)
     runtime = state.catalog.runtime(below, version) if version is not None else None
     if runtime is None:
@@ -374,7 +381,7 @@ def _runtime(state: State, base: v2.Model) -> Runtime:
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {"PostModelVersions": post_model_versions}
-BACKGROUND: dict[Waiting, Work] = {
+BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting(VERSION_KIND, _Code.MODEL_QUEUED_FOR_TRAINING): _train,
     # Cut off by the end of the process: done again from the same examples.
     Waiting(VERSION_KIND, _Code.MODEL_TRAINING): _train,

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.models.model_types import MODEL_TYPES
+from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
 
 _Code = v2.StatusCode
@@ -37,12 +37,12 @@ def list_model_types(
 ) -> v2.MultiModelTypeResponse:
     offset, limit = page_bounds(request.page, request.per_page)
     return v2.MultiModelTypeResponse(
-        status=make_status(_Code.SUCCESS), model_types=MODEL_TYPES[offset : offset + limit]
+        status=make_status(_Code.SUCCESS), model_types=LISTED_MODEL_TYPES[offset : offset + limit]
     )
 
 
 def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.SingleModelTypeResponse:
-    for kind in MODEL_TYPES:
+    for kind in LISTED_MODEL_TYPES:
         if kind.id == request.model_type_id:
             return v2.SingleModelTypeResponse(status=make_status(_Code.SUCCESS), model_type=kind)
     raise ServiceError(

@@ -13,7 +13,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.service_errors import make_status
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
@@ -43,15 +43,15 @@ def post_module_key(
     context: Context, request: v2.PostInstalledModuleVersionsKeyRequest
 ) -> v2.SingleKeyResponse:
     """A key of the caller for what an installed module does; it is the same at every call."""
-    scope = context.writable(request.user_app_id)
+    app = context.writable(request.user_app_id)
     resource = RESOURCES["installed_module_version"]
-    place = Place(scope)
+    place = Place(app)
     installed = resource.find(context, place, request.installed_module_version_id)
     keys = RESOURCES["key"]
-    owner = Place(Scope(context.user(v2.UserAppIDSet()), ""))
+    owner = Place(UserApp(context.user(v2.UserAppIDSet()), ""))
     if not installed.key_id or not keys.exists(context, owner, installed.key_id):
         wanted = v2.Key(type=user_accounts.API_KEY, scopes=["All"], description=installed.id)
-        wanted.apps.add(id=scope.app_id)
+        wanted.apps.add(id=app.app_id)
         with context.state.store.transaction():
             installed.key_id = keys.add(context, owner, wanted).id
             resource.save(context, place, installed)

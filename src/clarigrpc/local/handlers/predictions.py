@@ -14,23 +14,23 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
-from clarigrpc.local.models.model_runtime import Options, Runtime, combined
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import close_iterator
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import Collection
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
 
 
-class _Target:
+class _ReadyModel:
     """The model version that a request names, ready to run."""
 
     def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
-        scope = context.scope(request.user_app_id)
-        entry = context.model(scope, request.model_id)
+        app = context.readable(request.user_app_id)
+        entry = context.model(app, request.model_id)
         version = entry.version(request.version_id)
         if version is None:
             raise ServiceError(
@@ -38,8 +38,8 @@ class _Target:
             )
         context.state.faults.deploying(version.id)
         runtime = context.state.catalog.runtime(entry, version)
-        self.runtime = runtime or _remote(context, request, scope, version.id)
-        self.options = Options(
+        self.runtime = runtime or _remote(context, request, app, version.id)
+        self.options = PredictOptions(
             fetcher=context.state.fetcher,
             output_config=combined(
                 version.output_info.output_config,
@@ -57,21 +57,21 @@ class _Target:
 
 
 def _remote(
-    context: Context, request: v2.PostModelOutputsRequest, scope: Scope, version_id: str
+    context: Context, request: v2.PostModelOutputsRequest, app: UserApp, version_id: str
 ) -> Runtime:
     """The runner that the owner of a model has for it."""
-    runners = Collection("runner", scope.user_id, "")
+    runners = StoredCollection("runner", app.user_id, "")
     for row in context.state.store.walk(runners):
         worker = v2.Runner.FromString(row.body).worker.model
         if (
             worker.id == request.model_id
-            and worker.app_id in ("", scope.app_id)
+            and worker.app_id in ("", app.app_id)
             and worker.model_version.id in ("", version_id)
         ):
             call = context.call
             return RemoteRuntime(
                 context.state.runners,
-                (scope.user_id, row.id),
+                (app.user_id, row.id),
                 request,
                 call.is_active,
                 call.remaining,
@@ -85,12 +85,12 @@ def _remote(
 def post_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> v2.MultiOutputResponse:
-    target = _Target(context, request)
+    ready = _ReadyModel(context, request)
     _prepare(request)
     response = v2.MultiOutputResponse()
     for item in request.inputs:
-        output = _named(response.outputs.add(), target, item)
-        _fill(context, output, partial(target.runtime.predict, item.data, target.options))
+        output = _named(response.outputs.add(), ready, item)
+        _fill(context, output, partial(ready.runtime.predict, item.data, ready.options))
     response.status.CopyFrom(overall(output.status for output in response.outputs))
     return response
 
@@ -98,9 +98,9 @@ def post_model_outputs(
 def generate_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> Iterator[v2.MultiOutputResponse]:
-    target = _Target(context, request)
+    ready = _ReadyModel(context, request)
     _prepare(request)
-    yield from _generated(context, target, request)
+    yield from _generated(context, ready, request)
 
 
 def stream_model_outputs(
@@ -112,21 +112,21 @@ def stream_model_outputs(
     if first is None:
         return
     # The first request names the model, for all.
-    target = _Target(context, first)
+    ready = _ReadyModel(context, first)
     _prepare(first)
-    if len(first.inputs) == 1 and target.runtime.is_duplex(first.inputs[0].data):
-        yield from _conversed(context, target, first, requests)
+    if len(first.inputs) == 1 and ready.runtime.is_duplex(first.inputs[0].data):
+        yield from _conversed(context, ready, first, requests)
         return
     for request in chain([first], requests):
         _prepare(request)
-        yield from _generated(context, target, request)
+        yield from _generated(context, ready, request)
 
 
 def _generated(
-    context: Context, target: _Target, request: v2.PostModelOutputsRequest
+    context: Context, ready: _ReadyModel, request: v2.PostModelOutputsRequest
 ) -> Iterator[v2.MultiOutputResponse]:
     """A response for every step that any input makes; those that are done stay empty."""
-    pieces = [target.runtime.generate(item.data, target.options) for item in request.inputs]
+    pieces = [ready.runtime.generate(item.data, ready.options) for item in request.inputs]
     failures: dict[int, v2.Status] = {}
     running = set(range(len(pieces)))
     try:
@@ -134,7 +134,7 @@ def _generated(
             response = v2.MultiOutputResponse()
             news = False
             for index, item in enumerate(request.inputs):
-                output = _named(response.outputs.add(), target, item)
+                output = _named(response.outputs.add(), ready, item)
                 if index not in running:
                     output.status.CopyFrom(failures.get(index, make_status(_Code.SUCCESS)))
                     continue
@@ -157,7 +157,7 @@ def _generated(
 
 def _conversed(
     context: Context,
-    target: _Target,
+    ready: _ReadyModel,
     first: v2.PostModelOutputsRequest,
     requests: Iterator[v2.PostModelOutputsRequest],
 ) -> Iterator[v2.MultiOutputResponse]:
@@ -171,7 +171,7 @@ def _conversed(
             newest = request.inputs[0]
             yield newest.data
 
-    results = target.runtime.converse(data(), target.options)
+    results = ready.runtime.converse(data(), ready.options)
     try:
         while context.call.is_active():
             response = v2.MultiOutputResponse()
@@ -179,7 +179,7 @@ def _conversed(
             going = _fill(context, output, partial(next, results, None))
             if not going and output.status.code == _Code.SUCCESS:
                 return
-            _named(output, target, newest)
+            _named(output, ready, newest)
             response.status.CopyFrom(overall([output.status]))
             yield response
             if not going:
@@ -188,11 +188,11 @@ def _conversed(
         close_iterator(results)
 
 
-def _named(output: v2.Output, target: _Target, item: v2.Input) -> v2.Output:
+def _named(output: v2.Output, ready: _ReadyModel, item: v2.Input) -> v2.Output:
     """Says which model answered and which input it answered; the bytes are not echoed."""
     output.id = new_id()
     output.created_at.GetCurrentTime()
-    output.model.CopyFrom(target.model)
+    output.model.CopyFrom(ready.model)
     output.input.id = item.id
     for kind in ("image", "video", "audio", "text"):
         url = getattr(item.data, kind).url

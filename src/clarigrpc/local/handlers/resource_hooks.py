@@ -11,19 +11,25 @@ from clarigrpc.local.accounts.method_scopes import SCOPES
 from clarigrpc.local.engine import dataset_membership, patching, search_filters
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
-from clarigrpc.local.engine.model_catalog import Entry
+from clarigrpc.local.engine.model_catalog import CatalogEntry
 from clarigrpc.local.engine.resource_kinds import nodepools_of
-from clarigrpc.local.engine.resource_operations import Handler, Place, Resource, build, place_below
+from clarigrpc.local.engine.resource_operations import (
+    Handler,
+    Place,
+    ResourceOperations,
+    build,
+    nested_place,
+)
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.resource_facts import is_built, new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
 
-class Models(Resource):
+class ModelOperations(ResourceOperations):
     """Models; those inside the server can be read and not be changed."""
 
     def check(self, context: Context, place: Place, item: v2.Model) -> None:
@@ -36,11 +42,11 @@ class Models(Resource):
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
         # The catalog's failure is the right one.
-        context.model(place.scope, resource_id)
+        context.model(place.app, resource_id)
         return True
 
     def find(self, context: Context, place: Place, resource_id: str) -> v2.Model:
-        return _described(context.model(place.scope, resource_id))
+        return _described(context.model(place.app, resource_id))
 
     def shown(self, context: Context, place: Place, row: Row) -> v2.Model:
         return self.find(context, place, row.id)
@@ -68,20 +74,20 @@ class Models(Resource):
         return super().rename(context, place, old, new)
 
 
-class Uploaded(Resource):
+class UploadedVersionOperations(ResourceOperations):
     """Versions whose content was uploaded; the file goes with them."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         uploads = context.state.uploads
         uploads.delete(uploads.path(*self.where(place), resource_id))
 
-    def emptied(self, context: Context, where: Collection) -> None:
+    def emptied(self, context: Context, where: StoredCollection) -> None:
         uploads = context.state.uploads
         for row in context.state.store.walk(where):
             uploads.delete(uploads.path(*where, row.id))
 
 
-class PipelineStepVersions(Uploaded):
+class PipelineStepVersionOperations(UploadedVersionOperations):
     """Versions of steps of pipelines; what is built becomes ready by the passing of time."""
 
     def show(self, context: Context, place: Place, item: v2.PipelineStepVersion) -> None:
@@ -103,15 +109,15 @@ _OF_TRAINING = (
 """What a version was trained from, and what came of it."""
 
 
-class ModelVersions(Uploaded):
+class ModelVersionOperations(UploadedVersionOperations):
     """Versions of models; the catalog knows when one has been built."""
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
-        entry = context.model(place.scope, place.parents[0])
+        entry = context.model(place.app, place.parents[0])
         return entry.version(resource_id) is not None
 
     def shown(self, context: Context, place: Place, row: Row) -> v2.ModelVersion:
-        entry = context.model(place.scope, place.parents[0])
+        entry = context.model(place.app, place.parents[0])
         version = entry.version(row.id)
         assert version is not None
         return version
@@ -142,29 +148,29 @@ class ModelVersions(Uploaded):
         return super().remove(context, place, resource_id)
 
 
-def _described(entry: Entry) -> v2.Model:
+def _described(entry: CatalogEntry) -> v2.Model:
     return entry.described(entry.version(""))
 
 
 def _refuse_builtin(context: Context, place: Place, model_id: str) -> None:
-    if context.state.catalog.is_builtin(place.scope, model_id):
+    if context.state.catalog.is_builtin(place.app, model_id):
         raise ServiceError(
             _Code.MODEL_PERMISSION_DENIED,
             f"model {model_id!r} is built into the server and cannot be changed",
         )
 
 
-class Concepts(Resource):
+class ConceptOperations(ResourceOperations):
     """Concepts of an app. Its inputs name some that nobody has described."""
 
     def check(self, context: Context, place: Place, item: v2.Concept) -> None:
         item.name = item.name or item.id
         item.language = item.language or "en"
         item.ClearField("value")
-        item.user_id = place.scope.user_id
+        item.user_id = place.app.user_id
 
 
-class ConceptLanguages(Resource):
+class ConceptLanguageOperations(ResourceOperations):
     """Names of a concept, one a language; the language is the id."""
 
     def check(self, context: Context, place: Place, item: v2.ConceptLanguage) -> None:
@@ -172,7 +178,7 @@ class ConceptLanguages(Resource):
             raise ServiceError(self.kind.invalid, "a concept language needs a name")
 
 
-class ConceptRelations(Resource):
+class ConceptRelationOperations(ResourceOperations):
     """Relations between concepts of an app."""
 
     def check(self, context: Context, place: Place, item: v2.ConceptRelation) -> None:
@@ -189,14 +195,14 @@ class ConceptRelations(Resource):
         return PARENT_SEPARATOR.join(parts)
 
 
-class Annotations(Resource):
+class AnnotationOperations(ResourceOperations):
     """What people or models say of inputs."""
 
     def key(self, item: Any) -> str | None:
         return str(item.input_id)
 
     def check(self, context: Context, place: Place, item: Any) -> None:
-        inputs = Collection(INPUT_KIND, place.scope.user_id, place.scope.app_id)
+        inputs = StoredCollection.of_app(INPUT_KIND, place.app)
         if context.state.store.get(inputs, item.input_id) is None:
             raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {item.input_id!r}")
         self._name(item, place)
@@ -213,41 +219,41 @@ class Annotations(Resource):
                 raise ServiceError(self.kind.invalid, "a concept needs an id or a name")
             concept.id = concept.id or concept.name
             concept.name = concept.name or concept.id
-            concept.app_id = place.scope.app_id
+            concept.app_id = place.app.app_id
         for region in item.data.regions:
             region.id = region.id or new_id()
 
 
-class AnnotationTracks(Annotations):
+class AnnotationTrackOperations(AnnotationOperations):
     """Objects that annotations follow through a video."""
 
     def _name(self, item: Any, place: Place) -> None:
         return
 
 
-class Datasets(Resource):
+class DatasetOperations(ResourceOperations):
     """Sets of inputs. Deleting one leaves its inputs."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
-        store, scope = context.state.store, place.scope
-        for row in store.walk(dataset_membership.members_of(scope, resource_id)):
-            dataset_membership.leave(store, scope, resource_id, row.id)
+        store, app = context.state.store, place.app
+        for row in store.walk(dataset_membership.members_of(app, resource_id)):
+            dataset_membership.leave(store, app, resource_id, row.id)
         for kind in (*SNAPSHOT_KINDS, "dataset_export"):
-            for below in store.collections(kind, scope.user_id, scope.app_id, resource_id):
+            for below in store.collections(kind, app.user_id, app.app_id, resource_id):
                 store.clear(below)
 
 
-class DatasetVersions(Resource):
+class DatasetVersionOperations(ResourceOperations):
     """What a dataset was at a time."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
-        store, scope = context.state.store, place.scope
+        store, app = context.state.store, place.app
         parent = PARENT_SEPARATOR.join((*place.parents, resource_id))
         for kind in SNAPSHOT_KINDS:
-            store.clear(Collection(kind, scope.user_id, scope.app_id, parent))
+            store.clear(StoredCollection.of_app(kind, app, parent))
 
 
-class Workflows(Resource):
+class WorkflowOperations(ResourceOperations):
     """Graphs of models. The nodes are those of the newest version; a change makes a new one."""
 
     def check(self, context: Context, place: Place, item: v2.Workflow) -> None:
@@ -263,7 +269,7 @@ class Workflows(Resource):
         del item.nodes[:]
         if not change.nodes:
             return
-        newest = RESOURCES["workflow_version"].newest(context, place_below(place, item.id))
+        newest = RESOURCES["workflow_version"].newest(context, nested_place(place, item.id))
         graph = v2.Workflow(nodes=newest.nodes if newest is not None else [])
         patching.patch(graph, v2.Workflow(nodes=change.nodes), action)
         check_graph(context, graph.nodes)
@@ -274,7 +280,7 @@ class Workflows(Resource):
 
     def _add_version(self, context: Context, place: Place, item: Any, nodes: Any) -> None:
         version = v2.WorkflowVersion(nodes=nodes, visibility=item.visibility)
-        RESOURCES["workflow_version"].add(context, place_below(place, item.id), version)
+        RESOURCES["workflow_version"].add(context, nested_place(place, item.id), version)
 
 
 def check_graph(context: Context, nodes: Any) -> None:
@@ -292,10 +298,12 @@ def check_graph(context: Context, nodes: Any) -> None:
             raise ServiceError(
                 _Code.WORKFLOW_INVALID_GRAPH, f"node {node.id!r} takes from {sorted(unknown)}"
             )
-        scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
-        entry = context.model(scope, node.model.id)
+        app = context.readable(
+            v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id)
+        )
+        entry = context.model(app, node.model.id)
         entry.version(node.model.model_version.id)
-        node.model.user_id, node.model.app_id = scope.user_id, scope.app_id
+        node.model.user_id, node.model.app_id = app.user_id, app.app_id
     while before:
         ready = [name for name, sources in before.items() if not sources & before.keys()]
         if not ready:
@@ -306,26 +314,26 @@ def check_graph(context: Context, nodes: Any) -> None:
             del before[name]
 
 
-class Apps(Resource):
+class AppOperations(ResourceOperations):
     """Apps of users. Deleting one deletes everything in it."""
 
     def hides(self, context: Context, place: Place) -> bool:
         return False  # the accounts know who may see an app
 
     def get(self, context: Context, request: v2.GetAppRequest) -> v2.SingleAppResponse:
-        scope = context.scope(request.user_app_id)
-        app = self.find(context, Place(Scope(scope.user_id, "")), scope.app_id)
-        return self.answer(context, [app])  # type: ignore[no-any-return]
+        app = context.readable(request.user_app_id)
+        found = self.find(context, Place(UserApp(app.user_id, "")), app.app_id)
+        return self.answer(context, [found])  # type: ignore[no-any-return]
 
     def place(self, context: Context, request: Any, *, write: bool = False) -> Place:
         if write:
             return super().place(context, request, write=True)
         # Others' apps can be listed as far as they are open to the caller, see `only`.
         user_id = request.user_app_id.user_id
-        return Place(Scope(context.caller.user_id if user_id in ("", "me") else user_id, ""))
+        return Place(UserApp(context.caller.user_id if user_id in ("", "me") else user_id, ""))
 
     def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
-        user_id = self.place(context, request).scope.user_id
+        user_id = self.place(context, request).app.user_id
         if user_id == context.caller.user_id:
             return []
         visible = set(context.apps_of(user_id))
@@ -340,7 +348,7 @@ class Apps(Resource):
 
     def check(self, context: Context, place: Place, item: v2.App) -> None:
         item.name = item.name or item.id
-        item.user_id = place.scope.user_id
+        item.user_id = place.app.user_id
 
     def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
         context.state.accounts.forget()
@@ -350,13 +358,13 @@ class Apps(Resource):
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         store = context.state.store
-        for inside in store.collections(user_id=place.scope.user_id, app_id=resource_id):
+        for inside in store.collections(user_id=place.app.user_id, app_id=resource_id):
             if inside.kind in RESOURCES:
                 RESOURCES[inside.kind].emptied(context, inside)
             store.clear(inside)
-        for row in store.walk(user_accounts.keys_of(place.scope.user_id)):
+        for row in store.walk(user_accounts.keys_of(place.app.user_id)):
             if resource_id in {app.id for app in v2.Key.FromString(row.body).apps}:
-                store.delete(user_accounts.keys_of(place.scope.user_id), row.id)
+                store.delete(user_accounts.keys_of(place.app.user_id), row.id)
         context.state.accounts.forget()
 
     def rename(self, context: Context, place: Place, old: str, new: str) -> Any:
@@ -364,9 +372,9 @@ class Apps(Resource):
         self._refuse_fixed(context, place, old)
         with store.transaction():
             item = super().rename(context, place, old, new)
-            for inside in store.collections(user_id=place.scope.user_id, app_id=old):
+            for inside in store.collections(user_id=place.app.user_id, app_id=old):
                 store.move(inside, inside._replace(app_id=new))
-            keys = user_accounts.keys_of(place.scope.user_id)
+            keys = user_accounts.keys_of(place.app.user_id)
             for row in store.walk(keys):
                 key = v2.Key.FromString(row.body)
                 for app in key.apps:
@@ -380,11 +388,11 @@ class Apps(Resource):
         return super().remove(context, place, resource_id)
 
     def _refuse_fixed(self, context: Context, place: Place, app_id: str) -> None:
-        if Scope(place.scope.user_id, app_id) in context.state.accounts.fixed_apps:
+        if UserApp(place.app.user_id, app_id) in context.state.accounts.fixed_apps:
             raise ServiceError(self.kind.invalid, f"the server needs its default app {app_id!r}")
 
 
-class Keys(Resource):
+class KeyOperations(ResourceOperations):
     """Keys; the id is the secret, which the server makes."""
 
     def check(self, context: Context, place: Place, item: v2.Key) -> None:
@@ -408,7 +416,7 @@ class Keys(Resource):
         for app in item.apps:
             if not RESOURCES["app"].exists(context, place, app.id):
                 raise RESOURCES["app"].no(app.id)
-            app.user_id = place.scope.user_id
+            app.user_id = place.app.user_id
         check_scopes(item.scopes, item.endpoints)
 
     def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
@@ -434,7 +442,7 @@ def check_scopes(scopes: Any, endpoints: Any) -> None:
             )
 
 
-class Secrets(Resource):
+class SecretOperations(ResourceOperations):
     """Secrets of a user. The value goes in and never comes out."""
 
     def check(self, context: Context, place: Place, item: v2.Secret) -> None:
@@ -450,7 +458,7 @@ class Secrets(Resource):
         item.ClearField("value")
 
 
-class Collaborators(Resource):
+class CollaboratorOperations(ResourceOperations):
     """Users who share an app."""
 
     def check(self, context: Context, place: Place, item: v2.Collaborator) -> None:
@@ -458,7 +466,7 @@ class Collaborators(Resource):
         for other in self.walk(context, place):
             if other.user.id == user.id:
                 raise ServiceError(self.kind.duplicate, f"{user.id} shares the app already")
-        if user.id == place.scope.user_id:
+        if user.id == place.app.user_id:
             raise ServiceError(self.kind.invalid, "the owner of an app is no collaborator")
         check_scopes(item.scopes, item.endpoints)
         item.user.Clear()
@@ -474,7 +482,7 @@ class Collaborators(Resource):
         context.state.accounts.forget()
 
     def show(self, context: Context, place: Place, item: v2.Collaborator) -> None:
-        item.app.id, item.app.user_id = place.scope.app_id, place.scope.user_id
+        item.app.id, item.app.user_id = place.app.app_id, place.app.user_id
 
 
 def find_user(context: Context, wanted: v2.User) -> v2.User:
@@ -489,31 +497,31 @@ def find_user(context: Context, wanted: v2.User) -> v2.User:
     raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {name!r}")
 
 
-class Nodepools(Resource):
+class NodepoolOperations(ResourceOperations):
     """Nodepools of a compute cluster."""
 
     def show(self, context: Context, place: Place, item: v2.Nodepool) -> None:
-        above = Place(place.scope)
+        above = Place(place.app)
         cluster = RESOURCES["compute_cluster"].find(context, above, place.parents[0])
         item.compute_cluster.CopyFrom(cluster)
 
 
-class Deployments(Resource):
+class DeploymentOperations(ResourceOperations):
     """Deployments of models on nodepools; the local server records them and deploys nothing."""
 
     def check(self, context: Context, place: Place, item: v2.Deployment) -> None:
         for cluster_id, pool_id in nodepools_of(item):
-            if not RESOURCES["nodepool"].exists(context, place_below(place, cluster_id), pool_id):
+            if not RESOURCES["nodepool"].exists(context, nested_place(place, cluster_id), pool_id):
                 raise RESOURCES["nodepool"].no(pool_id)
 
 
-class Pipelines(Resource):
+class PipelineOperations(ResourceOperations):
     """Pipelines; one that comes with a version's content gets that version."""
 
     def added(self, context: Context, place: Place, given: v2.Pipeline, item: Any) -> None:
         if given.HasField("pipeline_version"):
             RESOURCES["pipeline_version"].add(
-                context, place_below(place, item.id), given.pipeline_version
+                context, nested_place(place, item.id), given.pipeline_version
             )
 
     def changed(
@@ -521,7 +529,7 @@ class Pipelines(Resource):
     ) -> None:
         if change.HasField("pipeline_version"):
             version = RESOURCES["pipeline_version"]
-            below = place_below(place, item.id)
+            below = nested_place(place, item.id)
             if change.pipeline_version.id and version.exists(
                 context, below, change.pipeline_version.id
             ):
@@ -530,7 +538,7 @@ class Pipelines(Resource):
                 version.add(context, below, change.pipeline_version)
 
 
-class PipelineVersionRuns(Resource):
+class PipelineVersionRunOperations(ResourceOperations):
     """Runs of a pipeline; whoever executes them reports their status, which is logged."""
 
     def check(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
@@ -555,39 +563,39 @@ class PipelineVersionRuns(Resource):
             triggered_by_user_id=context.caller.user_id,
         )
         RESOURCES["pipeline_version_run_status_log"].add(
-            context, place_below(place, item.id), entry
+            context, nested_place(place, item.id), entry
         )
 
 
-class Modules(Resource):
+class ModuleOperations(ResourceOperations):
     """Modules; one that comes with a version's content gets that version."""
 
     def added(self, context: Context, place: Place, given: v2.Module, item: Any) -> None:
         if given.HasField("module_version"):
             RESOURCES["module_version"].add(
-                context, place_below(place, item.id), given.module_version
+                context, nested_place(place, item.id), given.module_version
             )
 
 
-class InstalledModuleVersions(Resource):
+class InstalledModuleVersionOperations(ResourceOperations):
     """Modules that an app uses; the module may be another app's."""
 
     def check(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
         wanted = item.module_version
-        scope = context.scope(v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id))
-        above = Place(scope, (wanted.module_id,))
+        app = context.readable(v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id))
+        above = Place(app, (wanted.module_id,))
         found = RESOURCES["module_version"].find(context, above, wanted.id)
         item.module_version.CopyFrom(found)
 
 
-class Tasks(Resource):
+class TaskOperations(ResourceOperations):
     """Labelling tasks; lists leave out those of label orders unless asked."""
 
     def check(self, context: Context, place: Place, item: v2.Task) -> None:
-        kind = _SOURCES.get(item.input_source.type)
+        kind = _KIND_OF_TASK_SOURCE.get(item.input_source.type)
         if kind is None:
             return
-        where = Collection(kind, place.scope.user_id, place.scope.app_id)
+        where = StoredCollection.of_app(kind, place.app)
         if context.state.store.get(where, item.input_source.id) is None:
             raise ServiceError(
                 self.kind.invalid, f"there is no {kind} {item.input_source.id!r} to label"
@@ -599,9 +607,9 @@ class Tasks(Resource):
         self.check(context, place, item)
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
-        scope = place.scope
+        app = place.app
         store = context.state.store
-        store.clear(Collection("task_assignment", scope.user_id, scope.app_id, resource_id))
+        store.clear(StoredCollection.of_app("task_assignment", app, resource_id))
 
     def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
         if request.including_label_order_tasks or request.label_order_ids:
@@ -609,14 +617,14 @@ class Tasks(Resource):
         return [lambda task: not task.label_order_id]
 
 
-_SOURCES = {
+_KIND_OF_TASK_SOURCE = {
     v2.TaskInputSource.SAVED_SEARCH: "search",
     v2.TaskInputSource.DATASET: "dataset",
     v2.TaskInputSource.INPUT: INPUT_KIND,
 }
 
 
-class LabelOrders(Resource):
+class LabelOrderOperations(ResourceOperations):
     """Orders of labelling work; the task of an order is a task of the app."""
 
     def check(self, context: Context, place: Place, item: v2.LabelOrder) -> None:
@@ -651,34 +659,34 @@ class LabelOrders(Resource):
             item.task.CopyFrom(RESOURCES["task"].find(context, place, item.task.id))
 
 
-SPECIAL: dict[str, type[Resource]] = {
-    "annotation": Annotations,
-    "annotation_track": AnnotationTracks,
-    "artifact_version": Uploaded,
-    "app": Apps,
-    "collaborator": Collaborators,
-    "concept": Concepts,
-    "concept_language": ConceptLanguages,
-    "concept_relation": ConceptRelations,
-    "dataset": Datasets,
-    "dataset_version": DatasetVersions,
-    "deployment": Deployments,
-    "installed_module_version": InstalledModuleVersions,
-    "key": Keys,
-    "label_order": LabelOrders,
-    "model": Models,
-    "model_version": ModelVersions,
-    "module": Modules,
-    "nodepool": Nodepools,
-    "pipeline": Pipelines,
-    "pipeline_step_version": PipelineStepVersions,
-    "pipeline_version_run": PipelineVersionRuns,
-    "secret": Secrets,
-    "task": Tasks,
-    "workflow": Workflows,
+SPECIAL: dict[str, type[ResourceOperations]] = {
+    "annotation": AnnotationOperations,
+    "annotation_track": AnnotationTrackOperations,
+    "artifact_version": UploadedVersionOperations,
+    "app": AppOperations,
+    "collaborator": CollaboratorOperations,
+    "concept": ConceptOperations,
+    "concept_language": ConceptLanguageOperations,
+    "concept_relation": ConceptRelationOperations,
+    "dataset": DatasetOperations,
+    "dataset_version": DatasetVersionOperations,
+    "deployment": DeploymentOperations,
+    "installed_module_version": InstalledModuleVersionOperations,
+    "key": KeyOperations,
+    "label_order": LabelOrderOperations,
+    "model": ModelOperations,
+    "model_version": ModelVersionOperations,
+    "module": ModuleOperations,
+    "nodepool": NodepoolOperations,
+    "pipeline": PipelineOperations,
+    "pipeline_step_version": PipelineStepVersionOperations,
+    "pipeline_version_run": PipelineVersionRunOperations,
+    "secret": SecretOperations,
+    "task": TaskOperations,
+    "workflow": WorkflowOperations,
 }
 RESOURCES = build(SPECIAL)
-PLAIN = [resource for resource in RESOURCES.values() if type(resource) is Resource]
+PLAIN = [resource for resource in RESOURCES.values() if type(resource) is ResourceOperations]
 """The kinds that are stored and nothing else."""
 
 

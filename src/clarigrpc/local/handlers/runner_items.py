@@ -12,7 +12,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
@@ -23,7 +23,7 @@ _WAIT_SECONDS = 0.5
 def _runner(context: Context, request: Any) -> tuple[str, str]:
     """Who the runner is; it must be the caller's."""
     user_id = context.user(request.user_app_id)
-    RESOURCES["runner"].find(context, Place(Scope(user_id, "")), request.runner_id)
+    RESOURCES["runner"].find(context, Place(UserApp(user_id, "")), request.runner_id)
     return user_id, request.runner_id
 
 

@@ -16,7 +16,7 @@ from clarigrpc.local.engine.search_ranking import annotations_found, inputs_foun
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
 
@@ -31,14 +31,14 @@ def _one(request: Any) -> v2.Search:
     return search
 
 
-def _keep(context: Context, scope: Scope, search: v2.Search) -> str:
+def _keep(context: Context, app: UserApp, search: v2.Search) -> str:
     """Saves a search that wants it; returns its id."""
     if not search.save:
         return search.id or new_id()
-    saved = context.state.accounts.scope(
+    saved = context.state.accounts.resolve(
         context.caller,
         context.call.method,
-        v2.UserAppIDSet(user_id=scope.user_id, app_id=scope.app_id),
+        v2.UserAppIDSet(user_id=app.user_id, app_id=app.app_id),
         write=True,
     )
     made = RESOURCES["search"].add(context, Place(saved), search)
@@ -48,67 +48,67 @@ def _keep(context: Context, scope: Scope, search: v2.Search) -> str:
 def post_inputs_searches(
     context: Context, request: v2.PostInputsSearchesRequest
 ) -> v2.MultiSearchResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     search = _one(request)
-    return _run_inputs(context, scope, search, request.pagination, only_count=request.only_count)
+    return _run_inputs(context, app, search, request.pagination, only_count=request.only_count)
 
 
 def post_searches(context: Context, request: v2.PostSearchesRequest) -> v2.MultiSearchResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     if request.HasField("query") and not request.searches:
         search = v2.Search(query=request.query)
     else:
         search = _one(request)
-    return _run_inputs(context, scope, search, request.pagination)
+    return _run_inputs(context, app, search, request.pagination)
 
 
 def post_searches_by_id(
     context: Context, request: v2.PostSearchesByIDRequest
 ) -> v2.MultiSearchResponse:
-    scope = context.scope(request.user_app_id)
-    search = RESOURCES["search"].find(context, Place(scope), request.id)
+    app = context.readable(request.user_app_id)
+    search = RESOURCES["search"].find(context, Place(app), request.id)
     search.save = False
-    return _run_inputs(context, scope, search, request.pagination)
+    return _run_inputs(context, app, search, request.pagination)
 
 
 def _run_inputs(
     context: Context,
-    scope: Scope,
+    app: UserApp,
     search: v2.Search,
     pagination: v2.Pagination,
     *,
     only_count: bool = False,
 ) -> v2.MultiSearchResponse:
     offset, limit = page_bounds(pagination.page, pagination.per_page)
-    found = inputs_found(context.state, scope, search)
+    found = inputs_found(context.state, app, search)
     response = v2.MultiSearchResponse(
-        status=make_status(_Code.SUCCESS), id=_keep(context, scope, search), query=search.query
+        status=make_status(_Code.SUCCESS), id=_keep(context, app, search), query=search.query
     )
     if only_count:
         response.hit_counts.add(estimated_total=sum(1 for _ in found))
         return response
     for score, item in islice(found, offset, offset + limit):
-        response.hits.add(score=score, input=item, user_id=scope.user_id, app_id=scope.app_id)
+        response.hits.add(score=score, input=item, user_id=app.user_id, app_id=app.app_id)
     return response
 
 
 def post_annotations_searches(
     context: Context, request: v2.PostAnnotationsSearchesRequest
 ) -> v2.MultiSearchResponse:
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     search = _one(request)
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
-    found = annotations_found(context.state, scope, search)
+    found = annotations_found(context.state, app, search)
     response = v2.MultiSearchResponse(
-        status=make_status(_Code.SUCCESS), id=_keep(context, scope, search), query=search.query
+        status=make_status(_Code.SUCCESS), id=_keep(context, app, search), query=search.query
     )
     for score, (item, annotation) in islice(found, offset, offset + limit):
         response.hits.add(
             score=score,
             input=item,
             annotation=annotation,
-            user_id=scope.user_id,
-            app_id=scope.app_id,
+            user_id=app.user_id,
+            app_id=app.app_id,
         )
     return response
 

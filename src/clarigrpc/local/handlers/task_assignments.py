@@ -18,19 +18,19 @@ from clarigrpc.local.engine.search_index import Lookups
 from clarigrpc.local.engine.search_ranking import inputs_found
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.service_errors import Code, ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Collection, Row
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status, overall
+from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
+from clarigrpc.local.user_app import UserApp
 
 _Code = v2.StatusCode
-_Action = v2.PutTaskAssignmentsRequestAction
-_Source = v2.TaskInputSource
+_AssignmentAction = v2.PutTaskAssignmentsRequestAction
+_TaskSource = v2.TaskInputSource
 
-NEXT = 10
+MAX_NEXT_INPUTS = 10
 """Most inputs that a labeler is given at once."""
 
 # What becomes of the annotations that an assignment is about.
-_ANNOTATIONS = {
+_ANNOTATION_STATUS = {
     _Code.TASK_ASSIGNMENT_PENDING: _Code.ANNOTATION_PENDING,
     _Code.TASK_ASSIGNMENT_AWAITING_REVIEW: _Code.ANNOTATION_AWAITING_REVIEW,
     _Code.TASK_ASSIGNMENT_SUCCESS: _Code.ANNOTATION_SUCCESS,
@@ -38,18 +38,18 @@ _ANNOTATIONS = {
 }
 # A decision in a review, the field with its settings, and the state that it leads to.
 _DECISIONS = {
-    _Action.REVIEW_APPROVE: ("review_approve_config", _Code.TASK_ASSIGNMENT_SUCCESS),
-    _Action.REVIEW_REQUEST_CHANGES: (
+    _AssignmentAction.REVIEW_APPROVE: ("review_approve_config", _Code.TASK_ASSIGNMENT_SUCCESS),
+    _AssignmentAction.REVIEW_REQUEST_CHANGES: (
         "review_request_changes_config",
         _Code.TASK_ASSIGNMENT_PENDING,
     ),
-    _Action.REVIEW_REJECT: ("review_reject_config", _Code.TASK_ASSIGNMENT_REJECTED),
+    _AssignmentAction.REVIEW_REJECT: ("review_reject_config", _Code.TASK_ASSIGNMENT_REJECTED),
 }
 
 
-def _assignments(scope: Scope, task_id: str) -> Collection:
+def _assignments(app: UserApp, task_id: str) -> StoredCollection:
     """Where the assignments of a task are kept, by input and worker."""
-    return Collection("task_assignment", scope.user_id, scope.app_id, task_id)
+    return StoredCollection.of_app("task_assignment", app, task_id)
 
 
 def _id(input_id: str, user_id: str) -> str:
@@ -66,22 +66,20 @@ def _reviewers(task: v2.Task) -> list[str]:
     return [user.id for user in task.review.users] or list(task.review.user_ids)
 
 
-def _inputs_of(context: Context, scope: Scope, task: v2.Task) -> Iterator[v2.Input]:
+def _inputs_of(context: Context, app: UserApp, task: v2.Task) -> Iterator[v2.Input]:
     """The inputs that a task is about and that are ready, as its source finds them."""
     store = context.state.store
-    where = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    where = StoredCollection.of_app(INPUT_KIND, app)
     source = task.input_source
-    if source.type == _Source.SAVED_SEARCH:
-        search = RESOURCES["search"].find(context, Place(scope), source.id)
-        found = (item for _, item in inputs_found(context.state, scope, search))
+    if source.type == _TaskSource.SAVED_SEARCH:
+        search = RESOURCES["search"].find(context, Place(app), source.id)
+        found = (item for _, item in inputs_found(context.state, app, search))
     else:
         rows: Iterable[Row | None]
-        if source.type == _Source.DATASET:
-            members = store.walk(
-                dataset_membership.members_of(scope, source.id), newest_first=False
-            )
+        if source.type == _TaskSource.DATASET:
+            members = store.walk(dataset_membership.members_of(app, source.id), newest_first=False)
             rows = (store.get(where, member.id) for member in members)
-        elif source.type == _Source.INPUT:
+        elif source.type == _TaskSource.INPUT:
             rows = [store.get(where, source.id)]
         else:
             rows = store.walk(where, newest_first=False)
@@ -115,9 +113,9 @@ def _is_for(task: v2.Task, input_id: str, user_id: str) -> bool:
 def list_next(
     context: Context, request: v2.ListNextTaskAssignmentsRequest
 ) -> v2.MultiInputResponse:
-    scope = context.scope(request.user_app_id)
-    task = RESOURCES["task"].find(context, Place(scope), request.task_id)
-    store, where = context.state.store, _assignments(scope, task.id)
+    app = context.readable(request.user_app_id)
+    task = RESOURCES["task"].find(context, Place(app), request.task_id)
+    store, where = context.state.store, _assignments(app, task.id)
     me = context.caller.user_id
     taken: set[str] = set()
     if task.worker.strategy == v2.TaskWorker.DYNAMIC:
@@ -130,35 +128,35 @@ def list_next(
         row = store.get(where, _id(item.id, me))
         return row is None or row.status == _Code.TASK_ASSIGNMENT_PENDING
 
-    found = islice(filter(is_open, _inputs_of(context, scope, task)), NEXT)
+    found = islice(filter(is_open, _inputs_of(context, app, task)), MAX_NEXT_INPUTS)
     return v2.MultiInputResponse(status=make_status(_Code.SUCCESS), inputs=found)
 
 
 def put_assignments(
     context: Context, request: v2.PutTaskAssignmentsRequest
 ) -> v2.MultiTaskAssignmentResponse:
-    scope = context.writable(request.user_app_id)
-    task = RESOURCES["task"].find(context, Place(scope), request.task_id)
+    app = context.writable(request.user_app_id)
+    task = RESOURCES["task"].find(context, Place(app), request.task_id)
     me = context.caller.user_id
     action, config = request.action, request.WhichOneof("action_config")
     response = v2.MultiTaskAssignmentResponse(status=make_status(_Code.SUCCESS))
     with context.state.store.transaction():
-        if action == _Action.LABEL_START:
-            made = _start(context, scope, task, request.input_id, me)
+        if action == _AssignmentAction.LABEL_START:
+            made = _start(context, app, task, request.input_id, me)
             response.task_assignments.append(made)
-        elif action == _Action.LABEL_SUBMIT:
+        elif action == _AssignmentAction.LABEL_SUBMIT:
             given = request.label_submit_config.task_assignments
             ids = [one.input.id for one in given] or [request.input_id]
             step = (_Code.TASK_ASSIGNMENT_PENDING, _submitted(task))
-            _move(context, scope, task, [_id(i, me) for i in ids], step, response)
+            _move(context, app, task, [_id(i, me) for i in ids], step, response)
         else:
             reviewers = _reviewers(task)
-            if me != scope.user_id and me not in reviewers:
+            if me != app.user_id and me not in reviewers:
                 raise ServiceError(
                     _Code.TASK_PERMISSION_DENIED, f"{me} does not review task {task.id!r}"
                 )
-            if action == _Action.REVIEW_START:
-                waiting = _awaiting(context, scope, task, request.review_start_config.workers)
+            if action == _AssignmentAction.REVIEW_START:
+                waiting = _awaiting(context, app, task, request.review_start_config.workers)
                 response.task_assignments.extend(waiting)
             elif action in _DECISIONS:
                 field, code = _DECISIONS[action]
@@ -167,16 +165,16 @@ def put_assignments(
                 decided = getattr(request, field)
                 named = [_id(a.input.id, a.worker.user.id) for a in decided.task_assignments]
                 if not named:
-                    waiting = _awaiting(context, scope, task, decided.workers)
+                    waiting = _awaiting(context, app, task, decided.workers)
                     named = [_id(a.input.id, a.worker.user.id) for a in waiting]
                 step = (_Code.TASK_ASSIGNMENT_AWAITING_REVIEW, code)
-                _move(context, scope, task, named, step, response)
+                _move(context, app, task, named, step, response)
             else:
                 raise ServiceError(_Code.CONN_INVALID_REQUEST, "action is not set")
     return response
 
 
-def _submitted(task: v2.Task) -> Code:
+def _submitted(task: v2.Task) -> StatusCodeValue:
     """The state of what a labeler hands in."""
     if task.review.strategy == v2.TaskReview.CONSENSUS:
         raise ServiceError(_Code.NOT_IMPLEMENTED, "no consensus is sought here: review by hand")
@@ -186,10 +184,10 @@ def _submitted(task: v2.Task) -> Code:
 
 
 def _start(
-    context: Context, scope: Scope, task: v2.Task, input_id: str, user_id: str
+    context: Context, app: UserApp, task: v2.Task, input_id: str, user_id: str
 ) -> v2.TaskAssignment:
-    store, where = context.state.store, _assignments(scope, task.id)
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    store, where = context.state.store, _assignments(app, task.id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     if store.get(inputs, input_id) is None:
         raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
     if not _is_for(task, input_id, user_id):
@@ -211,12 +209,12 @@ def _start(
 
 
 def _awaiting(
-    context: Context, scope: Scope, task: v2.Task, workers: Any
+    context: Context, app: UserApp, task: v2.Task, workers: Any
 ) -> list[v2.TaskAssignment]:
     """What waits for a review, of these workers or of all."""
     users = {worker.user.id for worker in workers}
     rows = context.state.store.page(
-        _assignments(scope, task.id),
+        _assignments(app, task.id),
         0,
         MAX_ITEMS,
         newest_first=False,
@@ -228,10 +226,10 @@ def _awaiting(
 
 def _move(
     context: Context,
-    scope: Scope,
+    app: UserApp,
     task: v2.Task,
     ids: list[str],
-    step: tuple[Code, Code],
+    step: tuple[StatusCodeValue, StatusCodeValue],
     response: v2.MultiTaskAssignmentResponse,
 ) -> None:
     """Takes assignments from one state to another, and their annotations with them."""
@@ -239,7 +237,7 @@ def _move(
         raise ServiceError(
             _Code.CONN_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} assignments"
         )
-    store, where = context.state.store, _assignments(scope, task.id)
+    store, where = context.state.store, _assignments(app, task.id)
     before, after = step
     outcomes = []
     for name in ids:
@@ -260,10 +258,10 @@ def _move(
         store.update(row.seq, moved.SerializeToString(), after)
         outcomes.append(make_status(_Code.SUCCESS))
         labels = RESOURCES["annotation"]
-        for label in annotations_of(store, scope, input_id):
+        for label in annotations_of(store, app, input_id):
             if (label.task_id, label.user_id) == (task.id, user_id):
-                label.status.CopyFrom(make_status(_ANNOTATIONS[after]))
-                labels.save(context, Place(scope), label)
+                label.status.CopyFrom(make_status(_ANNOTATION_STATUS[after]))
+                labels.save(context, Place(app), label)
     response.status.CopyFrom(overall(outcomes))
 
 
@@ -271,13 +269,13 @@ def get_samples(
     context: Context, request: v2.GetInputSamplesRequest
 ) -> v2.MultiInputAnnotationResponse:
     """What was labelled in a task: an input with an annotation each, the newest ones."""
-    scope = context.scope(request.user_app_id)
-    RESOURCES["task"].find(context, Place(scope), request.task_id)
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    app = context.readable(request.user_app_id)
+    RESOURCES["task"].find(context, Place(app), request.task_id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     store = context.state.store
     task = v2.Query()
     task.filters.add().annotation.task_id = request.task_id
-    wanted = Lookups(scope, "annotation").of_query(task)
+    wanted = Lookups(app, "annotation").of_query(task)
     response = v2.MultiInputAnnotationResponse(status=make_status(_Code.SUCCESS))
     places = [one.seq for one in store.matching(inputs._replace(kind="annotation"), wanted)]
     for row in store.rows(places):

@@ -12,7 +12,7 @@ from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 
 _Code = v2.StatusCode
 _Type = v2.AnnotationDataType
@@ -28,16 +28,16 @@ _REGIONS = {
 
 def _by_frame(context: Context, request: Any, track_ids: set[str]) -> Iterator[v2.Annotation]:
     """The annotations of an input, cut into one a frame, as far as the request asks for them."""
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     store = context.state.store
-    row = store.get(Collection(INPUT_KIND, scope.user_id, scope.app_id), request.input_id)
+    row = store.get(StoredCollection.of_app(INPUT_KIND, app), request.input_id)
     if row is None:
         raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {request.input_id!r}")
     if not v2.Input.FromString(row.body).data.HasField("video"):
         raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {row.id!r} is no video")
     found = [
         (*_place(frame), number, cut)
-        for number, label in enumerate(reversed(list(annotations_of(store, scope, row.id))))
+        for number, label in enumerate(reversed(list(annotations_of(store, app, row.id))))
         if _is_by(label, request.worker)
         for frame in label.data.frames
         if frame.frame_info.number >= request.frame_number_start

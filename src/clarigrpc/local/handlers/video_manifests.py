@@ -13,7 +13,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.media import media_content
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Collection
+from clarigrpc.local.store.resource_store import StoredCollection
 
 _Code = v2.StatusCode
 
@@ -25,9 +25,9 @@ def get_video_manifest(
     context: Context, request: v2.GetVideoManifestRequest
 ) -> v2.GetVideoManifestResponse:
     """The streams of the video, not encoded anew, cut into segments at the first call."""
-    scope = context.scope(request.user_app_id)
+    app = context.readable(request.user_app_id)
     store, downloads = context.state.store, context.state.downloads
-    inputs = Collection(INPUT_KIND, scope.user_id, scope.app_id)
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
     row = store.get(inputs, request.input_id)
     if row is None:
         raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {request.input_id!r}")

@@ -15,7 +15,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.input_embeddings import similarities
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES
-from clarigrpc.local.models.model_runtime import Options, Runtime, combined
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
 
@@ -23,7 +23,7 @@ _Code = v2.StatusCode
 _log = logging.getLogger(__name__)
 
 
-class _Node(NamedTuple):
+class _ReadyNode(NamedTuple):
     """A node ready to run. ``sources`` are the nodes whose outputs it takes."""
 
     id: str
@@ -31,22 +31,22 @@ class _Node(NamedTuple):
     suppressed: bool
     model: v2.Model
     runtime: Runtime
-    options: Options
+    options: PredictOptions
 
 
-def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any, list[_Node]]:
+def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any, list[_ReadyNode]]:
     """The workflow that a request names, and its nodes in an order in which they can run."""
-    place = Place(context.scope(request.user_app_id))
+    place = Place(context.readable(request.user_app_id))
     workflow = RESOURCES["workflow"].find(context, place, request.workflow_id)
     if request.version_id:
-        below = Place(place.scope, (workflow.id,))
+        below = Place(place.app, (workflow.id,))
         version = RESOURCES["workflow_version"].find(context, below, request.version_id)
     else:
         version = workflow.version
         if not version.id:  # there are none that the caller may see
             raise RESOURCES["workflow_version"].no("")
     waiting = {node.id: node for node in version.nodes}
-    ordered: list[_Node] = []
+    ordered: list[_ReadyNode] = []
     while waiting:
         ready = [
             node
@@ -67,9 +67,9 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
     return named, ordered
 
 
-def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _Node:
-    scope = context.scope(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
-    entry = context.model(scope, node.model.id)
+def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _ReadyNode:
+    app = context.readable(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
+    entry = context.model(app, node.model.id)
     version = entry.version(node.model.model_version.id)
     if version is None or version.status.code != _Code.MODEL_TRAINED:
         raise ServiceError(
@@ -88,22 +88,22 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
     )
     model = v2.Model(
         id=entry.model.id,
-        user_id=scope.user_id,
-        app_id=scope.app_id,
+        user_id=app.user_id,
+        app_id=app.app_id,
         model_version=v2.ModelVersion(id=version.id),
     )
-    return _Node(
+    return _ReadyNode(
         node.id,
         tuple(source.node_id for source in node.node_inputs),
         node.suppress_output,
         model,
         runtime,
-        Options(context.state.fetcher, options, context.call.is_active),
+        PredictOptions(context.state.fetcher, options, context.call.is_active),
     )
 
 
 def _run(
-    context: Context, nodes: Sequence[_Node], item: v2.Input, result: v2.WorkflowResult
+    context: Context, nodes: Sequence[_ReadyNode], item: v2.Input, result: v2.WorkflowResult
 ) -> None:
     """Runs all nodes on one input; the first failure is the result's."""
     made: dict[str, v2.Data] = {}
@@ -135,7 +135,7 @@ def _run(
 
 
 def _results(
-    context: Context, nodes: Sequence[_Node], inputs: Sequence[v2.Input]
+    context: Context, nodes: Sequence[_ReadyNode], inputs: Sequence[v2.Input]
 ) -> list[v2.WorkflowResult]:
     results = []
     for item in inputs:
@@ -201,7 +201,7 @@ def post_similarity(
 
 
 def _vectors(
-    context: Context, nodes: Sequence[_Node], inputs: Sequence[v2.Input], version_id: str
+    context: Context, nodes: Sequence[_ReadyNode], inputs: Sequence[v2.Input], version_id: str
 ) -> list[Any]:
     vectors = []
     for result in _results(context, nodes, inputs):

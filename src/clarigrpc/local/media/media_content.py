@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 # Of a number in 32 bits with a sign.
-_MOST = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels: 300 MB of memory."""
 
-KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = ("image", "video", "audio", "text")
+MEDIA_KINDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
+    "image",
+    "video",
+    "audio",
+    "text",
+)
 
 
 def kind_of(data: v2.Data) -> str:
@@ -31,7 +36,7 @@ def kind_of(data: v2.Data) -> str:
     Raises:
         ServiceError: INPUT_INVALID_ARGUMENT (30104) for none, or more than one at once.
     """
-    kinds = [kind for kind in KINDS if data.HasField(kind)]
+    kinds = [kind for kind in MEDIA_KINDS if data.HasField(kind)]
     if len(kinds) != 1:
         raise ServiceError(
             v2.StatusCode.INPUT_INVALID_ARGUMENT,
@@ -189,8 +194,8 @@ def _inspect_video(content: bytes, info: v2.VideoInfo) -> None:
         info.width, info.height = first.width, first.height
         info.fps = float(stream.average_rate or 0)
         info.video_format = container.format.name
-        info.bit_rate = min(container.bit_rate, _MOST)
-        info.frame_count = min(stream.frames, _MOST)
+        info.bit_rate = min(container.bit_rate, _INT32_MAX)
+        info.frame_count = min(stream.frames, _INT32_MAX)
         info.duration_seconds = (container.duration or 0) / 1e6
 
 
@@ -202,5 +207,5 @@ def _inspect_audio(content: bytes, info: v2.AudioInfo) -> None:
         next(container.decode(stream))
         info.audio_format = container.format.name
         info.sample_rate = stream.rate
-        info.bit_rate = min(container.bit_rate, _MOST)
+        info.bit_rate = min(container.bit_rate, _INT32_MAX)
         info.duration_seconds = (container.duration or 0) / 1e6

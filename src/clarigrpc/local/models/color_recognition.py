@@ -15,12 +15,12 @@ from clarigrpc.local.models.image_models import ImageModel
 from clarigrpc.local.models.model_runtime import limit_concepts
 from clarigrpc.local.service_errors import ServiceError
 
-_SIDE = 64
-_MOST_COLORS = 16
+_COUNTED_SIDE = 64
+_MAX_COLORS = 16
 _MIN_SHARE = 0.01
 _APART = 15.0  # least distance in CIELAB between two colours of a result
 
-_NAMES = """
+_W3C_NAMES_TEXT = """
 AliceBlue AntiqueWhite Aqua Aquamarine Azure Beige Bisque Black BlanchedAlmond Blue BlueViolet
 Brown BurlyWood CadetBlue Chartreuse Chocolate Coral CornflowerBlue Cornsilk Crimson DarkBlue
 DarkCyan DarkGoldenRod DarkGray DarkGreen DarkKhaki DarkMagenta DarkOliveGreen DarkOrange
@@ -39,10 +39,10 @@ SlateGray Snow SpringGreen SteelBlue Tan Teal Thistle Tomato Turquoise Violet Wh
 WhiteSmoke Yellow YellowGreen
 """
 
-W3C_NAMES = tuple(_NAMES.split())
+W3C_NAMES = tuple(_W3C_NAMES_TEXT.split())
 """Names of the web colours that concepts are made of."""
 
-_Floats = NDArray[np.float64]
+_Float64s = NDArray[np.float64]
 
 
 _TO_XYZ = (
@@ -52,7 +52,7 @@ _TO_XYZ = (
 """Linear RGB rows to XYZ rows, as parts of the white point D65."""
 
 
-def to_lab(rgb: _Floats) -> _Floats:
+def to_lab(rgb: _Float64s) -> _Float64s:
     """sRGB rows of 0 to 255 as CIELAB, in which distance is what the eye sees."""
     linear = rgb / 255.0
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
@@ -88,7 +88,7 @@ def dominant_colors(image: PIL.Image.Image) -> list[v2.Color]:
     group = np.zeros(len(counts), np.intp)
     distance = ((lab - lab[:, :1]) ** 2).sum(axis=0)
     centers = 1
-    for _ in range(_MOST_COLORS - 1):
+    for _ in range(_MAX_COLORS - 1):
         far = distance >= _APART**2
         index = int(far.argmax())
         if not far[index]:
@@ -100,7 +100,7 @@ def dominant_colors(image: PIL.Image.Image) -> list[v2.Color]:
         centers += 1
     weights = np.bincount(group, counts, centers)
     sums = np.stack([np.bincount(group, counts * means[:, c]) for c in range(3)], axis=1)
-    colors: _Floats = sums / weights[:, np.newaxis]
+    colors: _Float64s = sums / weights[:, np.newaxis]
     order = np.argsort(-weights, kind="stable")
     shares = weights[order] / counts.sum()
     order = order[shares >= _MIN_SHARE]
@@ -114,7 +114,7 @@ def dominant_colors(image: PIL.Image.Image) -> list[v2.Color]:
     return result
 
 
-def _boxes(image: PIL.Image.Image) -> tuple[_Floats, _Floats]:
+def _boxes(image: PIL.Image.Image) -> tuple[_Float64s, _Float64s]:
     """Pixels and mean colour of the boxes that the colours fall into, the fullest first.
 
     A box is 16 levels of each channel: coarse enough to count, fine enough that no two colours
@@ -123,7 +123,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Floats, _Floats]:
     small = image.convert("RGBA") if image.has_transparency_data else media_content.as_rgb(image)
     if small is image:
         small = image.copy()  # the next line works in place
-    small.thumbnail((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
+    small.thumbnail((_COUNTED_SIDE, _COUNTED_SIDE), PIL.Image.Resampling.BOX)
     pixels = np.asarray(small).reshape(-1, len(small.getbands()))
     if pixels.shape[1] == 4:
         pixels = pixels[pixels[:, 3] >= 128]
@@ -143,7 +143,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Floats, _Floats]:
 class ColorRecognition(ImageModel):
     """Colours of an image, and a concept for each web colour with its whole share."""
 
-    side = _SIDE
+    side = _COUNTED_SIDE
 
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
         colors = dominant_colors(image)

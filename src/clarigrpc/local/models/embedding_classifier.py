@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.models.model_runtime import Options, Runtime, limit_concepts
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, limit_concepts
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.bool_]
@@ -144,14 +144,14 @@ class EmbeddingClassifier(Runtime):
         self._weights = weights
         self._concepts = tuple(concepts)
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         return self._classified(self._embedder.predict(data, options), options)
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         for embedded in self._embedder.generate(data, options):
             yield self._classified(embedded, options)
 
-    def _classified(self, embedded: v2.Data, options: Options) -> v2.Data:
+    def _classified(self, embedded: v2.Data, options: PredictOptions) -> v2.Data:
         result = v2.Data()
         if embedded.embeddings:
             vector = np.asarray(embedded.embeddings[0].vector, np.float32)

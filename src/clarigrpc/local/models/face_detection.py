@@ -14,7 +14,7 @@ from clarigrpc import v2
 from clarigrpc.local.media import media_content
 from clarigrpc.local.models.image_models import ImageModel
 
-_SIDE = 512
+_SEARCHED_SIDE = 512
 """Larger images are made as small as this: the time grows with the area."""
 
 _SMALLEST = 24
@@ -33,7 +33,7 @@ class FaceDetection(ImageModel):
     clear photograph comes above 0.8. It is no probability.
     """
 
-    side = _SIDE
+    side = _SEARCHED_SIDE
 
     def __init__(self) -> None:
         # The cascade keeps state while it looks.
@@ -47,7 +47,7 @@ class FaceDetection(ImageModel):
 
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
         grey = media_content.as_rgb(image).convert("L")
-        grey.thumbnail((_SIDE, _SIDE))
+        grey.thumbnail((_SEARCHED_SIDE, _SEARCHED_SIDE))
         with self._lock:
             boxes, counts = self._cascade.detectMultiScale2(
                 np.asarray(grey),

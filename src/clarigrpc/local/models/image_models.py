@@ -9,7 +9,7 @@ import PIL.Image
 
 from clarigrpc import v2
 from clarigrpc.local.media import media_content, video_frames
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.service_errors import ServiceError
 
 
@@ -29,13 +29,13 @@ class ImageModel(Runtime):
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
         """The output for an image."""
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         result = v2.Data()
         for piece in self.generate(data, options):
             result.MergeFrom(piece)
         return result
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         if not (data.HasField("image") or data.HasField("video")):
             raise ServiceError(
                 v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,

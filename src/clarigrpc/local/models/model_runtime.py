@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PredictOptions:
     """What a prediction may use besides its data.
 
     Attributes:
@@ -33,10 +33,10 @@ class Runtime(ABC):
     """A model that can run. Each method raises ServiceError for the input that it fails on."""
 
     @abstractmethod
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         """The output for one input."""
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         """The outputs for one input, piece by piece; by default the one of ``predict``."""
         yield self.predict(data, options)
 
@@ -44,12 +44,12 @@ class Runtime(ABC):
         """Whether this input opens a conversation: then ``converse`` takes the whole stream."""
         return False
 
-    def converse(self, data: Iterator[v2.Data], options: Options) -> Iterator[v2.Data]:
+    def converse(self, data: Iterator[v2.Data], options: PredictOptions) -> Iterator[v2.Data]:
         """Outputs while inputs arrive, where each depends on those before."""
         raise NotImplementedError
 
 
-def predict(runtime: Runtime, data: v2.Data, options: Options) -> v2.Data:
+def predict(runtime: Runtime, data: v2.Data, options: PredictOptions) -> v2.Data:
     """The output for one input, for work in the background.
 
     Raises:

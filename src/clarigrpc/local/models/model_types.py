@@ -12,7 +12,7 @@ ENRICH_DATASET = "enrich_dataset"
 AUTOMATIC, DISABLED = "Automatic", "Disabled"
 MUTUALLY_EXCLUSIVE = "concepts_mutually_exclusive"
 
-_TRAINING = (
+_TRAINING_FIELDS = (
     _Field(
         path=f"train_info.params.{ENRICH_DATASET}",
         field_type=_Field.ENUM,
@@ -40,8 +40,8 @@ _TRAINING = (
         description="The model whose embeddings are classified.",
     ),
 )
-_TRAINING[0].default_value.string_value = AUTOMATIC
-_TRAINING[1].default_value.bool_value = False
+_TRAINING_FIELDS[0].default_value.string_value = AUTOMATIC
+_TRAINING_FIELDS[1].default_value.bool_value = False
 
 BASES: Mapping[str, tuple[str, ...]] = {
     "embedding-classifier": ("image-embedding", "text-embedding"),
@@ -51,7 +51,7 @@ BASES: Mapping[str, tuple[str, ...]] = {
 """Trainable types -> the public embedding models that they work on unless told otherwise: the
 first one that fits the inputs."""
 
-MODEL_TYPES = (
+LISTED_MODEL_TYPES = (
     v2.ModelType(
         id="embedding-classifier",
         title="Embedding classifier",
@@ -61,7 +61,7 @@ MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING,
+        model_type_fields=_TRAINING_FIELDS,
     ),
     v2.ModelType(
         id="visual-classifier",
@@ -72,7 +72,7 @@ MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING,
+        model_type_fields=_TRAINING_FIELDS,
     ),
     v2.ModelType(
         id="text-classifier",
@@ -83,7 +83,7 @@ MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING,
+        model_type_fields=_TRAINING_FIELDS,
     ),
     v2.ModelType(
         id="visual-detector",

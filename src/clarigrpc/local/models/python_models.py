@@ -11,15 +11,10 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc._named_methods.signatures import GET_SIGNATURES, METHOD_NAME
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.python_values import Converter
 from clarigrpc.local.service_errors import ServiceError
-
-METHOD_NAME = "_method_name"
-"""Key of an input's metadata that names the method to call."""
-
-GET_SIGNATURES = "_GET_SIGNATURES"
-"""The method that tells the others: JSON of ``{name: MethodSignature}`` in ``data.text.raw``."""
 
 _METHOD_TYPES = {
     (False, False): v2.RunnerMethodType.UNARY_UNARY,
@@ -29,7 +24,7 @@ _METHOD_TYPES = {
 }
 
 
-class Method:
+class ModelMethod:
     """A method of a model.
 
     Args:
@@ -76,7 +71,7 @@ class Method:
         )
         self.signature.name = self.name
 
-    def arguments(self, data: v2.Data, options: Options) -> dict[str, Any]:
+    def arguments(self, data: v2.Data, options: PredictOptions) -> dict[str, Any]:
         """The arguments in the data; parts that no argument has the name of are ignored.
 
         Data without parts is the first argument itself, so that a function of an image can be
@@ -98,7 +93,7 @@ class Method:
             )
         return found
 
-    def stream_of(self, requests: Iterator[v2.Data], options: Options) -> Iterator[Any]:
+    def stream_of(self, requests: Iterator[v2.Data], options: PredictOptions) -> Iterator[Any]:
         """The values of the streamed argument; requests without one are skipped."""
         assert self.streamed is not None
         converter = self._arguments[self.streamed]
@@ -139,10 +134,10 @@ class PythonModel(Runtime):
         if inspect.isclass(source):
             source = source()
         if inspect.isroutine(source):
-            methods = [Method(source)]
+            methods = [ModelMethod(source)]
         else:
             methods = [
-                Method(function, name)
+                ModelMethod(function, name)
                 for name, function in inspect.getmembers(source, inspect.isroutine)
                 if not name.startswith("_")
             ]
@@ -155,7 +150,7 @@ class PythonModel(Runtime):
         """What callers may call."""
         return [method.signature for method in self._methods.values()]
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         if _asked(data) == GET_SIGNATURES:
             return self._signatures()
         method = self._method(data, "predict")
@@ -167,7 +162,7 @@ class PythonModel(Runtime):
             )
         return next(method.call(method.arguments(data, options)))
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         if _asked(data) == GET_SIGNATURES:
             yield self._signatures()
             return
@@ -184,7 +179,7 @@ class PythonModel(Runtime):
             return False
         return self._method(data, "stream").streamed is not None
 
-    def converse(self, data: Iterator[v2.Data], options: Options) -> Iterator[v2.Data]:
+    def converse(self, data: Iterator[v2.Data], options: PredictOptions) -> Iterator[v2.Data]:
         first = next(data)
         method = self._method(first, "stream")
         arguments = method.arguments(first, options)
@@ -192,7 +187,7 @@ class PythonModel(Runtime):
         arguments[method.streamed] = method.stream_of(_chained(first, data), options)
         yield from method.call(arguments)
 
-    def _method(self, data: v2.Data, default: str) -> Method:
+    def _method(self, data: v2.Data, default: str) -> ModelMethod:
         name = _asked(data)
         if not name and default not in self._methods and len(self._methods) == 1:
             return next(iter(self._methods.values()))

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.text_stream import text_of
 
-DIMENSIONS = 1024
+TEXT_EMBEDDING_LENGTH = 1024
 """Length of a vector: each counts the pieces that fall on it."""
 
 
@@ -29,14 +29,16 @@ class TextEmbedding(Runtime):
     def _hashing(self) -> Any:
         from sklearn.feature_extraction.text import HashingVectorizer
 
-        return HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=DIMENSIONS)
+        return HashingVectorizer(
+            analyzer="char_wb", ngram_range=(3, 4), n_features=TEXT_EMBEDDING_LENGTH
+        )
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of some texts, in rows."""
         return np.asarray(self._hashing.transform(texts).toarray(), np.float32)
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         (vector,) = self.embed([text_of(data, options.fetcher)])
         result = v2.Data()
-        result.embeddings.add(vector=vector.tolist(), num_dimensions=DIMENSIONS)
+        result.embeddings.add(vector=vector.tolist(), num_dimensions=TEXT_EMBEDDING_LENGTH)
         return result

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc.local.models.model_runtime import Options, Runtime, limit_concepts
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, limit_concepts
 from clarigrpc.local.models.text_stream import text_of
 
-CONCEPTS = ("positive", "neutral", "negative")
+SENTIMENTS = ("positive", "neutral", "negative")
 
 
 class TextSentiment(Runtime):
@@ -26,12 +26,12 @@ class TextSentiment(Runtime):
 
         return SentimentIntensityAnalyzer()
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         compound = self._analyzer.polarity_scores(text_of(data, options.fetcher))["compound"]
         values = (max(compound, 0.0), 1.0 - abs(compound), max(-compound, 0.0))
         concepts = [
             v2.Concept(id=name, name=name, value=value, app_id="main", user_id="clarifai")
-            for value, name in sorted(zip(values, CONCEPTS, strict=True), reverse=True)
+            for value, name in sorted(zip(values, SENTIMENTS, strict=True), reverse=True)
         ]
         result = v2.Data(concepts=limit_concepts(concepts, options.output_config))
         result.metadata.fields["compound"].number_value = compound

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from clarigrpc import v2
 from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
-from clarigrpc.local.models.model_runtime import Options, Runtime
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.service_errors import ServiceError
 
-_TOKEN = re.compile(r"\s*\S+|\s+$")
+_WORD_WITH_SPACE = re.compile(r"\s*\S+|\s+$")
 
 
 class TextStream(Runtime):
     """Gives its prompt back, one word with the white space before it at a time."""
 
-    def predict(self, data: v2.Data, options: Options) -> v2.Data:
+    def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         return _text(text_of(data, options.fetcher))
 
-    def generate(self, data: v2.Data, options: Options) -> Iterator[v2.Data]:
-        for token in _TOKEN.findall(text_of(data, options.fetcher)):
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
+        for token in _WORD_WITH_SPACE.findall(text_of(data, options.fetcher)):
             yield _text(token)
 
 

@@ -14,16 +14,16 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
-from clarigrpc.local.accounts.default_credentials import Credentials
+from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.accounts.user_accounts import Accounts
-from clarigrpc.local.engine.background_tasks import Background, Waiting, Work
+from clarigrpc.local.engine.background_tasks import BackgroundTask, BackgroundWorker, Waiting
 from clarigrpc.local.engine.builtin_models import public_models
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
-from clarigrpc.local.engine.input_processing import InputWorker
-from clarigrpc.local.engine.model_catalog import Catalog, Entry
+from clarigrpc.local.engine.input_processing import InputProcessor
+from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
 from clarigrpc.local.engine.runner_queues import RunnerQueues
 from clarigrpc.local.engine.search_index import INDEXERS
 from clarigrpc.local.handlers import (
@@ -57,7 +57,7 @@ from clarigrpc.local.handlers import (
 )
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import new_id
-from clarigrpc.local.served_call import Call, close_iterator
+from clarigrpc.local.served_call import ServedCall, close_iterator
 from clarigrpc.local.service import retired_options
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limiter, Limits
@@ -66,8 +66,6 @@ from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.v2._index import METHODS
-
-__all__ = ["Call", "CallAborted", "Service", "ServiceError"]
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **resource_hooks.UNARY,
@@ -103,13 +101,13 @@ _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.SERVER_STREAM,
     **video_annotations.SERVER_STREAM,
 }
-_BACKGROUND: Mapping[Waiting, Work] = {
-    **bulk_operations.BACKGROUND,
-    **dataset_methods.BACKGROUND,
-    **evaluation_methods.BACKGROUND,
-    **input_jobs.BACKGROUND,
-    **model_exports.BACKGROUND,
-    **model_training.BACKGROUND,
+_BACKGROUND_TASKS: Mapping[Waiting, BackgroundTask] = {
+    **bulk_operations.BACKGROUND_TASKS,
+    **dataset_methods.BACKGROUND_TASKS,
+    **evaluation_methods.BACKGROUND_TASKS,
+    **input_jobs.BACKGROUND_TASKS,
+    **model_exports.BACKGROUND_TASKS,
+    **model_training.BACKGROUND_TASKS,
 }
 _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **predictions.DUPLEX,
@@ -120,7 +118,7 @@ _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
 _log = logging.getLogger(__name__)
 
 
-class Service:
+class V2Service:
     """Does what the methods say, for any front.
 
     A response always carries a status: SUCCESS, MIXED_STATUS, or the failure. What cannot be
@@ -145,10 +143,10 @@ class Service:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: DefaultCredentials,
         *,
         data_dir: Path | None = None,
-        entries: list[Entry] | None = None,
+        entries: list[CatalogEntry] | None = None,
         faults: Faults | None = None,
         fetcher: Fetcher | None = None,
         build_seconds: float = 0.2,
@@ -173,8 +171,8 @@ class Service:
             accounts=Accounts(store, credentials, applications),
             applications=applications,
             catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
-            worker=InputWorker(store, fetcher, faults, embeddings, downloads),
-            background=Background(_BACKGROUND),
+            input_processor=InputProcessor(store, fetcher, faults, embeddings, downloads),
+            background=BackgroundWorker(_BACKGROUND_TASKS),
             uploads=UploadStore(folder / "uploads"),
             downloads=downloads,
             fetcher=fetcher,
@@ -187,17 +185,17 @@ class Service:
         try:
             with store.transaction():
                 if seed is not None:
-                    seed.plant(self.state)
+                    seed.apply(self.state)
                 self.state.accounts.put_defaults()
         except BaseException:
             store.close()
             raise
-        self.state.worker.start()
+        self.state.input_processor.start()
         self.state.background.start(self.state)
 
     def close(self) -> None:
         """Ends background work and closes the store. Calls in work must have ended."""
-        self.state.worker.close()
+        self.state.input_processor.close()
         self.state.background.close()
         self.state.uploads.close()
         self.state.store.close()
@@ -218,7 +216,7 @@ class Service:
         """A file that the service made for its users, None where there is none."""
         return self.state.downloads.find(name)
 
-    def unary(self, method: str, request: Message, call: Call) -> Message:
+    def unary(self, method: str, request: Message, call: ServedCall) -> Message:
         """The response to one request.
 
         Raises:
@@ -231,7 +229,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 (all end in a status)
             return self._failure(call, error)
 
-    def server_stream(self, method: str, request: Message, call: Call) -> Iterator[Message]:
+    def server_stream(self, method: str, request: Message, call: ServedCall) -> Iterator[Message]:
         """The responses to one request; a failure is the last of them.
 
         Raises:
@@ -240,7 +238,9 @@ class Service:
         handler = _SERVER_STREAM.get(method) or _missing(method)
         return self._stream(handler, request, call, request)
 
-    def duplex(self, method: str, requests: Iterator[Message], call: Call) -> Iterator[Message]:
+    def duplex(
+        self, method: str, requests: Iterator[Message], call: ServedCall
+    ) -> Iterator[Message]:
         """Responses to a stream of requests, while it goes on; a failure is the last of them.
 
         Raises:
@@ -253,7 +253,7 @@ class Service:
         self,
         handler: Callable[[Context, Any], Iterator[Message]],
         payload: Any,
-        call: Call,
+        call: ServedCall,
         request: Message | None = None,
     ) -> Iterator[Message]:
         responses: Iterator[Message] = iter(())
@@ -271,7 +271,7 @@ class Service:
             close_iterator(responses)
 
     @contextmanager
-    def _serving(self, call: Call, request: Message | None) -> Iterator[Context]:
+    def _serving(self, call: ServedCall, request: Message | None) -> Iterator[Context]:
         """What a handler needs; the call counts towards its user's limits while it runs."""
         self.state.faults.before(call, request)
         context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
@@ -292,7 +292,7 @@ class Service:
             self._limiter.count(context.caller.user_id, context.call, request)
             yield request
 
-    def _failure(self, call: Call, error: Exception) -> Message:
+    def _failure(self, call: ServedCall, error: Exception) -> Message:
         if isinstance(error, CallAborted):
             raise error
         if isinstance(error, ServiceError):
@@ -307,7 +307,7 @@ class Service:
         response.status.CopyFrom(status)
         return self._named(call, response)
 
-    def _named(self, call: Call, response: Any) -> Message:
+    def _named(self, call: ServedCall, response: Any) -> Message:
         """Gives the response the id of its request, which the caller may prefix."""
         prefix = call.metadata.get("x-clarifai-request-id-prefix", "")
         response.status.req_id = f"{prefix}-{new_id()}" if prefix else new_id()

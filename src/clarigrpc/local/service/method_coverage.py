@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clarigrpc.local.service.dispatch import Service
+from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.v2._index import METHODS
 
 WORKS, UNIMPLEMENTED = "works", "UNIMPLEMENTED"
@@ -30,7 +30,7 @@ deployment is recorded and nothing is deployed.
 
 def status(method: str) -> str:
     """``works`` or ``UNIMPLEMENTED``."""
-    return WORKS if Service.implements(method) else UNIMPLEMENTED
+    return WORKS if V2Service.implements(method) else UNIMPLEMENTED
 
 
 def table() -> str:
@@ -38,10 +38,10 @@ def table() -> str:
     rows = []
     for method in METHODS:
         how = ""
-        if Service.implements(method):
-            how = "stored" if Service.only_stores(method) else "own logic"
+        if V2Service.implements(method):
+            how = "stored" if V2Service.only_stores(method) else "own logic"
         rows.append(f"| {method} | {status(method)} | {how} |\n")
-    works = sum(Service.implements(method) for method in METHODS)
+    works = sum(V2Service.implements(method) for method in METHODS)
     return _HEAD.format(total=len(METHODS), works=works) + "".join(rows)
 
 

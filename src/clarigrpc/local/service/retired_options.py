@@ -14,25 +14,25 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from clarigrpc import v2
 from clarigrpc._contract.deprecations import MODEL_TYPES, VALUES
-from clarigrpc.local.service_errors import Code, ServiceError
+from clarigrpc.local.service_errors import ServiceError, StatusCodeValue
 
 _Code = v2.StatusCode
 
 
-class _Option(NamedTuple):
+class _RetiredField(NamedTuple):
     """A field that there was: the path of its message in the request, and its number there."""
 
     above: str
     number: int
-    code: Code
+    code: StatusCodeValue
     details: str
 
 
 _CROP = "image.crop is no longer supported: crop the image first and send its bytes"
 _CLOSED = "closed_environment was replaced by enrich_dataset in train_info.params"
-_OPTIONS: Mapping[str, tuple[_Option, ...]] = {
+_RETIRED_FIELDS: Mapping[str, tuple[_RetiredField, ...]] = {
     **{
-        method: (_Option("inputs.data.image", 3, _Code.INPUT_INVALID_ARGUMENT, _CROP),)
+        method: (_RetiredField("inputs.data.image", 3, _Code.INPUT_INVALID_ARGUMENT, _CROP),)
         for method in (
             "GenerateModelOutputs",
             "PatchInputs",
@@ -42,18 +42,22 @@ _OPTIONS: Mapping[str, tuple[_Option, ...]] = {
         )
     },
     "DeleteInputs": (
-        _Option("", 3, _Code.INPUT_INVALID_REQUEST, "delete_all is gone: delete inputs by ids"),
+        _RetiredField(
+            "", 3, _Code.INPUT_INVALID_REQUEST, "delete_all is gone: delete inputs by ids"
+        ),
     ),
     "PostModels": (
-        _Option("models.output_info.output_config", 2, _Code.MODEL_INVALID_ARGUMENT, _CLOSED),
+        _RetiredField("models.output_info.output_config", 2, _Code.MODEL_INVALID_ARGUMENT, _CLOSED),
     ),
     "PostModelVersions": (
-        _Option(
+        _RetiredField(
             "model_versions.output_info.output_config", 2, _Code.MODEL_INVALID_ARGUMENT, _CLOSED
         ),
     ),
     "PostModelsSearches": (
-        _Option("model_query", 2, _Code.SEARCH_INVALID_REQUEST, "type is gone: use model_type_id"),
+        _RetiredField(
+            "model_query", 2, _Code.SEARCH_INVALID_REQUEST, "type is gone: use model_type_id"
+        ),
     ),
 }
 
@@ -64,7 +68,7 @@ def check(method: str, request: Any) -> None:
     Raises:
         ServiceError: The request has such an option; the text says what to do instead.
     """
-    for option in _OPTIONS.get(method, ()):
+    for option in _RETIRED_FIELDS.get(method, ()):
         for message in _messages(request, option.above):
             unknown: Iterable[Any] = UnknownFieldSet(message)  # type: ignore[assignment]
             if any(field.field_number == option.number for field in unknown):

@@ -41,18 +41,18 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
-from clarigrpc.local.accounts.principal import Caller
+from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.resource_operations import Place
 from clarigrpc.local.handlers.resource_hooks import RESOURCES, check_scopes
-from clarigrpc.local.served_call import Call
+from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.local.service_errors import ServiceError
-from clarigrpc.local.user_app import Scope
+from clarigrpc.local.user_app import UserApp
 
-# Of an app, beside its own fields and what ``_KINDS`` has.
+# Of an app, beside its own fields and what ``_KIND_OF_LIST`` has.
 _ACCESS = ("keys", "applications")
-_KINDS = {
+_KIND_OF_LIST = {
     "concepts": "concept",
     "datasets": "dataset",
     "models": "model",
@@ -82,7 +82,7 @@ class Seed:
         for user in self._users:
             _message(v2.User, user, ("pat", "apps"))
             for app in _entries(user, "apps", f"user {user['id']}"):
-                _message(v2.App, app, (*_ACCESS, *_KINDS))
+                _message(v2.App, app, (*_ACCESS, *_KIND_OF_LIST))
                 for kind, item in _items(app):
                     _message(RESOURCES[kind].cls, item)
                 for application in _applications(app):
@@ -120,14 +120,14 @@ class Seed:
         except yaml.YAMLError as error:
             raise ValueError(f"{source}: {error}") from error
 
-    def first(self) -> Scope | None:
+    def first(self) -> UserApp | None:
         """The first user and its first app; None without."""
         for user in self._users:
             for app in user.get("apps") or ():
-                return Scope(str(user["id"]), str(app["id"]))
+                return UserApp(str(user["id"]), str(app["id"]))
         return None
 
-    def plant(self, state: State) -> None:
+    def apply(self, state: State) -> None:
         """Puts into the store what is not there yet.
 
         Raises:
@@ -135,17 +135,17 @@ class Seed:
         """
         with state.store.transaction():
             for user in self._users:
-                self._plant_user(state, user)
+                self._apply_user(state, user)
         state.accounts.forget()
 
-    def _plant_user(self, state: State, user: Mapping[str, Any]) -> None:
+    def _apply_user(self, state: State, user: Mapping[str, Any]) -> None:
         message = _message(v2.User, user, ("pat", "apps"))
         state.accounts.put_user(message)
         if user.get("pat"):
             state.accounts.put_key(message.id, v2.Key(id=str(user["pat"]), type=user_accounts.PAT))
         apps = _entries(user, "apps", f"user {message.id}")
         for app in apps:
-            state.accounts.put_app(message.id, _message(v2.App, app, (*_ACCESS, *_KINDS)))
+            state.accounts.put_app(message.id, _message(v2.App, app, (*_ACCESS, *_KIND_OF_LIST)))
         # After all apps are there: workflows may use models of another one.
         for app in apps:
             for key in _keys(app):
@@ -155,18 +155,20 @@ class Seed:
                 state.accounts.put_key(message.id, made)
             for application in _applications(app):
                 state.applications.put(
-                    Scope(message.id, str(app["id"])),
+                    UserApp(message.id, str(app["id"])),
                     application["id"],
                     application["secret"],
                     application.get("model", ""),
                 )
-            call = Call("PostApps", {}, lambda: True, lambda: None)
-            context = Context(state, call, Caller(message.id))
-            place = Place(Scope(message.id, str(app["id"])))
+            call = ServedCall("PostApps", {}, lambda: True, lambda: None)
+            context = Context(state, call, Principal(message.id))
+            place = Place(UserApp(message.id, str(app["id"])))
             for kind, item in _items(app):
-                self._plant(context, place, kind, item)
+                self._apply_item(context, place, kind, item)
 
-    def _plant(self, context: Context, place: Place, kind: str, item: Mapping[str, Any]) -> None:
+    def _apply_item(
+        self, context: Context, place: Place, kind: str, item: Mapping[str, Any]
+    ) -> None:
         resource = RESOURCES[kind]
         if context.state.store.get(resource.where(place), str(item["id"])) is not None:
             return
@@ -187,7 +189,7 @@ def _entries(above: Mapping[str, Any], name: str, where: str) -> list[Mapping[st
 
 
 def _items(app: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, kind in _KINDS.items():
+    for name, kind in _KIND_OF_LIST.items():
         for entry in _entries(app, name, f"app {app['id']}"):
             yield kind, entry
 

@@ -19,7 +19,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
-from clarigrpc.local.served_call import Call
+from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import ServiceError
 
 BUSY_SECONDS = 1.0
@@ -27,7 +27,7 @@ BUSY_SECONDS = 1.0
 
 _Code = v2.StatusCode
 # The service has words for an hour and a month; what is longer than an hour is no mere pace.
-_CODES = {
+_CODE_OF_WINDOW = {
     "second": _Code.CONN_THROTTLED,
     "minute": _Code.CONN_THROTTLED,
     "hour": _Code.CONN_EXCEED_HOURLY_LIMIT,
@@ -116,7 +116,7 @@ class Limiter:
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def admit(self, user_id: str, call: Call, request: Any = None) -> Callable[[], None]:
+    def admit(self, user_id: str, call: ServedCall, request: Any = None) -> Callable[[], None]:
         """Counts a call; returns what has to be called when it has ended.
 
         Args:
@@ -145,7 +145,7 @@ class Limiter:
 
         return release
 
-    def count(self, user_id: str, call: Call, request: Any) -> None:
+    def count(self, user_id: str, call: ServedCall, request: Any) -> None:
         """Counts the inputs of one request of a stream.
 
         Raises:
@@ -154,12 +154,12 @@ class Limiter:
         with self._lock:
             self._take_inputs(user_id, call, request)
 
-    def _take_inputs(self, user_id: str, call: Call, request: Any) -> None:
+    def _take_inputs(self, user_id: str, call: ServedCall, request: Any) -> None:
         if request is not None and call.method in _PREDICTIONS:
             self._take(user_id, call, "inputs", self._inputs, len(request.inputs))
 
     def _take(
-        self, user_id: str, call: Call, what: str, windows: Sequence[RateLimitItem], cost: int
+        self, user_id: str, call: ServedCall, what: str, windows: Sequence[RateLimitItem], cost: int
     ) -> None:
         """Takes the cost from all windows or from none."""
         for window in windows:
@@ -169,7 +169,8 @@ class Limiter:
                     reset = self._windows.get_window_stats(window, user_id, what).reset_time
                     call.trailing["retry-after"] = f"{max(0.001, reset - time.time()):.3f}"
                 raise ServiceError(
-                    _CODES[window.GRANULARITY.name], f"{user_id} may have {what} at {window}"
+                    _CODE_OF_WINDOW[window.GRANULARITY.name],
+                    f"{user_id} may have {what} at {window}",
                 )
         left = []
         for window in windows:

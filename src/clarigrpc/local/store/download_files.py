@@ -15,7 +15,7 @@ MEDIA_TYPES = {
 }
 """What the server makes, by the ends of the names."""
 
-_NAME = re.compile(rf"[0-9a-f]{{32}}({'|'.join(map(re.escape, MEDIA_TYPES))})")
+_FILE_NAME = re.compile(rf"[0-9a-f]{{32}}({'|'.join(map(re.escape, MEDIA_TYPES))})")
 
 
 class Downloads:
@@ -54,7 +54,7 @@ class Downloads:
     def find(self, name: str) -> Path | None:
         """The file of that name, None where there is none."""
         path = self.path(name)
-        return path if _NAME.fullmatch(name) and path.is_file() else None
+        return path if _FILE_NAME.fullmatch(name) and path.is_file() else None
 
     def keep(self, name: str, seq: int) -> None:
         """Keeps a file, with those beside it that differ by the suffix, as long as a resource.

@@ -20,7 +20,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
+
+from clarigrpc.local.user_app import UserApp
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -96,7 +98,7 @@ _EMPTY_INDEX = (
     "DELETE FROM texts",
 )
 # The index of texts knows stretches of three characters, and asks for no more than so many.
-_LEAST_TEXT, _MOST_TEXT = 3, 64
+_MIN_INDEXED_TEXT, _MAX_INDEXED_TEXT = 3, 64
 
 
 PARENT_SEPARATOR = "\x1f"
@@ -106,10 +108,10 @@ PARENT_SEPARATOR = "\x1f"
 _COMMON = 512
 
 # Rows that a walk reads at once: few at first, since many callers stop early.
-_FIRST_STRETCH, _STRETCH = 32, 512
+_ROWS_OF_FIRST_READ, _ROWS_PER_READ = 32, 512
 
 
-class Collection(NamedTuple):
+class StoredCollection(NamedTuple):
     """Where resources of one kind live: under a user, an app and perhaps other resources.
 
     ``app_id`` is empty for what belongs to a user; ``parent`` are the ids of the resources above.
@@ -119,6 +121,16 @@ class Collection(NamedTuple):
     user_id: str
     app_id: str
     parent: str = ""
+
+    @classmethod
+    def of_app(cls, kind: str, app: UserApp, parent: str = "") -> Self:
+        """The collection of a kind in an app."""
+        return cls(kind, app.user_id, app.app_id, parent)
+
+    @property
+    def app(self) -> UserApp:
+        """The app; its id is empty for what belongs to a user."""
+        return UserApp(self.user_id, self.app_id)
 
 
 class Row(NamedTuple):
@@ -180,7 +192,7 @@ Indexer: TypeAlias = Callable[[bytes], Indexed]
 """Says how to find a resource, from its message."""
 
 
-class Term(NamedTuple):
+class HasTerm(NamedTuple):
     """Looks up what has a term with a value from ``low`` to ``high``."""
 
     term: int
@@ -188,7 +200,7 @@ class Term(NamedTuple):
     high: float
 
 
-class Box(NamedTuple):
+class InBox(NamedTuple):
     """Looks up what is at a place in a box, in degrees."""
 
     south: float
@@ -197,19 +209,19 @@ class Box(NamedTuple):
     east: float
 
 
-class Text(NamedTuple):
+class HasText(NamedTuple):
     """Looks up what says something, in whatever case."""
 
     text: str
 
 
-class Status(NamedTuple):
+class HasStatus(NamedTuple):
     """Looks up what has a status."""
 
     status: int
 
 
-class Id(NamedTuple):
+class HasId(NamedTuple):
     """Looks up the resource of an id."""
 
     id: str
@@ -228,8 +240,8 @@ class Relation(enum.Enum):
 class Lookup(NamedTuple):
     """A step of a search: resources of a collection, and what they say about those sought."""
 
-    where: Collection
-    test: Term | Box | Text | Status | Id
+    where: StoredCollection
+    test: HasTerm | InBox | HasText | HasStatus | HasId
     relation: Relation = Relation.SELF
 
 
@@ -250,7 +262,7 @@ class Store:
         self._indexers = indexers or {}
         self._lock = threading.RLock()
         self._depth = 0
-        self._numbers: dict[Collection, int] = {}
+        self._numbers: dict[StoredCollection, int] = {}
         if path is not None:
             # The ids of keys are secrets.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -317,7 +329,7 @@ class Store:
 
     def insert(
         self,
-        where: Collection,
+        where: StoredCollection,
         resource_id: str,
         body: bytes,
         *,
@@ -353,7 +365,7 @@ class Store:
             if where.kind in self._indexers:
                 self._index(where.kind, self._number(where), cursor.lastrowid, body, status)
 
-    def get(self, where: Collection, resource_id: str) -> Row | None:
+    def get(self, where: StoredCollection, resource_id: str) -> Row | None:
         """The resource of that id, None where there is none."""
         with self._lock:
             row = self._db.execute(
@@ -384,7 +396,7 @@ class Store:
             row = self._db.execute("SELECT key FROM resources WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
-    def has_key(self, where: Collection, key: str) -> bool:
+    def has_key(self, where: StoredCollection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
         with self._lock:
             row = self._db.execute(
@@ -408,7 +420,7 @@ class Store:
                 kind, number = found
                 self._index(kind, number, seq, body, status)
 
-    def doom(self, where: Collection, ids: Sequence[str]) -> list[str]:
+    def doom(self, where: StoredCollection, ids: Sequence[str]) -> list[str]:
         """Marks resources for deletion; returns the ids that are there."""
         with self.transaction():
             number = self._number(where)
@@ -435,7 +447,7 @@ class Store:
                 self._db.execute("DELETE FROM resources WHERE seq = ?", (seq,))
         return len(rows)
 
-    def delete(self, where: Collection, resource_id: str) -> bool:
+    def delete(self, where: StoredCollection, resource_id: str) -> bool:
         """Deletes a resource at once; False where there is none."""
         with self.transaction():
             return bool(
@@ -447,7 +459,7 @@ class Store:
 
     def page(
         self,
-        where: Collection,
+        where: StoredCollection,
         offset: int,
         limit: int,
         *,
@@ -485,7 +497,7 @@ class Store:
 
     def after(
         self,
-        where: Collection,
+        where: StoredCollection,
         last_id: str,
         limit: int,
         *,
@@ -526,7 +538,7 @@ class Store:
             rows = self._db.execute(query, (*values, limit)).fetchall()
         return [Row(*row) for row in rows]
 
-    def waiting(self, kind: str, status: int, limit: int) -> list[tuple[Collection, Row]]:
+    def waiting(self, kind: str, status: int, limit: int) -> list[tuple[StoredCollection, Row]]:
         """Resources of a kind, in any app, that have the status; of each app the oldest first."""
         with self._lock:
             rows = self._db.execute(
@@ -535,7 +547,7 @@ class Store:
                 " WHERE r.status = ? AND c.kind = ? ORDER BY r.collection, r.seq LIMIT ?",
                 (status, kind, limit),
             ).fetchall()
-        return [(Collection(*row[:4]), Row(*row[4:])) for row in rows]
+        return [(StoredCollection(*row[:4]), Row(*row[4:])) for row in rows]
 
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""
@@ -545,14 +557,14 @@ class Store:
             ).fetchone()
         return Row(*row) if row else None
 
-    def walk(self, where: Collection, *, newest_first: bool = True) -> Iterator[Row]:
+    def walk(self, where: StoredCollection, *, newest_first: bool = True) -> Iterator[Row]:
         """All of a collection in the order of adding, read in stretches.
 
         What is added or deleted meanwhile may or may not come.
         """
         sign, order = ("<", "DESC") if newest_first else (">", "ASC")
         last: int | None = None
-        size = _FIRST_STRETCH
+        size = _ROWS_OF_FIRST_READ
         while True:
             query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
             with self._lock:
@@ -568,9 +580,9 @@ class Store:
             if len(rows) < size:
                 return
             last = rows[-1][0]
-            size = min(2 * size, _STRETCH)
+            size = min(2 * size, _ROWS_PER_READ)
 
-    def count(self, where: Collection) -> int:
+    def count(self, where: StoredCollection) -> int:
         """How many resources the collection has."""
         with self._lock:
             (number,) = self._db.execute(
@@ -578,7 +590,7 @@ class Store:
             ).fetchone()
         return int(number)
 
-    def extent(self, where: Collection) -> tuple[int, int]:
+    def extent(self, where: StoredCollection) -> tuple[int, int]:
         """Size of a collection and its last place; what is added or deleted changes one of them."""
         with self._lock:
             size, last = self._db.execute(
@@ -589,7 +601,7 @@ class Store:
 
     def collections(
         self, kind: str = "", user_id: str = "", app_id: str = "", parent: str | None = None
-    ) -> list[Collection]:
+    ) -> list[StoredCollection]:
         """The collections that were ever used, narrowed by what is given."""
         query = "SELECT kind, user_id, app_id, parent FROM collections WHERE 1"
         values: list[object] = []
@@ -603,14 +615,14 @@ class Store:
             values += [parent, len(below), below]
         with self._lock:
             rows = self._db.execute(query, values).fetchall()
-        return [Collection(*row) for row in rows]
+        return [StoredCollection(*row) for row in rows]
 
-    def clear(self, where: Collection) -> None:
+    def clear(self, where: StoredCollection) -> None:
         """Deletes all resources of a collection."""
         with self.transaction():
             self._db.execute("DELETE FROM resources WHERE collection = ?", (self._number(where),))
 
-    def move(self, where: Collection, to: Collection) -> None:
+    def move(self, where: StoredCollection, to: StoredCollection) -> None:
         """Gives a collection another place, which must be empty."""
         with self.transaction():
             self.clear(to)
@@ -622,7 +634,7 @@ class Store:
             )
             self._numbers.clear()
 
-    def rename(self, where: Collection, resource_id: str, new_id: str) -> None:
+    def rename(self, where: StoredCollection, resource_id: str, new_id: str) -> None:
         """Gives a resource another id.
 
         Raises:
@@ -637,7 +649,7 @@ class Store:
             except sqlite3.IntegrityError:
                 raise DuplicateIdError(new_id) from None
 
-    def count_by_status(self, where: Collection) -> dict[int, int]:
+    def count_by_status(self, where: StoredCollection) -> dict[int, int]:
         """How many resources of the collection have which status."""
         with self._lock:
             return dict(
@@ -667,7 +679,7 @@ class Store:
         with self.transaction():
             self._db.execute("DELETE FROM files WHERE name = ?", (name,))
 
-    def count_tags(self, where: Collection) -> list[TagCount]:
+    def count_tags(self, where: StoredCollection) -> list[TagCount]:
         """How many resources carry which concept, by the concepts' ids."""
         with self._lock:
             rows = self._db.execute(
@@ -679,7 +691,9 @@ class Store:
 
     # Looking up
 
-    def matching(self, where: Collection, wanted: Sequence[Sequence[Lookup]]) -> list[Candidate]:
+    def matching(
+        self, where: StoredCollection, wanted: Sequence[Sequence[Lookup]]
+    ) -> list[Candidate]:
         """The resources of a collection that may fit, the newest first.
 
         Those that do fit are among them.
@@ -713,7 +727,7 @@ class Store:
                 rows = self._db.execute(query, (number, *values)).fetchall()
         return [Candidate(*row) for row in rows]
 
-    def values(self, where: Collection, wanted: Sequence[Lookup]) -> dict[str, float]:
+    def values(self, where: StoredCollection, wanted: Sequence[Lookup]) -> dict[str, float]:
         """The largest value of the terms that are looked up, by the id of what has them."""
         found: dict[str, float] = {}
         with self._lock:
@@ -723,10 +737,12 @@ class Store:
                     found[resource_id] = max(value, found.get(resource_id, value))
         return found
 
-    def _lookup(self, where: Collection, lookup: Lookup, columns: str) -> tuple[str, list[object]]:
+    def _lookup(
+        self, where: StoredCollection, lookup: Lookup, columns: str
+    ) -> tuple[str, list[object]]:
         test = lookup.test
-        table = {Term: "terms", Box: "places", Text: "texts"}.get(type(test), "resources")
-        seq = "t.rowid" if isinstance(test, Text) else "t.seq"
+        table = {HasTerm: "terms", InBox: "places", HasText: "texts"}.get(type(test), "resources")
+        seq = "t.rowid" if isinstance(test, HasText) else "t.seq"
         above = "s" if lookup.relation is Relation.SELF else "o"
         # The order of a CROSS JOIN is kept: from what is looked up to what is searched for.
         query = f"SELECT s.{columns}"
@@ -735,24 +751,24 @@ class Store:
             link = "s.id = o.key" if lookup.relation is Relation.CHILD else "s.key = o.id"
             query += f" CROSS JOIN resources s ON {link}"
         # The index of texts is one of all collections.
-        inside = above if isinstance(test, Text) else "t"
+        inside = above if isinstance(test, HasText) else "t"
         query += f" WHERE s.collection = ? AND {inside}.collection = ?"
-        if isinstance(test, Term):
+        if isinstance(test, HasTerm):
             query += " AND t.term = ? AND t.value BETWEEN ? AND ?"
-        elif isinstance(test, Box):
+        elif isinstance(test, InBox):
             query += " AND t.latitude BETWEEN ? AND ? AND t.longitude BETWEEN ? AND ?"
-        elif isinstance(test, Text):
+        elif isinstance(test, HasText):
             query += " AND t.text MATCH ?"
-            test = Text(_phrase(test.text))
+            test = HasText(_phrase(test.text))
         else:
-            query += f" AND t.{'id' if isinstance(test, Id) else 'status'} = ?"
+            query += f" AND t.{'id' if isinstance(test, HasId) else 'status'} = ?"
         return query, [self._number(where), self._number(lookup.where), *test]
 
     def rows(self, places: Sequence[int]) -> Iterator[Row]:
         """The resources at some places, in that order, read in stretches; without deleted ones."""
-        start, size = 0, _FIRST_STRETCH
+        start, size = 0, _ROWS_OF_FIRST_READ
         while stretch := places[start : start + size]:
-            start, size = start + size, min(2 * size, _STRETCH)
+            start, size = start + size, min(2 * size, _ROWS_PER_READ)
             with self._lock:
                 query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
                 query += f" ({', '.join('?' * len(stretch))})"
@@ -806,7 +822,7 @@ class Store:
                         self._index(kind, self._number(where), row.seq, row.body, row.status)
             self._db.execute(f"PRAGMA user_version = {_INDEX_VERSION}")
 
-    def _number(self, where: Collection) -> int:
+    def _number(self, where: StoredCollection) -> int:
         number = self._numbers.get(where)
         if number is None:
             with self.transaction():
@@ -826,7 +842,7 @@ class Store:
 
 def is_lookup(text: str) -> bool:
     """Whether texts can be looked up by this one, which must not be too short."""
-    return len(_folded(text)) >= _LEAST_TEXT
+    return len(_folded(text)) >= _MIN_INDEXED_TEXT
 
 
 def _folded(text: str) -> str:
@@ -836,4 +852,4 @@ def _folded(text: str) -> str:
 
 def _phrase(text: str) -> str:
     """An expression of the index for texts that have this one in them, or its beginning."""
-    return '"' + _folded(text)[:_MOST_TEXT].replace('"', '""') + '"'
+    return '"' + _folded(text)[:_MAX_INDEXED_TEXT].replace('"', '""') + '"'
