@@ -27,26 +27,30 @@ PRICE = 0.04
 
 # How a page calls a way to predict -> (result, scene, variant).
 WAYS = {
-    "`predict`, one after the other": ("unary", "canned", "clarigrpc predict"),
+    "`predict`, sequential": ("unary", "canned", "clarigrpc predict"),
     "`await predict`, 32 in flight": (
         "concurrency",
         "asyncio, 32 in flight",
         "clarigrpc apredict",
     ),
-    "the same, 128 callers, `coalesce=True`": ("concurrency", "128 callers", "clarigrpc coalesced"),
+    "`await predict`, 128 callers, `coalesce=True`": (
+        "concurrency",
+        "128 callers",
+        "clarigrpc coalesced",
+    ),
     "`predict`, lists of 128": ("batch", "small inputs", "predict, lists of 128"),
     "`predict_many`": ("batch", "small inputs", "predict_many"),
     "`stream`, window of 32": ("streams", "stream, window of 32", "clarigrpc stream"),
-    "`generate` (a token)": ("streams", "generate", "clarigrpc generate"),
-    "REST, requests": ("unary", "canned", "REST, requests"),
+    "`generate`, per token": ("streams", "generate", "clarigrpc generate"),
+    "REST, requests, sequential": ("unary", "canned", "REST, requests"),
     "REST, aiohttp, 32 in flight": ("concurrency", "asyncio, 32 in flight", "REST, aiohttp"),
     "REST, requests, lists of 128": ("batch", "small inputs", "REST, requests"),
 }
 MODELLED = (
-    "`predict`, one after the other",
+    "`predict`, sequential",
     "`await predict`, 32 in flight",
     "`predict_many`",
-    "REST, requests",
+    "REST, requests, sequential",
 )
 
 Results = dict[str, dict[str, Any]]
@@ -119,7 +123,7 @@ def ways(results: Results) -> str:
                     *(_number(one[key]) for key in ("p50_us", "p95_us", "p99_us", "peak_mb")),
                 )
             )
-    head = ("", "a second", "client CPU, µs", "of a core", "p50 µs", "p95 µs", "p99 µs", "MB")
+    head = ("", "per second", "client CPU, µs", "core load", "p50 µs", "p95 µs", "p99 µs", "MB")
     return _table(head, rows)
 
 
@@ -178,15 +182,15 @@ def growth(results: Results) -> str:
         )
     head = (
         "",
-        "CPU-seconds a million",
-        f"at ${PRICE} a core-hour",
-        "a million takes, 1 process",
+        "CPU-seconds per million",
+        f"at ${PRICE} per core-hour",
+        "time per million, 1 process",
         "10",
         "100",
-        "a day, 1 process",
+        "per day, 1 process",
         "10",
         "100",
-        "cores for a billion a day",
+        "cores for a billion per day",
     )
     return _table(head, rows)
 
@@ -199,15 +203,15 @@ def in_flight(results: Results) -> str:
         if one is not None:
             needed = (one["rate"] * latency / batch for latency in (0.001, 0.01, 0.1, 1.0))
             rows.append((way, *(f"{max(1, round(count)):,}" for count in needed)))
-    return _table(("the service takes", "1 ms", "10 ms", "100 ms", "1 s"), rows)
+    return _table(("latency of the service", "1 ms", "10 ms", "100 ms", "1 s"), rows)
 
 
 def plots(results: Results) -> str:
     """The plots that ``main`` draws."""
     return (
-        "![Small predictions a second by requests in flight]"
+        "![Small predictions per second by requests in flight]"
         "(plots/throughput-by-concurrency.svg)\n\n"
-        "![Images a second by size](plots/throughput-by-size.svg)"
+        "![Images per second by size](plots/throughput-by-size.svg)"
     )
 
 

@@ -10,10 +10,10 @@ from matplotlib import pyplot as plt
 
 # Result -> file, title, label of the x axis.
 PLOTS = {
-    "images": ("throughput-by-size", "Images a second, by size", "bytes of an image"),
+    "images": ("throughput-by-size", "Images per second, by size", "size of an image in bytes"),
     "concurrency": (
         "throughput-by-concurrency",
-        "Small predictions a second, by requests in flight",
+        "Small predictions per second, by requests in flight",
         "requests in flight",
     ),
 }
@@ -33,7 +33,7 @@ def draw(results: Path, folder: Path) -> None:
         ):
             dashed = "--" if line.startswith("REST") else "-"
             axes.loglog(*zip(*points, strict=True), dashed, marker=marker, label=line)
-        axes.set(title=title, xlabel=label, ylabel="inputs a second (one client process)")
+        axes.set(title=title, xlabel=label, ylabel="inputs per second (one client process)")
         axes.grid(visible=True, which="both", alpha=0.25)
         axes.legend()
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):

@@ -7,6 +7,7 @@ after ``<!-- not run: reason -->`` is only shown.
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import re
 import uuid
 from collections.abc import Iterator
@@ -20,7 +21,11 @@ from clarigrpc._resources.sync_async import Lazy
 from clarigrpc.client import Client
 from clarigrpc.local import LocalServer
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+TEXTS = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
+# What the names of files begin with.
+TOP = {path.name for path in ROOT.iterdir()} - {"site"}
 # guide-inputs.md has a test of its own.
 PAGES = sorted(
     path.name
@@ -94,7 +99,37 @@ def test_every_resource_has_its_place() -> None:
                 assert f"## client.{name}\n" in page
 
 
-def test_every_page_can_be_reached() -> None:
+def test_the_home_page_links_and_lists_every_page() -> None:
     index = (DOCS / "index.md").read_text()
-    listed = re.findall(r"^[a-z-]+$", index, re.MULTILINE)
-    assert sorted(["index", *listed]) == sorted(path.stem for path in DOCS.glob("*.md"))
+    pages = sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
+    assert sorted(re.findall(r"^[a-z-]+$", index, re.MULTILINE)) == pages
+    assert sorted(re.findall(r"^- \{doc\}`([a-z-]+)`", index, re.MULTILINE)) == pages
+
+
+def test_what_the_texts_name_exists() -> None:
+    """Files, folders, targets of make and modules to run."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    missing = []
+    for path in TEXTS:
+        text = path.read_text()
+        for name in re.findall(r"`\.?\.?/?((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml))`", text):
+            if name.partition("/")[0] in TOP and not (ROOT / name).exists():
+                missing.append((path.name, name))
+        for name in re.findall(r"\bmake (?:[A-Z]+=\S+ )*([a-z][a-z-]+)[`\s]", text):
+            if name not in targets and f"`make {name}" in text:
+                missing.append((path.name, f"make {name}"))
+        for name in re.findall(r"python -m ((?:clarigrpc|benchmarks|tests)\b[\w.]*)", text):
+            if importlib.util.find_spec(name) is None:
+                missing.append((path.name, name))
+    assert missing == []
+
+
+def test_pages_for_users_name_nothing_private() -> None:
+    private = re.compile(r"clarigrpc[./]_[a-z]\w+|`_[a-z]\w+[./`]")
+    found = [
+        (path.name, name)
+        for path in TEXTS
+        if path.name not in ("architecture.md", "CONTRIBUTING.md", "api.md", "resources.md")
+        for name in private.findall(path.read_text())
+    ]
+    assert found == []
