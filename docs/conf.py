@@ -48,13 +48,14 @@ autodoc_default_options = {
     "members": True,
     "inherited-members": True,
     # What the parts of a client use among themselves.
-    "exclude-members": "__init__, close_with, raises_on_partial, unary, within",
+    "exclude-members": "__init__, close_with, message, raises_on_partial, unary, within",
 }
 # Types by the names that a reader would write, without their modules.
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
-napoleon_use_ivar = True
 napoleon_use_rtype = False
+# "Attributes:" becomes a list like that of parameters.
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 
 class LayersDirective(SphinxDirective):
