@@ -4,10 +4,13 @@ import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+import click
 from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from clarigrpc.cli.app import app as commands
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,11 +21,12 @@ author = "the clarigrpc authors"
 copyright = f"{author}, Apache License 2.0"
 version = release = version_of("clarigrpc")
 
+_HELP_COLUMNS = 88  # the width of a page
+
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_click",
 ]
 
 # Options and JSON are there to be copied.
@@ -70,7 +74,28 @@ class LayersDirective(SphinxDirective):
         return [nodes.raw("", drawing, format="html")]
 
 
+class HelpDirective(SphinxDirective):
+    """``{help}``: what ``--help`` of the command line prints, a section for each command."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        group = click.Context(commands, info_name="clarigrpc", **commands.context_settings)
+        contexts = [group] + [
+            click.Context(command, group, name) for name, command in commands.commands.items()
+        ]
+        return [self._section(context) for context in contexts]
+
+    def _section(self, context: click.Context) -> nodes.section:
+        context.terminal_width = _HELP_COLUMNS
+        text = context.get_help()
+        section = nodes.section("", nodes.title(text=context.command_path))
+        section += nodes.literal_block(text, text, language="text")
+        section["ids"] = [nodes.make_id(context.command_path)]
+        return section
+
+
 def setup(app: Sphinx) -> None:
-    """Adds the directive, and shows HTTP requests although they lack what their lexer needs."""
+    """Adds the directives, and shows HTTP requests although they lack what their lexer needs."""
+    app.add_directive("help", HelpDirective)
     app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)

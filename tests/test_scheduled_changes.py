@@ -17,9 +17,14 @@ DATES = """
 """
 
 
-def rows() -> list[list[str]]:
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| 20")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def dates() -> list[str]:
+    """The first column of the table."""
+    return re.findall(r"^\| (20[\d-]+) \|", PAGE.read_text(), re.MULTILINE)
+
+
+def lines() -> list[tuple[str, str]]:
+    """The lines of the list of tests: a date, and what follows it."""
+    return re.findall(r"^- (20[\d-]+): (.+)$", PAGE.read_text(), re.MULTILINE)
 
 
 def functions_of(file: str) -> set[str]:
@@ -32,23 +37,24 @@ def functions_of(file: str) -> set[str]:
     }
 
 
-def named(cell: str) -> list[tuple[str, str]]:
-    """The tests of a cell, with their files."""
-    found = re.findall(r"`(test_\w+)`(?: \(`([\w/.]+)`\))?", cell)
+def named(line: str) -> list[tuple[str, str]]:
+    """The tests that a line names, with their files."""
+    found = re.findall(r"`(test_\w+)`(?: \(`([\w/.]+)`\))?", line)
     return [(name, file or TESTS) for name, file in found]
 
 
-def test_every_change_has_a_row() -> None:
-    assert sorted(row[0] for row in rows()) == DATES.split()
+def test_every_change_is_listed() -> None:
+    assert sorted(dates()) == DATES.split()
+    assert [date for date, _ in lines()] == dates()
 
 
-def test_every_row_names_tests_that_exist() -> None:
-    for date, _, _, _, tests in rows():
-        assert named(tests), date
-        for name, file in named(tests):
+def test_every_change_has_tests_that_exist() -> None:
+    for date, line in lines():
+        assert named(line), date
+        for name, file in named(line):
             assert name in functions_of(file), (date, name)
 
 
 def test_every_test_of_a_change_is_named() -> None:
-    names = {name for row in rows() for name, file in named(row[-1]) if file == TESTS}
+    names = {name for _, line in lines() for name, file in named(line) if file == TESTS}
     assert names == functions_of(TESTS)
