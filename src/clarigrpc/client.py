@@ -282,7 +282,7 @@ class _BaseClient(Generic[ChannelT]):
         context: str | None = None,
         config_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.settings = settings.resolve(
+        self.settings: settings.Settings = settings.resolve(
             pat=pat,
             api_key=api_key,
             session_token=session_token,

@@ -108,9 +108,9 @@ class Credentials:
     def __init__(self, description: str, source: _Source) -> None:
         self._description = description
         self._source = source
-        self.cached = source.cached
-        self.fetch = source.fetch
-        self.rejected = source.rejected
+        self.cached: Callable[[], Pairs | None] = source.cached
+        self.fetch: Callable[[float], Pairs] = source.fetch
+        self.rejected: Callable[[], None] = source.rejected
 
     def describe(self) -> str:
         """What kind of credential this is, with at most the last four characters of it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Operations
+from clarigrpc._resources.sync_async import operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
@@ -83,7 +84,8 @@ class StreamOperations(Operations):
             self.encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
         )
 
-    def _methods(self, *, timeout: float | None = None) -> Plan[dict[str, v2.MethodSignature]]:
+    @operation
+    def methods(self, *, timeout: float | None = None) -> Plan[dict[str, v2.MethodSignature]]:
         """The methods of the model with their signatures, which the model itself tells.
 
         They are asked for once a handle.
@@ -122,7 +124,7 @@ class StreamOperations(Operations):
     ) -> Plan[MethodCall]:
         from clarigrpc._named_methods.signatures import MethodCall, find
 
-        known = yield from self._methods(timeout=timeout)
+        known = yield from StreamOperations.methods.plan(self, timeout=timeout)
         signature = find(known, method, self.model_id)
         return MethodCall(signature, arguments, lambda one: self.encoder.encode((one,)))
 
@@ -146,7 +148,6 @@ def _no_result(method: str) -> errors.InternalError:
 class ModelStreams(StreamOperations):
     """What streams of a model, blocking."""
 
-    methods = sync_method(StreamOperations._methods)
     _prepared = sync_method(StreamOperations._prepare)
     _asked = sync_method(StreamOperations._ask)
 
@@ -263,7 +264,6 @@ class ModelStreams(StreamOperations):
 class AsyncModelStreams(StreamOperations):
     """What streams of a model, on the client's event loop."""
 
-    methods = async_method(StreamOperations._methods)
     _prepared = async_method(StreamOperations._prepare)
     _asked = async_method(StreamOperations._ask)
 

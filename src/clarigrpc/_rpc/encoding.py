@@ -71,7 +71,7 @@ class PredictEncoder:
     """
 
     def __init__(self, constant: v2.PostModelOutputsRequest) -> None:
-        self.constant = constant.SerializeToString()
+        self.constant: bytes = constant.SerializeToString()
         self._inputs = tag(v2.PostModelOutputsRequest, "inputs")
         self._short = tuple(self._inputs + varint(length) for length in range(_SHORT))
         self._data = tag(v2.Input, "data")

@@ -100,9 +100,9 @@ class LocalServer:
         app_id = app_id or (first.app_id if first else "local-app")
         self._seed = seed
         self._input_roots = tuple(Path(root) for root in input_roots)
-        self.faults = faults or Faults()
+        self.faults: Faults = faults or Faults()
         self.host = host
-        self.base = ""
+        self.base: str = ""
         self.rest_base: str | None = None
         self._data_dir = Path(data_dir) if data_dir is not None else None
         if self._data_dir is not None:

@@ -27,7 +27,7 @@ class ServiceError(Exception):
         super().__init__(details or description or code_name(code))
         self.code = code
         self.details = details
-        self.description = description or describe(code)
+        self.description: str = description or describe(code)
 
     def status(self) -> v2.Status:
         """This failure as a status message."""

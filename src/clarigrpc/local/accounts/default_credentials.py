@@ -37,13 +37,13 @@ class DefaultCredentials:
         stored = _read(path)
         self.user_id = user_id
         self.app_id = app_id
-        self.pat = pat or stored.get("pat") or secrets.token_hex(16)
-        self.api_key = api_key or stored.get("api_key") or secrets.token_hex(16)
-        self.session_token = (
+        self.pat: str = pat or stored.get("pat") or secrets.token_hex(16)
+        self.api_key: str = api_key or stored.get("api_key") or secrets.token_hex(16)
+        self.session_token: str = (
             session_token or stored.get("session_token") or secrets.token_urlsafe(24)
         )
-        self.client_id = client_id or stored.get("client_id") or secrets.token_urlsafe(16)
-        self.client_secret = (
+        self.client_id: str = client_id or stored.get("client_id") or secrets.token_urlsafe(16)
+        self.client_secret: str = (
             client_secret or stored.get("client_secret") or secrets.token_urlsafe(24)
         )
         if path is not None:

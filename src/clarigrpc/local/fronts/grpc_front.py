@@ -63,7 +63,7 @@ class GrpcFront:
             self._server.stop(0)
             self._pool.shutdown()
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
-        self.base = f"http://{host}:{self.port}"
+        self.base: str = f"http://{host}:{self.port}"
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)

@@ -82,12 +82,12 @@ class UploadableVersion(ABC):
 
 class UploadableModelVersion(UploadableVersion):
     method = "PostModelVersionsUpload"
-    response = v2.PostModelVersionsUploadResponse
+    response: type[Any] = v2.PostModelVersionsUploadResponse
     id_field = "model_version_id"
-    invalid = _Code.MODEL_INVALID_ARGUMENT
-    missing = _Code.MODEL_DOES_NOT_EXIST
-    uploading = _Code.MODEL_UPLOADING
-    done = _Code.MODEL_BUILDING
+    invalid: Code = _Code.MODEL_INVALID_ARGUMENT
+    missing: Code = _Code.MODEL_DOES_NOT_EXIST
+    uploading: Code = _Code.MODEL_UPLOADING
+    done: Code = _Code.MODEL_BUILDING
 
     def versions(self) -> StoredCollection:
         return versions_of(self.app, self.config.model_id)
@@ -121,12 +121,12 @@ class UploadableModelVersion(UploadableVersion):
 
 class UploadableArtifactVersion(UploadableVersion):
     method = "PostArtifactVersionsUpload"
-    response = v2.PostArtifactVersionsUploadResponse
+    response: type[Any] = v2.PostArtifactVersionsUploadResponse
     id_field = "artifact_version_id"
-    invalid = _Code.ARTIFACT_VERSION_INVALID_ARGUMENT
-    missing = _Code.ARTIFACT_VERSION_DOES_NOT_EXIST
-    uploading = _Code.UPLOAD_IN_PROGRESS
-    done = _Code.UPLOAD_DONE
+    invalid: Code = _Code.ARTIFACT_VERSION_INVALID_ARGUMENT
+    missing: Code = _Code.ARTIFACT_VERSION_DOES_NOT_EXIST
+    uploading: Code = _Code.UPLOAD_IN_PROGRESS
+    done: Code = _Code.UPLOAD_DONE
 
     def versions(self) -> StoredCollection:
         return self._below("artifact_version", self.config.artifact_id)
@@ -162,12 +162,12 @@ class UploadableArtifactVersion(UploadableVersion):
 
 class UploadablePipelineStepVersion(UploadableVersion):
     method = "PostPipelineStepVersionsUpload"
-    response = v2.PostPipelineStepVersionsUploadResponse
+    response: type[Any] = v2.PostPipelineStepVersionsUploadResponse
     id_field = "pipeline_step_version_id"
-    invalid = _Code.PIPELINE_STEP_INVALID_ARGUMENT
-    missing = _Code.PIPELINE_STEP_DOES_NOT_EXIST
-    uploading = _Code.PIPELINE_STEP_UPLOADING
-    done = _Code.PIPELINE_STEP_BUILDING
+    invalid: Code = _Code.PIPELINE_STEP_INVALID_ARGUMENT
+    missing: Code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
+    uploading: Code = _Code.PIPELINE_STEP_UPLOADING
+    done: Code = _Code.PIPELINE_STEP_BUILDING
 
     def versions(self) -> StoredCollection:
         return self._below("pipeline_step_version", self.config.pipeline_step_id)

@@ -143,7 +143,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Float64s, _Float64s]:
 class ColorRecognition(ImageModel):
     """Colours of an image, and a concept for each web colour with its whole share."""
 
-    side = _COUNTED_SIDE
+    side: int | None = _COUNTED_SIDE
 
     def look(self, image: PIL.Image.Image, config: v2.OutputConfig) -> v2.Data:
         colors = dominant_colors(image)

@@ -33,7 +33,7 @@ class FaceDetection(ImageModel):
     clear photograph comes above 0.8. It is no probability.
     """
 
-    side = _SEARCHED_SIDE
+    side: int | None = _SEARCHED_SIDE
 
     def __init__(self) -> None:
         # The cascade keeps state while it looks.

@@ -43,7 +43,9 @@ class ModelMethod:
         self._function = function
         self._arguments: dict[str, Converter] = {}
         self._required: list[str] = []
-        self.signature = v2.MethodSignature(description=inspect.getdoc(function) or "")
+        self.signature: v2.MethodSignature = v2.MethodSignature(
+            description=inspect.getdoc(function) or ""
+        )
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 raise TypeError(f"{function!r}: argument {parameter.name} cannot be named")
@@ -59,14 +61,14 @@ class ModelMethod:
         streamed = [n for n, c in self._arguments.items() if c.field.iterator]
         if len(streamed) > 1:
             raise TypeError(f"{function!r} takes several streams: {', '.join(streamed)}")
-        self.streamed = streamed[0] if streamed else None
+        self.streamed: str | None = streamed[0] if streamed else None
         self._result = Converter("return", hints.get("return"))
         if inspect.isgeneratorfunction(inspect.unwrap(function)):
             self._result.field.iterator = True
-        self.streams = self._result.field.iterator
+        self.streams: bool = self._result.field.iterator
         self.signature.output_fields.append(self._result.field)
         self.signature.method_type = _METHOD_TYPES[self.streamed is not None, self.streams]
-        self.name = name or (
+        self.name: str = name or (
             "stream" if self.streamed else "generate" if self.streams else "predict"
         )
         self.signature.name = self.name

@@ -61,7 +61,7 @@ class Converter:
     """
 
     def __init__(self, name: str, annotation: Any) -> None:
-        self.field = _Field(name=name)
+        self.field: v2.ModelTypeField = _Field(name=name)
         origin = typing.get_origin(annotation)
         if origin in _ITERATORS:
             self.field.iterator = True

@@ -166,7 +166,7 @@ class V2Service:
         faults = faults or Faults()
         embeddings = Embeddings(store)
         downloads = Downloads(folder / "downloads", store)
-        self.state = State(
+        self.state: State = State(
             store=store,
             accounts=Accounts(store, credentials, applications),
             applications=applications,

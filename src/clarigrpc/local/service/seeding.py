@@ -76,7 +76,7 @@ class Seed:
     def __init__(self, content: Mapping[str, Any]) -> None:
         if not isinstance(content, Mapping) or set(content) - {"users", "limits"}:
             raise ValueError("the configuration is an object with `users` and `limits`")
-        self.limits = Limits.of(content["limits"]) if content.get("limits") else None
+        self.limits: Limits | None = Limits.of(content["limits"]) if content.get("limits") else None
         self._users = _entries(content, "users", "users")
         # All is read once before, so that a mistake shows where it is made.
         for user in self._users:

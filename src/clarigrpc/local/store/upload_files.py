@@ -143,7 +143,7 @@ class UploadStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.unary = threading.Lock()
+        self.unary: threading.Lock = threading.Lock()
         self._lock = threading.Lock()
         self._streams: dict[str, PartFile] = {}
         folder.mkdir(parents=True, exist_ok=True)
