@@ -84,10 +84,10 @@ class UploadableModelVersion(UploadableVersion):
     method = "PostModelVersionsUpload"
     response: type[Any] = v2.PostModelVersionsUploadResponse
     id_field = "model_version_id"
-    invalid: Code = _Code.MODEL_INVALID_ARGUMENT
-    missing: Code = _Code.MODEL_DOES_NOT_EXIST
-    uploading: Code = _Code.MODEL_UPLOADING
-    done: Code = _Code.MODEL_BUILDING
+    invalid: StatusCodeValue = _Code.MODEL_INVALID_ARGUMENT
+    missing: StatusCodeValue = _Code.MODEL_DOES_NOT_EXIST
+    uploading: StatusCodeValue = _Code.MODEL_UPLOADING
+    done: StatusCodeValue = _Code.MODEL_BUILDING
 
     def versions(self) -> StoredCollection:
         return versions_of(self.app, self.config.model_id)
@@ -123,10 +123,10 @@ class UploadableArtifactVersion(UploadableVersion):
     method = "PostArtifactVersionsUpload"
     response: type[Any] = v2.PostArtifactVersionsUploadResponse
     id_field = "artifact_version_id"
-    invalid: Code = _Code.ARTIFACT_VERSION_INVALID_ARGUMENT
-    missing: Code = _Code.ARTIFACT_VERSION_DOES_NOT_EXIST
-    uploading: Code = _Code.UPLOAD_IN_PROGRESS
-    done: Code = _Code.UPLOAD_DONE
+    invalid: StatusCodeValue = _Code.ARTIFACT_VERSION_INVALID_ARGUMENT
+    missing: StatusCodeValue = _Code.ARTIFACT_VERSION_DOES_NOT_EXIST
+    uploading: StatusCodeValue = _Code.UPLOAD_IN_PROGRESS
+    done: StatusCodeValue = _Code.UPLOAD_DONE
 
     def versions(self) -> StoredCollection:
         return self._below("artifact_version", self.config.artifact_id)
@@ -164,10 +164,10 @@ class UploadablePipelineStepVersion(UploadableVersion):
     method = "PostPipelineStepVersionsUpload"
     response: type[Any] = v2.PostPipelineStepVersionsUploadResponse
     id_field = "pipeline_step_version_id"
-    invalid: Code = _Code.PIPELINE_STEP_INVALID_ARGUMENT
-    missing: Code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
-    uploading: Code = _Code.PIPELINE_STEP_UPLOADING
-    done: Code = _Code.PIPELINE_STEP_BUILDING
+    invalid: StatusCodeValue = _Code.PIPELINE_STEP_INVALID_ARGUMENT
+    missing: StatusCodeValue = _Code.PIPELINE_STEP_DOES_NOT_EXIST
+    uploading: StatusCodeValue = _Code.PIPELINE_STEP_UPLOADING
+    done: StatusCodeValue = _Code.PIPELINE_STEP_BUILDING
 
     def versions(self) -> StoredCollection:
         return self._below("pipeline_step_version", self.config.pipeline_step_id)
