@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import math
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clarigrpc import errors, image, v2
-from clarigrpc._named_methods.signatures import signature_text
+from clarigrpc._named_methods.signatures import read_signatures, signature_text
 from clarigrpc._named_methods.values import MediaReader, decode, encode, type_of
 from clarigrpc.local import LocalServer
 from tests.both import Both
@@ -225,9 +227,9 @@ async def test_signatures(tools: Tools) -> None:
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("shout", {}, "argument 'text' is missing"),
-    ("shout", {"text": None}, "argument 'text' is missing"),
-    ("shout", {"text": "a", "loud": True}, "there is no argument 'loud'"),
+    ("shout", {}, "missing argument 'text'"),
+    ("shout", {"text": None}, "missing argument 'text'"),
+    ("shout", {"text": "a", "loud": True}, "unknown argument 'loud'"),
     ("shout", {"text": 5}, "argument 'text': expected str, not int"),
     ("shout", {"text": "a", "times": "2"}, "argument 'times': expected int, not str"),
     ("shout", {"text": "a", "times": 2.0}, "argument 'times': expected int, not float"),
@@ -241,15 +243,15 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("nested", {"value": [("a",)]}, "at 0: expected 2 elements, not 1"),
     ("json", {"value": {"a": {1}}}, "argument 'value': .*set"),
     ("array", {"value": [1, 2]}, "expected numpy.ndarray, not list"),
-    ("array", {"value": np.array([object()])}, "arrays of object"),
-    ("picture", {"value": "cat.jpg"}, r"say image\(...\)"),
+    ("array", {"value": np.array([object()])}, "arrays of dtype object"),
+    ("picture", {"value": "cat.jpg"}, r"use image\(...\)"),
     ("picture", {"value": 5}, "expected Image, not int"),
     ("concept", {"value": v2.Region()}, "expected Concept, not Region"),
     ("concepts", {"value": [v2.Region()]}, "expected Concept, not Region"),
-    ("anything", {"value": object()}, "object is no type"),
+    ("anything", {"value": object()}, "type object are not supported"),
     ("total", {"values": 5}, "argument 'values': expected an iterable, not int"),
     ("echo", {"words": "abc", "prefix": "a"}, "argument 'words': expected an iterable, not str"),
-    ("echo", {"prefix": "a"}, "argument 'words' is missing"),
+    ("echo", {"prefix": "a"}, "missing argument 'words'"),
 ]
 
 
@@ -270,7 +272,9 @@ async def test_values_that_cannot_be_sent(tools: Tools) -> None:
 
 
 async def test_an_unknown_method(tools: Tools) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match=r"no method 'nope'; it has .*shout"):
+    with pytest.raises(
+        errors.InvalidArgumentError, match=r"no method 'nope'; its methods are .*shout"
+    ):
         await tools.call("nope")
 
 
@@ -377,9 +381,9 @@ async def test_the_request(both: Both, scripted: ScriptedServer) -> None:
         ("who", ""),
     ]
     assert second.parts[1].data.parts[0].id == "name"
-    with pytest.raises(TypeError, match="no member 'size'"):
+    with pytest.raises(TypeError, match="unknown key 'size'"):
         await tools.call("act", a="", who={"name": "Ada", "size": 1})
-    with pytest.raises(TypeError, match=r"member 'name' .* is missing"):
+    with pytest.raises(TypeError, match="missing key 'name'"):
         await tools.call("act", a="", who={})
     assert len(scripted.seen) == 2  # signatures are asked for once
 
@@ -429,7 +433,7 @@ async def test_an_answer_that_is_not_what_was_said(both: Both, scripted: Scripte
     output = v2.Output(status=v2.Status(code=Code.SUCCESS))
     output.data.parts.add(id="return").data.ndarray.dtype = "O"
     scripted.on(PREDICT, asked(told), reply(PREDICT, outputs=[output]))
-    with pytest.raises(errors.InternalError, match="arrays of 'O'"):
+    with pytest.raises(errors.InternalError, match="arrays of dtype 'O'"):
         await Tools(both, both.client.model("m")).call("act")
 
 
@@ -459,6 +463,12 @@ def thaw(value: Any) -> Any:
     return [thaw(item) for item in value] if isinstance(value, tuple) else value
 
 
+def encoded_picture(kind: str) -> bytes:
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (3, 2), (10, 200, 30)).save(content, kind)
+    return content.getvalue()
+
+
 @given(plain)
 def test_any_value_comes_back(value: Any) -> None:
     data = v2.Data()
@@ -468,15 +478,109 @@ def test_any_value_comes_back(value: Any) -> None:
     assert thaw(decode(sent, field, MediaReader())) == value
 
 
-@given(st.binary(max_size=60), st.sampled_from(list(Field.DataType.values())))
-def test_any_data_is_a_value_or_a_value_error(noise: bytes, kind: Any) -> None:
-    data = v2.Data(string_value=noise.decode("latin-1"))
-    data.image.base64 = noise
-    data.ndarray.buffer = noise
-    data.ndarray.dtype = noise[:3].decode("latin-1")
-    data.ndarray.shape.extend(noise[:2])
-    for one in (data, v2.Data()):
-        try:
+PICTURES = [encoded_picture(kind) for kind in ("PNG", "GIF", "TIFF", "BMP", "PPM", "TGA", "WEBP")]
+NUMBERS = ["float32", ">f4", "int8", "bool", "complex64", "?", "<u1", "double", "int", "=H", "L"]
+ODD = [
+    "",
+    "a",
+    "a8",
+    "O",
+    "S3",
+    "str",
+    "object",
+    "void",
+    "M8[ns]",
+    "timedelta64",
+    "float7",
+    "i4,i4",
+]
+ODD += [",", "01", "0(", "2f4", "(2,)f4", "f4\n", "[('x', 'f4')]", "{'names': []}", "\0", "é"]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A picture with some of its bytes changed, perhaps cut off."""
+    content = bytearray(draw(st.sampled_from(PICTURES)))
+    # Most of what a reader looks at is at the beginning.
+    places = st.integers(0, min(len(content), 80) - 1)
+    for place, value in draw(st.dictionaries(places, st.integers(0, 255), max_size=8)).items():
+        content[place] = value
+    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
+
+
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "NaN", '"\\ud800"']),
+)
+
+
+@given(
+    st.one_of(st.sampled_from(NUMBERS + ODD), st.text(max_size=4)),
+    st.binary(max_size=32),
+    st.lists(st.one_of(st.integers(0, 4), st.integers(0, 2**32 - 1)), max_size=70),
+    TEXTS,
+    damaged(),
+    st.floats(),
+    st.sampled_from(list(Field.DataType.values())),
+)
+def test_any_data_is_a_value_or_a_value_error(
+    dtype: str,
+    content: bytes,
+    shape: list[int],
+    plain: str,
+    picture: bytes,
+    number: float,
+    kind: Any,
+) -> None:
+    """Whatever a foreign model says of an array, an image or JSON, without a warning."""
+    data = v2.Data(string_value=plain)
+    data.image.base64 = picture
+    data.ndarray.buffer = content
+    data.ndarray.dtype = dtype
+    data.ndarray.shape.extend(shape)
+    structured = v2.Data()
+    structured.struct_value["number"] = number
+    for one in (data, structured, v2.Data()):
+        with contextlib.suppress(ValueError):
             decode(one, Field(type=kind), MediaReader())
-        except ValueError:
-            continue
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_arrays_of_any_number(dtype: str) -> None:
+    sent = np.array([[1, 0, 1]], dtype)
+    data = v2.Data(ndarray=v2.NDArray(buffer=sent.tobytes(), dtype=dtype, shape=[1, 3]))
+    found = decode(data, Field(type=Field.NDARRAY), MediaReader())
+    assert found.dtype == sent.dtype
+    assert found.tolist() == sent.tolist()
+
+
+@pytest.mark.parametrize("dtype", ODD)
+def test_an_odd_dtype_is_a_value_error(dtype: str) -> None:
+    data = v2.Data(ndarray=v2.NDArray(buffer=b"a", dtype=dtype, shape=[1]))
+    with pytest.raises(ValueError, match="are not supported"):
+        decode(data, Field(type=Field.NDARRAY), MediaReader())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+signature_keys = st.sampled_from(["name", "methodType", "inputFields", "typeArgs", "type"])
+
+
+@given(
+    st.one_of(
+        TEXTS,
+        json_values.map(json.dumps),
+        st.dictionaries(st.text(max_size=2), json_values, min_size=1).map(json.dumps),
+        st.dictionaries(
+            st.text(max_size=2), st.dictionaries(signature_keys, json_values), min_size=1
+        ).map(json.dumps),
+    )
+)
+def test_any_answer_is_signatures_or_none(text: str) -> None:
+    output = v2.Output()
+    output.data.text.raw = text
+    with contextlib.suppress(errors.UnimplementedError):
+        read_signatures(output, "m")

@@ -1,4 +1,4 @@
-"""Methods of a model with named arguments: their signatures, their requests, their results."""
+"""Methods of a model with named arguments: signatures, requests and results."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from clarigrpc import errors, v2
 from clarigrpc._named_methods.values import Field, MediaReader, decode, encode, type_name
 
 METHOD_NAME = "_method_name"
-"""Key of an input's metadata that names the method to call."""
+"""Key in an input's metadata for the name of the method to call."""
 
 GET_SIGNATURES = "_GET_SIGNATURES"
-"""The method that tells the others: JSON of ``{name: MethodSignature}``."""
+"""The method that returns the signatures, as JSON ``{name: MethodSignature}``."""
 
 RETURN = "return"
-"""Id of the part that is the result."""
-
-Method = v2.MethodSignature
+"""Id of the part with the result."""
 
 _STREAMED_IN = (
     v2.RunnerMethodType.STREAMING_UNARY,
@@ -32,36 +30,38 @@ _STREAMED_OUT = (
 )
 
 
-def asks_for_signatures() -> v2.Input:
-    """The input that asks a model for the signatures of its methods."""
+def signatures_input() -> v2.Input:
+    """The input that requests the signatures of a model's methods."""
     asking = v2.Input()
     asking.data.metadata.update({METHOD_NAME: GET_SIGNATURES})
     return asking
 
 
-def read_signatures(output: v2.Output, model_id: str) -> dict[str, Method]:
-    """The signatures in a model's answer, by method.
+def read_signatures(output: v2.Output, model_id: str) -> dict[str, v2.MethodSignature]:
+    """The signatures in a model's output, by method name.
 
     Raises:
-        UnimplementedError: The model answered with something else: it has no named methods.
+        UnimplementedError: The output contains no signatures: the model has no named methods.
     """
     text = output.data.text.raw or output.data.string_value
     try:
         told = json.loads(text)
         return {
-            name: json_format.ParseDict(one, Method(name=name), ignore_unknown_fields=True)
+            name: json_format.ParseDict(
+                one, v2.MethodSignature(name=name), ignore_unknown_fields=True
+            )
             for name, one in told.items()
         }
-    except (ValueError, AttributeError, json_format.ParseError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError, json_format.ParseError) as error:
         raise errors.UnimplementedError(
-            f"model {model_id!r} does not tell signatures: it has no methods with named arguments; "
-            "use predict(), generate() or stream()",
+            f"model {model_id!r} has no methods with named arguments; use predict(), generate() or "
+            "stream()",
             method=GET_SIGNATURES,
         ) from error
 
 
-def signature_text(signature: Method) -> str:
-    """A signature as one writes it in Python: ``shout(text: str, times: int = 1) -> str``."""
+def signature_text(signature: v2.MethodSignature) -> str:
+    """A signature in Python syntax: ``shout(text: str, times: int = 1) -> str``."""
     arguments = []
     for field in signature.input_fields:
         text = f"{field.name}: {type_name(field)}"
@@ -77,40 +77,43 @@ def signature_text(signature: Method) -> str:
     return f"{signature.name}({', '.join(arguments)}) -> {result}"
 
 
-def find(signatures: Mapping[str, Method], name: str, model_id: str) -> Method:
+def find(
+    signatures: Mapping[str, v2.MethodSignature], name: str, model_id: str
+) -> v2.MethodSignature:
     """The signature of a method.
 
     Raises:
-        InvalidArgumentError: There is no such method.
+        InvalidArgumentError: The model has no method of this name.
     """
     signature = signatures.get(name)
     if signature is None:
         raise errors.InvalidArgumentError(
-            f"model {model_id!r} has no method {name!r}; it has {', '.join(sorted(signatures))}"
+            f"model {model_id!r} has no method {name!r}; its methods are "
+            f"{', '.join(sorted(signatures))}"
         )
     return signature
 
 
 class MethodCall:
-    """One call of a method: checks its arguments, makes its requests, reads its results.
+    """One call of a method: checks the arguments, encodes the requests, decodes the results.
 
     Args:
-        signature: Of the method.
-        arguments: By name. None leaves an argument that has a default to the server.
-        request: Makes the serialized request of an input.
+        signature: Signature of the method.
+        arguments: Values by argument name. None uses the server's default of an optional argument.
+        request: Serializes the request for an input.
 
     Attributes:
-        values: What the streamed argument was given; None for a method without one.
-        streams: Whether results come one by one.
+        values: The iterable for the streamed argument; None if the method has none.
+        streams: Whether the method streams its results.
 
     Raises:
         TypeError: An argument is unknown, missing or of a wrong type.
-        InvalidArgumentError: A value is of the right type and cannot be sent.
+        InvalidArgumentError: A value has the right type but cannot be encoded.
     """
 
     def __init__(
         self,
-        signature: Method,
+        signature: v2.MethodSignature,
         arguments: Mapping[str, Any],
         request: Callable[[v2.Input], bytes],
     ) -> None:
@@ -121,11 +124,12 @@ class MethodCall:
         fields = {field.name: field for field in signature.input_fields}
         for name in arguments:
             if name not in fields:
-                raise self._type_error(f"there is no argument {name!r}")
+                raise self._type_error(f"unknown argument {name!r}")
         streamed = [field for field in signature.input_fields if field.iterator]
         if signature.method_type in _STREAMED_IN and len(streamed) != 1:
             raise errors.InvalidArgumentError(
-                f"{signature_text(signature)} takes {len(streamed)} streams; one can be sent"
+                f"{signature_text(signature)} has {len(streamed)} streamed arguments; only one is "
+                "supported"
             )
         self._streamed = streamed[0] if streamed else None
         self._data = v2.Data()
@@ -133,7 +137,7 @@ class MethodCall:
         for name, field in fields.items():
             value = arguments.get(name)
             if value is None and (field.required or field is self._streamed):
-                raise self._type_error(f"argument {name!r} is missing")
+                raise self._type_error(f"missing argument {name!r}")
             if value is None:
                 continue
             if field is self._streamed:
@@ -164,14 +168,16 @@ class MethodCall:
 
     def _type_error(self, what: str) -> TypeError:
         signature = self._signature
-        return TypeError(f"{signature.name}(): {what}; it is {signature_text(signature)}")
+        return TypeError(
+            f"{signature.name}(): {what}; the signature is {signature_text(signature)}"
+        )
 
     def request(self) -> bytes:
-        """The request with all arguments but the streamed one."""
+        """The request with all arguments except the streamed one."""
         return self._request(v2.Input(data=self._data))
 
     def encode(self, value: Any) -> bytes:
-        """The request for a value of the stream; the first has the other arguments, too."""
+        """The request for a value of the streamed argument; the first has all other arguments."""
         assert self._streamed is not None
         item = v2.Input()
         if self._first:
@@ -180,18 +186,18 @@ class MethodCall:
         self._first = False
         return self._request(item)
 
-    def nothing(self) -> bytes:
-        """The request for a stream without values."""
+    def empty(self) -> bytes:
+        """The request of a stream without values."""
         return self.request()
 
     def result(self, output: v2.Output) -> Any:
         """The result in an output.
 
-        One result is its value, several are a dict by name, and what the signature does not
-        describe is the ``v2.Data`` as it is.
+        The value of a single result, a dict of several results by name, or the ``v2.Data`` if the
+        signature has no type for it.
 
         Raises:
-            InternalError: It is not what the signature says.
+            InternalError: The output does not match the signature.
         """
         fields = self._signature.output_fields
         parts = {part.id: part.data for part in output.data.parts}
@@ -207,10 +213,10 @@ class MethodCall:
             return decode(output.data, field, reader) if field.type else output.data
         except ValueError as error:
             raise errors.InternalError(
-                f"{signature_text(self._signature)} answered something else: {error}",
+                f"the output of {signature_text(self._signature)} does not match: {error}",
                 method=self._signature.name,
             ) from error
 
     def results(self, outputs: Iterator[v2.Output]) -> Iterator[Any]:
-        """The result in each output."""
+        """The results in outputs."""
         return map(self.result, outputs)

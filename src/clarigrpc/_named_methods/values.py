@@ -1,14 +1,15 @@
-"""Python values of a model's methods as the data that crosses the wire, and back.
+"""Python values of a model's methods <-> ``v2.Data``.
 
-docs/predict.md has the table of types. Beside what it says: a text may be given as str, an image as
-the bytes of a file or as an array, audio and video as bytes, and each of the four as the input that
-``image()``, ``text()`` ... make. Scalars of NumPy count as int, float and bool. Where a signature
-names no type (NOT_SET), the value, or the data, decides.
+docs/predict.md has the table of types. Also accepted: str for TEXT, bytes of a file or an array for
+IMAGE, bytes for AUDIO and VIDEO, and for all four the inputs made by ``image()``, ``text()`` etc.
+NumPy scalars count as int, float and bool. Without a type in the signature (NOT_SET), the type is
+derived from the value or the data.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from numbers import Integral, Real
@@ -43,7 +44,7 @@ REPEATED: Mapping[DataType.ValueType, str] = {
     Field.REGION: "regions",
     Field.FRAME: "frames",
 }
-_NAMES: Mapping[DataType.ValueType, str] = {
+_TYPE_NAMES: Mapping[DataType.ValueType, str] = {
     Field.STR: "str",
     Field.BYTES: "bytes",
     Field.INT: "int",
@@ -59,6 +60,12 @@ _NAMES: Mapping[DataType.ValueType, str] = {
     Field.AUDIO: "Audio",
     Field.VIDEO: "Video",
 }
+_NUMERIC_KINDS = "biufc"
+"""``dtype.kind`` of the arrays that are supported: bool, integers, floats, complex."""
+# np.dtype() evaluates parts of other texts as Python, and warns about some of them.
+_DTYPE = re.compile(
+    r"[<>=|]?(?:[?bBhHiIlLqQpPnNefdgFDG]|[biufc][0-9]{1,2})|[a-z]{3,11}_?[0-9]{0,3}"
+)
 _MESSAGES: Mapping[type[Any], DataType.ValueType] = {
     v2.Text: Field.TEXT,
     v2.Image: Field.IMAGE,
@@ -71,7 +78,7 @@ _MESSAGES: Mapping[type[Any], DataType.ValueType] = {
 
 
 def type_name(field: v2.ModelTypeField) -> str:
-    """The type of a field as one writes it in Python."""
+    """The type of a field in Python syntax."""
     args = [type_name(arg) for arg in field.type_args]
     if field.type == Field.LIST:
         name = f"list[{', '.join(args)}]" if args else "list"
@@ -81,19 +88,19 @@ def type_name(field: v2.ModelTypeField) -> str:
         members = (f"{a.name}: {name}" for a, name in zip(field.type_args, args, strict=True))
         name = f"{{{', '.join(members)}}}"
     else:
-        name = _NAMES.get(field.type, "Any")
+        name = _TYPE_NAMES.get(field.type, "Any")
     return f"Iterator[{name}]" if field.iterator else name
 
 
 class MediaReader:
-    """How the content of images and texts in data becomes a value."""
+    """Reads texts and images."""
 
     def text(self, data: v2.Data) -> str:
         """The text in ``data.text``."""
         return data.text.raw
 
     def image(self, data: v2.Data) -> Any:
-        """A PIL image; a ``v2.Image`` where it is a URL, or where Pillow is not installed."""
+        """A PIL image; a ``v2.Image`` if it is a URL or Pillow is not installed."""
         if not data.image.base64:
             return data.image
         try:
@@ -102,7 +109,7 @@ class MediaReader:
             return data.image
         try:
             return PIL.Image.open(BytesIO(data.image.base64))
-        except OSError as error:
+        except Exception as error:  # of Pillow's readers of foreign bytes, each with its own
             raise ValueError(f"the image cannot be read: {error}") from error
 
 
@@ -110,8 +117,8 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
     """Write a value of the field's type into ``data``.
 
     Raises:
-        TypeError: It is of another type.
-        ValueError: It is of that type and cannot be sent: an integer beyond 64 bits, say.
+        TypeError: The value has another type.
+        ValueError: The value cannot be encoded, e.g. an integer of more than 64 bits.
     """
     kind = field.type
     if isinstance(value, v2.Data):
@@ -131,7 +138,7 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
         _encode_media(value, kind, data)
     elif kind in REPEATED:
         if _MESSAGES.get(type(value)) != kind:
-            raise _wrong(_NAMES[kind], value)
+            raise _wrong(_TYPE_NAMES[kind], value)
         getattr(data, REPEATED[kind]).append(value)
     elif kind == Field.NAMED_FIELDS:
         _encode_members(value, field, data)
@@ -140,7 +147,7 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
 
 
 def type_of(value: Any) -> DataType.ValueType:
-    """The data type for a value without a declared one; TypeError where there is none."""
+    """The data type of a value; raises TypeError if there is none."""
     if _is_bool(value):
         return Field.BOOL
     if isinstance(value, Integral):
@@ -158,7 +165,7 @@ def type_of(value: Any) -> DataType.ValueType:
         return Field.NDARRAY
     if callable(getattr(value, "save", None)) and hasattr(value, "mode"):
         return Field.IMAGE
-    raise TypeError(f"{type(value).__name__} is no type that data can hold")
+    raise TypeError(f"values of type {type(value).__name__} are not supported")
 
 
 def _wrong(expected: str, value: Any) -> TypeError:
@@ -166,7 +173,7 @@ def _wrong(expected: str, value: Any) -> TypeError:
 
 
 def _is_bool(value: Any) -> bool:
-    # NumPy 2 calls its own "bool", NumPy 1 "bool_"; NumPy is not imported for the question.
+    # The name is "bool" in NumPy 2 and "bool_" in NumPy 1, which is not imported for this.
     kind = type(value)
     return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
 
@@ -196,7 +203,7 @@ def _scalar(value: Any, kind: DataType.ValueType) -> Any:
     else:
         good = isinstance(value, (bytes, bytearray, memoryview))
     if not good:
-        raise _wrong(_NAMES[kind], value)
+        raise _wrong(_TYPE_NAMES[kind], value)
     if kind == Field.BOOL:
         return bool(value)
     if kind == Field.INT:
@@ -209,8 +216,8 @@ def _scalar(value: Any, kind: DataType.ValueType) -> Any:
 def _encode_array(value: Any, data: v2.Data) -> None:
     if not _is_array(value):
         raise _wrong("numpy.ndarray", value)
-    if value.dtype.kind not in "biufc":
-        raise TypeError(f"arrays of {value.dtype} cannot be sent")
+    if value.dtype.kind not in _NUMERIC_KINDS:
+        raise TypeError(f"arrays of dtype {value.dtype} are not supported")
     data.ndarray.buffer = value.tobytes()
     data.ndarray.shape.extend(value.shape)
     data.ndarray.dtype = str(value.dtype)
@@ -231,9 +238,9 @@ def _encode_media(value: Any, kind: DataType.ValueType, data: v2.Data) -> None:
     elif kind == Field.IMAGE and (_is_array(value) or callable(getattr(value, "save", None))):
         data.image.base64 = media.image(value).data.image.base64
     elif isinstance(value, str):
-        raise TypeError(f"expected {_NAMES[kind]}, not str; say {name}(...) for a path or a URL")
+        raise TypeError(f"expected {_TYPE_NAMES[kind]}, not str; use {name}(...) for a path or URL")
     else:
-        raise _wrong(_NAMES[kind], value)
+        raise _wrong(_TYPE_NAMES[kind], value)
 
 
 def _encode_members(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
@@ -242,12 +249,12 @@ def _encode_members(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None
     members = {member.name: member for member in field.type_args}
     for key in value:
         if key not in members:
-            raise TypeError(f"there is no member {key!r} in {type_name(field)}")
+            raise TypeError(f"unknown key {key!r}, expected {type_name(field)}")
     for name, member in members.items():
         if name in value:
             _encode_part(value[name], member, name, data)
         elif member.required:
-            raise TypeError(f"member {name!r} of {type_name(field)} is missing")
+            raise TypeError(f"missing key {name!r}, expected {type_name(field)}")
 
 
 def _encode_elements(
@@ -261,7 +268,7 @@ def _encode_elements(
     if kind == Field.LIST and args and args[0].type in REPEATED:
         for index, item in enumerate(value):
             if _MESSAGES.get(type(item)) != args[0].type:
-                raise TypeError(f"at {index}: {_wrong(_NAMES[args[0].type], item)}")
+                raise TypeError(f"at {index}: {_wrong(_TYPE_NAMES[args[0].type], item)}")
         getattr(data, REPEATED[args[0].type]).extend(value)
         return
     for index, item in enumerate(value):
@@ -283,12 +290,12 @@ def _element(field: v2.ModelTypeField, index: int) -> v2.ModelTypeField:
 
 
 def decode(data: v2.Data, field: v2.ModelTypeField, reader: MediaReader) -> Any:
-    """The value in the data.
+    """The value of the field's type in ``data``.
 
     Raises:
-        ValueError: The data cannot be a value of the field's type.
+        ValueError: The data contains no such value.
     """
-    kind = field.type or shown_type(data)
+    kind = field.type or inferred_type(data)
     if kind == Field.STR and data.HasField("text"):
         return reader.text(data)
     if kind == Field.FLOAT and data.int_value and not data.float_value:
@@ -301,7 +308,7 @@ def decode(data: v2.Data, field: v2.ModelTypeField, reader: MediaReader) -> Any:
         return _decode_json(data)
     if kind == Field.IMAGE:
         if not data.HasField("image"):
-            raise ValueError("there is no image")
+            raise ValueError("image is not set")
         return reader.image(data)
     if kind in MEDIA:
         return getattr(data, MEDIA[kind])
@@ -334,8 +341,8 @@ def _decode_elements(
     return tuple(items) if kind == Field.TUPLE else items
 
 
-def shown_type(data: v2.Data) -> DataType.ValueType:
-    """The data type that data without a declared one shows. Zero and "" look like nothing."""
+def inferred_type(data: v2.Data) -> DataType.ValueType:
+    """The data type inferred from the fields that are set; 0 and "" count as not set."""
     if data.HasField("text"):
         return Field.STR
     if data.HasField("ndarray"):
@@ -355,20 +362,36 @@ def shown_type(data: v2.Data) -> DataType.ValueType:
 
 def _decode_json(data: v2.Data) -> Any:
     if data.HasField("struct_value"):
-        return json_format.MessageToDict(data.struct_value)
+        try:
+            return json_format.MessageToDict(data.struct_value)
+        except (ValueError, json_format.Error) as error:
+            raise ValueError(f"struct_value is not JSON: {error}") from error
     try:
         return json.loads(data.string_value) if data.string_value else None
-    except ValueError as error:
-        raise ValueError(f"string_value is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"string_value is not JSON: {error}") from error
 
 
 def _decode_array(array: v2.NDArray) -> NDArray[Any]:
     import numpy as np
 
+    dtype = _dtype(array.dtype)
     try:
-        dtype: np.dtype[Any] = np.dtype(array.dtype)
-        if dtype.kind not in "biufc":
-            raise ValueError(f"arrays of {array.dtype!r} are not taken")
         return np.frombuffer(array.buffer, dtype).reshape(tuple(array.shape)).copy()
-    except TypeError as error:
-        raise ValueError(f"{array.dtype!r} is no dtype") from error
+    except ValueError as error:
+        raise ValueError(f"the array cannot be read: {error}") from error
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of numbers with this name; ValueError if there is none."""
+    import numpy as np
+
+    if _DTYPE.fullmatch(name):
+        try:
+            dtype: np.dtype[Any] = np.dtype(name)
+        except TypeError:
+            pass
+        else:
+            if dtype.kind in _NUMERIC_KINDS:
+                return dtype
+    raise ValueError(f"arrays of dtype {name!r} are not supported")

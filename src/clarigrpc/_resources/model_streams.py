@@ -49,7 +49,7 @@ class _InputEncoder:
     def encode(self, value: Any) -> bytes:
         return self._encoder.encode((value,))
 
-    def nothing(self) -> None:
+    def empty(self) -> None:
         return None
 
 
@@ -102,7 +102,7 @@ class StreamOperations(Operations):
         from clarigrpc._named_methods import signatures
 
         if self._signatures is None:
-            output = yield from self._output(signatures.asks_for_signatures(), timeout)
+            output = yield from self._output(signatures.signatures_input(), timeout)
             self._signatures = signatures.read_signatures(output, self.model_id)
         return dict(self._signatures)
 

@@ -1,1 +1,1 @@
-"""Responses as they come, in both directions."""
+"""Streaming RPCs: server streams and bidi streams as iterators."""

@@ -1,4 +1,4 @@
-"""What a duplex stream sends next: the window, the repetition, the end. No I/O, no clock."""
+"""Flow control of a bidi stream: window, replay after a refusal, end. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections import deque
 from clarigrpc import errors
 
 DEFAULT_WINDOW = 32
-"""Requests that may be unanswered, by default."""
+"""Maximum number of requests without a response."""
 
 DEFAULT_PATIENCE = 10.0
-"""Seconds without an answer after which a full window is opened, by default."""
+"""Seconds without a response after which a full window is opened."""
 
 MAX_KEPT_BYTES = 64 << 20
-"""Requests are kept up to this size, to be sent again while nothing has been answered."""
+"""Maximum bytes of requests that are kept for a replay before the first response."""
 
 
 class FlowStep(enum.Enum):
-    """What to do, where it is neither to send something nor to wait."""
+    """A step other than sending a request or waiting."""
 
     PULL = "pull"
-    """Take a value of the source, then tell ``pulled``, ``exhausted`` or ``failed``."""
+    """Read a value of the source, then call ``pulled``, ``exhausted`` or ``failed``."""
     END = "end"
     """Nothing is left to send in this attempt."""
 
@@ -30,21 +30,25 @@ class FlowStep(enum.Enum):
 class FlowControl:
     """The requests of one stream, over all its attempts.
 
-    Until the first answer, requests are kept: an attempt that the service refuses (a model that
-    is still being deployed) is followed by another that sends the same ones, and the source goes
-    on where it was. The first answer ends that, and so do more than ``MAX_KEPT_BYTES``.
+    Requests are kept until the first response. If the service refuses an attempt (the model is
+    still being deployed), the next attempt sends them again and continues with the source. After
+    the first response, or more than ``keep_bytes``, there is no further attempt.
 
-    Each answer makes room for one request. A window that stays full for ``patience`` seconds
-    without an answer is opened for good: the server seems to read everything before it answers.
+    Each response makes room for one request. A window that is full for ``patience`` seconds
+    without a response is opened permanently, because the server seems to read all requests before
+    it responds.
 
     Args:
-        window: Most unanswered requests; None: no limit.
+        window: Maximum number of requests without a response. None sets no limit.
         patience: Seconds; ``inf`` never opens the window.
-        keep_bytes: Bytes of requests that are kept at most.
+        keep_bytes: Maximum bytes of requests that are kept.
 
     Attributes:
-        stalled: Whether the window had to be opened.
-        error: The failure of the source.
+        stalled: Whether the window was opened because of ``patience``.
+        error: The error of the source; None if it did not fail.
+
+    Raises:
+        InvalidArgumentError: ``window`` or ``patience`` is out of range.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class FlowControl:
         keep_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         if window is not None and window < 1:
-            raise errors.InvalidArgumentError(f"window is 1 or more, not {window}")
+            raise errors.InvalidArgumentError(f"window must be 1 or more, not {window}")
         if not patience > 0:
-            raise errors.InvalidArgumentError(f"patience is more than 0 seconds, not {patience}")
+            raise errors.InvalidArgumentError(
+                f"patience must be more than 0 seconds, not {patience}"
+            )
         self._window = window
         self._patience = patience
         self._room_to_keep = keep_bytes
@@ -74,11 +80,11 @@ class FlowControl:
 
     @property
     def resumable(self) -> bool:
-        """Whether another attempt can send everything that was sent."""
+        """Whether another attempt can send again everything that was sent."""
         return self._kept is not None and not self._closed
 
     def begin(self) -> int:
-        """Start an attempt; its number."""
+        """Start an attempt; returns its number."""
         if self._kept is not None:
             self._queue = deque(self._kept)
         self._attempt += 1
@@ -93,16 +99,16 @@ class FlowControl:
             self._open = False
 
     def close(self) -> None:
-        """The stream has ended for good."""
+        """The stream has ended; no further attempt follows."""
         self._open = False
         self._closed = True
         self._queue.clear()
         self._kept = None
 
     def poll(self, attempt: int, now: float) -> bytes | float | FlowStep:
-        """What an attempt is to do: send these bytes, or wait so many seconds, or a ``FlowStep``.
+        """What to do next: send the bytes returned, wait the seconds returned, or a ``FlowStep``.
 
-        A wait ends early whenever anything else of this object is called.
+        After any other method was called, poll again without waiting.
         """
         if attempt != self._attempt or not self._open:
             return FlowStep.END
@@ -119,7 +125,7 @@ class FlowControl:
         if self._queue:
             self._outstanding += 1
             return self._queue.popleft()
-        if self._pulling:  # for an earlier attempt; this one gets what comes of it
+        if self._pulling:  # by an earlier attempt; this one gets the value
             return math.inf
         self._pulling = True
         return FlowStep.PULL
@@ -128,7 +134,7 @@ class FlowControl:
         return self._window is None or self._outstanding < self._window
 
     def pulled(self, request: bytes) -> None:
-        """The source gave a value, which is this request."""
+        """The source returned a value, which was encoded as this request."""
         self._pulling = False
         if self._closed:
             return
@@ -145,12 +151,12 @@ class FlowControl:
         self._exhausted = True
 
     def failed(self, error: Exception) -> None:
-        """The source failed; nothing more is taken of it."""
+        """The source failed; it is not read any further."""
         self.error = error
         self.exhausted()
 
     def responded(self) -> None:
-        """A response came. More of them than requests do not add up to a credit."""
+        """A response was received. Responses beyond the number of requests make no room."""
         self._kept = None
         self._full_since = None
         if self._outstanding:

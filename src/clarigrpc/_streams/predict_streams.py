@@ -1,4 +1,4 @@
-"""Predictions that flow: outputs while a model generates them, and while inputs are sent."""
+"""Streaming predictions: ``GenerateModelOutputs`` and ``StreamModelOutputs``."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from clarigrpc._streams.response_stream import StreamSession
 
 T = TypeVar("T")
 ReadItems = Callable[[Any], Iterator[T]]
-"""Makes the items of a response, the last of which may raise."""
+"""Returns the items of a response; the iterator may end with an error."""
 
 logger = logging.getLogger("clarigrpc")
 
 
 class RequestEncoder(Protocol):
-    """Makes requests of values."""
+    """Encodes values as requests."""
 
     def encode(self, value: Any) -> bytes:
         """The request for a value."""
 
-    def nothing(self) -> bytes | None:
-        """The request for no value at all; None: there is none."""
+    def empty(self) -> bytes | None:
+        """The request of a stream without values; None if none is to be sent."""
 
 
 class GenerateSession(StreamSession[T]):
-    """One request, responses as the model makes them. The channel repeats what was refused."""
+    """One request, any number of responses. The channel retries a refused call."""
 
     def __init__(self, request: bytes, read_items: ReadItems[T]) -> None:
         self._request = request
@@ -46,15 +46,14 @@ class GenerateSession(StreamSession[T]):
 
 
 class _BidiSessionBase(StreamSession[T]):
-    """Requests out of a source of values, responses meanwhile.
+    """Sends the values of a source while it receives responses.
 
     Args:
-        flow: The state.
-        encoder: Makes requests of the values.
-        read_items: Makes items of the responses.
-        finish: After a failure of the source, whether what was sent is answered before the
-            failure is raised (values that stand for themselves); otherwise the call is cancelled
-            (values that are one whole).
+        flow: The flow control.
+        encoder: Encodes the values as requests.
+        read_items: Returns the items of a response.
+        finish: Whether an error of the source is raised after the responses to the values before
+            it (independent values); otherwise the call is cancelled (parts of one argument).
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class _BidiSessionBase(StreamSession[T]):
             self._empty = False
 
     def _exhausted(self) -> None:
-        if self._empty and (request := self._encoder.nothing()) is not None:
+        if self._empty and (request := self._encoder.empty()) is not None:
             self._flow.pulled(request)
         self._flow.exhausted()
 
@@ -97,16 +96,16 @@ class _BidiSessionBase(StreamSession[T]):
         if self._flow.stalled and not self._warned:
             self._warned = True
             logger.warning(
-                "%s: no answer while the window was full; sending the rest. Give drain_first=True "
-                "for a server that reads everything before it answers, a larger patience= for a "
-                "slow one",
+                "%s: no response while the window was full; sending the rest. Use drain_first=True "
+                "for a server that reads all inputs before it responds, or a larger patience= for "
+                "a slow server",
                 "StreamModelOutputs",
             )
         return step
 
 
 class BidiSession(_BidiSessionBase[T]):
-    """The blocking one. gRPC's thread reads ``values``; it ends when the call does."""
+    """A sync bidi stream. gRPC's thread reads ``values``; it ends with the call."""
 
     def __init__(
         self,
@@ -169,7 +168,7 @@ class BidiSession(_BidiSessionBase[T]):
         ended = False
         value = None
         try:
-            value = next(self._values)  # not under the lock: it may take as long as it likes
+            value = next(self._values)  # without the lock, as it may block
         except StopIteration:
             ended = True
         except Exception as failure:  # noqa: BLE001 - raised to the consumer
@@ -185,7 +184,7 @@ class BidiSession(_BidiSessionBase[T]):
 
 
 class AsyncBidiSession(_BidiSessionBase[T]):
-    """The awaiting one. An asynchronous source is read by a task, a plain one between sends."""
+    """An async bidi stream. A task reads an async source; a sync one is read between sends."""
 
     def __init__(
         self,
@@ -201,8 +200,8 @@ class AsyncBidiSession(_BidiSessionBase[T]):
         self._values = None if isinstance(values, AsyncIterable) else iter(values)
         self._changed = asyncio.Event()
         self._attempt = 0
-        # Not a part of gRPC's task, which is cancelled with its attempt: the value that is being
-        # waited for belongs to the next one.
+        # Separate from gRPC's task, which is cancelled with its attempt, while the next attempt
+        # needs the value.
         self._pulling: asyncio.Task[None] | None = None
 
     def request(self) -> AsyncIterator[bytes]:

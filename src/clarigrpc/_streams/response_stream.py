@@ -1,7 +1,7 @@
-"""Streams of responses as iterators that can be cancelled, taken up again, and dropped.
+"""Streams of responses as iterators that can be cancelled and that retry refused calls.
 
-A ``StreamSession`` knows what to send and what the responses mean, without waiting for anything.
-``Stream`` drives one blocking, ``AsyncStream`` awaiting.
+A ``StreamSession`` defines the requests and the items of the responses. ``Stream`` and
+``AsyncStream`` run it.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ T = TypeVar("T")
 
 
 class StreamSession(ABC, Generic[T]):
-    """What a stream says and means."""
+    """The requests of a stream, and the items of its responses."""
 
     @abstractmethod
     def request(self) -> Any:
-        """What an attempt sends: a serialized request, or an iterator of them."""
+        """The requests of an attempt: a serialized request, or an iterator of them."""
 
     @abstractmethod
     def accept(self, response: Any) -> Iterator[T]:
-        """The items of a response, which may end with the failure of one."""
+        """The items of a response; the iterator may end with an error."""
 
     def may_resume(self, error: errors.ApiError) -> bool:
-        """Whether another attempt would neither lose nor double anything."""
+        """Whether another attempt would neither lose nor repeat an item."""
         return False
 
     def opened(self, call: Any) -> None:
-        """An attempt has begun."""
+        """An attempt has started."""
 
     def check(self) -> None:
-        """The stream ended well; raises if that is not the whole truth."""
+        """The stream ended with OK; raises the error of the source, if there is one."""
 
     def close(self) -> None:
-        """No more attempts follow. Called from any thread, any number of times."""
+        """No further attempt follows. Called from any thread, any number of times."""
 
 
 class _StreamBase(Generic[T]):
-    """What both colours of a stream have in common."""
+    """What sync and async streams have in common."""
 
-    _finished = True  # until there is something to finish
+    _finished = True  # until the call is open
 
     def __init__(
         self, multicallable: Any, session: StreamSession[T], timeout: float | None
@@ -71,11 +71,11 @@ class _StreamBase(Generic[T]):
 
     @property
     def request_id(self) -> str:
-        """Id of the call, for the service's support and logs."""
+        """Id of the request, for logs and support."""
         return str(self._call.request_id)
 
     def _delay(self, error: errors.ApiError) -> float:
-        """Seconds until the next attempt; raises the error when there is none."""
+        """Seconds until the next attempt; raises the error if there is none."""
         if not self._session.may_resume(error):
             raise error
         if self._retries is None:
@@ -84,7 +84,7 @@ class _StreamBase(Generic[T]):
 
     def _accept(self, response: Any) -> None:
         self._items = self._session.accept(response)
-        self._retries = None  # there was progress: the next failure is a new one
+        self._retries = None  # after progress, the next failure starts a new retry loop
 
     def _finish(self) -> None:
         self._finished = True
@@ -98,9 +98,10 @@ class _StreamBase(Generic[T]):
 
 @named_in("clarigrpc.types")
 class Stream(_StreamBase[T], Iterator[T]):
-    """Items as they arrive. Dropping it, ``cancel`` or leaving its ``with`` block ends the call.
+    """An iterator of items as they are received.
 
-    One thread reads; any thread may cancel.
+    The call ends when the stream is exhausted, cancelled, deleted, or its ``with`` block is left.
+    One thread may iterate; any thread may cancel.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Stream(_StreamBase[T], Iterator[T]):
             try:
                 return next(self._call)
             except errors.PartialFailureError as error:
-                return error.response  # the status of each item is looked at
+                return error.response  # the items have a status each
             except errors.ApiError as error:
                 if self._stopped.is_set():
                     raise
@@ -143,7 +144,7 @@ class Stream(_StreamBase[T], Iterator[T]):
                 self._open()
 
     def cancel(self) -> None:
-        """End the call. A thread that waits for the next item gets ``CancelledError``."""
+        """Cancel the call. A thread that waits for the next item gets ``CancelledError``."""
         self._stopped.set()
         self._session.close()
         self._call.cancel()
@@ -163,7 +164,11 @@ class Stream(_StreamBase[T], Iterator[T]):
 
 @named_in("clarigrpc.types")
 class AsyncStream(_StreamBase[T], AsyncIterator[T]):
-    """Items as they arrive. Dropping it, ``cancel`` or leaving its ``async with`` ends the call."""
+    """An async iterator of items as they are received.
+
+    The call ends when the stream is exhausted, cancelled, deleted, or its ``async with`` block is
+    left.
+    """
 
     def __init__(
         self, multicallable: Any, session: StreamSession[T], timeout: float | None
@@ -202,7 +207,7 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
             try:
                 return await self._call.read()
             except errors.PartialFailureError as error:
-                return error.response  # the status of each item is looked at
+                return error.response  # the items have a status each
             except errors.ApiError as error:
                 if self._cancelled:
                     raise
@@ -213,7 +218,7 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
             self._open()
 
     def cancel(self) -> None:
-        """End the call. A task that waits for the next item gets ``CancelledError`` of errors."""
+        """Cancel the call. A task that waits for the next item gets ``errors.CancelledError``."""
         self._cancelled = True
         if self._pause is not None:
             self._pause.cancel()
@@ -221,7 +226,7 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
         self._call.cancel()
 
     async def aclose(self) -> None:
-        """As ``cancel``."""
+        """Cancel the call."""
         self.cancel()
 
     async def __aenter__(self) -> Self:
@@ -233,7 +238,7 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
     def __del__(self) -> None:
         if self._finished:
             return
-        # The garbage collector may run anywhere; the loop may be over.
+        # The garbage collector may run on any thread, and after the loop was closed.
         session, call = self._session, self._call
 
         def end() -> None:
