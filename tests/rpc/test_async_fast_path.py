@@ -16,7 +16,7 @@ from grpc import _observability, aio
 
 from clarigrpc import AsyncClient, errors, v2
 from clarigrpc._contract import methods
-from clarigrpc._rpc import async_fast_path, sync_fast_path
+from clarigrpc._rpc import async_fast_path, grpcio_internals
 from tests.conftest import PAT
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
 
@@ -56,8 +56,8 @@ def attempts(multicallable: Any, running: async_fast_path.Running) -> list[Attem
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a client makes its calls."""
     if request.param == "public":
-        monkeypatch.setattr("clarigrpc._rpc.async_fast_path.uninstrumented", lambda: False)
-    elif not sync_fast_path.uninstrumented():
+        monkeypatch.setattr("clarigrpc._rpc.grpcio_internals.usable", lambda: False)
+    elif not grpcio_internals.usable():
         pytest.skip(f"not with grpcio {grpc.__version__}")
     return str(request.param)
 
@@ -359,7 +359,7 @@ async def test_an_instrumented_grpcio_is_called_the_public_way(
     multicallable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_observability, "_OBSERVABILITY_PLUGIN", object())
-    assert not sync_fast_path.uninstrumented()
+    assert not grpcio_internals.usable()
     assert async_fast_path.direct(multicallable, {}) is None
 
 

@@ -67,10 +67,14 @@ def server(scripted: ScriptedServer) -> ScriptedServer:
     return scripted
 
 
-def test_a_child_uses_its_parent_s_client(server: ScriptedServer) -> None:
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_a_child_uses_its_parent_s_client(server: ScriptedServer, fast_path: bool) -> None:
     lines = run(
         server,
-        """
+        f"""
+        from clarigrpc._rpc import grpcio_internals
+        if not {fast_path}:
+            grpcio_internals.usable = lambda: False
         c = client()
         c.v2.GetModel(GET)
         def work():

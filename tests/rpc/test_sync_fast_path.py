@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
 
 import grpc
@@ -14,7 +14,7 @@ from grpc import _observability
 
 from clarigrpc import Client, errors, v2
 from clarigrpc._contract import methods
-from clarigrpc._rpc import sync_fast_path
+from clarigrpc._rpc import grpcio_internals, sync_fast_path
 from tests.both import Both
 from tests.conftest import PAT
 from tests.scripted import Answer, Fail, ScriptedServer, reply
@@ -35,7 +35,7 @@ def multicallable(scripted: ScriptedServer) -> Iterator[Any]:
 def call(multicallable: Any) -> Any:
     found = sync_fast_path.direct(multicallable)
     if found is None:
-        assert sync_fast_path._TESTED[1] < RELEASE
+        assert grpcio_internals.TESTED_VERSIONS[1] < RELEASE
         pytest.skip(f"not with grpcio {grpc.__version__}")
     return found
 
@@ -85,14 +85,75 @@ def test_metadata_that_cannot_be_sent_is_refused(call: Any, multicallable: Any) 
 def test_a_handler_of_a_server_passes_its_deadline_on(
     scripted: ScriptedServer, multicallable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cygrpc = import_module("grpc._cython.cygrpc")
-    monkeypatch.setattr(cygrpc, "get_deadline_from_context", lambda: time.time() + 2)
+    core = sync_fast_path._core()
+    if core is not None:
+        monkeypatch.setitem(core, "get_deadline_from_context", lambda: time.time() + 2)
     call = sync_fast_path.direct(multicallable)
     if call is None:
         pytest.skip(f"not with grpcio {grpc.__version__}")
     scripted.on("GetModel", reply("GetModel"))
     call(GET.SerializeToString(), 10.0, METADATA)
     assert scripted.seen[0].seconds_left < 3
+
+
+@pytest.fixture(params=["direct", "public"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a client makes its calls."""
+    if request.param == "public":
+        monkeypatch.setattr("clarigrpc._rpc.grpcio_internals.usable", lambda: False)
+    elif not grpcio_internals.usable():
+        pytest.skip(f"not with grpcio {grpc.__version__}")
+    return str(request.param)
+
+
+@pytest.fixture
+def client(way: str, scripted: ScriptedServer) -> Iterator[Client]:
+    with Client(base=scripted.base, pat=PAT, timeout=10) as made:
+        yield made
+        bound: Any = made.v2.GetModel
+        assert (bound._direct is not None) is (way == "direct")
+
+
+def held(ended: threading.Event) -> Any:
+    """A handler that answers when its call is over."""
+
+    def handler(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(ended.set)
+        ended.wait(10)
+        yield reply("GetModel")
+
+    return handler
+
+
+def test_the_deadline_passes(client: Client, scripted: ScriptedServer) -> None:
+    ended = threading.Event()
+    scripted.on("GetModel", held(ended))
+    started = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError) as caught:
+        client.v2.GetModel(GET, timeout=0.3)
+    assert 0.25 < time.monotonic() - started < 5
+    assert caught.value.grpc_code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details == "Deadline Exceeded"
+    assert ended.wait(5)
+
+
+def test_closing_ends_what_runs(client: Client, scripted: ScriptedServer) -> None:
+    ended, arrived = threading.Event(), threading.Event()
+    hold = held(ended)
+
+    def handler(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        arrived.set()
+        return hold(requests, context)  # type: ignore[no-any-return]
+
+    scripted.on("GetModel", handler)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.v2.GetModel, GET)
+        assert arrived.wait(5)
+        client.close()
+        error = call.exception(5)
+    assert isinstance(error, errors.CancelledError)
+    assert (error.grpc_code, error.details) == (grpc.StatusCode.CANCELLED, "Channel closed!")
+    assert ended.wait(5)
 
 
 def test_threads_that_make_the_first_call_at_once(

@@ -26,7 +26,7 @@ from grpc import aio
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._rpc import async_fast_path, grpc_failures
+from clarigrpc._rpc import async_fast_path, grpc_failures, grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -651,10 +651,12 @@ class _ReadableCall(_Call):
         that failed, and hides the responses that have arrived.
         """
         call = self._call
-        read = getattr(call, "_read", None)
-        if read is None:  # not this grpc.aio: its own report has to do
-            raise error
-        encoded = await read()
+        try:
+            reading = call._read()
+        except (AttributeError, TypeError) as missing:  # its own report has to do
+            grpcio_internals.log_public_way("reading after a failed write", str(missing))
+            raise error from None
+        encoded = await reading
         if encoded is not aio.EOF:
             return encoded
         for _ in range(_STATUS_TRIES):

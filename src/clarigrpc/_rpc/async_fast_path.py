@@ -1,10 +1,9 @@
-"""Asyncio calls with one request and one response, straight on gRPC's core.
+"""Async calls with one request and one response, straight on gRPC's core.
 
 For each such call ``grpc.aio`` makes a task of a coroutine of its own, metadata of its own, and an
 entry in a set that the end of the call takes out again by a callback. ``direct`` makes a task of
-the core's coroutine. Like ``blocking_call``, it needs names that grpcio does not promise, so it is
-used with the versions that it was tested with, where nobody instruments or intercepts calls.
-Otherwise, and for a call with more options, there is the multicallable.
+the core's coroutine. For calls with further options, and wherever grpcio's internals are not as
+expected, there is the multicallable (see ``grpcio_internals``).
 """
 
 from __future__ import annotations
@@ -12,23 +11,47 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
-from importlib import import_module
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
 
+from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.call import Metadata
-from clarigrpc._rpc.sync_fast_path import uninstrumented
 
 Running: TypeAlias = dict[Any, asyncio.Task[Any]]
 """The calls of a channel that somebody holds: the core's call, and the task that runs it."""
 
-Start: TypeAlias = Callable[[bytes, float, Metadata], "DirectCall"]
-"""(request, timeout, metadata) -> the call, started."""
+Start: TypeAlias = Callable[[bytes, float, Metadata], Any]
+"""(request, timeout, metadata) -> the call, started: a ``DirectCall``, or that of ``grpc.aio``."""
+
+USER = "async fast path"
+
+PRIVATE_NAMES: grpcio_internals.Names = {
+    "grpc.aio._channel": ("UnaryUnaryMultiCallable",),
+    "grpc._cython.cygrpc": (
+        "_AioCall.unary_unary",
+        "_AioCall.done",
+        "_AioCall.cancel",
+        "_AioCall.cancelled",
+        "_AioCall.is_ok",
+        "_AioCall.is_locally_cancelled",
+        "_AioCall.add_done_callback",
+        "_AioCall.initial_metadata",
+        "_AioCall.status",
+        "AioRpcStatus.code",
+        "AioRpcStatus.details",
+        "AioRpcStatus.debug_error_string",
+        "AioRpcStatus.trailing_metadata",
+    ),
+}
+PRIVATE_ATTRIBUTES = ("_interceptors", "_channel.call", "_method", "_loop.create_task")
+"""Of a multicallable."""
 
 _CANCELLED = "Locally cancelled by application!"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_NAMES = grpcio_internals.load(PRIVATE_NAMES, USER)
 
 
 def direct(multicallable: Any, running: Running) -> Start | None:
@@ -38,22 +61,30 @@ def direct(multicallable: Any, running: Running) -> Start | None:
         multicallable: Of the channel below, with bytes for requests and responses.
         running: Where the calls are entered while somebody holds them.
     """
-    if not uninstrumented():
+    if _NAMES is None or not grpcio_internals.usable():
         return None
-    channel: Any = import_module("grpc.aio._channel")
-    if type(multicallable) is not channel.UnaryUnaryMultiCallable or multicallable._interceptors:
-        return None  # REST, several connections, or interceptors
-    start = multicallable._channel.call
-    method = multicallable._method
+    if type(multicallable) is not _NAMES["UnaryUnaryMultiCallable"]:
+        return None  # HTTP, or several connections
+    try:
+        interceptors, start, method, create_task = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
+    except AttributeError as error:
+        grpcio_internals.log_public_way(USER, str(error))
+        return None
+    if interceptors:
+        return None
     handle = getattr(multicallable, "_registered_call_handle", None)
     registered = () if handle is None else (handle,)  # newer grpcio only
-    create_task = multicallable._loop.create_task
     clock = time.time
 
-    def call(request: bytes, timeout: float, metadata: Metadata) -> DirectCall:
-        core = start(method, clock() + timeout, None, None, *registered)
+    def call(request: bytes, timeout: float, metadata: Metadata) -> Any:
+        try:
+            core = start(method, clock() + timeout, None, None, *registered)
+            sending = core.unary_unary(request, metadata, None)
+        except (AttributeError, TypeError) as error:  # nothing has been sent
+            grpcio_internals.log_public_way(USER, str(error))
+            return multicallable(request, timeout=timeout, metadata=metadata)
         # A task, because calls that start one by one cost more than those that start together.
-        running[core] = task = create_task(core.unary_unary(request, metadata, None))
+        running[core] = task = create_task(sending)
         return DirectCall(core, task, running)
 
     return call
@@ -99,17 +130,16 @@ class DirectCall:
             raise
         if core.is_ok():
             return response
-        raise self._failure()
-
-    def _failure(self) -> BaseException:
-        """What awaiting a call raises that did not end well."""
-        core = self._core
         if core.is_locally_cancelled():
-            return asyncio.CancelledError()
-        status = core._status
+            raise asyncio.CancelledError
+        raise (yield from self._failure().__await__())
+
+    async def _failure(self) -> aio.AioRpcError:
+        """The error of a call that failed."""
+        status = await self._core.status()
         return aio.AioRpcError(
             _CODES[status.code()],
-            aio.Metadata.from_tuple(core._initial_metadata or ()),
+            await self.initial_metadata(),
             aio.Metadata.from_tuple(status.trailing_metadata() or ()),
             status.details(),
             status.debug_error_string(),

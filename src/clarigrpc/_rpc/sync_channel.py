@@ -8,10 +8,12 @@ ordinary ``TypeError`` and a retry does not serialize again.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -21,6 +23,7 @@ from clarigrpc import errors
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -555,6 +558,30 @@ class _CallInfo:
         return self._call.details()
 
 
+_RENDEZVOUS = "_SingleThreadedRendezvous"
+PRIVATE_NAMES: grpcio_internals.Names = {
+    "grpc._channel": (_RENDEZVOUS, f"{_RENDEZVOUS}._consume_next_event")
+}
+
+
+@cache
+def single_threaded_calls() -> dict[type[Any], Callable[[Any], Any]]:
+    """The class of calls that are read on the caller's thread -> what takes their next event.
+
+    Empty where grpcio's internals are not as expected: what gRPC holds of a cancelled call is then
+    not freed early.
+    """
+    user = "freeing of streams"
+    names = grpcio_internals.load(PRIVATE_NAMES, user)
+    if names is None:
+        return {}
+    made, consume = names.values()
+    if len(inspect.signature(consume).parameters) != 1:
+        grpcio_internals.log_public_way(user, "_consume_next_event takes arguments")
+        return {}
+    return {made: consume}
+
+
 class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
     """The responses of a stream. Drop it, ``cancel`` it or leave its ``with`` block to end it."""
 
@@ -597,12 +624,12 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         its last event, which nobody takes of a call that was cancelled or dropped. Other kinds
         of call need nothing. A thread that is reading does it itself afterwards.
         """
-        consume = getattr(self._call, "_consume_next_event", None)
+        consume = single_threaded_calls().get(type(self._call))
         if consume is None or not self._reading.acquire(blocking=False):
             return
         try:
-            while self._call._state.due:
-                consume()
+            while getattr(getattr(self._call, "_state", None), "due", ()):
+                consume(self._call)
         finally:
             self._reading.release()
 

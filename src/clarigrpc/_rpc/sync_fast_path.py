@@ -2,35 +2,110 @@
 
 For each such call grpcio's own multicallable makes a state with a condition, flags and an object
 that others could watch, and nobody does. ``direct`` runs the same operations without them, which
-takes a tenth off the client's CPU. It needs names that grpcio does not promise: it is used with the
-versions that it was tested with, and where nobody instruments grpcio. Otherwise, and for a call
-with more options, there is the multicallable.
+takes a tenth off the client's CPU. For calls with further options, and wherever grpcio's internals
+are not as expected, there is the multicallable (see ``grpcio_internals``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from functools import cache
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import grpc
+
+from clarigrpc._rpc import grpcio_internals
 
 DirectCall: TypeAlias = Callable[
     [bytes, float, Sequence[tuple[str, str | bytes]]], tuple[bytes | None, Any]
 ]
 """(request, timeout, metadata) -> the response, and what has its ``trailing_metadata()``."""
 
-_TESTED = ((1, 76), (1, 85))
+USER = "sync fast path"
+
+PRIVATE_NAMES: grpcio_internals.Names = {
+    "grpc._channel": (
+        "_UnaryUnaryMultiCallable",
+        "_UNARY_UNARY_INITIAL_DUE",
+        "_RPCState",
+        "_InactiveRpcError",
+        "_handle_event",
+    ),
+    "grpc._cython.cygrpc": (
+        "PropagationConstants.GRPC_PROPAGATE_DEFAULTS",
+        "SendInitialMetadataOperation",
+        "SendMessageOperation",
+        "SendCloseFromClientOperation",
+        "ReceiveInitialMetadataOperation",
+        "ReceiveMessageOperation",
+        "ReceiveMessageOperation.message",
+        "ReceiveStatusOnClientOperation",
+        "ReceiveStatusOnClientOperation.code",
+        "ReceiveStatusOnClientOperation.trailing_metadata",
+        "SegregatedCall.next_event",
+        "BatchOperationEvent.batch_operations",
+        "get_deadline_from_context",
+    ),
+}
+PRIVATE_ATTRIBUTES = ("_channel.segregated_call", "_method", "_context", "_registered_call_handle")
+"""Of a multicallable."""
 
 
-def uninstrumented() -> bool:
-    """Whether this is a version of grpcio that was tested, and nobody observes its calls."""
-    major, minor = (int(part) for part in grpc.__version__.split(".")[:2])
-    if not _TESTED[0] <= (major, minor) <= _TESTED[1]:
-        return False
-    with import_module("grpc._observability").get_plugin() as plugin:
-        return plugin is None
+class _Event:
+    """An event of gRPC's core, for trying out."""
+
+    def __init__(self, operations: Sequence[Any]) -> None:
+        self.batch_operations = operations
+
+
+def _error(core: dict[str, Any], event: Any, method: bytes) -> grpc.RpcError:
+    """The error that the multicallable would raise after this event."""
+    state = core["_RPCState"](core["_UNARY_UNARY_INITIAL_DUE"], None, None, None, None)
+    state.rpc_start_time = 0.0
+    state.method, state.target = method.decode(), ""
+    core["_handle_event"](event, state, None)
+    error: grpc.RpcError = core["_InactiveRpcError"](state)
+    return error
+
+
+def _try_out(core: dict[str, Any]) -> None:
+    """Do what can be done without a call; raises when something is not as expected."""
+    core["SendInitialMetadataOperation"]((), 0)
+    core["SendMessageOperation"](b"", 0)
+    core["SendCloseFromClientOperation"](0)
+    deadline = core["get_deadline_from_context"]()
+    if not isinstance(deadline, float | int | None):
+        raise TypeError(f"the deadline of a server's call is {deadline!r}")
+    received = (
+        core["ReceiveInitialMetadataOperation"](0),
+        core["ReceiveMessageOperation"](0),
+        core["ReceiveStatusOnClientOperation"](0),
+    )
+    error: Any = _error(core, _Event(received), b"/service/method")
+    if not (isinstance(error, grpc.RpcError) and isinstance(error.code(), grpc.StatusCode)):
+        raise TypeError(f"the error of a failed call is {error!r}")
+
+
+_NAMES = grpcio_internals.load(PRIVATE_NAMES, USER)
+
+
+@cache
+def _core() -> dict[str, Any] | None:
+    return tried_out(_NAMES)
+
+
+def tried_out(names: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The objects of ``PRIVATE_NAMES``; None where they are not as expected."""
+    if names is None:
+        return None
+    try:
+        _try_out(names)
+    except (AttributeError, TypeError, ValueError) as error:
+        grpcio_internals.log_public_way(USER, str(error))
+        return None
+    return names
 
 
 def direct(multicallable: Any) -> DirectCall | None:
@@ -39,32 +114,24 @@ def direct(multicallable: Any) -> DirectCall | None:
     The function returns None for a response if the server ended well and sent none. Its errors
     are those of the multicallable.
     """
-    if not uninstrumented():
+    if not grpcio_internals.usable() or (core := _core()) is None:
         return None
-    channel: Any = import_module("grpc._channel")
-    if type(multicallable) is not channel._UnaryUnaryMultiCallable:
-        return None  # REST, several connections, or interceptors
-    cygrpc: Any = import_module("grpc._cython.cygrpc")
-    propagate = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
-    send_metadata = cygrpc.SendInitialMetadataOperation
-    send_message = cygrpc.SendMessageOperation
-    send_close = cygrpc.SendCloseFromClientOperation
-    receive_metadata = cygrpc.ReceiveInitialMetadataOperation
-    receive_message = cygrpc.ReceiveMessageOperation
-    receive_status = cygrpc.ReceiveStatusOnClientOperation
-    deadline_of_server = cygrpc.get_deadline_from_context
-    start = multicallable._channel.segregated_call
-    method, context = multicallable._method, multicallable._context
-    handle = multicallable._registered_call_handle
+    if type(multicallable) is not core["_UnaryUnaryMultiCallable"]:
+        return None  # HTTP, several connections, or interceptors
+    try:
+        start, method, context, handle = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
+    except AttributeError as error:
+        grpcio_internals.log_public_way(USER, str(error))
+        return None
+    propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
+    send_metadata = core["SendInitialMetadataOperation"]
+    send_message = core["SendMessageOperation"]
+    send_close = core["SendCloseFromClientOperation"]
+    receive_metadata = core["ReceiveInitialMetadataOperation"]
+    receive_message = core["ReceiveMessageOperation"]
+    receive_status = core["ReceiveStatusOnClientOperation"]
+    deadline_of_server = core["get_deadline_from_context"]
     clock = time.time
-
-    def failed(event: Any) -> grpc.RpcError:
-        state = channel._RPCState(channel._UNARY_UNARY_INITIAL_DUE, None, None, None, None)
-        state.rpc_start_time = 0.0
-        state.method, state.target = method.decode(), ""
-        channel._handle_event(event, state, None)
-        error: grpc.RpcError = channel._InactiveRpcError(state)
-        return error
 
     def call(
         request: bytes, timeout: float, metadata: Sequence[tuple[str, str | bytes]]
@@ -81,12 +148,25 @@ def direct(multicallable: Any) -> DirectCall | None:
             receive_message(0),
             receive_status(0),
         )
-        event = start(
-            propagate, method, None, deadline, None, None, ((operations, None),), context, handle
-        ).next_event()
+        try:
+            started = start(
+                propagate,
+                method,
+                None,
+                deadline,
+                None,
+                None,
+                ((operations, None),),
+                context,
+                handle,
+            )
+        except (AttributeError, TypeError) as error:  # nothing has been sent
+            grpcio_internals.log_public_way(USER, str(error))
+            return multicallable.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
+        event = started.next_event()
         _, _, _, _, message, status = event.batch_operations
         if status.code():
-            raise failed(event)
+            raise _error(core, event, method)
         return message.message(), status
 
     return call

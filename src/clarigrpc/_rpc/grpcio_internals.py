@@ -1,0 +1,74 @@
+"""When names that grpcio does not promise may be used, and how to do without.
+
+The fast paths use grpcio's internals, and so do a few repairs of streams. A release of grpcio may
+rename them or change their arguments. So whoever uses them
+
+* loads all of its names at once and takes the public way when one is missing (``load``),
+* tries them out first, as far as that is possible without a call,
+* takes the public way when a call cannot be started,
+* says so in one line of the log, at level DEBUG (``log_public_way``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import grpc
+
+logger = logging.getLogger("clarigrpc")
+
+TESTED_VERSIONS = ((1, 76), (1, 85))
+"""First and last release of grpcio whose internals were tried (``.ci/grpcio_versions.py``)."""
+
+Names: TypeAlias = Mapping[str, Sequence[str]]
+"""Module -> what is used of it, for example ``SegregatedCall.next_event``."""
+
+OBSERVABILITY: Names = {"grpc._observability": ("get_plugin",)}
+
+
+def load(names: Names, user: str) -> dict[str, Any] | None:
+    """Name -> object; None when one of the names is missing.
+
+    Args:
+        names: What is needed.
+        user: Who needs it, for the log.
+    """
+    found = {}
+    try:
+        for module_name, attributes in names.items():
+            module = import_module(module_name)
+            for attribute in attributes:
+                found[attribute] = attrgetter(attribute)(module)
+    except (ImportError, AttributeError) as error:
+        log_public_way(user, str(error))
+        return None
+    return found
+
+
+@cache
+def log_public_way(user: str, reason: str) -> None:
+    """Log once that something of this package does without grpcio's internals."""
+    logger.debug("%s: not with grpcio %s: %s", user, grpc.__version__, reason)
+
+
+def usable() -> bool:
+    """Whether calls may go past grpcio's own classes: they were tried, and nobody observes them.
+
+    A plugin of grpcio that records calls (OpenTelemetry's, say) has to be set before the first
+    call of a method.
+    """
+    major, minor = (int(part) for part in grpc.__version__.split(".")[:2])
+    first, last = TESTED_VERSIONS
+    if not first <= (major, minor) <= last:
+        log_public_way("fast path", f"tested are {first[0]}.{first[1]} to {last[0]}.{last[1]}")
+        return False
+    observability = load(OBSERVABILITY, "fast path")
+    if observability is None:
+        return False
+    with observability["get_plugin"]() as plugin:
+        return plugin is None
