@@ -198,9 +198,9 @@ def test_a_child_shares_requests_of_its_own(server: ScriptedServer) -> None:
             print(many("before"))
             coalescer = model._coalescer
             with coalescer._lock.get():  # as another thread that gives a batch out at this moment
-                coalescer._gathering._in_flight += coalescer._limits.max_in_flight
+                coalescer._queue._in_flight += coalescer._limits.max_in_flight
                 print(in_child(work))
-                coalescer._gathering._in_flight -= coalescer._limits.max_in_flight
+                coalescer._queue._in_flight -= coalescer._limits.max_in_flight
             print(many("after"))
             print(in_child(work))
         print(in_child(lambda: predict("late")).partition(":")[0])
