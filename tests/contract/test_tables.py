@@ -11,7 +11,7 @@ from clarigrpc import v2
 from clarigrpc.v2 import _index
 from tests.contract import tables
 
-# Bindings of the documented API that the table does not have; see DESIGN.md and the reference.
+# Bindings that the service's reference documents and the table does not have.
 RUNNERS = "/v2/users/{user_app_id.user_id}/runners"
 EXTRA_BINDINGS = {
     "PostRunners": (f"POST {RUNNERS} body=*",),

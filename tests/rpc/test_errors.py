@@ -27,7 +27,7 @@ from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
 Code = v2.StatusCode
 ONCE = RetryPolicy(max_attempts=1)
 
-# Kind -> the class that DESIGN.md names for it.
+# Kind -> its class.
 CLASSES = {
     Kind.PARTIAL: errors.PartialFailureError,
     Kind.FAILED: errors.ApiError,
