@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-RUNTIME = ("cli", "image", "local", "oauth", "rest")
+RUNTIME = ("arrays", "cli", "image", "local", "oauth", "rest")
 _LOWER = re.compile(r"([A-Za-z0-9._-]+)>=([^,]+),<")
 
 

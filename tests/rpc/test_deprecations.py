@@ -20,7 +20,7 @@ from tests.conftest import Connect
 from tests.scripted import ScriptedServer, reply
 from tests.strategies import messages
 
-FACTS = Path(__file__).parent / "data"
+FACTS = Path(__file__).parents[1] / "data"
 
 
 def rows(name: str) -> Iterator[dict[str, str]]:

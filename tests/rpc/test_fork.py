@@ -27,7 +27,7 @@ def client(kind=Client):
     return kind(pat="p-0123456789abcdef", base=base, timeout=5)
 
 def in_child(work):
-    # What `work` returns, or the error it raises, as text.
+    # What `work` returns, or the error it raises, or the signal that ends the child, as text.
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -41,8 +41,7 @@ def in_child(work):
     with os.fdopen(reader) as answer:
         text = answer.read()
     _, status = os.waitpid(pid, 0)
-    assert status == 0, status
-    return text
+    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else text
 """
 
 
@@ -145,10 +144,12 @@ def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
         print(c.v2.GetModel(GET).status.code)
         """,
     )
-    # gRPC leaves out its fork handlers while other threads are inside of it, and now and then the
-    # child's gRPC does not work afterwards: a call there ends at its deadline, and never hangs.
+    # gRPC leaves out its fork handlers while other threads are inside of it, and the child's gRPC
+    # may not work afterwards: it segfaults or aborts (under a plain stub as well, in every second
+    # child on a busy machine), or a call ends at its deadline. It never hangs.
     assert len(lines) == 5
-    assert all(line == "10000" or line.startswith("DeadlineExceeded") for line in lines[:4])
+    ends = ("10000", "DeadlineExceeded", "signal 6", "signal 11")
+    assert all(line.startswith(ends) for line in lines[:4])
     assert lines[4] == "10000"
 
 

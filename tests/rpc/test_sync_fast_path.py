@@ -125,6 +125,7 @@ def held(ended: threading.Event) -> Any:
     return handler
 
 
+@pytest.mark.measures
 def test_the_deadline_passes(client: Client, scripted: ScriptedServer) -> None:
     ended = threading.Event()
     scripted.on("GetModel", held(ended))
