@@ -25,7 +25,7 @@ PREDICTING = """
 import sys
 from clarigrpc import Client, text
 with Client(pat="x" * 20, user_id="u", app_id="a", base="https://api.example.com") as client:
-    client.model("m").encoder.encode((text("a"),))
+    client.model("m")._encoder.encode((text("a"),))
 print(*sys.modules)
 """
 PREDICTING_MANY = """

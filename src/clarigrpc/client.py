@@ -14,7 +14,7 @@ from clarigrpc._config import settings
 from clarigrpc._config.credentials import AuthCallable, ClientCredentials
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._contract.methods import lookup, names
-from clarigrpc._resources.sync_async import Async, Lazy, Sync
+from clarigrpc._resources.sync_async import Async, Lazy, Sync, driven
 from clarigrpc._rpc.async_channel import AioChannel
 from clarigrpc._rpc.sync_channel import Channel
 
@@ -92,6 +92,27 @@ ChannelT = TypeVar("ChannelT", Channel, AioChannel)
 def _resource(module: str, name: str, text: str) -> Lazy[Any, Any]:
     """A resource, which is imported when it is first asked for."""
     return Lazy(f"clarigrpc._resources.{module}", name, text)
+
+
+def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
+    """The limits of ``client.model``'s shared requests; None: none are shared."""
+    if not coalesce and all(limit is None for limit in limits):
+        return None
+    from clarigrpc._bulk.coalescing import limits_of
+
+    return limits_of(*limits)
+
+
+def _sync_model(client: Any, options: dict[str, Any]) -> Model:
+    from clarigrpc._resources.model_handle import Model
+
+    return Model(client, **options)
+
+
+def _async_model(client: Any, options: dict[str, Any]) -> AsyncModel:
+    from clarigrpc._resources.model_handle import AsyncModel
+
+    return AsyncModel(client, **options)
 
 
 class LazyStub:
@@ -341,6 +362,53 @@ class _BaseClient(Generic[ChannelT]):
         """A resource of this client."""
         return made(self)  # type: ignore[call-arg]
 
+    @driven(_sync_model, _async_model)
+    def model(
+        self,
+        model_id: str,
+        *,
+        user_id: str = "",
+        app_id: str = "",
+        version_id: str | None = None,
+        output_config: OutputConfig | None = None,
+        coalesce: bool = False,
+        max_delay: float | None = None,
+        max_batch: int | None = None,
+        max_bytes: int | None = None,
+    ) -> dict[str, Any]:
+        """Make a handle on a model, to predict with it. Nothing is sent until it is used.
+
+        Args:
+            model_id: Id of the model.
+            user_id: Id of its owner. Empty uses the client's user.
+            app_id: Id of its app. Empty uses the client's app.
+            version_id: Id of the version. None uses the latest.
+            output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
+                the model's.
+            coalesce: Whether concurrent single predicts on this handle share requests. The first
+                one on an idle handle is sent at once; each gets its own output or its own error.
+                Also enabled by setting ``max_delay``, ``max_batch`` or ``max_bytes``.
+            max_delay: Seconds that a predict waits for others to share its request. None uses
+                0.001.
+            max_batch: Maximum inputs per shared request. None uses 128.
+            max_bytes: Maximum bytes of inputs per shared request. None uses 16 MiB.
+
+        Returns:
+            The handle.
+
+        Raises:
+            InvalidArgumentError: ``model_id`` is empty or contains ``/``.
+            ConfigurationError: ``max_delay``, ``max_batch`` or ``max_bytes`` is out of range.
+        """
+        return {
+            "model_id": model_id,
+            "user_id": user_id,
+            "app_id": app_id,
+            "version_id": version_id or "",
+            "output_config": output_config,
+            "coalesce": _sharing(coalesce, max_delay, max_batch, max_bytes),
+        }
+
     def close_with(self, part: Any) -> None:
         """Have ``part.close()`` called when the client is closed."""
         self._parts.add(part)
@@ -348,15 +416,6 @@ class _BaseClient(Generic[ChannelT]):
     def raises_on_partial(self, wanted: bool | None) -> bool:
         """Whether a partial failure is raised, where a call says ``wanted``."""
         return self.settings.raise_on_partial if wanted is None else wanted
-
-
-def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
-    """The limits of ``client.model``'s shared requests; None: none are shared."""
-    if not coalesce and all(limit is None for limit in limits):
-        return None
-    from clarigrpc._bulk.coalescing import limits_of
-
-    return limits_of(*limits)
 
 
 _ARGUMENTS = (_BaseClient.__doc__ or "").partition("\n\n")[2]
@@ -375,46 +434,6 @@ class Client(_BaseClient[Channel], Sync):
         def v2(self) -> V2Stub:
             """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
             return self._stub
-
-    def model(
-        self,
-        model_id: str,
-        *,
-        user_id: str = "",
-        app_id: str = "",
-        version_id: str | None = None,
-        output_config: OutputConfig | None = None,
-        coalesce: bool = False,
-        max_delay: float | None = None,
-        max_batch: int | None = None,
-        max_bytes: int | None = None,
-    ) -> Model:
-        """A model to predict with. Nothing is sent until it is used.
-
-        Args:
-            model_id: Id of the model.
-            user_id: Its owner; empty: the client's.
-            app_id: Its app; empty: the client's.
-            version_id: A version; None: the latest.
-            output_config: Settings of its outputs (``max_concepts``, ``min_value`` ...).
-            coalesce: Whether concurrent single predicts on this handle share requests. A caller
-                on an idle handle is sent at once; each gets its own output or its own error.
-                Giving one of the limits below turns it on.
-            max_delay: Seconds that a caller waits for others. Default 0.001.
-            max_batch: Inputs a shared request. Default 128.
-            max_bytes: Bytes of inputs a shared request. Default 16 MiB.
-        """
-        from clarigrpc._resources.model_handle import Model
-
-        return Model(
-            self,
-            model_id,
-            user_id=user_id,
-            app_id=app_id,
-            version_id=version_id or "",
-            output_config=output_config,
-            coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
-        )
 
     def close(self) -> None:
         """Cancel what is running and close the connection."""
@@ -447,32 +466,6 @@ class AsyncClient(_BaseClient[AioChannel], Async):
         def v2(self) -> V2AsyncStub:
             """Every method of the service, ``await client.v2.ListModels(...)`` say."""
             return self._stub
-
-    def model(
-        self,
-        model_id: str,
-        *,
-        user_id: str = "",
-        app_id: str = "",
-        version_id: str | None = None,
-        output_config: OutputConfig | None = None,
-        coalesce: bool = False,
-        max_delay: float | None = None,
-        max_batch: int | None = None,
-        max_bytes: int | None = None,
-    ) -> AsyncModel:
-        """A model to predict with, as ``Client.model``."""
-        from clarigrpc._resources.model_handle import AsyncModel
-
-        return AsyncModel(
-            self,
-            model_id,
-            user_id=user_id,
-            app_id=app_id,
-            version_id=version_id or "",
-            output_config=output_config,
-            coalesce=_sharing(coalesce, max_delay, max_batch, max_bytes),
-        )
 
     async def close(self) -> None:
         """Cancel what is running and close the connection."""

@@ -5,27 +5,20 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clarigrpc import AsyncClient, Client, query, v2
-from clarigrpc._resources.sync_async import (
-    Async,
-    Lazy,
-    Nested,
-    Sync,
-    SyncOrAsync,
-    operation,
-)
+from clarigrpc._resources.sync_async import Async, Lazy, Sync
 from clarigrpc._uploads import upload_methods
 from clarigrpc.client import _BaseClient
 from tests.both import Both, ClientKind
+from tests.resources.verbs import resources, verbs
 
 ENDPOINTS = json.loads((Path(__file__).parents[1] / "data" / "endpoints.json").read_text())
 DOCUMENTED = sorted({endpoint["rpc"] for endpoint in ENDPOINTS})
@@ -164,51 +157,6 @@ def test_the_table_is_that_of_the_documents() -> None:
     assert len(DOCUMENTED) == 84
 
 
-def _verbs(owner: type[Any], path: str) -> Iterator[tuple[str, Any]]:
-    """The verbs of a resource and of what lies below it, as a caller writes them."""
-    for name in dir(owner):
-        value = _declared(owner, name)
-        if isinstance(value, Lazy):
-            yield from _verbs(_made(value), f"{path}.{name}")
-        elif isinstance(value, Nested):
-            yield from _verbs(value.classes[0], f"{path}.{name}")
-        elif not name.startswith("_") and _is_verb(owner, name):
-            yield f"{path}.{name}", getattr(owner, name)
-
-
-def _declared(owner: type[Any], name: str) -> Any:
-    """An attribute as the class body has it; a class that was used has functions instead."""
-    for base in owner.__mro__:
-        value = vars(base).get(name)
-        if isinstance(value, (Lazy, SyncOrAsync)):
-            return value
-    return inspect.getattr_static(owner, name)
-
-
-def _made(lazy: Lazy[Any, Any], prefix: str = "") -> type[Any]:
-    module = __import__(lazy._module, fromlist=[lazy._class_name])
-    made: type[Any] = getattr(module, prefix + lazy._class_name)
-    return made
-
-
-def _is_verb(owner: type[Any], name: str) -> bool:
-    value = _declared(owner, name)
-    return isinstance(value, SyncOrAsync) or (inspect.isfunction(value) and name != "within")
-
-
-def resources(prefix: str = "") -> dict[str, type[Any]]:
-    """The resources of a client by their names."""
-    return {
-        name: _made(value, prefix)
-        for name, value in vars(_BaseClient).items()
-        if isinstance(value, Lazy)
-    }
-
-
-def every_verb() -> dict[str, Any]:
-    return {path: verb for name, made in resources().items() for path, verb in _verbs(made, name)}
-
-
 class _Chains(ast.NodeVisitor):
     """Finds ``c.datasets.versions("d").export`` as ``datasets.versions.export``."""
 
@@ -237,39 +185,42 @@ def test_every_verb_is_tested() -> None:
     for file in Path(__file__).parents[1].joinpath("streams").glob("test_*.py"):
         chains.visit(ast.parse(file.read_text()))
     # What lies in two places has to be tested in one.
-    tested = {verb.__qualname__ for path, verb in every_verb().items() if path in chains.found}
-    assert sorted(p for p, verb in every_verb().items() if verb.__qualname__ not in tested) == []
+    tested = {verb.function.__qualname__ for verb in verbs() if verb.path in chains.found}
+    assert [v.path for v in verbs() if v.function.__qualname__ not in tested] == []
 
 
 def test_both_clients_have_the_same() -> None:
-    mine, theirs = resources(), resources("Async")
+    mine, theirs = resources("sync"), resources("async")
     assert len(mine) >= 34
-    for name, made in mine.items():
-        assert issubclass(made, Sync)
-        assert issubclass(theirs[name], Async)
-        verbs = {path for path, _ in _verbs(made, name)}
-        assert verbs == {path for path, _ in _verbs(theirs[name], name)}
-        for path in verbs:
-            verb = path.removeprefix(f"{name}.")
-            if "." in verb:
-                continue
-            one, other = (inspect.signature(getattr(c, verb)) for c in (made, theirs[name]))
-            assert list(one.parameters) == list(other.parameters), path
+    assert mine.keys() == theirs.keys()
+    for one, other in zip(verbs("sync"), verbs("async"), strict=True):
+        assert one.expression == other.expression
+        assert issubclass(one.owner, Sync)
+        assert issubclass(other.owner, Async)
+        signatures = [inspect.signature(verb.function) for verb in (one, other)]
+        assert list(signatures[0].parameters) == list(signatures[1].parameters), one.path
 
 
 def test_help_says_what_each_verb_takes_and_does() -> None:
-    for path, verb in every_verb().items():
-        text = inspect.getdoc(verb)
-        assert text, path
-        assert not re.search(r"\{\w+\}|MessageT", f"{text} {inspect.signature(verb)}"), path
-        assert "Unpack" not in str(inspect.signature(verb)), path
-    signature = str(inspect.signature(every_verb()["datasets.create"]))
+    by_path = {verb.path: inspect.signature(verb.function) for verb in verbs()}
+    signature = str(by_path["datasets.create"])
     assert signature.startswith("(self, item: 'v2.Dataset | str | Mapping[str, Any]'")
     assert signature.endswith("-> 'v2.Dataset'")
-    listed = inspect.signature(every_verb()["models.list"])
-    assert {"page", "per_page", "model_type_id", "timeout"} <= listed.parameters.keys()
-    below_it = inspect.signature(resources()["datasets"].versions)
-    assert list(below_it.parameters) == ["self", "dataset_id"]
+    assert {"page", "per_page", "model_type_id", "timeout"} <= by_path[
+        "models.list"
+    ].parameters.keys()
+    assert str(by_path["datasets.versions"]) == "(self, dataset_id: 'str') -> 'DatasetVersions'"
+    assert str(by_path["logs.stream"]).endswith("-> 'Stream[v2.LogEntry]'")
+
+
+def test_a_resource_shows_its_verbs_and_nothing_else() -> None:
+    with Client(base="http://127.0.0.1:1", pat="p") as client:
+        for name in resources():
+            found = {one for one in dir(getattr(client, name)) if not one.startswith("_")}
+            parts = {
+                verb.path.split(".")[1] for verb in verbs() if verb.path.startswith(f"{name}.")
+            }
+            assert found == parts | {"user_id", "app_id"}
 
 
 def test_resources_are_imported_when_they_are_asked_for() -> None:
@@ -292,4 +243,3 @@ def test_the_attributes_themselves() -> None:
         assert {"datasets", "models", "search"} <= set(dir(client))
         assert isinstance(client.datasets, Lazy)
         assert client.datasets.__doc__ == "The datasets of the app."
-    assert issubclass(operation, SyncOrAsync)

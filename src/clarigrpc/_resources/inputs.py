@@ -336,7 +336,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         except errors.NotFoundError:
             return  # a try whose answer was lost had deleted them
 
-    @driven(_run_sync, _run_async, "UploadReport")
+    @driven(_run_sync, _run_async)
     def upload(
         self,
         source: AsyncInputSource,

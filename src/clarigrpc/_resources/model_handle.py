@@ -1,8 +1,9 @@
-"""A model to predict with."""
+"""A handle on one model: predict with it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from clarigrpc import errors, v2
@@ -52,7 +53,6 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         self.model_id = model_id
         self.version_id = version_id
         self.output_config = output_config
-        self._encoder: PredictEncoder | None = None
         self._post: Any = client.unary("PostModelOutputs", encoded=True)
         self._coalesce = coalesce
 
@@ -60,13 +60,10 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         version = f", version_id={self.version_id!r}" if self.version_id else ""
         return f"{type(self).__name__}({self.model_id!r}{version})"
 
-    @property
-    def encoder(self) -> PredictEncoder:
+    @cached_property
+    def _encoder(self) -> PredictEncoder:
         """The encoder of this handle's requests."""
-        encoder = self._encoder
-        if encoder is None:
-            encoder = self._encoder = PredictEncoder(self._constant())
-        return encoder
+        return PredictEncoder(self._constant())
 
     def _constant(self) -> v2.PostModelOutputsRequest:
         """The request without inputs."""
@@ -107,7 +104,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         for chunk in chunks(list(values)):
             response = yield from call(
                 "PostModelOutputs",
-                self.encoder.encode(chunk),
+                self._encoder.encode(chunk),
                 timeout=timeout,
                 raise_on_partial=False,
             )
@@ -140,7 +137,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         timeout = settings.timeout if timeout is None else timeout
         deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
         return PredictEngine(
-            self.encoder,
+            self._encoder,
             batch_size=batch_size,
             in_flight=in_flight,
             ordered=ordered,
@@ -156,10 +153,16 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
 
     @operation
     def get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
-        """The model, with its latest version or the one of this handle.
+        """Fetch the model, with the version of this handle or its latest one.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The model.
 
         Raises:
-            NotFoundError: There is no such model.
+            NotFoundError: The model or the version does not exist or is not visible to you.
         """
         response: v2.SingleModelResponse = yield from self._invoke(
             "GetModel", timeout, model_id=self.model_id, version_id=self.version_id
@@ -168,7 +171,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
 
     @iteration
     def versions(self, **options: Unpack[Paging]) -> ItemPlan[v2.ModelVersion]:
-        """The versions of the model, newest first.
+        """List the versions of the model, newest first.
 
         Args:
             page: Page number, from 1. None fetches all pages, on demand.
@@ -177,6 +180,69 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         """
         fields = {"model_id": self.model_id, **options}
         return self._pages("ListModelVersions", "model_versions", fields)
+
+    # The text of what each client has an implementation of its own for.
+
+    def predict(
+        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
+    ) -> Any:
+        """Predict one input, or a list of inputs.
+
+        Args:
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), the bytes of an image,
+                or a list of these (sent in requests of 128).
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Only for a list: whether a failed input raises an error. False returns
+                its output with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The output, or the outputs in the order of the inputs.
+
+        Raises:
+            PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
+                others.
+            ApiError: The prediction failed; the subclass says how (see ``errors``).
+            InvalidArgumentError: The list is empty.
+            TypeError: A value is not an input.
+        """
+        raise NotImplementedError
+
+    def predict_many(
+        self,
+        values: Iterable[PredictInput],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Predict any number of inputs, in batches, with several requests in flight.
+
+        A failed input does not fail the others: its batch is split until it is alone. An outage,
+        throttling and a model that is not ready are waited for. Memory is bounded, however long the
+        source. Leave the loop to stop.
+
+        Args:
+            values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
+                asynchronous one. It is read only as far ahead as requests are in flight. An error
+                that it raises comes after the results of the inputs before it.
+            batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
+                inputs, or one larger input. None adapts to the server.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            ordered: Whether results come in the order of the inputs (default) or as they are ready.
+            timeout: Seconds for each request, and for waiting while the service answers nothing.
+                None uses the client's setting.
+            progress: Whether to show a progress bar if stderr is a terminal (extra ``cli``).
+                Default False.
+
+        Returns:
+            An iterator of results, each with ``index`` and either ``output`` or ``error``.
+
+        Raises:
+            InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
+        """
+        raise NotImplementedError
 
 
 class Model(ModelStreams, ModelOperations, Sync):
@@ -188,7 +254,7 @@ class Model(ModelStreams, ModelOperations, Sync):
         if self._coalesce is not None:
             from clarigrpc._bulk.coalescing import Coalescer
 
-            self._coalescer = Coalescer(self.encoder, self._coalesce, self._send)
+            self._coalescer = Coalescer(self._encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
 
     def _send(
@@ -226,31 +292,15 @@ class Model(ModelStreams, ModelOperations, Sync):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> v2.Output | list[v2.Output]:
-        """Predict one input, or a list of them (split into requests of 128).
-
-        Args:
-            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), bytes of an image,
-                or a list of these.
-            timeout: Seconds for each request. None uses the client's setting.
-            raise_on_partial: For a list: whether failed inputs are an error
-                (``PartialFailureError``, with the good outputs in it) or stay among the outputs,
-                each with its status. None: as the client was told.
-
-        Returns:
-            The output, or the list of outputs in the order of the inputs.
-
-        Raises:
-            ApiError: The class of it that fits, see ``errors``.
-        """
         if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
         if self._coalescer is not None:
             output: v2.Output = self._coalescer.predict(
-                self.encoder.pieces(value),
+                self._encoder.pieces(value),
                 self._client.settings.timeout if timeout is None else timeout,
             )
             return output
-        payload = self.encoder.encode((value,))
+        payload = self._encoder.encode((value,))
         return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
 
     def predict_many(
@@ -263,26 +313,6 @@ class Model(ModelStreams, ModelOperations, Sync):
         timeout: float | None = None,
         progress: bool = False,
     ) -> Generator[PredictResult, None, None]:
-        """Predict any number of inputs, in batches, with several requests in flight.
-
-        An input that fails does not fail the others: a batch that fails because of one is divided
-        until that one stands alone. A service that is away, throttles or is not ready is waited
-        for. Memory is bounded, whatever the source; stop at any time by leaving the loop.
-
-        Args:
-            values: What ``predict`` takes, from any iterable. It is read as far as the window
-                allows. An error of its own is raised after the results of what it gave.
-            batch_size: Most inputs a request, 1 to 128; inputs of more than 16 MiB together are
-                not gathered. None: adapts to what the server answers.
-            in_flight: Most requests in flight. None: adapts likewise, up to 64.
-            ordered: Whether results come in the order of the values, or as they are ready.
-            timeout: Seconds for each request, and for how long a service that answers nothing is
-                waited for; None: the client's.
-            progress: Whether to show a bar, if stderr is a terminal (extra ``cli``).
-
-        Yields:
-            ``PredictResult`` with ``index`` and either ``output`` or ``error``.
-        """
         from clarigrpc._bulk import predict_drivers
 
         engine = self._engine(batch_size, in_flight, ordered, timeout)
@@ -302,7 +332,7 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
         if self._coalesce is not None:
             from clarigrpc._bulk.coalescing import AsyncCoalescer
 
-            self._coalescer = AsyncCoalescer(self.encoder, self._coalesce, self._send)
+            self._coalescer = AsyncCoalescer(self._encoder, self._coalesce, self._send)
             client.close_with(self._coalescer)
 
     def _send(self, payload: bytes, timeout: float | None) -> Any:
@@ -336,18 +366,17 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> v2.Output | list[v2.Output]:
-        """As ``Model.predict``."""
         if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return await self._predict_values(
                 value, timeout=timeout, raise_on_partial=raise_on_partial
             )
         if self._coalescer is not None:
             output: v2.Output = await self._coalescer.predict(
-                self.encoder.pieces(value),
+                self._encoder.pieces(value),
                 self._client.settings.timeout if timeout is None else timeout,
             )
             return output
-        payload = self.encoder.encode((value,))
+        payload = self._encoder.encode((value,))
         return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
 
     def predict_many(
@@ -360,7 +389,6 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
         timeout: float | None = None,
         progress: bool = False,
     ) -> AsyncGenerator[PredictResult, None]:
-        """As ``Model.predict_many``; ``values`` may be asynchronous."""
         from clarigrpc._bulk import predict_drivers
 
         engine = self._engine(batch_size, in_flight, ordered, timeout)

@@ -1,4 +1,4 @@
-"""What streams of a model: ``stream``, ``generate``, ``methods`` and ``call``."""
+"""Streams and named methods of a model: ``stream``, ``generate``, ``methods`` and ``call``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Operations
-from clarigrpc._resources.sync_async import operation
+from clarigrpc._resources.sync_async import Opening, operation, streaming
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
@@ -60,7 +60,7 @@ class StreamOperations(Operations):
     _signatures: Mapping[str, v2.MethodSignature] | None = None
 
     @property
-    def encoder(self) -> PredictEncoder:
+    def _encoder(self) -> PredictEncoder:
         """The encoder of this handle's requests."""
         raise NotImplementedError
 
@@ -73,28 +73,122 @@ class StreamOperations(Operations):
                 "generate() takes one"
             )
         flow = FlowControl(None if drain_first else window, patience)
-        return flow, _InputEncoder(self.encoder)
+        return flow, _InputEncoder(self._encoder)
 
     def _output_reader(self, method: str, raise_on_partial: bool | None) -> Any:
         raising = self._client.raises_on_partial(raise_on_partial)
         return partial(outputs_of, method=method, raising=raising)
 
-    def _generation(self, value: PredictInput) -> GenerateSession[v2.Output]:
-        return GenerateSession(
-            self.encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
+    # The text of what each client has an implementation of its own for.
+
+    def stream(
+        self,
+        values: Iterable[PredictInput],
+        *,
+        window: int = DEFAULT_WINDOW,
+        drain_first: bool = False,
+        patience: float = DEFAULT_PATIENCE,
+        timeout: float | None = None,
+        raise_on_partial: bool | None = None,
+    ) -> Any:
+        """Predict a stream of inputs over one call, in both directions at once.
+
+        The call starts at once. A thread of gRPC reads ``values``, or a task an asynchronous one: a
+        slow source does not hold back outputs. The thread ends with the call, unless the source
+        never returns.
+
+        A failure is raised after the outputs that arrived before it. If the source raises an error,
+        the inputs before it are answered first. Until the first output arrives, a model that is
+        being deployed is waited for, and inputs already sent are sent again (up to 64 MiB).
+
+        Args:
+            values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
+                asynchronous one.
+            window: Maximum unanswered inputs; each response makes room for one. Default 32.
+            drain_first: Whether the server reads all inputs before it answers. True sends without a
+                window, as fast as the server reads; the server has to hold all inputs. Default
+                False.
+            patience: Seconds without a response after which a full window is opened for good, with
+                a warning in the log, since the server may read all inputs before it answers.
+                ``inf`` never opens it. Default 10.
+            timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+            raise_on_partial: Whether a failed input ends the stream with its error. False yields
+                its output with its status. None uses the client's setting.
+
+        Returns:
+            An iterator of outputs in the order of the inputs. To end the call, leave its ``with``
+            block, call its ``cancel`` or drop it.
+
+        Raises:
+            ApiError: The call failed; the subclass says how (see ``errors``). Raised by the
+                iterator.
+            UnimplementedError: The transport is REST, which has no client streams. Raised by the
+                iterator.
+            TypeError: ``values`` is a single input.
+        """
+        raise NotImplementedError
+
+    def call(self, method: str, /, *, _timeout: float | None = None, **arguments: Any) -> Any:
+        """Call a method of the model by name.
+
+        Arguments are checked against the signature that the model reports (see ``methods``),
+        because servers ignore unknown ones. The page "Predicting" of the documentation has a table
+        of the types.
+
+        With an ``AsyncModel``, ``await model.call("shout", text="hey")`` returns a result, and
+        ``async for word in model.call("speak", text="hey")`` iterates over a stream of results.
+
+        Args:
+            method: Name of the method.
+            _timeout: Seconds. None uses the client's setting. The name has an underscore because
+                the method may have an argument ``timeout``.
+            arguments: Arguments by name. A streamed argument takes an iterable.
+
+        Returns:
+            The result. If the method streams results: an iterator of them, like that of
+            ``generate``.
+
+        Raises:
+            TypeError: An argument is unknown, missing or of the wrong type.
+            InvalidArgumentError: The model has no such method.
+            UnimplementedError: The model has no methods with named arguments.
+        """
+        raise NotImplementedError
+
+    @streaming
+    def generate(self, value: PredictInput, *, timeout: float | None = None) -> Opening[v2.Output]:
+        """Generate the outputs of one input: get each as soon as the model has made it.
+
+        The call starts at once. A model that is being deployed is waited for.
+
+        Args:
+            value: What ``predict`` takes, but no list.
+            timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+
+        Returns:
+            An iterator of outputs. To end the call, leave its ``with`` block, call its ``cancel``
+            or drop it.
+
+        Raises:
+            ApiError: The call failed; the subclass says how (see ``errors``). Raised by the
+                iterator, after the outputs that arrived before.
+        """
+        session = GenerateSession(
+            self._encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
         )
+        return Opening("GenerateModelOutputs", session, timeout, encoded=True)
 
     @operation
     def methods(self, *, timeout: float | None = None) -> Plan[dict[str, v2.MethodSignature]]:
-        """The methods of the model with their signatures, which the model itself tells.
+        """Fetch the signatures of the model's methods, as the model itself reports them.
 
-        They are asked for once a handle.
+        They are requested once per handle.
 
         Args:
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            Signatures by name, of methods to be called with ``call``.
+            Signatures by the names of the methods, which ``call`` calls.
 
         Raises:
             UnimplementedError: The model has no methods with named arguments.
@@ -109,7 +203,7 @@ class StreamOperations(Operations):
     def _output(self, value: v2.Input, timeout: float | None) -> Plan[v2.Output]:
         response = yield from call(
             "PostModelOutputs",
-            self.encoder.encode((value,)),
+            self._encoder.encode((value,)),
             timeout=timeout,
             raise_on_partial=False,
         )
@@ -126,7 +220,7 @@ class StreamOperations(Operations):
 
         known = yield from StreamOperations.methods.plan(self, timeout=timeout)
         signature = find(known, method, self.model_id)
-        return MethodCall(signature, arguments, lambda one: self.encoder.encode((one,)))
+        return MethodCall(signature, arguments, lambda one: self._encoder.encode((one,)))
 
     def _ask(self, prepared: MethodCall, timeout: float | None) -> Plan[Any]:
         response = yield from call(
@@ -166,81 +260,12 @@ class ModelStreams(StreamOperations):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Stream[v2.Output]:
-        """Predict a stream of inputs over one call, while it goes on in both directions.
-
-        The call begins at once. One thread of gRPC's reads ``values``, so that a source that
-        waits does not hold back outputs; it ends with the call, but no one can end it inside a
-        source that never returns.
-
-        A failure raises after the outputs that arrived before it. If the source fails, what was
-        sent is still answered first. While nothing has been answered, a model that is being
-        deployed is waited for, and what was sent is sent again (as far as it takes 64 MiB at
-        most).
-
-        Args:
-            values: What ``predict`` takes, from any iterable.
-            window: Most inputs that are sent and not answered; each response makes room for one.
-            drain_first: For a server that reads everything before it answers: no window. The
-                server has to hold all inputs; this side still sends no faster than it reads.
-            patience: Seconds without an answer after which a full window is opened for good,
-                with a warning in the log, as such a server would wait for ever. ``inf``: never.
-            timeout: Seconds for the whole stream; None: the client's ``stream_timeout``.
-            raise_on_partial: Whether an input that failed ends the stream with its error, or is
-                an output with its status. None: as the client was told.
-
-        Returns:
-            An iterator of ``v2.Output`` in the order of the values. Leave its ``with`` block,
-            ``cancel`` it or drop it to end the call.
-
-        Raises:
-            ApiError: From the iterator; the class of it that fits, see ``errors``.
-            UnimplementedError: From the iterator, over REST, which has no client streams.
-        """
         flow, encoder = self._flow_control(values, window, drain_first, patience)
         read = self._output_reader("StreamModelOutputs", raise_on_partial)
         session = BidiSession(values, flow, encoder, read, finish=True)
         return self._stream("StreamModelOutputs", session, timeout)
 
-    def generate(self, value: PredictInput, *, timeout: float | None = None) -> Stream[v2.Output]:
-        """Outputs of one input while the model makes them, each as soon as it is there.
-
-        The call begins at once; outputs are read on the caller's thread, without another. A
-        model that is being deployed is waited for.
-
-        Args:
-            value: What ``predict`` takes.
-            timeout: Seconds for all of it; None: the client's ``stream_timeout``.
-
-        Returns:
-            An iterator of ``v2.Output``. Leave its ``with`` block, ``cancel`` it or drop it to
-            end the call.
-
-        Raises:
-            ApiError: From the iterator, after the outputs that arrived.
-        """
-        return self._stream("GenerateModelOutputs", self._generation(value), timeout)
-
     def call(self, method: str, /, *, _timeout: float | None = None, **arguments: Any) -> Any:
-        """Call a method of the model by name.
-
-        The arguments are checked against the signature that the model tells (``methods``):
-        servers ignore what they do not know. The page "Predicting" of the
-        documentation has a table of the types.
-
-        Args:
-            method: Its name.
-            _timeout: Seconds. None uses the client's setting. With an underscore because the method
-                may have an argument ``timeout``.
-            arguments: By name. A streamed argument takes an iterable.
-
-        Returns:
-            The result; for a method that streams its results, an iterator of them as of
-            ``generate`` and ``stream``.
-
-        Raises:
-            TypeError: An argument is unknown, missing or of a wrong type.
-            InvalidArgumentError: The model has no such method.
-        """
         prepared = self._prepared(method, arguments, _timeout)
         results: Stream[Any]
         if prepared.values is not None:
@@ -282,26 +307,14 @@ class AsyncModelStreams(StreamOperations):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> AsyncStream[v2.Output]:
-        """As ``Model.stream``; ``values`` may be asynchronous, and is read by a task then."""
         flow, encoder = self._flow_control(values, window, drain_first, patience)
         read = self._output_reader("StreamModelOutputs", raise_on_partial)
         session = AsyncBidiSession(values, flow, encoder, read, finish=True)
         return self._stream("StreamModelOutputs", session, timeout)
 
-    def generate(
-        self, value: PredictInput, *, timeout: float | None = None
-    ) -> AsyncStream[v2.Output]:
-        """As ``Model.generate``."""
-        return self._stream("GenerateModelOutputs", self._generation(value), timeout)
-
     def call(
         self, method: str, /, *, _timeout: float | None = None, **arguments: Any
     ) -> AsyncMethodCall:
-        """As ``Model.call``: await the result, or iterate over the results.
-
-        ``await model.call("shout", text="hey")``,
-        ``async for word in model.call("speak", text="hey")``.
-        """
         return AsyncMethodCall(self, method, arguments, _timeout)
 
     async def _call(self, method: str, arguments: Mapping[str, Any], timeout: float | None) -> Any:

@@ -205,12 +205,12 @@ class Driven(SyncOrAsync, Generic[P, SyncT, AsyncT]):
 
 
 def driven(
-    sync_driver: Callable[[Any, BegunT], SyncT],
-    async_driver: Callable[[Any, BegunT], AsyncT],
-    returned: str,
+    sync_driver: Callable[[Any, BegunT], SyncT], async_driver: Callable[[Any, BegunT], AsyncT]
 ) -> Callable[[Callable[Concatenate[Any, P], BegunT]], Driven[P, SyncT, AsyncT]]:
-    """A decorator that makes a ``Driven`` of a method; both drivers give a ``returned``."""
-    return lambda begin: Driven(begin, (sync_driver, async_driver), (returned, returned))
+    """A decorator that makes a ``Driven`` of a method."""
+    drivers = sync_driver, async_driver
+    returned = sync_driver.__annotations__["return"], async_driver.__annotations__["return"]
+    return lambda begin: Driven(begin, drivers, returned)
 
 
 class Nested(Driven[P, SyncT, AsyncT]):
@@ -249,11 +249,13 @@ class Opening(NamedTuple, Generic[T]):
         method: Name of the method.
         session: What it sends and what the responses mean.
         timeout: Seconds for the whole stream. None uses the client's ``stream_timeout``.
+        encoded: Whether the requests are serialized already.
     """
 
     method: str
     session: StreamSession[T]
     timeout: float | None
+    encoded: bool = False
 
 
 def streaming(
@@ -264,12 +266,14 @@ def streaming(
     def sync_stream(owner: Any, opening: Opening[T]) -> Stream[T]:
         from clarigrpc._streams.response_stream import Stream
 
-        return Stream(owner._unary(opening.method), opening.session, opening.timeout)
+        unary = owner._unary(opening.method, encoded=opening.encoded)
+        return Stream(unary, opening.session, opening.timeout)
 
     def async_stream(owner: Any, opening: Opening[T]) -> AsyncStream[T]:
         from clarigrpc._streams.response_stream import AsyncStream
 
-        return AsyncStream(owner._unary(opening.method), opening.session, opening.timeout)
+        unary = owner._unary(opening.method, encoded=opening.encoded)
+        return AsyncStream(unary, opening.session, opening.timeout)
 
     return Driven(begin, (sync_stream, async_stream), ("Stream[{}]", "AsyncStream[{}]"))
 
