@@ -24,7 +24,7 @@ from typing import Literal
 
 from clarigrpc import errors, v2
 from clarigrpc._bulk.input_batches import InputBatch, InputBatcher, PendingInput
-from clarigrpc._bulk.input_journal import Event, Record
+from clarigrpc._bulk.input_journal import JournalEvent, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_window import Window
 from clarigrpc._config.retry_policy import RetryPolicy
@@ -344,7 +344,7 @@ class InputEngine:
         if not one.unsure:
             self._record("failed", [one])
 
-    def _record(self, event: Event, inputs: Collection[PendingInput]) -> None:
+    def _record(self, event: JournalEvent, inputs: Collection[PendingInput]) -> None:
         if inputs:
             self._records.append(Record(event, [one.id for one in inputs]))
 

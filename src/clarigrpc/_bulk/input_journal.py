@@ -26,13 +26,13 @@ from clarigrpc.errors import ConfigurationError
 _VERSION = 1
 _BEGINNING = b'{"journal":'
 
-Event = Literal["sent", "added", "failed"]
+JournalEvent = Literal["sent", "added", "failed"]
 
 
 class Record(NamedTuple):
     """A line of the journal: what happened to the inputs with these ids."""
 
-    event: Event
+    event: JournalEvent
     ids: Sequence[str]
 
 

@@ -33,7 +33,7 @@ _SECRETS = {
     "api_key": "CLARIFAI_API_KEY",
     "session_token": "CLARIFAI_SESSION_TOKEN",
 }
-_NAMES = {variable: name for name, variable in _SECRETS.items()}
+_SECRET_OPTIONS = {variable: name for name, variable in _SECRETS.items()}
 
 
 def mask(secret: str) -> str:
@@ -195,7 +195,7 @@ def _credentials(
                 f"more than one credential ({origin}): {', '.join(found)}; set exactly one"
             )
         for name, value in found.items():
-            return _credential(_NAMES.get(name, name), value, f"{name} ({origin})")
+            return _credential(_SECRET_OPTIONS.get(name, name), value, f"{name} ({origin})")
     raise ConfigurationError(
         "no credential: give pat= to the client, or set CLARIFAI_PAT in the environment "
         f"(or in the current context of {CONFIG_PATH})"

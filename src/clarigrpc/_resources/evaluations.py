@@ -15,7 +15,7 @@ PARTS = tuple(field.name for field in v2.FieldsValue.DESCRIPTOR.fields)
 """The parts of the metrics that are sent when they are asked for."""
 
 
-class _Gets(Collection[v2.EvalMetrics]):
+class _GetsEvaluation(Collection[v2.EvalMetrics]):
     _message = v2.EvalMetrics
 
     @operation
@@ -64,7 +64,7 @@ class EvaluationFilters(Paging, total=False):
     sort_by_recall: bool
 
 
-class EvaluationOperations(Creates[v2.EvalMetrics], _Gets, Waits[v2.EvalMetrics]):
+class EvaluationOperations(Creates[v2.EvalMetrics], _GetsEvaluation, Waits[v2.EvalMetrics]):
     """The evaluations of an app: of model versions on datasets."""
 
     _create_rpc = "PostEvaluations"
@@ -107,7 +107,7 @@ class AsyncEvaluations(EvaluationOperations, Async): ...
 
 
 class ModelVersionEvaluationOperations(
-    Creates[v2.EvalMetrics], _Gets, Lists[v2.EvalMetrics], Waits[v2.EvalMetrics]
+    Creates[v2.EvalMetrics], _GetsEvaluation, Lists[v2.EvalMetrics], Waits[v2.EvalMetrics]
 ):
     """The evaluations of one model version."""
 

@@ -33,12 +33,11 @@ from clarigrpc._rpc.call import (
     BoundMethod,
     CallCore,
     Deserializer,
-    Metadata,
     Serializer,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._transports.opening import open_async
-from clarigrpc._transports.transport import AsyncTransport
+from clarigrpc._transports.transport import AsyncTransport, Metadata
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
     _StreamUnaryBase = aio.StreamUnaryMultiCallable[Any, Any]
@@ -378,7 +377,7 @@ class RequestStream(AsyncIterator[bytes]):
             raise
 
 
-class _Call:
+class _AsyncCall:
     """A call: starts at once where the credentials are at hand, otherwise when it is awaited."""
 
     streaming = True
@@ -515,7 +514,7 @@ class _Call:
         await (await self._opened()).wait_for_connection()
 
 
-class UnaryUnaryCall(_Call, aio.UnaryUnaryCall[Any, Any]):
+class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
     """A running call; await it for its response."""
 
     streaming = False
@@ -585,7 +584,7 @@ def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return None
 
 
-class _ReadableCall(_Call):
+class _ReadableCall(_AsyncCall):
     """A call whose responses are read one by one, or with ``async for``."""
 
     _ending: _Ending
@@ -685,7 +684,7 @@ class UnaryStreamCall(_ReadableCall, aio.UnaryStreamCall[Any, Any]):
     _may_restart = True
 
 
-class _WritableCall(_Call):
+class _WritableCall(_AsyncCall):
     """A call that requests are written to, unless it was given an iterable of them."""
 
     async def write(self, request: Any) -> None:

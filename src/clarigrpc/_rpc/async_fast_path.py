@@ -18,7 +18,7 @@ import grpc
 from grpc import aio
 
 from clarigrpc._rpc import grpcio_internals
-from clarigrpc._rpc.call import Metadata
+from clarigrpc._transports.transport import STATUS_CODES, Metadata
 
 Running: TypeAlias = dict[Any, asyncio.Task[Any]]
 """The calls of a channel that somebody holds: the core's call, and the task that runs it."""
@@ -50,7 +50,6 @@ PRIVATE_ATTRIBUTES = ("_interceptors", "_channel.call", "_method", "_loop.create
 """Of a multicallable."""
 
 _CANCELLED = "Locally cancelled by application!"
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _NAMES = grpcio_internals.load(PRIVATE_NAMES, USER)
 
 
@@ -138,7 +137,7 @@ class DirectCall:
         """The error of a call that failed."""
         status = await self._core.status()
         return aio.AioRpcError(
-            _CODES[status.code()],
+            STATUS_CODES[status.code()],
             await self.initial_metadata(),
             aio.Metadata.from_tuple(status.trailing_metadata() or ()),
             status.details(),
@@ -168,7 +167,7 @@ class DirectCall:
         return aio.Metadata.from_tuple((await self._core.status()).trailing_metadata() or ())
 
     async def code(self) -> grpc.StatusCode:
-        return _CODES[(await self._core.status()).code()]
+        return STATUS_CODES[(await self._core.status()).code()]
 
     async def details(self) -> str:
         return str((await self._core.status()).details())

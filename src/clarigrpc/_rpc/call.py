@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
+from clarigrpc._transports.transport import Metadata
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
 SUCCESS = 10000
@@ -29,7 +30,6 @@ _STOPPED = ("", "CANCELLED", "Received RST_STREAM with error code 8")
 
 logger = logging.getLogger("clarigrpc")
 
-Metadata = Sequence[tuple[str, str | bytes]]
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 RetryLoop = Generator[float, errors.ApiError, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -18,6 +17,7 @@ from clarigrpc._rpc.grpc_failures import (
     rich_details,
     was_not_sent,
 )
+from clarigrpc._transports.transport import Metadata
 from clarigrpc.errors import (
     AlreadyExistsError,
     ApiError,
@@ -36,8 +36,6 @@ from clarigrpc.errors import (
     UnavailableError,
     UnimplementedError,
 )
-
-Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class Kind(enum.Enum):

@@ -30,14 +30,13 @@ from clarigrpc._rpc.call import (
     BoundMethod,
     CallCore,
     Deserializer,
-    Metadata,
     Serializer,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
 from clarigrpc._transports.opening import open_sync
-from clarigrpc._transports.transport import SyncTransport
+from clarigrpc._transports.transport import Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]

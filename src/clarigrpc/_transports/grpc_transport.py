@@ -14,7 +14,7 @@ from clarigrpc._version import __version__
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
 
-USER_AGENT = f"clarigrpc/{__version__}"
+_GRPC_USER_AGENT = f"clarigrpc/{__version__}"
 
 # grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, whose module takes time to import.
 # A grpcio that does not know it reads server streams on a thread of its own.
@@ -85,7 +85,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.primary_user_agent", USER_AGENT),
+        ("grpc.primary_user_agent", _GRPC_USER_AGENT),
         ("grpc.service_config_disable_resolution", 1),
         # After a failed connection attempt, try again soon: our own retries wait longer than this.
         ("grpc.initial_reconnect_backoff_ms", 100),

@@ -41,7 +41,7 @@ from clarigrpc._contract import methods
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import TranscodingError
-from clarigrpc._transports.transport import TransportError, transport_error
+from clarigrpc._transports.transport import STATUS_CODES, TransportError, transport_error
 from clarigrpc._version import __version__
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ if TYPE_CHECKING:
 
 # Shorter than servers keep idle connections, so that they are closed from this side.
 _KEEP_ALIVE_SECONDS = 30.0
-_USER_AGENT = f"clarigrpc-rest/{__version__}"
+_HTTP_USER_AGENT = f"clarigrpc-rest/{__version__}"
 _NDJSON = "application/x-ndjson"
-_CODES: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 # As gRPC itself reads the status of a proxy that does not speak gRPC.
 _CODES_BY_HTTP_STATUS = {
@@ -301,7 +300,7 @@ class Exchange:
             raise self._failed(grpc.StatusCode.INTERNAL, "a line is neither result nor error")
         code = failure.get("code", failure.get("grpc_code"))
         raise self._failed(
-            _CODES.get(code, grpc.StatusCode.UNKNOWN), str(failure.get("message", ""))
+            STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), str(failure.get("message", ""))
         )
 
     def _response(self) -> bytes:
@@ -309,7 +308,7 @@ class Exchange:
         tree = self._tree(bytes(self._received), self._status)
         aborted = self.metadata.get("grpc-status")
         if aborted not in (None, "0"):
-            code = _CODES.get(int(aborted) if str(aborted).isdecimal() else -1)
+            code = STATUS_CODES.get(int(aborted) if str(aborted).isdecimal() else -1)
             status = tree.get("status")
             details = str(status.get("details", "")) if isinstance(status, dict) else ""
             raise self._failed(code or grpc.StatusCode.UNKNOWN, details)
@@ -421,7 +420,7 @@ def _request_headers(timeout: float | None, pairs: Iterable[tuple[str, str | byt
         ("accept", "application/json, application/x-ndjson"),
         ("accept-encoding", "gzip"),
         ("content-type", "application/json"),
-        ("user-agent", _USER_AGENT),
+        ("user-agent", _HTTP_USER_AGENT),
     ]
     if timeout is not None:
         milliseconds = max(1, math.ceil(timeout * 1000))

@@ -37,7 +37,7 @@ async                   called with the same arguments by keyword (but the reque
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -46,6 +46,10 @@ from grpc import aio
 from clarigrpc._contract.methods import CallKind
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+"""Keys and values of a call, in order."""
+
+STATUS_CODES: Mapping[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+"""The status codes of gRPC by number."""
 
 
 class TransportError(aio.AioRpcError):

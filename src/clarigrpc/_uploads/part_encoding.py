@@ -6,7 +6,7 @@ from typing import Any
 
 from clarigrpc import v2
 from clarigrpc._rpc.encoding import tag, varint
-from clarigrpc._uploads.upload_sources import Content
+from clarigrpc._uploads.upload_sources import PartData
 
 
 def _number_tag(field: str) -> bytes:
@@ -28,7 +28,7 @@ class PartEncoder:
         self._number = _number_tag("part_number")
         self._data = tag(v2.UploadContentPart, "data")
 
-    def encode(self, number: int, start: int, data: Content) -> bytes:
+    def encode(self, number: int, start: int, data: PartData) -> bytes:
         """The request as protobuf serializes it; copies ``data`` once."""
         head = self._start + varint(start) if start else b""
         head += self._number + varint(number) + self._data + varint(len(data))

@@ -41,7 +41,7 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
 
 def _stream(session: UploadSession, open_stream: Any) -> None:
     session.open()
-    requests = _Requests(session)
+    requests = _UploadMessages(session)
     responses = open_stream(requests, timeout=session.remaining)
     try:
         for response in responses:
@@ -59,7 +59,7 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
     session.ended()
 
 
-class _Requests(Iterator[bytes]):
+class _UploadMessages(Iterator[bytes]):
     """The messages of a stream. gRPC reads them on a thread of its own."""
 
     def __init__(self, session: UploadSession) -> None:

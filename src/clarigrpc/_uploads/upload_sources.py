@@ -1,4 +1,4 @@
-"""Content of file uploads: a path, an open file, bytes, a stream that cannot seek, a folder.
+"""PartData of file uploads: a path, an open file, bytes, a stream that cannot seek, a folder.
 
 Each becomes a ``ContentSource`` with a known size, read at any offset.
 """
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
-Content = bytes | memoryview
+PartData = bytes | memoryview
 
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.1
@@ -41,7 +41,7 @@ class Readable(Protocol):
 UploadSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Readable
 )
-"""Content of a file upload: a path, a folder (as a tar archive), bytes, or a binary file."""
+"""PartData of a file upload: a path, a folder (as a tar archive), bytes, or a binary file."""
 
 
 class StoppedError(Exception):
@@ -49,7 +49,7 @@ class StoppedError(Exception):
 
 
 class ContentSource(ABC):
-    """Content of known size.
+    """PartData of known size.
 
     Attributes:
         name: Name of the content.
@@ -68,7 +68,7 @@ class ContentSource(ABC):
         """Do slow preparations; ``size`` is valid afterwards."""
 
     @abstractmethod
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         """Exactly ``size`` bytes at ``offset``.
 
         Raises:
@@ -184,7 +184,7 @@ class BytesSource(ContentSource):
         self.name = name
         self.size = len(self._view)
 
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         return self._view[offset : offset + size]
 
     def identity(self) -> str:
@@ -223,7 +223,7 @@ class FileSource(ContentSource):
         self.path = path
         self.size = max(0, os.fstat(descriptor).st_size - base)
 
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         data = _pread(self._descriptor, size, self._base + offset)
         # An upload of a file that was changed meanwhile must not complete.
         if (
@@ -252,7 +252,7 @@ class SeekableSource(ContentSource):
         self.size = max(0, file.seek(0, os.SEEK_END) - self._base)
         file.seek(self._base)
 
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         if self._file.tell() != self._base + offset:
             self._file.seek(self._base + offset)
         pieces = []
@@ -326,7 +326,7 @@ class SpooledSource(ContentSource):
         self._digest.update(piece)
         self._read += len(piece)
 
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         end = offset + size
         # A thread of an earlier stream that failed may still block in here.
         with self._lock:
@@ -415,7 +415,7 @@ class FolderSource(ContentSource):
         self.size = _round_up(position + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
         self._opened: tuple[_ArchiveMember, int] | None = None
 
-    def read_at(self, offset: int, size: int) -> Content:
+    def read_at(self, offset: int, size: int) -> PartData:
         pieces: list[bytes] = []
         end = offset + size
         index = bisect_right(self._starts, offset) - 1
