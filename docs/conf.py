@@ -21,7 +21,7 @@ author = "the clarigrpc authors"
 copyright = f"{author}, Apache License 2.0"
 version = release = version_of("clarigrpc")
 
-_HELP_COLUMNS = 88  # the width of a page
+_HELP_COLUMNS = 100  # the width of a page
 
 extensions = [
     "myst_parser",

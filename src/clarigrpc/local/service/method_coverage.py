@@ -17,11 +17,11 @@ _HEAD = """# Methods of the local server
 
 % Written by `python -m clarigrpc.local.service.method_coverage docs/local-server-methods.md`.
 
-The local server implements {works} of the {total} methods of V2. The others answer with the gRPC status
-UNIMPLEMENTED, over HTTP with 501. No method makes results up.
+The local server implements {works} of the {total} methods of V2. The others answer with the gRPC
+status UNIMPLEMENTED, over HTTP with 501. No method makes results up.
 
-"Stored" means that resources are stored and nothing else happens: for example, a deployment is recorded,
-but nothing is deployed.
+"Stored" means that resources are stored and nothing else happens: for example, a deployment is
+recorded, but nothing is deployed.
 
 | Method | Status | Extent |
 | --- | --- | --- |
