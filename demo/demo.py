@@ -1,7 +1,7 @@
-"""What clarigrpc does, on photographs: ``python demo.py IMAGE...`` (``make demo`` brings some).
+"""A demonstration on photographs: ``python demo.py IMAGE...`` (``make demo`` downloads two).
 
-It starts a local server in a process of its own, predicts, adds the photographs as inputs, reads
-them back, and compares gRPC with REST.
+It starts a local server as a separate process, predicts, adds the photographs as inputs, reads them
+back, and compares gRPC with REST.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import Client, errors, image, v2
-from clarigrpc._resources.model_handle import Model
 from clarigrpc.cli.render import outputs_table, terminal
+from clarigrpc.types import Model
 
 ROUNDS = 12
 SLICE_SECONDS = 0.2
@@ -30,7 +30,7 @@ WAIT_SECONDS = 30.0
 
 @contextmanager
 def server() -> Iterator[dict[str, str]]:
-    """``clarigrpc serve`` as a process; its facts (GRPC_BASE, REST_BASE, PAT, ...) by name."""
+    """``clarigrpc serve`` as a process; yields what it prints: GRPC_BASE, REST_BASE, PAT, ..."""
     command = Path(sys.executable).with_name("clarigrpc")
     process = subprocess.Popen(
         [str(command), "serve", "--rest-port", "0"],
@@ -55,7 +55,7 @@ def server() -> Iterator[dict[str, str]]:
 
 
 def color_recognition(client: Client) -> Model:
-    """The model, which belongs to the user clarifai."""
+    """The public model for colours."""
     return client.model("color-recognition", user_id="clarifai", app_id="main")
 
 
@@ -71,10 +71,10 @@ def add_and_read_back(client: Client, photos: list[Path]) -> Table:
     deadline = time.monotonic() + WAIT_SECONDS
     while (count := client.inputs.status()).to_process or count.processing:
         if time.monotonic() > deadline:
-            raise SystemExit("demo: the inputs are still being processed; something is wrong")
+            raise SystemExit(f"demo: the inputs are not processed after {WAIT_SECONDS:g} s")
         time.sleep(0.05)
     found = {one.id: one for one in client.inputs.list()}
-    table = Table(title="Added as inputs and read back", title_justify="left")
+    table = Table(title="Inputs, added and read back", title_justify="left")
     for heading in ("Id", "File", "Image", "Status"):
         table.add_column(heading)
     for id in ids:
@@ -91,7 +91,7 @@ def add_and_read_back(client: Client, photos: list[Path]) -> Table:
 
 @dataclass
 class Rate:
-    """Predictions over one transport."""
+    """Predictions over one transport, and the time that they took."""
 
     name: str
     client: Client
@@ -99,7 +99,7 @@ class Rate:
     cpu: float = 0.0
 
     def predict(self, inputs: list[v2.Input], calls: int) -> None:
-        """``calls`` predictions, one after the other, going round the inputs."""
+        """Make ``calls`` sequential predictions, using the inputs round-robin."""
         model = color_recognition(self.client)
         cpu = time.process_time()
         for number in range(calls):
@@ -110,9 +110,9 @@ class Rate:
 
 
 def compare(rates: list[Rate], inputs: list[v2.Input], console: Console) -> None:
-    """The same calls over every transport, in slices that take turns."""
+    """Make the same calls over each transport, alternating in short slices, and print a table."""
     for rate in rates:
-        rate.predict(inputs, 20)  # warm: connections, imports, the server's caches
+        rate.predict(inputs, 20)  # warm up connections, imports and the caches of the server
     slowest = max(statistics.median(rate.seconds) for rate in rates)
     # Whole rounds of the inputs, so that every slice predicts on the same pictures.
     calls = max(1, round(SLICE_SECONDS / slowest / len(inputs))) * len(inputs)
@@ -122,11 +122,11 @@ def compare(rates: list[Rate], inputs: list[v2.Input], console: Console) -> None
         for rate in rates if turn % 2 == 0 else reversed(rates):
             rate.predict(inputs, calls)
     table = Table(
-        title=f"gRPC and REST: {ROUNDS * calls} predictions each, one at a time, in turns",
+        title=f"gRPC and REST, {ROUNDS * calls} sequential predictions each",
         title_justify="left",
     )
     table.add_column("Transport")
-    for heading in ("Predictions a second", "Median ms", "Client CPU ms"):
+    for heading in ("Predictions per second", "Median ms", "Client CPU ms"):
         table.add_column(heading, justify="right")
     for rate in rates:
         table.add_row(
@@ -156,7 +156,7 @@ def main(arguments: list[str]) -> None:
             console.print(
                 outputs_table(
                     zip(names, outputs, strict=True),
-                    title="color-recognition, computed by the server from the pixels",
+                    title="Main colours, by the model color-recognition",
                 )
             )
             console.print()

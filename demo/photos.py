@@ -1,8 +1,7 @@
-"""Fetch two real photographs from a package registry: ``python photos.py FOLDER``.
+"""Download two real photographs from a package registry: ``python photos.py FOLDER``.
 
-They are in the wheel of scikit-learn (china.jpg and flower.jpg, 340 KB together, CC BY 2.0). The
-wheel is downloaded and looked into, not installed. scikit-image would have more of them, in a
-wheel half as large again.
+They are part of the wheel of scikit-learn (china.jpg and flower.jpg, 340 KB together, CC BY 2.0).
+The wheel is downloaded and read, but not installed.
 """
 
 from __future__ import annotations
@@ -51,6 +50,6 @@ if __name__ == "__main__":
         fetch(Path(sys.argv[1]))
     except subprocess.CalledProcessError:
         raise SystemExit(
-            "photos: pip could not download the photographs (its own words are above);\n"
-            "        make demo IMAGE=path works without them"
+            "photos: pip could not download the photographs (see its message above);\n"
+            "        use make demo IMAGE=path instead"
         ) from None
