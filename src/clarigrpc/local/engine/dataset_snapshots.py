@@ -20,7 +20,7 @@ from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Store, Stored
 from clarigrpc.local.user_app import UserApp
 
 SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
-"""Kinds of the store with the frozen content of dataset versions, below dataset and version."""
+"""Kinds of the store with the frozen content of dataset versions, nested in dataset and version."""
 
 _Format = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType

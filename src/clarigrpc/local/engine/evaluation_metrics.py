@@ -32,9 +32,9 @@ def roc_auc(truth: NDArray[np.bool_], scores: _Floats) -> float:
     if not len(positive) or not len(negative):
         return float("nan")
     order = np.sort(negative)
-    below = np.searchsorted(order, positive, "left")
-    level = np.searchsorted(order, positive, "right") - below
-    return float((below + level / 2).sum() / (len(positive) * len(negative)))
+    lower = np.searchsorted(order, positive, "left")
+    level = np.searchsorted(order, positive, "right") - lower
+    return float((lower + level / 2).sum() / (len(positive) * len(negative)))
 
 
 def binary(concept: str, truth: NDArray[np.bool_], scores: _Floats) -> v2.BinaryMetrics:

@@ -124,8 +124,8 @@ class Catalog:
 
         Raises:
             ServiceError: MODEL_NOT_DEPLOYED (21353) while it is being trained,
-                MODEL_INVALID_REQUEST where that failed, MODEL_DOES_NOT_EXIST where the model
-                below it is gone.
+                MODEL_INVALID_REQUEST where that failed, MODEL_DOES_NOT_EXIST where its base
+                model is gone.
         """
         if entry.runtime is not None or entry.model.model_type_id not in BASES:
             return entry.runtime
@@ -157,13 +157,13 @@ class Catalog:
                 f"version {version.id!r} is not trained: {version.status.details}",
             )
         base = version.input_info.base_embed_model
-        below = self.find(UserApp(base.user_id, base.app_id), base.id)
-        chosen = below.version(base.model_version.id)
-        embedder = self.runtime(below, chosen) if chosen is not None else None
+        base_entry = self.find(UserApp(base.user_id, base.app_id), base.id)
+        chosen = base_entry.version(base.model_version.id)
+        embedder = self.runtime(base_entry, chosen) if chosen is not None else None
         if embedder is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,
-                f"nothing here runs {below.model.id!r}, which version {version.id!r} works on",
+                f"nothing here runs {base_entry.model.id!r}, which version {version.id!r} works on",
             )
         weights = Weights.from_bytes(content)
         known = {concept.id: concept for concept in version.output_info.data.concepts}

@@ -30,7 +30,7 @@ class ResourceKind:
         singular, plural: Its name in the names of methods.
         message: Name of its message.
         of_user: It belongs to a user; otherwise to an app.
-        parents: Kinds above it inside the app or the user, outermost first.
+        parents: Kinds that it is nested in, inside the app or the user, outermost first.
         id_field: The request's field of its id, where it does not follow from the name.
         invalid, missing, duplicate: Status codes of its failures.
         status: Code of the status that a new one gets, None without.

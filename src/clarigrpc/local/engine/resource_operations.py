@@ -54,7 +54,7 @@ _WORD = re.compile(r"\w+")
 
 
 class Place(NamedTuple):
-    """Where resources lie: an app (or a user, with an empty app id), and the ids above them."""
+    """Where resources are: an app (or a user, with an empty app id) and the ids of their parents."""
 
     app: UserApp
     parents: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class ResourceOperations:
         """Checks a patched resource before it is kept, and does what follows."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
-        """Does what follows from a deletion, beside that of what lies below."""
+        """Does what follows from a deletion, beside the deletion of nested resources."""
 
     def emptied(self, context: Context, where: StoredCollection) -> None:
         """Does what follows when all of a collection goes, before it is gone."""
@@ -259,8 +259,8 @@ class ResourceOperations:
         item = self.cls.FromString(row.body)
         self._own(place, item)
         if self.kind.newest is not None:
-            name, below = self.kind.newest
-            version = self._others[below].newest(context, nested_place(place, item.id))
+            name, nested = self.kind.newest
+            version = self._others[nested].newest(context, nested_place(place, item.id))
             if version is not None:
                 getattr(item, name).CopyFrom(version)
         self.show(context, place, item)
@@ -335,20 +335,20 @@ class ResourceOperations:
         store.set_key(row.seq, self.key(item))
 
     def remove(self, context: Context, place: Place, resource_id: str) -> bool:
-        """Deletes a resource with all that lies below it; False where there is none."""
+        """Deletes a resource with its nested resources; False where there is none."""
         store = context.state.store
         where = self.where(place)
         with store.transaction():
             if not store.delete(where, resource_id):
                 return False
-            for below in self._nested_collections(context, place, resource_id):
-                self._others[below.kind].emptied(context, below)
-                store.clear(below)
+            for nested in self._nested_collections(context, place, resource_id):
+                self._others[nested.kind].emptied(context, nested)
+                store.clear(nested)
             self.deleted(context, place, resource_id)
         return True
 
     def rename(self, context: Context, place: Place, old: str, new: str) -> Any:
-        """Gives a resource another id; what lies below it comes along."""
+        """Gives a resource another id; its nested resources move with it."""
         store = context.state.store
         with store.transaction():
             item = self._stored(context, place, old)
@@ -361,14 +361,14 @@ class ResourceOperations:
             item.id = new
             self.save(context, place, item)
             before = (*place.parents, old)
-            for below in self._nested_collections(context, place, old):
-                rest = below.parent.split(PARENT_SEPARATOR)[len(before) :]
+            for nested in self._nested_collections(context, place, old):
+                rest = nested.parent.split(PARENT_SEPARATOR)[len(before) :]
                 parent = PARENT_SEPARATOR.join((*place.parents, new, *rest))
-                store.move(below, below._replace(parent=parent))
+                store.move(nested, nested._replace(parent=parent))
         return self.find(context, place, new)
 
     def place(self, context: Context, request: Any, *, write: bool = False) -> Place:
-        """Where a request works; ServiceError unless what is above is there."""
+        """Where a request works; ServiceError unless all parents exist."""
         if self.kind.of_user:
             user = context.user(request.user_app_id, write=write)
             place = Place(UserApp(user, ""))
@@ -376,10 +376,10 @@ class ResourceOperations:
             app = context.writable if write else context.readable
             place = Place(app(request.user_app_id))
         for name in self.kind.parents:
-            above = self._others[name]
-            resource_id = above._id(request)
-            if not above.exists(context, place, resource_id):
-                raise above.no(resource_id)
+            parent = self._others[name]
+            resource_id = parent._id(request)
+            if not parent.exists(context, place, resource_id):
+                raise parent.no(resource_id)
             place = nested_place(place, resource_id)
         return place
 
@@ -478,12 +478,12 @@ class ResourceOperations:
     ) -> list[StoredCollection]:
         where = self.where(place)
         parent = PARENT_SEPARATOR.join((*place.parents, resource_id))
-        below = [
+        nested = [
             name for name, other in self._others.items() if self.kind.name in other.kind.parents
         ]
         return [
             found
-            for name in below
+            for name in nested
             for found in context.state.store.collections(name, where.user_id, where.app_id, parent)
         ]
 
@@ -599,7 +599,7 @@ class ResourceOperations:
 
 
 def nested_place(place: Place, resource_id: str) -> Place:
-    """Where the resources below one of this place lie."""
+    """The place of the resources nested in one of this place."""
     return place._replace(parents=(*place.parents, resource_id))
 
 
@@ -631,7 +631,7 @@ def _field_of(descriptor: Descriptor, cls: Any) -> FieldDescriptor:
 
 
 def _may_span_apps(method: str) -> bool:
-    """Whether a list has an address below a user without an app."""
+    """Whether a list may name a user without an app, and then means all apps of that user."""
     return method in _LISTS_OF_USERS
 
 
@@ -647,8 +647,8 @@ def _read(item: Any, path: str) -> Any:
 
 
 def _set(item: Any, path: str, value: Any) -> None:
-    *above, last = path.split(".")
-    for name in above:
+    *parent, last = path.split(".")
+    for name in parent:
         item = getattr(item, name)
     setattr(item, last, value)
 

@@ -63,8 +63,10 @@ def annotations_found(
 
     def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
         annotation = v2.Annotation.FromString(row.body)
-        above = state.store.get(inputs, annotation.input_id)
-        item = v2.Input.FromString(above.body) if above else v2.Input(id=annotation.input_id)
+        input_row = state.store.get(inputs, annotation.input_id)
+        item = (
+            v2.Input.FromString(input_row.body) if input_row else v2.Input(id=annotation.input_id)
+        )
         if not search_filters.annotation_matches(item, annotation, ranking.query):
             return None
         return _Found((item, annotation), item, [annotation])

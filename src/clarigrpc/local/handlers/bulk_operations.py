@@ -298,8 +298,8 @@ class _Copy:
         if resource is not None:
             if self._only_public and not is_public(resource.cls.FromString(row.body)):
                 return
-            above = zip(resource.kind.parents, found.parent.split(PARENT_SEPARATOR), strict=False)
-            if not all(self._has(kind, resource_id) for kind, resource_id in above):
+            parents = zip(resource.kind.parents, found.parent.split(PARENT_SEPARATOR), strict=False)
+            if not all(self._has(kind, resource_id) for kind, resource_id in parents):
                 return
         to = found._replace(user_id=self._target.user_id, app_id=self._target.app_id)
         if store.get(to, row.id) is not None:

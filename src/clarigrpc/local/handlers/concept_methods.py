@@ -42,10 +42,10 @@ def search_concepts(
     if not query.ignore_app_concepts:
         for concept in RESOURCES["concept"].walk(context, place):
             if query.language not in ("", concept.language):
-                below = nested_place(place, concept.id)
-                if not RESOURCES["concept_language"].exists(context, below, query.language):
+                nested = nested_place(place, concept.id)
+                if not RESOURCES["concept_language"].exists(context, nested, query.language):
                     continue
-                name = RESOURCES["concept_language"].find(context, below, query.language)
+                name = RESOURCES["concept_language"].find(context, nested, query.language)
                 concept.name, concept.language = name.name, name.id
                 concept.definition = name.definition or concept.definition
             found.append(concept)

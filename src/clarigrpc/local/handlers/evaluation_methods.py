@@ -86,12 +86,12 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
             f"the local server does not run {model.id!r}: give a predictions_dataset",
         )
     for name, dataset in sources:
-        below = Place(app, (dataset.id,))
+        nested = Place(app, (dataset.id,))
         versions = RESOURCES["dataset_version"]
         if dataset.version.id:
-            frozen = versions.find(context, below, dataset.version.id)
+            frozen = versions.find(context, nested, dataset.version.id)
         else:
-            frozen = versions.newest(context, below)
+            frozen = versions.newest(context, nested)
         if frozen is None or frozen.status.code != _Code.DATASET_VERSION_READY:
             raise ServiceError(
                 _Code.EVALUATION_INVALID_ARGUMENT, f"{name} {dataset.id!r} has no version ready"

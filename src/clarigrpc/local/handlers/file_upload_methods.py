@@ -46,7 +46,7 @@ class UploadableVersion(ABC):
         self.app = app
         self.config = config
 
-    def _below(self, kind: str, parent: str = "") -> StoredCollection:
+    def _collection_of(self, kind: str, parent: str = "") -> StoredCollection:
         return StoredCollection.of_app(kind, self.app, parent)
 
     @abstractmethod
@@ -129,14 +129,14 @@ class UploadableArtifactVersion(UploadableVersion):
     done: StatusCodeValue = _Code.UPLOAD_DONE
 
     def versions(self) -> StoredCollection:
-        return self._below("artifact_version", self.config.artifact_id)
+        return self._collection_of("artifact_version", self.config.artifact_id)
 
     def given(self) -> v2.ArtifactVersion:
         return self.config.artifact_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
-        above = self._below("artifact")
-        return above, self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
+        artifacts = self._collection_of("artifact")
+        return artifacts, self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
 
     def begin(self, version: v2.ArtifactVersion) -> None:
         version.artifact.CopyFrom(
@@ -170,14 +170,14 @@ class UploadablePipelineStepVersion(UploadableVersion):
     done: StatusCodeValue = _Code.PIPELINE_STEP_BUILDING
 
     def versions(self) -> StoredCollection:
-        return self._below("pipeline_step_version", self.config.pipeline_step_id)
+        return self._collection_of("pipeline_step_version", self.config.pipeline_step_id)
 
     def given(self) -> v2.PipelineStepVersion:
         return self.config.pipeline_step_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
         code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
-        return self._below("pipeline_step"), self.config.pipeline_step_id, code
+        return self._collection_of("pipeline_step"), self.config.pipeline_step_id, code
 
     def begin(self, version: v2.PipelineStepVersion) -> None:
         version.status.CopyFrom(make_status(self.uploading))

@@ -47,7 +47,7 @@ def _tracked(app: UserApp, job_id: str) -> StoredCollection:
     return StoredCollection.of_app("job_input", app, job_id)
 
 
-def _below(kind: str, app: UserApp, job_id: str) -> StoredCollection:
+def _items_of_job(kind: str, app: UserApp, job_id: str) -> StoredCollection:
     """Which extraction jobs or uploads an add job has."""
     return StoredCollection.of_app(f"job_{kind}", app, job_id)
 
@@ -69,10 +69,10 @@ def _shown(context: Context, app: UserApp, job_id: str) -> v2.InputsAddJob:
     store = context.state.store
     place = Place(app)
     job: v2.InputsAddJob = RESOURCES["inputs_add_job"].find(context, place, job_id)
-    for row in store.walk(_below("extraction", app, job_id), newest_first=False):
+    for row in store.walk(_items_of_job("extraction", app, job_id), newest_first=False):
         job.extraction_jobs.append(RESOURCES["inputs_extraction_job"].find(context, place, row.id))
     waiting = False
-    for row in store.walk(_below("upload", app, job_id), newest_first=False):
+    for row in store.walk(_items_of_job("upload", app, job_id), newest_first=False):
         found = store.get(file_upload_methods.uploads_of(app), row.id)
         if found is not None:
             job.uploads.add().ParseFromString(found.body)
@@ -231,7 +231,7 @@ def post_uploads(
             upload.CopyFrom(wanted.upload)
             upload.id = upload.id or new_id()
             file_upload_methods.begin(store, app, upload)
-            store.insert(_below("upload", app, job_id), upload.id, b"")
+            store.insert(_items_of_job("upload", app, job_id), upload.id, b"")
             store.insert(
                 StoredCollection.of_app("upload_job", app, job_id),
                 upload.id,
@@ -282,7 +282,7 @@ def _add_extraction(
     job.modified_at.CopyFrom(job.created_at)
     where = StoredCollection.of_app("inputs_extraction_job", app)
     store.insert(where, job.id, job.SerializeToString(), status=job.status.code, key=job_id)
-    store.insert(_below("extraction", app, job_id), job.id, b"")
+    store.insert(_items_of_job("extraction", app, job_id), job.id, b"")
 
 
 def _check_source(state: State, url: str) -> None:

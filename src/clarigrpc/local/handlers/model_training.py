@@ -138,11 +138,11 @@ def _prepare(
     _check_settings(version)
     dataset = version.train_info.dataset
     if dataset.id:
-        below = Place(app, (dataset.id,))
+        nested = Place(app, (dataset.id,))
         if not RESOURCES["dataset"].exists(context, Place(app), dataset.id):
             raise RESOURCES["dataset"].no(dataset.id)
         if dataset.version.id:
-            frozen = RESOURCES["dataset_version"].find(context, below, dataset.version.id)
+            frozen = RESOURCES["dataset_version"].find(context, nested, dataset.version.id)
             if frozen.status.code != _Code.DATASET_VERSION_READY:
                 raise ServiceError(
                     _Code.MODEL_INVALID_ARGUMENT, f"{dataset.version.id!r} is not ready"
@@ -206,9 +206,9 @@ def _choose_base(
     owner = context.readable(
         v2.UserAppIDSet(user_id=base.user_id or app.user_id, app_id=base.app_id or app.app_id)
     )
-    below = context.model(owner, base.id)
-    chosen = below.version(base.model_version.id)
-    if chosen is None or context.state.catalog.runtime(below, chosen) is None:
+    base_entry = context.model(owner, base.id)
+    chosen = base_entry.version(base.model_version.id)
+    if chosen is None or context.state.catalog.runtime(base_entry, chosen) is None:
         raise ServiceError(
             _Code.MODEL_INVALID_ARGUMENT, f"base_embed_model: nothing here runs {base.id!r}"
         )
@@ -372,9 +372,9 @@ def _embedded(
 
 
 def _runtime(state: State, base: v2.Model) -> Runtime:
-    below = state.catalog.find(UserApp(base.user_id, base.app_id), base.id)
-    version = below.version(base.model_version.id)
-    runtime = state.catalog.runtime(below, version) if version is not None else None
+    base_entry = state.catalog.find(UserApp(base.user_id, base.app_id), base.id)
+    version = base_entry.version(base.model_version.id)
+    runtime = state.catalog.runtime(base_entry, version) if version is not None else None
     if runtime is None:
         raise ServiceError(_Code.MODEL_TRAINING_FAILED, f"nothing here runs {base.id!r}")
     return runtime

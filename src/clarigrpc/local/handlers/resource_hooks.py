@@ -239,8 +239,8 @@ class DatasetOperations(ResourceOperations):
         for row in store.walk(dataset_membership.members_of(app, resource_id)):
             dataset_membership.leave(store, app, resource_id, row.id)
         for kind in (*SNAPSHOT_KINDS, "dataset_export"):
-            for below in store.collections(kind, app.user_id, app.app_id, resource_id):
-                store.clear(below)
+            for nested in store.collections(kind, app.user_id, app.app_id, resource_id):
+                store.clear(nested)
 
 
 class DatasetVersionOperations(ResourceOperations):
@@ -501,8 +501,8 @@ class NodepoolOperations(ResourceOperations):
     """Nodepools of a compute cluster."""
 
     def show(self, context: Context, place: Place, item: v2.Nodepool) -> None:
-        above = Place(place.app)
-        cluster = RESOURCES["compute_cluster"].find(context, above, place.parents[0])
+        parent = Place(place.app)
+        cluster = RESOURCES["compute_cluster"].find(context, parent, place.parents[0])
         item.compute_cluster.CopyFrom(cluster)
 
 
@@ -529,13 +529,13 @@ class PipelineOperations(ResourceOperations):
     ) -> None:
         if change.HasField("pipeline_version"):
             version = RESOURCES["pipeline_version"]
-            below = nested_place(place, item.id)
+            nested = nested_place(place, item.id)
             if change.pipeline_version.id and version.exists(
-                context, below, change.pipeline_version.id
+                context, nested, change.pipeline_version.id
             ):
-                version.change(context, below, change.pipeline_version, action)
+                version.change(context, nested, change.pipeline_version, action)
             else:
-                version.add(context, below, change.pipeline_version)
+                version.add(context, nested, change.pipeline_version)
 
 
 class PipelineVersionRunOperations(ResourceOperations):
@@ -583,8 +583,8 @@ class InstalledModuleVersionOperations(ResourceOperations):
     def check(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
         wanted = item.module_version
         app = context.readable(v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id))
-        above = Place(app, (wanted.module_id,))
-        found = RESOURCES["module_version"].find(context, above, wanted.id)
+        parent = Place(app, (wanted.module_id,))
+        found = RESOURCES["module_version"].find(context, parent, wanted.id)
         item.module_version.CopyFrom(found)
 
 

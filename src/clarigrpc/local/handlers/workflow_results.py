@@ -39,8 +39,8 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
     place = Place(context.readable(request.user_app_id))
     workflow = RESOURCES["workflow"].find(context, place, request.workflow_id)
     if request.version_id:
-        below = Place(place.app, (workflow.id,))
-        version = RESOURCES["workflow_version"].find(context, below, request.version_id)
+        nested = Place(place.app, (workflow.id,))
+        version = RESOURCES["workflow_version"].find(context, nested, request.version_id)
     else:
         version = workflow.version
         if not version.id:  # there are none that the caller may see

@@ -134,7 +134,7 @@ class EmbeddingClassifier(Runtime):
     """Concepts of an input by its embedding, the likeliest first; of a video for each frame.
 
     Args:
-        embedder: The model below.
+        embedder: The base model, which makes the embeddings.
         weights: What was learned.
         concepts: The concepts as outputs show them, in the order of the weights.
     """

@@ -22,7 +22,7 @@ _Code = v2.StatusCode
 class _RetiredField(NamedTuple):
     """A field that there was: the path of its message in the request, and its number there."""
 
-    above: str
+    parent_path: str
     number: int
     code: StatusCodeValue
     details: str
@@ -69,14 +69,14 @@ def check(method: str, request: Any) -> None:
         ServiceError: The request has such an option; the text says what to do instead.
     """
     for option in _RETIRED_FIELDS.get(method, ()):
-        for message in _messages(request, option.above):
+        for message in _messages(request, option.parent_path):
             unknown: Iterable[Any] = UnknownFieldSet(message)  # type: ignore[assignment]
             if any(field.field_number == option.number for field in unknown):
                 raise ServiceError(option.code, option.details)
     for path in VALUES.get(method, ()):
-        above, _, name = path.rpartition(".")
+        parent_path, _, name = path.rpartition(".")
         if name == "model_type_id":
-            for message in _messages(request, above):
+            for message in _messages(request, parent_path):
                 former = message.model_type_id
                 message.model_type_id = MODEL_TYPES.get(former, former)
 

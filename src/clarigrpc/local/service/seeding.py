@@ -178,9 +178,9 @@ class Seed:
             raise ValueError(f"configuration: {kind} {item['id']!r}: {error}") from error
 
 
-def _entries(above: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
+def _entries(parent: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
     """A list of objects with ids."""
-    entries = above.get(name) or []
+    entries = parent.get(name) or []
     if not isinstance(entries, list) or not all(
         isinstance(entry, Mapping) and entry.get("id") for entry in entries
     ):

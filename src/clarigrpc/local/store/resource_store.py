@@ -114,7 +114,7 @@ _ROWS_OF_FIRST_READ, _ROWS_PER_READ = 32, 512
 class StoredCollection(NamedTuple):
     """Where resources of one kind live: under a user, an app and perhaps other resources.
 
-    ``app_id`` is empty for what belongs to a user; ``parent`` are the ids of the resources above.
+    ``app_id`` is empty for what belongs to a user; ``parent`` are the ids of the parent resources.
     """
 
     kind: str
@@ -611,8 +611,8 @@ class Store:
                 values.append(value)
         if parent is not None:
             query += " AND (parent = ? OR substr(parent, 1, ?) = ?)"
-            below = parent + PARENT_SEPARATOR
-            values += [parent, len(below), below]
+            nested = parent + PARENT_SEPARATOR
+            values += [parent, len(nested), nested]
         with self._lock:
             rows = self._db.execute(query, values).fetchall()
         return [StoredCollection(*row) for row in rows]
@@ -743,15 +743,15 @@ class Store:
         test = lookup.test
         table = {HasTerm: "terms", InBox: "places", HasText: "texts"}.get(type(test), "resources")
         seq = "t.rowid" if isinstance(test, HasText) else "t.seq"
-        above = "s" if lookup.relation is Relation.SELF else "o"
+        joined = "s" if lookup.relation is Relation.SELF else "o"
         # The order of a CROSS JOIN is kept: from what is looked up to what is searched for.
         query = f"SELECT s.{columns}"
-        query += f" FROM {table} t CROSS JOIN resources {above} ON {above}.seq = {seq}"
+        query += f" FROM {table} t CROSS JOIN resources {joined} ON {joined}.seq = {seq}"
         if lookup.relation is not Relation.SELF:
             link = "s.id = o.key" if lookup.relation is Relation.CHILD else "s.key = o.id"
             query += f" CROSS JOIN resources s ON {link}"
         # The index of texts is one of all collections.
-        inside = above if isinstance(test, HasText) else "t"
+        inside = joined if isinstance(test, HasText) else "t"
         query += f" WHERE s.collection = ? AND {inside}.collection = ?"
         if isinstance(test, HasTerm):
             query += " AND t.term = ? AND t.value BETWEEN ? AND ?"
