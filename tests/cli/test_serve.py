@@ -109,7 +109,7 @@ def test_folders_that_data_sources_may_name(tmp_path: Path, photo: Path) -> None
     (root / "one.png").write_bytes(photo.read_bytes())
     request = v2.PostInputsDataSourcesRequest()
     request.data_sources.add().url.url = f"{root.as_uri()}/"
-    refused = pytest.raises(errors.InvalidArgumentError, match="no folder")
+    refused = pytest.raises(errors.InvalidArgumentError, match="not in a folder")
     with serving() as server, server.client() as client, refused:
         client.v2.PostInputsDataSources(request)
     with serving("--input-root", str(root)) as server, server.client() as client:
@@ -140,8 +140,8 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("limit", "explanation"),
     [
-        ("speed=1", "limits has requests, inputs, concurrent, not speed"),
-        ("requests", "a limit has the form name=value, not 'requests'"),
+        ("speed=1", "limits: unknown speed; known are requests, inputs, concurrent"),
+        ("requests", "a limit must have the form name=value, not 'requests'"),
     ],
 )
 def test_a_limit_that_is_none(process: Run, limit: str, explanation: str) -> None:

@@ -195,15 +195,15 @@ def test_parts_that_cannot_be(raw: Raw, kind: type[Model]) -> None:
     a, b, c = parts(kind)[:3]
     other = part(kind, 1, 0, b"x" * 100_000)
     cases: list[tuple[list[Any], int, str]] = [
-        ([c], kind.invalid, "begins with part 3"),
-        ([a, c], kind.invalid, "part 3 came after part 1"),
+        ([c], kind.invalid, "starts with part 3"),
+        ([a, c], kind.invalid, "part 3 arrived after part 1"),
         ([a, part(kind, 2, 150_000, b"x")], kind.invalid, "next missing byte is 100000"),
         ([a, other], Code.UPLOAD_CONFLICT, "differs"),
-        ([a, part(kind, 1, 100_000, b"x")], Code.UPLOAD_CONFLICT, "came again"),
+        ([a, part(kind, 1, 100_000, b"x")], Code.UPLOAD_CONFLICT, "was sent again"),
         ([part(kind, 1, 0, b"")], kind.invalid, "empty"),
         ([part(kind, 0, 0, b"x")], kind.invalid, "count from 1"),
         ([part(kind, 1, 0, CONTENT + b"x")], kind.invalid, "beyond the total size"),
-        ([a, config(kind)], kind.invalid, "no content_part"),
+        ([a, config(kind)], kind.invalid, "must have content_part"),
     ]
     for requests, code, text in cases:
         final = upload(raw, kind, config(kind), *requests)[-1]

@@ -186,7 +186,7 @@ class LocalServer:
     def start(self) -> Self:
         """Starts to serve; returns the server."""
         if self._service is not None:
-            raise RuntimeError("the server is running")
+            raise RuntimeError("the server is already running")
         loopback = self.host in ("127.0.0.1", "::1", "localhost")
         self._service = V2Service(
             self._credentials,
@@ -298,7 +298,9 @@ class LocalServer:
             defaults["pat"] = self.pat
         rest = settings.get("transport") == "rest"
         if rest and self.rest_base is None:
-            raise ValueError("start the server with rest_port=0 for transport='rest'")
+            raise ValueError(
+                "transport='rest' needs a REST front: start the server with rest_port=0"
+            )
         defaults["base"] = self.rest_base if rest and self.rest_base else self.base
         return defaults | settings
 

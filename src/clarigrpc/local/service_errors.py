@@ -72,4 +72,4 @@ def overall(items: Iterable[v2.Status]) -> v2.Status:
         return make_status(v2.StatusCode.SUCCESS)
     if good:
         return make_status(v2.StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
-    return make_status(v2.StatusCode.FAILURE, "all items failed; the status of each says why")
+    return make_status(v2.StatusCode.FAILURE, "all items failed; see the status of each")

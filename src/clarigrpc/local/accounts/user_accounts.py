@@ -103,7 +103,7 @@ class Accounts:
             lacking = sorted(depending_scopes(method) - (caller.scopes or frozenset()))
             raise ServiceError(
                 _Code.CONN_INSUFFICIENT_SCOPES,
-                f"{method} needs scopes that the key lacks: {', '.join(lacking)}",
+                f"the key lacks scopes that {method} requires: {', '.join(lacking)}",
             )
         return caller
 
@@ -156,7 +156,9 @@ class Accounts:
         if token is not None:
             app = token.application.app
             return Principal(app.user_id, app.app_id, reads_public=True), token.expires
-        raise ServiceError(_Code.CONN_KEY_NOT_FOUND, "no such API key or personal access token")
+        raise ServiceError(
+            _Code.CONN_KEY_NOT_FOUND, "the API key or personal access token is unknown"
+        )
 
     # What a request means
 
@@ -197,14 +199,14 @@ class Accounts:
         found = self._app(app)
         if found is None or not self._may_see(caller, app, found):
             raise ServiceError(
-                _Code.CONN_DOES_NOT_EXIST, f"there is no app {user_id}/{app_id or '?'}"
+                _Code.CONN_DOES_NOT_EXIST, f"app {user_id}/{app_id or '?'} does not exist"
             )
         if write and not own:
             scopes = self._shared(caller, app)
             if scopes is None or not depending_scopes(method) <= scopes:
                 raise ServiceError(
                     _Code.CONN_INSUFFICIENT_SCOPES,
-                    f"{caller.user_id} may not change {user_id}/{app_id}",
+                    f"{caller.user_id} is not allowed to change {user_id}/{app_id}",
                 )
         return app
 
@@ -214,8 +216,8 @@ class Accounts:
         if user_id != caller.user_id:
             raise ServiceError(
                 _Code.CONN_INSUFFICIENT_SCOPES,
-                f"{caller.user_id} may not {'change' if write else 'see'} "
-                f"what belongs to {user_id}",
+                f"{caller.user_id} is not allowed to {'change' if write else 'see'} "
+                f"resources of {user_id}",
             )
         return user_id
 

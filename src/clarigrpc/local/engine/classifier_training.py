@@ -187,7 +187,7 @@ def learn(
     if not len(vectors):
         raise ServiceError(
             _Code.MODEL_TRAINING_NO_DATA,
-            "no input that has been processed has a label for the concepts and an embedding",
+            "no processed input has both a label for the concepts and an embedding",
         )
     labels = examples.labels
     if exclusive:  # of several the first counts
@@ -195,20 +195,22 @@ def learn(
     counts = labels.sum(axis=0).tolist()
     lacking = [c for c, count in zip(examples.concepts, counts, strict=True) if not count]
     if lacking and (need_all or len(lacking) == len(examples.concepts)):
-        raise ServiceError(_Code.MODEL_TRAINING_NO_POSITIVES, f"no input has {', '.join(lacking)}")
+        raise ServiceError(
+            _Code.MODEL_TRAINING_NO_POSITIVES, f"no input is labelled with {', '.join(lacking)}"
+        )
     concepts = [concept for concept in examples.concepts if concept not in set(lacking)]
     labels = labels[:, labels.any(axis=0)]
     if exclusive and len(concepts) < 2:
         raise ServiceError(
             _Code.MODEL_TRAINING_ONE_VS_N_SINGLE_CLASS,
-            f"concepts that exclude each other are at least two; inputs have {concepts[0]} alone",
+            f"mutually exclusive concepts must be at least two; the inputs have only {concepts[0]}",
         )
     if negatives is None or exclusive:
         negatives = np.zeros((0, vectors.shape[1]), np.float32)
     if not len(negatives) and labels.all(axis=0).any():
         raise ServiceError(
             _Code.MODEL_TRAINING_INSUFFICIENT_DATA,
-            f"all inputs have {concepts[int(labels.all(axis=0).argmax())]}: give some without it",
+            f"all inputs have {concepts[int(labels.all(axis=0).argmax())]}; add inputs without it",
         )
 
     def trained_on(rows: NDArray[np.intp]) -> Weights:

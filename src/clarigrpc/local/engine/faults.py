@@ -65,7 +65,7 @@ class Faults:
                 fail = self.unavailable_next > 0
                 self.unavailable_next -= fail
             if fail:
-                raise CallAborted(grpc.StatusCode.UNAVAILABLE, "told to be unavailable")
+                raise CallAborted(grpc.StatusCode.UNAVAILABLE, "injected fault")
         if self.rate_limit is not None:
             items = len(getattr(request, "inputs", ())) if self.rate_counts_items else 1
             wait = self._wait(self.rate_limit, max(items, 1))
@@ -96,7 +96,7 @@ class Faults:
         """Raises ServiceError of that code if this input was told to fail."""
         wanted = self.fail_inputs
         if wanted(input_id) if callable(wanted) else input_id in wanted:
-            raise ServiceError(code, "told to fail")
+            raise ServiceError(code, "injected fault")
 
     def deploying(self, model: str) -> None:
         """Raises ServiceError while ``model`` is not up; the first call starts it."""
@@ -106,15 +106,15 @@ class Faults:
         with self._lock:
             since = now - self._touched.setdefault(model, now)
         if since < self.deploy_seconds / 2:
-            raise ServiceError(v2.StatusCode.MODEL_DEPLOYING, "the model is being started")
+            raise ServiceError(v2.StatusCode.MODEL_DEPLOYING, "the model is being deployed")
         if since < self.deploy_seconds:
-            raise ServiceError(v2.StatusCode.MODEL_LOADING, "the model loads its weights")
+            raise ServiceError(v2.StatusCode.MODEL_LOADING, "the model is loading")
 
     def cut(self, responses: Iterator[Any]) -> Iterator[Any]:
         """Passes the responses of a stream on until it is told to break off."""
         for count, response in enumerate(responses):
             if self.stream_fail_after is not None and count >= self.stream_fail_after:
-                raise CallAborted(self.stream_fail_code, f"told to fail after {count} responses")
+                raise CallAborted(self.stream_fail_code, f"injected fault after {count} responses")
             yield response
 
 

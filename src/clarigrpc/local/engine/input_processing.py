@@ -136,7 +136,9 @@ class InputProcessor:
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, str(error)))
         except Exception:  # noqa: BLE001
             _log.exception("processing of input %s failed", item.id)
-            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, "internal failure"))
+            item.status.CopyFrom(
+                make_status(v2.StatusCode.INPUT_FAILED, "internal error; see the server's log")
+            )
         else:
             item.status.CopyFrom(make_status(v2.StatusCode.INPUT_SUCCESS))
         return _Seen(item, vector)

@@ -109,7 +109,7 @@ class Catalog:
         if entry is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,
-                f"there is no model {model_id!r} in {app.user_id}/{app.app_id}",
+                f"model {model_id!r} does not exist in {app.user_id}/{app.app_id}",
             )
         return entry
 
@@ -163,7 +163,7 @@ class Catalog:
         if embedder is None:
             raise ServiceError(
                 v2.StatusCode.MODEL_DOES_NOT_EXIST,
-                f"nothing here runs {base_entry.model.id!r}, which version {version.id!r} works on",
+                f"base model {base_entry.model.id!r} of version {version.id!r} cannot run here",
             )
         weights = Weights.from_bytes(content)
         known = {concept.id: concept for concept in version.output_info.data.concepts}

@@ -16,7 +16,8 @@ def page_bounds(page: int, per_page: int) -> tuple[int, int]:
     """Offset and size of a page that is counted from 1; zeros mean the defaults."""
     if per_page > MAX_PER_PAGE:
         raise ServiceError(
-            v2.StatusCode.CONN_INVALID_REQUEST, f"per_page is {per_page}; at most {MAX_PER_PAGE}"
+            v2.StatusCode.CONN_INVALID_REQUEST,
+            f"per_page is {per_page}; the maximum is {MAX_PER_PAGE}",
         )
     size = per_page or DEFAULT_PER_PAGE
     return (max(page, 1) - 1) * size, size
@@ -31,5 +32,6 @@ def refuse_other_fields(request: Any, known: Iterable[str]) -> None:
     other = [f.name for f, _ in request.ListFields() if f.name not in names]
     if other:
         raise ServiceError(
-            v2.StatusCode.NOT_IMPLEMENTED, f"the local server has no {', '.join(other)} here"
+            v2.StatusCode.NOT_IMPLEMENTED,
+            f"the local server does not support {', '.join(other)} in this request",
         )

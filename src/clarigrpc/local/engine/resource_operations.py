@@ -54,7 +54,7 @@ _WORD = re.compile(r"\w+")
 
 
 class Place(NamedTuple):
-    """Where resources are: an app (or a user, with an empty app id) and the ids of their parents."""
+    """Where resources are: an app (or a user, with an empty app id), and their parents' ids."""
 
     app: UserApp
     parents: tuple[str, ...] = ()
@@ -221,7 +221,7 @@ class ResourceOperations:
     def no(self, resource_id: str) -> ServiceError:
         """The failure of a resource that is not there."""
         name = self.kind.name.replace("_", " ")
-        return ServiceError(self.kind.missing, f"there is no {name} {resource_id!r}")
+        return ServiceError(self.kind.missing, f"{name} {resource_id!r} does not exist")
 
     def find(self, context: Context, place: Place, resource_id: str) -> Any:
         """The resource; ServiceError where there is none."""
@@ -303,16 +303,14 @@ class ResourceOperations:
             )
         except DuplicateIdError:
             name = self.kind.name.replace("_", " ")
-            raise ServiceError(
-                self.kind.duplicate, f"there is a {name} {item.id!r} already"
-            ) from None
+            raise ServiceError(self.kind.duplicate, f"{name} {item.id!r} already exists") from None
         self.added(context, place, given, item)
         return self.find(context, place, item.id)
 
     def change(self, context: Context, place: Place, change: Any, action: str) -> Any:
         """Patches the resource with the id of ``change``."""
         if not change.id:
-            raise ServiceError(self.kind.invalid, "a patch needs the id of what it changes")
+            raise ServiceError(self.kind.invalid, "a patch needs the id of the resource")
         item = self._stored(context, place, change.id)
         patching.patch(item, change, action, self._fixed)
         if self.kind.own_status and change.HasField("status"):
@@ -357,7 +355,9 @@ class ResourceOperations:
             try:
                 store.rename(self.where(place), old, new)
             except DuplicateIdError:
-                raise ServiceError(self.kind.duplicate, f"the id {new!r} is taken") from None
+                raise ServiceError(
+                    self.kind.duplicate, f"the id {new!r} is already in use"
+                ) from None
             item.id = new
             self.save(context, place, item)
             before = (*place.parents, old)
@@ -444,7 +444,7 @@ class ResourceOperations:
     def _check_count(self, count: int, what: str) -> None:
         if not 1 <= count <= MAX_ITEMS:
             raise ServiceError(
-                self.kind.invalid, f"{count} {what}; one request takes 1 to {MAX_ITEMS}"
+                self.kind.invalid, f"the request has {count} {what}; it must have 1 to {MAX_ITEMS}"
             )
 
     def _refuse(self, request: Any, *, items_too: bool = False) -> None:
@@ -542,7 +542,8 @@ class ResourceOperations:
             test = self._test(name, value)
             if test is None:
                 raise ServiceError(
-                    _Code.NOT_IMPLEMENTED, f"the local server has no filter {name} here"
+                    _Code.NOT_IMPLEMENTED,
+                    f"the local server does not support the filter {name} here",
                 )
             tests.append(test)
         return tests

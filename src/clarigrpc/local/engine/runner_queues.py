@@ -161,7 +161,7 @@ class RemoteRuntime(Runtime):
         with contextlib.closing(self._outputs(data, v2.RunnerMethodType.UNARY_UNARY)) as outputs:
             for output in outputs:
                 return output
-        raise ServiceError(_Code.RUNNER_PROCESSING_FAILED, "the runner gave no output")
+        raise ServiceError(_Code.RUNNER_PROCESSING_FAILED, "the runner returned no output")
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         yield from self._outputs(data, v2.RunnerMethodType.UNARY_STREAMING)

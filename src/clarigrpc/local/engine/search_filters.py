@@ -224,7 +224,10 @@ def is_on_earth(point: v2.GeoPoint) -> bool:
 def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
     point = have.geo_point
     if not is_on_earth(wanted.geo_point):
-        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, "the geo point is not on the earth")
+        raise ServiceError(
+            _Code.SEARCH_INVALID_REQUEST,
+            "geo_point is out of range: latitude -90 to 90, longitude -180 to 180",
+        )
     if len(wanted.geo_box) == 2:
         one, two = (corner.geo_point for corner in wanted.geo_box)
         return min(one.latitude, two.latitude) <= point.latitude <= max(
@@ -241,7 +244,9 @@ def limit_km(limit: v2.GeoLimit) -> float:
     """The distance that a limit allows; ServiceError for one of an unknown kind."""
     factor = _KM_OF_LIMITS.get(limit.type.lower())
     if factor is None:
-        raise ServiceError(_Code.SEARCH_INVALID_REQUEST, f"there is no geo limit {limit.type!r}")
+        raise ServiceError(
+            _Code.SEARCH_INVALID_REQUEST, f"unknown type of geo limit {limit.type!r}"
+        )
     return limit.value * factor
 
 

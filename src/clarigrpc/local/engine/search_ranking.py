@@ -173,7 +173,7 @@ class _Ranking:
                     return medium, vector
             raise ServiceError(
                 _Code.SEARCH_INVALID_REQUEST,
-                f"the embedding has {len(vector)} dimensions; here they have "
+                f"the embedding has {len(vector)} dimensions; the server's embeddings have "
                 + " or ".join(f"{n} ({medium})" for medium, n in EMBEDDING_LENGTHS.items()),
             )
         if data.HasField("image") or data.HasField("text"):
@@ -192,7 +192,7 @@ class _Ranking:
         if found is None:
             raise ServiceError(
                 _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,
-                f"input {example.input_id!r} is no image or text that has been processed",
+                f"input {example.input_id!r} is not an image or text that has been processed",
             )
         return found
 

@@ -31,7 +31,7 @@ class DownloadFront:
         path = scope["raw_path"].decode("ascii")
         file = self._find(path.removeprefix(PREFIX))
         if file is None or scope["method"] not in ("GET", "HEAD"):
-            reply = failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "there is no such file")
+            reply = failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "the file does not exist")
             await respond(reply, scope, receive, send)
             return
         await FileResponse(file, media_type=MEDIA_TYPES[file.suffix])(scope, receive, send)

@@ -139,10 +139,13 @@ class FirstGeneration:
     def _endpoint(self, scope: Scope) -> Callable[[Request, bytes], Any]:
         endpoint = self._endpoints.get(scope["path"].rstrip("/"))
         if endpoint is None:
-            raise _RefusalError(404, "CLIENT_ERROR", f"there is no {scope['path']} in the API")
+            raise _RefusalError(404, "CLIENT_ERROR", f"{scope['path']} does not exist in this API")
         if scope["method"] not in ("GET", "POST"):
             raise _RefusalError(
-                405, "CLIENT_ERROR", f"no {scope['method']} here", {"allow": "GET, POST"}
+                405,
+                "CLIENT_ERROR",
+                f"{scope['method']} is not allowed; use GET or POST",
+                {"allow": "GET, POST"},
             )
         return endpoint
 
@@ -344,7 +347,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _bad(f"the body is not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise _bad("the JSON of the body is an object")
+        raise _bad("the JSON body must be an object")
     return given
 
 
@@ -369,7 +372,7 @@ async def _parameters(request: Request, body: bytes) -> list[tuple[str, str | by
         for name, value in _json_object(body).items():
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(one, str) for one in values):
-                raise _bad(f"{name} is a string or a list of strings")
+                raise _bad(f"{name} must be a string or a list of strings")
             pairs += [(name, one) for one in values]
         return pairs
     return await _form(request)
@@ -383,7 +386,7 @@ def _tag_request(pairs: list[tuple[str, str | bytes]], *, by_get: bool) -> _TagR
                 raise _bad("encoded_data cannot be sent by GET; use POST")
             wanted.images.append(_content(value))
         elif isinstance(value, bytes):
-            raise _bad(f"{name} is text, not a file")
+            raise _bad(f"{name} must be text, not a file")
         elif name == "url":
             wanted.images.append(_at(value))
         elif name == "model":
@@ -394,15 +397,15 @@ def _tag_request(pairs: list[tuple[str, str | bytes]], *, by_get: bool) -> _TagR
             wanted.local_ids.append(value)
         elif name not in _PARAMETERS:
             raise _bad(
-                f"there is no parameter {name!r}; there are {', '.join(sorted(_PARAMETERS))}"
+                f"unknown parameter {name!r}; the parameters are {', '.join(sorted(_PARAMETERS))}"
             )
         elif (name, value) not in (("op", "tag"), ("language", "en")):
-            raise _bad(f"the local server has no {name} {value!r}")
+            raise _bad(f"the local server does not support {name} {value!r}")
     count = len(wanted.images)
     if not 1 <= count <= MAX_ITEMS:
-        raise _bad(f"{count} images; send 1 to {MAX_ITEMS}, as url or as encoded_data")
+        raise _bad(f"{count} images; it must be 1 to {MAX_ITEMS}, as url or as encoded_data")
     if len(wanted.local_ids) not in (0, count):
-        raise _bad(f"{len(wanted.local_ids)} times local_id for {count} images")
+        raise _bad(f"{len(wanted.local_ids)} values of local_id for {count} images")
     wanted.local_ids = wanted.local_ids or [""] * count
     return wanted
 

@@ -116,7 +116,7 @@ def _explain(error: Exception, call: ServedCall) -> HttpReply:
         headers = {**call.trailing, "grpc-status": str(_grpc_number(error))}
         return failure(code, error.details, headers)
     _log.error("%s failed", call.method, exc_info=error)
-    return failure(v2.StatusCode.INTERNAL_UNCATEGORIZED, "the local server failed; see its log")
+    return failure(v2.StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log")
 
 
 class RestGateway:
@@ -317,9 +317,11 @@ def _route(verb: str, path: str) -> Binding:
     verbs = ", ".join(router.verbs(path))
     if verbs:
         raise _RefusedError(
-            v2.StatusCode.CONN_METHOD_NOT_ALLOWED, f"{path} takes {verbs}, not {verb}", allow=verbs
+            v2.StatusCode.CONN_METHOD_NOT_ALLOWED,
+            f"{verb} is not allowed for {path}; use {verbs}",
+            allow=verbs,
         )
-    raise _RefusedError(v2.StatusCode.CONN_DOES_NOT_EXIST, f"there is no {path} in the API")
+    raise _RefusedError(v2.StatusCode.CONN_DOES_NOT_EXIST, f"{path} does not exist in this API")
 
 
 async def _watch(receive: Receive, gone: threading.Event) -> None:

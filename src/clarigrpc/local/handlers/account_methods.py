@@ -33,7 +33,7 @@ def get_user(context: Context, request: v2.GetUserRequest) -> v2.SingleUserRespo
         user_id = context.caller.user_id
     row = context.state.store.get(user_accounts.USERS, user_id)
     if row is None:
-        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {user_id!r}")
+        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {user_id!r} does not exist")
     user = v2.User.FromString(row.body)
     if user_id != context.caller.user_id:
         # To others a user is a name.
@@ -59,7 +59,7 @@ def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
 
 def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScopeDepsResponse:
     if request.key_type not in ("", user_accounts.API_KEY, user_accounts.PAT):
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, f"there are no {request.key_type!r} keys")
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, f"unknown key type {request.key_type!r}")
     response = v2.MultiScopeDepsResponse(status=make_status(_Code.SUCCESS))
     for name, needed in SCOPES.items():
         response.scope_deps.add(scope=name, depending_scopes=sorted(needed))
@@ -127,7 +127,7 @@ def _patch_ids(name: str) -> Callable[[Context, Any], Message]:
         place = resource.place(context, request, write=True)
         if request.action != "overwrite":
             raise ServiceError(
-                resource.kind.invalid, f"action is {request.action!r}; ids can only be overwritten"
+                resource.kind.invalid, f"action is {request.action!r}; it must be overwrite"
             )
         if not request.ids:
             raise ServiceError(resource.kind.invalid, "the request has no ids")
@@ -164,7 +164,7 @@ def delete_collaborators(
     emails = set(request.user_emails)
     ids += [c.id for c in resource.walk(context, place) if c.user.primary_email in emails]
     if not ids:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "no collaborators are named")
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request names no collaborators")
     gone = [i for i in ids if resource.remove(context, place, i)]
     if not gone:
         raise resource.no(ids[0])
@@ -221,7 +221,10 @@ def validate_password(
     response = v2.SinglePasswordValidationResponse(status=make_status(_Code.SUCCESS))
     if broken.ListFields():
         response.status.CopyFrom(
-            make_status(_Code.PASSWORD_VALIDATION_FAILED, "the password breaks the rules")
+            make_status(
+                _Code.PASSWORD_VALIDATION_FAILED,
+                "the password violates the rules; see password_violations",
+            )
         )
         response.password_violations.CopyFrom(broken)
     return response

@@ -99,7 +99,9 @@ def patch_annotations_status(
 ) -> v2.PatchAnnotationsStatusResponse:
     patching.check_action(request.action or "overwrite", _Code.ANNOTATION_INVALID_ARGUMENT)
     if not request.task_id or not request.status_code:
-        raise ServiceError(_Code.ANNOTATION_INVALID_ARGUMENT, "give task_id and status_code")
+        raise ServiceError(
+            _Code.ANNOTATION_INVALID_ARGUMENT, "task_id and status_code are required"
+        )
     resource = RESOURCES["annotation"]
     place = Place(context.writable(request.user_app_id))
     response = v2.PatchAnnotationsStatusResponse(status=make_status(_Code.SUCCESS))
@@ -137,7 +139,7 @@ def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -
     count = len(request.ids) or len(request.input_ids)
     if not 1 <= count <= MAX_ITEMS or len(request.input_ids) > MAX_ITEMS:
         raise ServiceError(
-            _Code.ANNOTATION_INVALID_ARGUMENT, f"one request takes 1 to {MAX_ITEMS} ids"
+            _Code.ANNOTATION_INVALID_ARGUMENT, f"the request must have 1 to {MAX_ITEMS} ids"
         )
     with store.transaction():
         if request.ids:

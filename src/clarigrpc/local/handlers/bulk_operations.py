@@ -44,12 +44,12 @@ def post_bulk_operations(
     for operation in prepared.bulk_operations:
         if operation.operation.HasField("delete_annotations"):
             raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "bulk operations here work on inputs, not on annotations"
+                _Code.NOT_IMPLEMENTED, "the local server supports bulk operations on inputs only"
             )
         if operation.operation.WhichOneof("operation") is None:
             raise ServiceError(resource.kind.invalid, "the operation is not set")
         if operation.WhichOneof("input_source") is None:
-            raise ServiceError(resource.kind.invalid, "name the inputs, a search or a dataset")
+            raise ServiceError(resource.kind.invalid, "set input_ids, search or dataset")
         for dataset_id in _datasets(operation.operation):
             if not RESOURCES["dataset"].exists(context, Place(app), dataset_id):
                 raise RESOURCES["dataset"].no(dataset_id)

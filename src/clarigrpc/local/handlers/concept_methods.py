@@ -35,7 +35,7 @@ def search_concepts(
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     if query.workflow_id or query.HasField("workflow") or query.use_cases:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "the local server searches no workflow's concepts"
+            _Code.NOT_IMPLEMENTED, "the local server does not search the concepts of workflows"
         )
     place = Place(app)
     found: list[v2.Concept] = []

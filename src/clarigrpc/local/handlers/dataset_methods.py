@@ -90,7 +90,7 @@ def post_dataset_inputs(
     if request.HasField("search"):
         if request.dataset_inputs:
             raise ServiceError(
-                _Code.INPUT_INVALID_REQUEST, "give dataset_inputs or a search, not both"
+                _Code.INPUT_INVALID_REQUEST, "set dataset_inputs or search, not both"
             )
         operation = v2.BulkOperation(search=request.search)
         operation.operation.add_to_dataset.dataset_id = request.dataset_id
@@ -100,19 +100,21 @@ def post_dataset_inputs(
         return response
     if not 1 <= len(request.dataset_inputs) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} inputs"
+            _Code.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
         )
     statuses = []
     with store.transaction():
         for given in request.dataset_inputs:
             input_id = given.input.id
             if store.get(inputs, input_id) is None:
-                status = make_status(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
+                status = make_status(
+                    _Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist"
+                )
             elif dataset_membership.join(store, app, request.dataset_id, input_id):
                 status = make_status(_Code.SUCCESS)
             else:
                 status = make_status(
-                    _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is in it already"
+                    _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is already in the dataset"
                 )
             statuses.append(status)
             row = store.get(dataset_membership.members_of(app, request.dataset_id), input_id)
@@ -132,7 +134,7 @@ def delete_dataset_inputs(
     app = _dataset(context, request, write=True)
     if not 1 <= len(request.input_ids) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} inputs"
+            _Code.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
         )
     store = context.state.store
     with store.transaction():
@@ -190,7 +192,9 @@ def _check_model(context: Context, model: v2.Model) -> None:
     entry = context.model(owner, model.id)
     version = entry.version(model.model_version.id)
     if version is None or context.state.catalog.runtime(entry, version) is None:
-        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"the server cannot run model {model.id!r}")
+        raise ServiceError(
+            _Code.MODEL_INVALID_REQUEST, f"the local server cannot run model {model.id!r}"
+        )
     model.user_id, model.app_id = owner.user_id, owner.app_id
     model.model_version.id = version.id
 
@@ -236,7 +240,7 @@ def _filter(state: State, app: UserApp, version: v2.DatasetVersion) -> v2.Query:
             raise RESOURCES["annotation_filter"].no(wanted.id)
         wanted = v2.AnnotationFilter.FromString(row.body)
     if wanted.search.query.ranks:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "an annotation filter has no ranks")
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "an annotation filter cannot have ranks")
     return search_filters.simplified(wanted.search.query)
 
 
@@ -336,7 +340,9 @@ def put_exports(
         if wanted.format not in _FORMATS:
             raise ServiceError(_Code.CONN_INVALID_REQUEST, "an export needs a format")
         if wanted.include_embeddings:
-            raise ServiceError(_Code.NOT_IMPLEMENTED, "versions here hold no embeddings")
+            raise ServiceError(
+                _Code.NOT_IMPLEMENTED, "the dataset versions of the local server hold no embeddings"
+            )
         made = response.exports.add(format=wanted.format)
         made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_PENDING))
         getattr(version.export_info, _FORMATS[wanted.format]).CopyFrom(made)

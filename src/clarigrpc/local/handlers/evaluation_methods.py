@@ -45,7 +45,7 @@ def post_evaluations(
     app = context.writable(request.user_app_id)
     if not 1 <= len(request.eval_metrics) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.EVALUATION_INVALID_ARGUMENT, f"one request takes 1 to {MAX_ITEMS} evaluations"
+            _Code.EVALUATION_INVALID_ARGUMENT, f"the request must have 1 to {MAX_ITEMS} evaluations"
         )
     response = v2.MultiEvalMetricsResponse(status=make_status(_Code.SUCCESS))
     with context.state.store.transaction():
@@ -76,14 +76,16 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
     made.model.model_type_id = entry.model.model_type_id
     made.model.model_version.id = version.id
     if given.eval_info.params.fields:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "evaluations have no parameters here")
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "the local server does not support eval_info.params"
+        )
     sources = [("ground_truth_dataset", given.ground_truth_dataset)]
     if given.HasField("predictions_dataset"):
         sources.append(("predictions_dataset", given.predictions_dataset))
     elif context.state.catalog.runtime(entry, version) is None:
         raise ServiceError(
             _Code.NOT_IMPLEMENTED,
-            f"the local server does not run {model.id!r}: give a predictions_dataset",
+            f"the local server cannot run {model.id!r}: set predictions_dataset",
         )
     for name, dataset in sources:
         nested = Place(app, (dataset.id,))
@@ -94,7 +96,8 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
             frozen = versions.newest(context, nested)
         if frozen is None or frozen.status.code != _Code.DATASET_VERSION_READY:
             raise ServiceError(
-                _Code.EVALUATION_INVALID_ARGUMENT, f"{name} {dataset.id!r} has no version ready"
+                _Code.EVALUATION_INVALID_ARGUMENT,
+                f"{name} {dataset.id!r} has no version that is ready",
             )
         target = getattr(made, name)
         target.id, target.user_id, target.app_id = dataset.id, app.user_id, app.app_id
@@ -185,7 +188,7 @@ def get_evaluation(
     )
     if row is None:
         raise ServiceError(
-            _Code.CONN_DOES_NOT_EXIST, f"there is no evaluation {request.evaluation_id!r}"
+            _Code.CONN_DOES_NOT_EXIST, f"evaluation {request.evaluation_id!r} does not exist"
         )
     return v2.SingleEvalMetricsResponse(
         status=make_status(_Code.SUCCESS), eval_metrics=_trimmed(row.body, request.fields)
@@ -277,7 +280,9 @@ def _get_of_version(context: Context, request: v2.GetModelVersionEvaluationReque
     )
     found = get_evaluation(context, one)
     if not _is_of(found.eval_metrics, request):
-        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, "the evaluation is of another model version")
+        raise ServiceError(
+            _Code.CONN_DOES_NOT_EXIST, "the evaluation belongs to another model version"
+        )
     return found
 
 

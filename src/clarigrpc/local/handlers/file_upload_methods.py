@@ -61,7 +61,7 @@ class UploadableVersion(ABC):
         """Raises ServiceError when there is nothing that the version could belong to."""
         parents, parent_id, missing = self.parent()
         if store.get(parents, parent_id) is None:
-            raise ServiceError(missing, f"there is no {parents.kind} {parent_id!r}")
+            raise ServiceError(missing, f"{parents.kind} {parent_id!r} does not exist")
 
     @abstractmethod
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
@@ -226,7 +226,8 @@ class _Upload:
             length = state["total_size"]
             if length != self._total:
                 raise ServiceError(
-                    target.invalid, f"total_size is {self._total}; the upload began with {length}"
+                    target.invalid,
+                    f"total_size is {self._total}; the upload was started with {length}",
                 )
             return True
         self.version = type(target.given())()
@@ -266,7 +267,7 @@ class _Upload:
     def _part(self, request: Any) -> v2.UploadContentPart:
         if request.WhichOneof("upload_data") != "content_part":
             raise ServiceError(
-                self._target.invalid, "a message after the first has no content_part"
+                self._target.invalid, "every message after the first must have content_part"
             )
         return request.content_part  # type: ignore[no-any-return]
 
@@ -285,7 +286,9 @@ class _Upload:
         if isinstance(error, PartError):
             error = upload_files.as_service_error(error, self._target.invalid)
         elif isinstance(error, OSError):
-            error = ServiceError(_Code.UPLOAD_FAILED, f"cannot keep the content: {error.strerror}")
+            error = ServiceError(
+                _Code.UPLOAD_FAILED, f"the content cannot be stored: {error.strerror}"
+            )
         return self._response(error.status(), stream.remaining)
 
     def _response(self, status: v2.Status, remaining: int) -> Message:
@@ -298,7 +301,9 @@ class _Upload:
         with self._store.transaction():
             row = self._store.get(self._collection, self.version.id)
             if row is None:
-                raise ServiceError(self._target.missing, "the version was deleted meanwhile")
+                raise ServiceError(
+                    self._target.missing, "the version was deleted during the upload"
+                )
             self.version.ParseFromString(row.body)
             self.version.modified_at.GetCurrentTime()
             failure = self._target.finish(self.version, digest)
@@ -314,7 +319,7 @@ class _Upload:
         if row is None:
             raise ServiceError(
                 self._target.missing,
-                f"there is no version {version_id!r}; leave the id out to begin a new one",
+                f"version {version_id!r} does not exist; leave the id empty to start a new upload",
             )
         return type(self._target.given()).FromString(row.body)
 
@@ -324,7 +329,9 @@ class _Upload:
     def _state(self, version_id: str) -> Row:
         row = self._store.get(self._states(), version_id)
         if row is None:  # made by other means than an upload
-            raise ServiceError(self._target.invalid, f"version {version_id!r} takes no upload")
+            raise ServiceError(
+                self._target.invalid, f"version {version_id!r} was not created by an upload"
+            )
         return row
 
 
@@ -379,9 +386,7 @@ def begin(store: Store, app: UserApp, upload: v2.Upload) -> None:
     try:
         store.insert(uploads_of(app), upload.id, upload.SerializeToString())
     except DuplicateIdError:
-        raise ServiceError(
-            _Code.UPLOAD_CONFLICT, f"there is an upload {upload.id!r} already"
-        ) from None
+        raise ServiceError(_Code.UPLOAD_CONFLICT, f"upload {upload.id!r} already exists") from None
     store.insert(_ranges(app), upload.id, b"[]")
 
 
@@ -463,7 +468,7 @@ def _ranges(app: UserApp) -> StoredCollection:
 def _upload_row(store: Store, app: UserApp, upload_id: str) -> Row:
     row = store.get(uploads_of(app), upload_id)
     if row is None:
-        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no upload {upload_id!r}")
+        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist")
     return row
 
 

@@ -185,7 +185,7 @@ def post_data_sources(
     if not request.data_sources:
         raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no data_sources")
     if request.call_back_url:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server calls nobody back")
+        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server does not support call_back_url")
     jobs: list[str] = []
     shared = new_id()
     with context.state.store.transaction():
@@ -224,7 +224,7 @@ def post_uploads(
             if not _is_taken(wanted.upload.content_name):
                 raise ServiceError(
                     _Code.INPUT_UNSUPPORTED_FORMAT,
-                    f"content_name {wanted.upload.content_name!r} is of no known kind",
+                    f"content_name {wanted.upload.content_name!r} has an unsupported suffix",
                 )
             job_id = _job(context, place, wanted.inputs_add_job_id or shared)
             upload = v2.Upload()
@@ -290,7 +290,8 @@ def _check_source(state: State, url: str) -> None:
     if parts.scheme in ("http", "https"):
         if not parts.path.lower().endswith(_ARCHIVES):
             raise ServiceError(
-                _Code.INPUT_INVALID_URL, f"over HTTP a source is an archive: {', '.join(_ARCHIVES)}"
+                _Code.INPUT_INVALID_URL,
+                f"a source over HTTP must be an archive: {', '.join(_ARCHIVES)}",
             )
         return
     if parts.scheme != "file":
@@ -307,7 +308,7 @@ def _root(state: State, path: Path) -> Path:
         if real.is_relative_to(root):
             return root
     raise ServiceError(
-        _Code.INPUT_INVALID_URL, f"{path} is in no folder that this server may read inputs from"
+        _Code.INPUT_INVALID_URL, f"{path} is not in a folder that this server may read inputs from"
     )
 
 

@@ -96,24 +96,25 @@ def _app(where: StoredCollection) -> UserApp:
 def _check_place(data: v2.Data) -> None:
     if data.HasField("geo") and not search_filters.is_on_earth(data.geo.geo_point):
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT, "geo_point is not on the earth: degrees to 90 and 180"
+            _Code.INPUT_INVALID_ARGUMENT,
+            "geo_point is out of range: latitude -90 to 90, longitude -180 to 180",
         )
 
 
 def _check_datasets(store: Store, where: StoredCollection, dataset_ids: Iterable[str]) -> None:
     unknown = dataset_membership.unknown(store, _app(where), dataset_ids)
     if unknown:
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"there is no dataset {unknown[0]!r}")
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"dataset {unknown[0]!r} does not exist")
 
 
 def _check_new(
     store: Store, where: StoredCollection, item: v2.Input, existing: Row | None, kind: str
 ) -> None:
     if existing is not None:
-        raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input {item.id!r} already")
+        raise ServiceError(_Code.INPUT_DUPLICATE, f"input {item.id!r} already exists")
     url = media_content.url_of(item.data)
     if url and not getattr(item.data, kind).allow_duplicate_url and store.has_key(where, url):
-        raise ServiceError(_Code.INPUT_DUPLICATE, f"there is an input with the URL {url}")
+        raise ServiceError(_Code.INPUT_DUPLICATE, f"an input with the URL {url} already exists")
 
 
 def _copy_without_bytes(given: v2.Input, item: v2.Input) -> None:
@@ -152,7 +153,9 @@ def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInpu
     app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
     if len(request.ids) > MAX_PER_PAGE:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"at most {MAX_PER_PAGE} ids")
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST, f"{len(request.ids)} ids; the maximum is {MAX_PER_PAGE}"
+        )
     rows = context.state.store.page(
         _inputs(app),
         offset,
@@ -166,7 +169,10 @@ def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInpu
 def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.MultiInputResponse:
     app = context.readable(request.user_app_id)
     if request.per_page > MAX_PER_PAGE:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"per_page is at most {MAX_PER_PAGE}")
+        raise ServiceError(
+            _Code.INPUT_INVALID_REQUEST,
+            f"per_page is {request.per_page}; the maximum is {MAX_PER_PAGE}",
+        )
     rows = context.state.store.after(
         _inputs(app),
         request.last_id,
@@ -311,7 +317,7 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
     if not 1 <= len(request.ids) <= MAX_ITEMS:
         raise ServiceError(
             _Code.INPUT_INVALID_REQUEST,
-            f"{len(request.ids)} ids; one request deletes 1 to {MAX_ITEMS} inputs",
+            f"the request has {len(request.ids)} ids; it must have 1 to {MAX_ITEMS}",
         )
     with context.state.store.transaction():
         for input_id in request.ids:
@@ -342,7 +348,7 @@ def _listed(rows: Iterable[Row]) -> v2.MultiInputResponse:
 
 
 def _no_input(input_id: str) -> ServiceError:
-    return ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
+    return ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
 
 
 def _check_count(count: int) -> None:
@@ -351,7 +357,7 @@ def _check_count(count: int) -> None:
     if count > MAX_ITEMS:
         raise ServiceError(
             _Code.INPUT_INVALID_ARGUMENT,
-            f"{count} inputs; one request takes at most {MAX_ITEMS}",
+            f"the request has {count} inputs; the maximum is {MAX_ITEMS}",
         )
 
 

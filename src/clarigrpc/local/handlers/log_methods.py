@@ -40,7 +40,7 @@ def _logs(user_id: str) -> StoredCollection:
 def post_log_entries(context: Context, request: v2.PostLogEntriesRequest) -> v2.BaseResponse:
     if not 1 <= len(request.log_entries) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.LOG_ENTRIES_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} entries"
+            _Code.LOG_ENTRIES_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} entries"
         )
     with context.state.store.transaction():
         for entry in request.log_entries:

@@ -65,7 +65,7 @@ def get_model_version_export(
     found = context.state.store.get(where, str(row.seq))
     if found is None:
         raise ServiceError(
-            _Code.CONN_DOES_NOT_EXIST, f"nobody has asked for an export of version {row.id!r}"
+            _Code.CONN_DOES_NOT_EXIST, f"no export of version {row.id!r} was requested"
         )
     return v2.SingleModelVersionExportResponse(
         status=make_status(_Code.SUCCESS), export=v2.ModelVersionExport.FromString(found.body)

@@ -122,7 +122,8 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
     given = list(request.models) or ([request.model] if request.HasField("model") else [])
     if len(given) != 1:
         raise ServiceError(
-            _Code.MODEL_INVALID_REQUEST, f"{len(given)} models; send one, in `models`"
+            _Code.MODEL_INVALID_REQUEST,
+            f"the request has {len(given)} models; it must have one, in `models`",
         )
     model = v2.Model()
     model.CopyFrom(given[0])
@@ -131,7 +132,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
     if model.HasField("model_version") or model.HasField("output_info"):
         raise ServiceError(
             _Code.MODEL_INVALID_ARGUMENT,
-            "PostModels creates no version: give output_info and the like to PostModelVersions",
+            "PostModels creates no version: send output_info with PostModelVersions",
         )
     model.user_id, model.app_id = app.user_id, app.app_id
     if not model.visibility.gettable:
@@ -145,7 +146,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
         except DuplicateIdError:
             taken = True
     if taken:
-        raise ServiceError(_Code.DATABASE_DUPLICATE_KEY, f"there is a model {model.id!r} already")
+        raise ServiceError(_Code.DATABASE_DUPLICATE_KEY, f"model {model.id!r} already exists")
     return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
 
 

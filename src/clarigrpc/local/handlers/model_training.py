@@ -70,7 +70,7 @@ def post_model_versions(
     if len(given_versions) > MAX_ITEMS:
         raise ServiceError(
             _Code.MODEL_INVALID_REQUEST,
-            f"{len(given_versions)} versions; one request takes at most {MAX_ITEMS}",
+            f"the request has {len(given_versions)} versions; the maximum is {MAX_ITEMS}",
         )
     trainable = entry.model.model_type_id in BASES
     prepared = []
@@ -90,7 +90,7 @@ def post_model_versions(
                 )
             except DuplicateIdError:
                 raise ServiceError(
-                    _Code.DATABASE_DUPLICATE_KEY, f"there is a version {version.id!r} already"
+                    _Code.DATABASE_DUPLICATE_KEY, f"version {version.id!r} already exists"
                 ) from None
     context.state.background.wake()
     made = context.model(app, entry.model.id)
@@ -105,7 +105,8 @@ def _version(
     """What the version is before anybody trains it: ready, as those that need no training are."""
     if given.HasField("pretrained_model_config"):
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "bring a model along with PostModelVersionsUpload here"
+            _Code.NOT_IMPLEMENTED,
+            "pretrained_model_config is not supported: use PostModelVersionsUpload",
         )
     version = v2.ModelVersion()
     version.CopyFrom(given)
@@ -145,7 +146,8 @@ def _prepare(
             frozen = RESOURCES["dataset_version"].find(context, nested, dataset.version.id)
             if frozen.status.code != _Code.DATASET_VERSION_READY:
                 raise ServiceError(
-                    _Code.MODEL_INVALID_ARGUMENT, f"{dataset.version.id!r} is not ready"
+                    _Code.MODEL_INVALID_ARGUMENT,
+                    f"dataset version {dataset.version.id!r} is not ready",
                 )
     found = list(classifier_training.labelled_inputs(context.state.store, app, dataset))
     kinds = {kind_of(one.item.data) for one in found}
@@ -178,8 +180,8 @@ def _check_settings(version: v2.ModelVersion) -> None:
     if unknown:
         raise ServiceError(
             _Code.MODEL_INVALID_ARGUMENT,
-            f"train_info.params has {', '.join(sorted(unknown))}; "
-            f"it may have {ENRICH_DATASET} and {MUTUALLY_EXCLUSIVE}",
+            f"train_info.params has unknown keys {', '.join(sorted(unknown))}; "
+            f"known are {ENRICH_DATASET} and {MUTUALLY_EXCLUSIVE}",
         )
     if ENRICH_DATASET in fields and fields[ENRICH_DATASET].string_value not in (
         AUTOMATIC,
@@ -210,7 +212,8 @@ def _choose_base(
     chosen = base_entry.version(base.model_version.id)
     if chosen is None or context.state.catalog.runtime(base_entry, chosen) is None:
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT, f"base_embed_model: nothing here runs {base.id!r}"
+            _Code.MODEL_INVALID_ARGUMENT,
+            f"the local server cannot run base_embed_model {base.id!r}",
         )
     base.user_id, base.app_id = owner.user_id, owner.app_id
     base.model_version.id = chosen.id
@@ -238,7 +241,7 @@ def _train(state: State, where: StoredCollection, row: Row) -> None:
         # The thread goes on with other work; the version says that it failed.
         _log.exception("training of version %s failed", version.id)
         version.status.CopyFrom(
-            make_status(_Code.MODEL_TRAINING_UNKNOWN_ERROR, "see the server's log")
+            make_status(_Code.MODEL_TRAINING_UNKNOWN_ERROR, "internal error; see the server's log")
         )
     version.completed_at.GetCurrentTime()
     _save(state, row.seq, version, weights)
@@ -296,7 +299,8 @@ def _learn(state: State, app: UserApp, version: v2.ModelVersion, content: bytes)
             raise _ServerClosing
         if time.monotonic() > end:
             raise ServiceError(
-                _Code.MODEL_TRAINING_TIMED_OUT, f"took longer than {config.training_timeout} s"
+                _Code.MODEL_TRAINING_TIMED_OUT,
+                f"the training took longer than {config.training_timeout} s",
             )
 
     base = version.input_info.base_embed_model
@@ -376,7 +380,9 @@ def _runtime(state: State, base: v2.Model) -> Runtime:
     version = base_entry.version(base.model_version.id)
     runtime = state.catalog.runtime(base_entry, version) if version is not None else None
     if runtime is None:
-        raise ServiceError(_Code.MODEL_TRAINING_FAILED, f"nothing here runs {base.id!r}")
+        raise ServiceError(
+            _Code.MODEL_TRAINING_FAILED, f"the local server cannot run base_embed_model {base.id!r}"
+        )
     return runtime
 
 

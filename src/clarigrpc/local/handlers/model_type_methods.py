@@ -47,7 +47,7 @@ def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.Sing
             return v2.SingleModelTypeResponse(status=make_status(_Code.SUCCESS), model_type=kind)
     raise ServiceError(
         _Code.MODEL_INVALID_ARGUMENT,
-        f"this server has no model type {request.model_type_id!r}; ListModelTypes lists them",
+        f"unknown model type {request.model_type_id!r}; ListModelTypes lists the known ones",
     )
 
 

@@ -78,7 +78,7 @@ def _remote(
             )
     raise ServiceError(
         _Code.NOT_IMPLEMENTED,
-        "the local server keeps uploaded versions, it runs none; a runner for it can",
+        "the local server does not run uploaded versions; start a runner for the model",
     )
 
 
@@ -231,7 +231,7 @@ def _prepare(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) -> None
     if count > most:
         raise ServiceError(
             _Code.INPUT_INVALID_ARGUMENT,
-            f"{count} inputs; one request takes at most {most}",
+            f"the request has {count} inputs; the maximum is {most}",
         )
     for item in request.inputs:
         item.id = item.id or new_id()

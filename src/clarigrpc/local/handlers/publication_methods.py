@@ -20,7 +20,7 @@ def _publish(kind: str, gettable: v2.Visibility.Gettable.ValueType) -> Callable[
         resource = RESOURCES[f"{kind}_version"]
         place = resource.place(context, request, write=True)
         if not request.publications:
-            raise ServiceError(resource.kind.invalid, "the request names no versions")
+            raise ServiceError(resource.kind.invalid, "the request has no publications")
         with context.state.store.transaction():
             for wanted in request.publications:
                 change = resource.cls(id=wanted.version_id)

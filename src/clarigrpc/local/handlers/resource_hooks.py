@@ -37,7 +37,7 @@ class ModelOperations(ResourceOperations):
         if item.HasField("model_version") or item.HasField("output_info"):
             raise ServiceError(
                 _Code.MODEL_INVALID_ARGUMENT,
-                "PostModels creates no version: give output_info and the like to PostModelVersions",
+                "PostModels creates no version: send output_info with PostModelVersions",
             )
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
@@ -61,7 +61,7 @@ class ModelOperations(ResourceOperations):
         if change.HasField("model_version") or change.HasField("output_info"):
             raise ServiceError(
                 _Code.MODEL_INVALID_ARGUMENT,
-                "PatchModels changes the model only: patch its versions with PatchModelVersions",
+                "PatchModels does not change versions: use PatchModelVersions",
             )
 
     def remove(self, context: Context, place: Place, resource_id: str) -> bool:
@@ -188,7 +188,7 @@ class ConceptRelationOperations(ResourceOperations):
             if not RESOURCES["concept"].exists(context, place, concept.id):
                 raise RESOURCES["concept"].no(concept.id)
         if context.state.store.has_key(self.where(place), self.key(item)):
-            raise ServiceError(self.kind.duplicate, "these concepts have this relation already")
+            raise ServiceError(self.kind.duplicate, "this relation already exists")
 
     def key(self, item: Any) -> str:
         parts = (item.subject_concept.id, item.predicate, item.object_concept.id)
@@ -204,12 +204,14 @@ class AnnotationOperations(ResourceOperations):
     def check(self, context: Context, place: Place, item: Any) -> None:
         inputs = StoredCollection.of_app(INPUT_KIND, place.app)
         if context.state.store.get(inputs, item.input_id) is None:
-            raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {item.input_id!r}")
+            raise ServiceError(
+                _Code.INPUT_DOES_NOT_EXIST, f"input {item.input_id!r} does not exist"
+            )
         self._name(item, place)
 
     def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
         if change.input_id and change.input_id != item.input_id:
-            raise ServiceError(self.kind.invalid, "an annotation cannot go to another input")
+            raise ServiceError(self.kind.invalid, "input_id of an annotation cannot be changed")
         self._name(item, place)
 
     def _name(self, item: Any, place: Place) -> None:
@@ -289,14 +291,15 @@ def check_graph(context: Context, nodes: Any) -> None:
         raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "the workflow has no nodes")
     ids = [node.id for node in nodes]
     if "" in ids or len(set(ids)) != len(ids):
-        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "every node needs an id of its own")
+        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "every node needs a unique id")
     before: dict[str, set[str]] = {}
     for node in nodes:
         before[node.id] = {source.node_id for source in node.node_inputs}
         unknown = before[node.id] - set(ids)
         if unknown:
             raise ServiceError(
-                _Code.WORKFLOW_INVALID_GRAPH, f"node {node.id!r} takes from {sorted(unknown)}"
+                _Code.WORKFLOW_INVALID_GRAPH,
+                f"node {node.id!r} has unknown inputs {sorted(unknown)}",
             )
         app = context.readable(
             v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id)
@@ -307,9 +310,7 @@ def check_graph(context: Context, nodes: Any) -> None:
     while before:
         ready = [name for name, sources in before.items() if not sources & before.keys()]
         if not ready:
-            raise ServiceError(
-                _Code.WORKFLOW_INVALID_GRAPH, f"nodes {sorted(before)} wait for each other"
-            )
+            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, f"nodes {sorted(before)} form a cycle")
         for name in ready:
             del before[name]
 
@@ -389,7 +390,9 @@ class AppOperations(ResourceOperations):
 
     def _refuse_fixed(self, context: Context, place: Place, app_id: str) -> None:
         if UserApp(place.app.user_id, app_id) in context.state.accounts.fixed_apps:
-            raise ServiceError(self.kind.invalid, f"the server needs its default app {app_id!r}")
+            raise ServiceError(
+                self.kind.invalid, f"the app {app_id!r} cannot be renamed or deleted"
+            )
 
 
 class KeyOperations(ResourceOperations):
@@ -412,7 +415,9 @@ class KeyOperations(ResourceOperations):
             )
         wanted = 1 if item.type == user_accounts.API_KEY else 0
         if len(item.apps) != wanted:
-            raise ServiceError(self.kind.invalid, f"a key of type {item.type} has {wanted} app(s)")
+            raise ServiceError(
+                self.kind.invalid, f"a key of type {item.type} must have {wanted} app(s)"
+            )
         for app in item.apps:
             if not RESOURCES["app"].exists(context, place, app.id):
                 raise RESOURCES["app"].no(app.id)
@@ -431,14 +436,15 @@ def check_scopes(scopes: Any, endpoints: Any) -> None:
     names = [name.replace(":", "_") for name in scopes]
     scopes[:] = names
     if not names and not endpoints:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "give scopes or endpoints")
+        raise ServiceError(_Code.CONN_INVALID_REQUEST, "scopes or endpoints are required")
     for name in names:
         if name not in SCOPES:
-            raise ServiceError(_Code.CONN_INVALID_REQUEST, f"there is no scope {name!r}")
+            raise ServiceError(_Code.CONN_INVALID_REQUEST, f"scope {name!r} does not exist")
         lacking = SCOPES[name] - set(names)
         if lacking and "All" not in names:
             raise ServiceError(
-                _Code.CONN_INVALID_REQUEST, f"{name} needs {', '.join(sorted(lacking))}, too"
+                _Code.CONN_INVALID_REQUEST,
+                f"scope {name} also requires {', '.join(sorted(lacking))}",
             )
 
 
@@ -465,9 +471,9 @@ class CollaboratorOperations(ResourceOperations):
         user = find_user(context, item.user)
         for other in self.walk(context, place):
             if other.user.id == user.id:
-                raise ServiceError(self.kind.duplicate, f"{user.id} shares the app already")
+                raise ServiceError(self.kind.duplicate, f"{user.id} is already a collaborator")
         if user.id == place.app.user_id:
-            raise ServiceError(self.kind.invalid, "the owner of an app is no collaborator")
+            raise ServiceError(self.kind.invalid, "the owner of an app cannot be its collaborator")
         check_scopes(item.scopes, item.endpoints)
         item.user.Clear()
         item.user.id, item.user.primary_email = user.id, user.primary_email
@@ -494,7 +500,7 @@ def find_user(context: Context, wanted: v2.User) -> v2.User:
         if (wanted.id and user.id == wanted.id) or (not wanted.id and emails & theirs):
             return user
     name = wanted.id or ", ".join(sorted(emails))
-    raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"there is no user {name!r}")
+    raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {name!r} does not exist")
 
 
 class NodepoolOperations(ResourceOperations):
@@ -597,9 +603,7 @@ class TaskOperations(ResourceOperations):
             return
         where = StoredCollection.of_app(kind, place.app)
         if context.state.store.get(where, item.input_source.id) is None:
-            raise ServiceError(
-                self.kind.invalid, f"there is no {kind} {item.input_source.id!r} to label"
-            )
+            raise ServiceError(self.kind.invalid, f"{kind} {item.input_source.id!r} does not exist")
 
     def changed(
         self, context: Context, place: Place, change: Any, action: str, item: v2.Task

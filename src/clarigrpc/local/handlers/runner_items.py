@@ -48,7 +48,7 @@ def _take_answer(
 ) -> None:
     if not context.state.runners.answer(runner, request):
         raise ServiceError(
-            _Code.RUNNER_ITEM_CANCELLED, f"nobody waits for item {request.runner_item_id!r}"
+            _Code.RUNNER_ITEM_CANCELLED, f"item {request.runner_item_id!r} is no longer waited for"
         )
 
 

@@ -24,7 +24,8 @@ _Code = v2.StatusCode
 def _one(request: Any) -> v2.Search:
     if len(request.searches) != 1:
         raise ServiceError(
-            _Code.SEARCH_INVALID_REQUEST, f"{len(request.searches)} searches; send one"
+            _Code.SEARCH_INVALID_REQUEST,
+            f"the request has {len(request.searches)} searches; it must have one",
         )
     search = v2.Search()
     search.CopyFrom(request.searches[0])

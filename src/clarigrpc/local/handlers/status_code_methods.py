@@ -31,7 +31,7 @@ def get_status_code(
             return v2.SingleStatusCodeResponse(status=make_status(number))
     raise ServiceError(
         v2.StatusCode.CONN_DOES_NOT_EXIST,
-        f"there is no status code {request.status_code_id[:40]!r}",
+        f"status code {request.status_code_id[:40]!r} does not exist",
     )
 
 

@@ -153,7 +153,7 @@ def put_assignments(
             reviewers = _reviewers(task)
             if me != app.user_id and me not in reviewers:
                 raise ServiceError(
-                    _Code.TASK_PERMISSION_DENIED, f"{me} does not review task {task.id!r}"
+                    _Code.TASK_PERMISSION_DENIED, f"{me} is not a reviewer of task {task.id!r}"
                 )
             if action == _AssignmentAction.REVIEW_START:
                 waiting = _awaiting(context, app, task, request.review_start_config.workers)
@@ -161,7 +161,7 @@ def put_assignments(
             elif action in _DECISIONS:
                 field, code = _DECISIONS[action]
                 if config != field:
-                    raise ServiceError(_Code.CONN_INVALID_REQUEST, f"this action goes with {field}")
+                    raise ServiceError(_Code.CONN_INVALID_REQUEST, f"this action requires {field}")
                 decided = getattr(request, field)
                 named = [_id(a.input.id, a.worker.user.id) for a in decided.task_assignments]
                 if not named:
@@ -177,7 +177,9 @@ def put_assignments(
 def _submitted(task: v2.Task) -> StatusCodeValue:
     """The state of what a labeler hands in."""
     if task.review.strategy == v2.TaskReview.CONSENSUS:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "no consensus is sought here: review by hand")
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "the local server does not support consensus review"
+        )
     if task.review.strategy == v2.TaskReview.MANUAL:
         return _Code.TASK_ASSIGNMENT_AWAITING_REVIEW
     return _Code.TASK_ASSIGNMENT_SUCCESS
@@ -189,10 +191,10 @@ def _start(
     store, where = context.state.store, _assignments(app, task.id)
     inputs = StoredCollection.of_app(INPUT_KIND, app)
     if store.get(inputs, input_id) is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {input_id!r}")
+        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
     if not _is_for(task, input_id, user_id):
         raise ServiceError(
-            _Code.TASK_PERMISSION_DENIED, f"input {input_id!r} is not for {user_id} to label"
+            _Code.TASK_PERMISSION_DENIED, f"input {input_id!r} is not assigned to {user_id}"
         )
     row = store.get(where, _id(input_id, user_id))
     if row is not None:
@@ -235,7 +237,7 @@ def _move(
     """Takes assignments from one state to another, and their annotations with them."""
     if not 1 <= len(ids) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.CONN_INVALID_REQUEST, f"one request takes 1 to {MAX_ITEMS} assignments"
+            _Code.CONN_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} assignments"
         )
     store, where = context.state.store, _assignments(app, task.id)
     before, after = step
@@ -244,9 +246,11 @@ def _move(
         row = store.get(where, name)
         input_id, user_id = name.split(PARENT_SEPARATOR)
         if row is None or row.status != before:
-            why = "was not begun" if row is None else "is in another state"
+            why = "was not started" if row is None else "is in another state"
             failed = response.task_assignments.add(
-                status=make_status(_Code.TASK_CONFLICT, f"the work on {input_id!r} {why}")
+                status=make_status(
+                    _Code.TASK_CONFLICT, f"the assignment of input {input_id!r} {why}"
+                )
             )
             failed.input.id, failed.worker.user.id = input_id, user_id
             outcomes.append(failed.status)

@@ -32,9 +32,9 @@ def _by_frame(context: Context, request: Any, track_ids: set[str]) -> Iterator[v
     store = context.state.store
     row = store.get(StoredCollection.of_app(INPUT_KIND, app), request.input_id)
     if row is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {request.input_id!r}")
+        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist")
     if not v2.Input.FromString(row.body).data.HasField("video"):
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {row.id!r} is no video")
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {row.id!r} is not a video")
     found = [
         (*_place(frame), number, cut)
         for number, label in enumerate(reversed(list(annotations_of(store, app, row.id))))

@@ -30,12 +30,12 @@ def get_video_manifest(
     inputs = StoredCollection.of_app(INPUT_KIND, app)
     row = store.get(inputs, request.input_id)
     if row is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"there is no input {request.input_id!r}")
+        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist")
     item = v2.Input.FromString(row.body)
     if not item.data.HasField("video"):
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {item.id!r} is no video")
+        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {item.id!r} is not a video")
     if item.status.code != _Code.INPUT_SUCCESS:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"input {item.id!r} is not processed")
+        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"input {item.id!r} has not been processed")
     manifests = inputs._replace(kind="video_manifest")
     made = store.get(manifests, item.id)
     if made is None or downloads.find(made.body.decode()) is None:

@@ -54,7 +54,7 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
             if not any(source.node_id in waiting for source in node.node_inputs)
         ]
         if not ready:
-            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "nodes wait for each other")
+            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "the nodes form a cycle")
         for node in ready:
             ordered.append(_node(context, node, config))
             del waiting[node.id]
@@ -79,7 +79,7 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
     if runtime is None:
         raise ServiceError(
             _Code.NOT_IMPLEMENTED,
-            f"the local server keeps the uploaded model {entry.model.id!r}, it does not run it",
+            f"the local server does not run the uploaded model {entry.model.id!r}",
         )
     context.state.faults.deploying(version.id)
     # What the call asks for holds for every node.
@@ -157,7 +157,8 @@ def _check_count(count: int, what: str) -> None:
         raise ServiceError(_Code.PREDICT_INVALID_REQUEST, f"the request has no {what}")
     if count > MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT, f"{count} {what}; one request takes at most {MAX_ITEMS}"
+            _Code.INPUT_INVALID_ARGUMENT,
+            f"the request has {count} {what}; the maximum is {MAX_ITEMS}",
         )
 
 
@@ -165,7 +166,9 @@ def post_workflow_results(
     context: Context, request: v2.PostWorkflowResultsRequest
 ) -> v2.PostWorkflowResultsResponse:
     if request.HasField("workflow_state"):
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "workflows keep no state between calls here")
+        raise ServiceError(
+            _Code.NOT_IMPLEMENTED, "the local server does not support workflow_state"
+        )
     workflow, nodes = _plan(context, request, request.output_config)
     _check_count(len(request.inputs), "inputs")
     results = _results(context, nodes, request.inputs)

@@ -101,7 +101,8 @@ def open_image(content: bytes, *, side: int | None = None) -> PIL.Image.Image:
     except Exception as error:
         # Pillow's decoders raise whatever a malformed file leads them to.
         raise ServiceError(
-            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the bytes are no image that can be decoded"
+            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
+            "the content is not an image that can be decoded",
         ) from error
     if pixels > MAX_PIXELS:
         raise ServiceError(
@@ -177,7 +178,7 @@ def open_container(content: bytes) -> Iterator[InputContainer]:
     except (av.FFmpegError, ValueError, EOFError, StopIteration) as error:
         raise ServiceError(
             v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
-            "the bytes are no video or audio that can be decoded",
+            "the content is not video or audio that can be decoded",
         ) from error
 
 

@@ -82,7 +82,7 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
     with media_content.open_container(content) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
-            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no pictures")
+            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no video stream")
         if stream.width * stream.height > media_content.MAX_PIXELS:
             raise ServiceError(
                 _Code.INPUT_OVER_LIMIT, f"a frame has more than {media_content.MAX_PIXELS} pixels"

@@ -128,7 +128,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Float64s, _Float64s]:
     if pixels.shape[1] == 4:
         pixels = pixels[pixels[:, 3] >= 128]
     if not len(pixels):
-        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the image is transparent")
+        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the image is fully transparent")
     red, green, blue = (np.ascontiguousarray(pixels[:, channel]) for channel in range(3))
     level = np.uint16(0xF0)
     boxes = ((red & level) << 4) | (green & level) | (blue >> 4)

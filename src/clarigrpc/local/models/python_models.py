@@ -48,7 +48,7 @@ class ModelMethod:
         )
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise TypeError(f"{function!r}: argument {parameter.name} cannot be named")
+                raise TypeError(f"{function!r}: argument {parameter.name} cannot be passed by name")
             converter = Converter(parameter.name, hints.get(parameter.name))
             self._arguments[parameter.name] = converter
             field = converter.field
@@ -60,7 +60,9 @@ class ModelMethod:
             self.signature.input_fields.append(field)
         streamed = [n for n, c in self._arguments.items() if c.field.iterator]
         if len(streamed) > 1:
-            raise TypeError(f"{function!r} takes several streams: {', '.join(streamed)}")
+            raise TypeError(
+                f"{function!r} takes several streams ({', '.join(streamed)}); the maximum is one"
+            )
         self.streamed: str | None = streamed[0] if streamed else None
         self._result = Converter("return", hints.get("return"))
         if inspect.isgeneratorfunction(inspect.unwrap(function)):
@@ -160,7 +162,7 @@ class PythonModel(Runtime):
             call = "StreamModelOutputs" if method.streamed else "GenerateModelOutputs"
             raise ServiceError(
                 v2.StatusCode.INPUT_INVALID_ARGUMENT,
-                f"method {method.name} streams; call it with {call}",
+                f"method {method.name} streams its results; call it with {call}",
             )
         return next(method.call(method.arguments(data, options)))
 

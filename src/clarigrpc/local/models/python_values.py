@@ -119,7 +119,7 @@ def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
     elif origin is np.ndarray:
         field.type = _Field.NDARRAY
     else:
-        raise TypeError(f"{name}: models cannot have values of type {annotation!r}")
+        raise TypeError(f"{name}: unsupported type {annotation!r}")
 
 
 class _Reader(values.MediaReader):

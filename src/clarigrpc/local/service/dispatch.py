@@ -299,10 +299,12 @@ class V2Service:
             status = error.status()
         elif not call.is_active():
             # Reading the requests of a client that has gone fails; nobody hears the answer.
-            raise CallAborted(grpc.StatusCode.CANCELLED, "the client has gone") from error
+            raise CallAborted(grpc.StatusCode.CANCELLED, "the client disconnected") from error
         else:
             _log.error("%s failed", call.method, exc_info=error)
-            status = make_status(v2.StatusCode.INTERNAL_UNCATEGORIZED, "see the server's log")
+            status = make_status(
+                v2.StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log"
+            )
         response: Any = getattr(v2, METHODS[call.method][1])()
         response.status.CopyFrom(status)
         return self._named(call, response)

@@ -75,7 +75,7 @@ class Seed:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         if not isinstance(content, Mapping) or set(content) - {"users", "limits"}:
-            raise ValueError("the configuration is an object with `users` and `limits`")
+            raise ValueError("the configuration must be an object with the keys users and limits")
         self.limits: Limits | None = Limits.of(content["limits"]) if content.get("limits") else None
         self._users = _entries(content, "users", "users")
         # All is read once before, so that a mistake shows where it is made.
@@ -94,8 +94,8 @@ class Seed:
                         or "secret" not in application
                     ):
                         raise ValueError(
-                            f"configuration: application {application['id']!r} has id, secret "
-                            "and model, all text"
+                            f"configuration: application {application['id']!r} must have id and "
+                            "secret, and may have model, all strings"
                         )
                 for key in _keys(app):
                     check_scopes(_message(v2.Key, key).scopes, ("any",))
@@ -184,7 +184,7 @@ def _entries(parent: Mapping[str, Any], name: str, where: str) -> list[Mapping[s
     if not isinstance(entries, list) or not all(
         isinstance(entry, Mapping) and entry.get("id") for entry in entries
     ):
-        raise ValueError(f"configuration: {name} of {where} is a list of objects with ids")
+        raise ValueError(f"configuration: {name} of {where} must be a list of objects with ids")
     return entries
 
 

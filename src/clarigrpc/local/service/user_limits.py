@@ -61,17 +61,19 @@ class Limits:
     def __post_init__(self) -> None:
         for name, text in (("requests", self.requests), ("inputs", self.inputs)):
             if not isinstance(text, str):
-                raise ValueError(f"limits: {name} is text like '10/second', not {text!r}")  # noqa: TRY004
+                raise ValueError(f"limits: {name} must be a string like '10/second', not {text!r}")  # noqa: TRY004
             try:
                 windows = _windows(text)
             except ValueError as error:
                 raise ValueError(f"limits: {name}={text!r}: {error}") from error
             if any(window.amount < 1 for window in windows):
-                raise ValueError(f"limits: {name}={text!r} would allow nothing at all")
+                raise ValueError(f"limits: {name}={text!r} allows nothing at all")
         if self.concurrent is not None and (
             type(self.concurrent) is not int or self.concurrent < 1
         ):
-            raise ValueError(f"limits: concurrent is a number from 1, not {self.concurrent!r}")
+            raise ValueError(
+                f"limits: concurrent must be an integer of at least 1, not {self.concurrent!r}"
+            )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -82,7 +84,9 @@ class Limits:
         """
         names = values if isinstance(values, Mapping) else [repr(values)]
         if unknown := [str(name) for name in names if name not in cls.__slots__]:
-            raise ValueError(f"limits has {', '.join(cls.__slots__)}, not {', '.join(unknown)}")
+            raise ValueError(
+                f"limits: unknown {', '.join(unknown)}; known are {', '.join(cls.__slots__)}"
+            )
         return cls(**values)
 
     @classmethod
@@ -96,7 +100,7 @@ class Limits:
         for text in texts:
             name, equals, value = text.partition("=")
             if not equals:
-                raise ValueError(f"a limit has the form name=value, not {text!r}")
+                raise ValueError(f"a limit must have the form name=value, not {text!r}")
             values[name] = int(value) if name == "concurrent" and value.isdecimal() else value
         return cls.of(values)
 
@@ -131,7 +135,8 @@ class Limiter:
             if self._concurrent is not None and self._running[user_id] >= self._concurrent:
                 call.trailing["retry-after"] = f"{BUSY_SECONDS:g}"
                 raise ServiceError(
-                    _Code.CONN_THROTTLED, f"{self._concurrent} calls of {user_id} are running"
+                    _Code.CONN_THROTTLED,
+                    f"{user_id} has {self._concurrent} calls running, the maximum",
                 )
             self._take(user_id, call, "requests", self._requests, 1)
             self._take_inputs(user_id, call, request)
@@ -170,7 +175,7 @@ class Limiter:
                     call.trailing["retry-after"] = f"{max(0.001, reset - time.time()):.3f}"
                 raise ServiceError(
                     _CODE_OF_WINDOW[window.GRANULARITY.name],
-                    f"{user_id} may have {what} at {window}",
+                    f"{user_id} has reached the limit of {what}: {window}",
                 )
         left = []
         for window in windows:

@@ -66,7 +66,7 @@ class PartFile:
         """
         with self._lock:
             if not self._open:
-                raise PartError("another stream goes on with this upload", conflict=True)
+                raise PartError("another stream has taken over this upload", conflict=True)
             data = part.data
             start = self._start(part, len(data))
             known = min(self._received - start, len(data))
@@ -86,9 +86,9 @@ class PartFile:
             raise PartError(f"part_number is {number}; parts count from 1")
         if self._number is None:
             if self._received == 0 and number != 1:
-                raise PartError(f"the upload begins with part {number}, not with part 1")
+                raise PartError(f"the upload starts with part {number}, not with part 1")
         elif number > self._number + 1:
-            raise PartError(f"part {number} came after part {self._number}")
+            raise PartError(f"part {number} arrived after part {self._number}")
         if self._received == 0:
             self._ends = offset == size
             if self._ends:
@@ -103,7 +103,7 @@ class PartFile:
                 f"part {number} ends at {start + size}, beyond the total size of {self.total}"
             )
         if self._number is not None and number <= self._number and start + size > self._received:
-            raise PartError(f"part {number} came again with other content", conflict=True)
+            raise PartError(f"part {number} was sent again with different content", conflict=True)
         return start
 
     def _append(self, data: memoryview) -> None:
