@@ -21,12 +21,14 @@ class Verb(NamedTuple):
         expression: ``datasets.versions('x').export``, as it follows a client.
         owner: The class that it is called on.
         function: The method.
+        sends: Whether it sends something.
     """
 
     path: str
     expression: str
     owner: type[Any]
     function: Any
+    sends: bool
 
 
 def resources(client_kind: ClientKind = "sync") -> dict[str, type[Any]]:
@@ -47,7 +49,7 @@ def verbs(client_kind: ClientKind = "sync") -> Iterator[Verb]:
 def model_verbs(client_kind: ClientKind = "sync") -> Iterator[Verb]:
     """The verbs of ``client.model(...)``, and that one."""
     client, model = (Client, Model) if client_kind == "sync" else (AsyncClient, AsyncModel)
-    yield Verb("model", "model", client, client.model)
+    yield Verb("model", "model", client, client.model, sends=False)
     yield from _verbs_of(model, "model", "model('x')", client_kind)
 
 
@@ -62,7 +64,8 @@ def _verbs_of(
         if isinstance(value, Lazy):
             yield from _verbs_of(_class_of(value, client_kind), *below, client_kind)
         elif isinstance(value, SyncOrAsync) or inspect.isfunction(value):
-            yield Verb(*below, owner, getattr(owner, name))
+            sends = name != "within" and not isinstance(value, Nested)
+            yield Verb(*below, owner, getattr(owner, name), sends)
         if isinstance(value, Nested):
             nested = value.classes[client_kind == "async"]
             yield from _verbs_of(nested, below[0], f"{below[1]}('x')", client_kind)

@@ -8,7 +8,7 @@ from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
 from clarigrpc._resources.sync_async import Async, Parents, Sync, nested
-from clarigrpc._uploads import upload_methods
+from clarigrpc._uploads.upload_method import UploadMethod
 from clarigrpc._uploads.upload_session import UploadSession
 from clarigrpc._uploads.upload_sources import UploadSource
 
@@ -103,15 +103,21 @@ class ArtifactOperations(
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        target = upload_methods.artifact_version(
-            v2.PostArtifactVersionsUploadConfig(
-                user_app_id=self._user_app_id or self._client.user_app_id,
-                artifact_id=artifact_id,
-                artifact_version=version,
-                storage_request_size=storage_request_size,
-            )
+        config = v2.PostArtifactVersionsUploadConfig(
+            user_app_id=self._user_app_id or self._client.user_app_id,
+            artifact_id=artifact_id,
+            artifact_version=version,
+            storage_request_size=storage_request_size,
         )
-        return upload_session(self._client, target, source, options)
+        method = UploadMethod(
+            "PostArtifactVersionsUpload",
+            config,
+            parent_field="artifact_id",
+            version_field="artifact_version",
+            id_field="artifact_version_id",
+            done={v2.StatusCode.UPLOAD_DONE, v2.StatusCode.SUCCESS},
+        )
+        return upload_session(self._client, method, source, options)
 
 
 class Artifacts(ArtifactOperations, Sync): ...

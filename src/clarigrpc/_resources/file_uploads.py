@@ -14,7 +14,7 @@ from clarigrpc._resources.sync_async import Driven
 from clarigrpc._rpc.client_interface import ClientInterface
 
 if TYPE_CHECKING:  # imported when something is uploaded
-    from clarigrpc._uploads.upload_methods import UploadMethod
+    from clarigrpc._uploads.upload_method import UploadMethod
     from clarigrpc._uploads.upload_progress import ProgressCallback
     from clarigrpc._uploads.upload_session import UploadOptions, UploadResult, UploadSession
     from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
@@ -57,14 +57,14 @@ def open_for(source: UploadSource, options: UploadOptions, settings: Settings) -
 
 
 def upload_session(
-    client: Any, target: UploadMethod, source: UploadSource, options: UploadKeywords
+    client: Any, method: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadSession:
     """The upload of a source, for ``uploading`` to run."""
     from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
 
     chosen = UploadOptions(**options)
     opened = open_for(source, chosen, client.settings)
-    return UploadSession(client.settings, client.channel.core.budget, target, opened, chosen)
+    return UploadSession(client.settings, client.channel.core.budget, method, opened, chosen)
 
 
 def _upload(owner: Any, session: UploadSession) -> UploadResult:
@@ -138,15 +138,25 @@ class ModelUploadOperations(Operations):
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        from clarigrpc._uploads import upload_methods
+        from clarigrpc._uploads.upload_method import UploadMethod
 
-        target = upload_methods.model_version(
-            v2.PostModelVersionsUploadConfig(
-                user_app_id=self._user_app_id or self._client.user_app_id,
-                model_id=self.model_id,
-                model_version=version,
-                is_v3=is_v3,
-                storage_request_size=storage_request_size,
-            )
+        config = v2.PostModelVersionsUploadConfig(
+            user_app_id=self._user_app_id or self._client.user_app_id,
+            model_id=self.model_id,
+            model_version=version,
+            is_v3=is_v3,
+            storage_request_size=storage_request_size,
         )
-        return upload_session(self._client, target, source, options)
+        method = UploadMethod(
+            "PostModelVersionsUpload",
+            config,
+            parent_field="model_id",
+            version_field="model_version",
+            id_field="model_version_id",
+            done={
+                v2.StatusCode.MODEL_BUILDING,
+                v2.StatusCode.MODEL_TRAINED,
+                v2.StatusCode.UPLOAD_DONE,
+            },
+        )
+        return upload_session(self._client, method, source, options)

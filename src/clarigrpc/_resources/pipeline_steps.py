@@ -10,7 +10,7 @@ from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
-from clarigrpc._uploads import upload_methods
+from clarigrpc._uploads.upload_method import UploadMethod
 from clarigrpc._uploads.upload_session import UploadSession
 from clarigrpc._uploads.upload_sources import UploadSource
 
@@ -124,15 +124,25 @@ class PipelineStepOperations(
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        target = upload_methods.pipeline_step_version(
-            v2.PostPipelineStepVersionsUploadConfig(
-                user_app_id=self._user_app_id or self._client.user_app_id,
-                pipeline_step_id=step_id,
-                pipeline_step_version=version,
-                storage_request_size=storage_request_size,
-            )
+        config = v2.PostPipelineStepVersionsUploadConfig(
+            user_app_id=self._user_app_id or self._client.user_app_id,
+            pipeline_step_id=step_id,
+            pipeline_step_version=version,
+            storage_request_size=storage_request_size,
         )
-        return upload_session(self._client, target, source, options)
+        method = UploadMethod(
+            "PostPipelineStepVersionsUpload",
+            config,
+            parent_field="pipeline_step_id",
+            version_field="pipeline_step_version",
+            id_field="pipeline_step_version_id",
+            done={
+                v2.StatusCode.PIPELINE_STEP_BUILDING,
+                v2.StatusCode.PIPELINE_STEP_READY,
+                v2.StatusCode.UPLOAD_DONE,
+            },
+        )
+        return upload_session(self._client, method, source, options)
 
 
 class PipelineSteps(PipelineStepOperations, Sync): ...

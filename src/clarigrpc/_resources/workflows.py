@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import (
@@ -20,7 +20,7 @@ from clarigrpc._resources.base import (
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
-from clarigrpc.media import as_input
+from clarigrpc.media import PredictInput, as_input
 
 
 class EvaluationDataOperations(
@@ -196,7 +196,7 @@ class WorkflowOperations(
     def predict(
         self,
         workflow_id: str,
-        value: Any,
+        value: PredictInput,
         *,
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
@@ -229,7 +229,7 @@ class WorkflowOperations(
     def predict_many(
         self,
         workflow_id: str,
-        values: Iterable[Any],
+        values: Iterable[PredictInput],
         *,
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
@@ -264,7 +264,7 @@ class WorkflowOperations(
     def _results(
         self,
         workflow_id: str,
-        values: Iterable[Any],
+        values: Iterable[PredictInput],
         version_id: str,
         output_config: v2.OutputConfig | None,
         timeout: float | None,
@@ -300,8 +300,8 @@ class WorkflowOperations(
     def similarity(
         self,
         workflow_id: str,
-        probes: Iterable[Any],
-        pool: Iterable[Any],
+        probes: Iterable[PredictInput],
+        pool: Iterable[PredictInput],
         *,
         version_id: str = "",
         model_version_id: str = "",

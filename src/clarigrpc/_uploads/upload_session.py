@@ -20,7 +20,7 @@ from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import ChunkedUpload, SendConfig, SendPart
 from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
-from clarigrpc._uploads.upload_methods import UploadMethod
+from clarigrpc._uploads.upload_method import UploadMethod
 from clarigrpc._uploads.upload_progress import ProgressCallback, RateMeter, reporting
 from clarigrpc._uploads.upload_sources import ContentSource
 
