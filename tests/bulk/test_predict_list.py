@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -80,3 +81,31 @@ async def test_an_answer_with_another_number_of_outputs_is_an_error(
     scripted.always(METHOD, script(answer))
     with pytest.raises(errors.InternalError, match=f"sent 3 inputs, received {count} outputs"):
         await predict(both, texts(3))
+
+
+async def test_any_sequence_of_inputs_is_a_list(both: Both, scripted: ScriptedServer) -> None:
+    scripted.always(METHOD, script(outputs))
+    for values in (
+        tuple(texts(3)),
+        deque(texts(3)),
+        v2.PostModelOutputsRequest(inputs=texts(3)).inputs,
+    ):
+        found = await both.run(both.client.model("m").predict, values)
+        assert [output.data.text.raw for output in found] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("value", [b"bytes", bytearray(b"bytes"), memoryview(b"bytes")])
+async def test_bytes_are_one_input(
+    both: Both, scripted: ScriptedServer, value: bytes | bytearray | memoryview
+) -> None:
+    scripted.always(METHOD, script(outputs))
+    found = await both.run(both.client.model("m").predict, value)
+    assert isinstance(found, v2.Output)
+    assert scripted.seen[-1].request.inputs[0].data.image.base64 == b"bytes"
+
+
+async def test_a_string_is_no_input(both: Both) -> None:
+    with pytest.raises(TypeError, match="a string can be a path, a URL or a text"):
+        await both.run(both.client.model("m").predict, "cat.jpg")
+    with pytest.raises(TypeError, match="a string can be a path, a URL or a text"):
+        await both.run(both.client.model("m").predict, ["cat.jpg"])

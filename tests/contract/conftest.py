@@ -11,6 +11,7 @@ from google.protobuf.descriptor import FileDescriptor
 
 from clarigrpc.v2 import _index
 from tests.contract import peer
+from tests.contract.project import build_distributions
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,12 @@ def own_files() -> list[FileDescriptor]:
     modules.discard("service_pb2_grpc")
     modules.add("service_pb2")
     return [import_module(f"clarigrpc.v2.{module}").DESCRIPTOR for module in sorted(modules)]
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an sdist, and a wheel that was built from the unpacked sdist."""
+    return build_distributions(tmp_path_factory.mktemp("distributions"))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,29 +30,40 @@ REQUIREMENT = "clarifai-grpc==12.6.0"
 IGNORED_FILES = {"proto/clarifai/api/utils/test_proto.proto"}
 
 
-def environment() -> Path:
-    """The interpreter of the environment, which is made when it is not there yet."""
-    PEERS.mkdir(exist_ok=True)
-    home = PEERS / "clarifai-grpc"
+def environment(name: str = "clarifai-grpc", requirements: Sequence[str] = (REQUIREMENT,)) -> Path:
+    """The interpreter of the environment with these packages, which is made when it is not there.
+
+    Without arguments that of the published package.
+    """
+    home = PEERS / name
     python = home / "bin" / "python"
     # Written last, so that an interrupted installation is not taken for a finished one.
     stamp = home / "requirement.txt"
-    with (PEERS / "clarifai-grpc.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.is_file() and stamp.read_text() == REQUIREMENT and python.exists():
-            return python
-        shutil.rmtree(home, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT])
-        stamp.write_text(REQUIREMENT)
+    wanted = "\n".join(requirements)
+    with locked(name):
+        if not (stamp.is_file() and stamp.read_text() == wanted and python.exists()):
+            shutil.rmtree(home, ignore_errors=True)
+            run([sys.executable, "-m", "venv", str(home)])
+            run([str(python), "-m", "pip", "install", "--quiet", *requirements])
+            stamp.write_text(wanted)
     return python
 
 
-def _run(command: list[str]) -> None:
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes out of the environment of this name."""
+    PEERS.mkdir(exist_ok=True)
+    with (PEERS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run(command: list[str]) -> None:
+    """Run a command that installs something."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise RuntimeError(
-            f"the contract tests need {REQUIREMENT} from a package registry, and\n"
+            "the contract tests need packages from a package registry, and\n"
             f"  {' '.join(command)}\nfailed:\n{done.stdout}{done.stderr}"
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import clarigrpc
-from tests.contract.peer import ROOT
+from tests.contract.project import copy_of_the_project, run, succeed
 
 # One of each kind that build_protos.py writes.
 GENERATED = (
@@ -32,65 +31,15 @@ GENERATED = (
 )
 
 
-def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def _succeed(project: Path, *arguments: str) -> str:
-    done = _run(project, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def _check(project: Path) -> subprocess.CompletedProcess[str]:
-    return _run(project, "build_protos.py", "--check")
-
-
-def _copy_of_the_project(target: Path) -> Path:
-    """What a clone has: no generated files."""
-    # With .gitignore, which hides the generated files from hatchling as it does in a clone.
-    for name in ("pyproject.toml", "README.md", "LICENSE", "build_protos.py", ".gitignore"):
-        target.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, target)
-    shutil.copytree(ROOT / "protos", target / "protos")
-    generated = str(ROOT / "src" / "clarigrpc" / "v2")
-    shutil.copytree(
-        ROOT / "src",
-        target / "src",
-        ignore=lambda path, names: (
-            set(names) if path == generated else {n for n in names if n == "__pycache__"}
-        ),
-    )
-    return target
+    return run(project, "build_protos.py", "--check")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = _copy_of_the_project(tmp_path_factory.mktemp("built") / "project")
-    _succeed(project, "build_protos.py")
+    project = copy_of_the_project(tmp_path_factory.mktemp("built") / "project")
+    succeed(project, "build_protos.py")
     return project
-
-
-@pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an sdist, and a wheel that was built from the unpacked sdist."""
-    home = tmp_path_factory.mktemp("distributions")
-    project = _copy_of_the_project(home / "project")
-    dist = home / "dist"
-    _succeed(project, "-m", "hatchling", "build", "-t", "sdist", "-d", str(dist))
-    (sdist,) = dist.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(home / "unpacked", filter="data")
-    (unpacked,) = (home / "unpacked").iterdir()
-    _succeed(unpacked, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist))
-    return dist
 
 
 def test_a_fresh_build_is_up_to_date(built: Path) -> None:
@@ -103,7 +52,7 @@ def test_a_second_build_writes_nothing(built: Path) -> None:
         return {p.name: p.stat().st_mtime_ns for p in (built / "src/clarigrpc/v2").iterdir()}
 
     before = times()
-    assert _succeed(built, "build_protos.py") == "up to date\n"
+    assert succeed(built, "build_protos.py") == "up to date\n"
     assert times() == before
 
 
@@ -119,7 +68,7 @@ def test_check_names_changed_missing_and_foreign_files(built: Path, tmp_path: Pa
     assert done.stderr.endswith(": _docs.py, inputs_pb2.py, old_pb2.py\n")
     # Nothing was written, so it says the same again; a build mends all three.
     assert _check(project).stderr == done.stderr
-    _succeed(project, "build_protos.py")
+    succeed(project, "build_protos.py")
     assert _check(project).returncode == 0
     assert not (generated / "old_pb2.py").exists()
 
@@ -135,7 +84,7 @@ def test_check_sees_a_changed_proto(built: Path, tmp_path: Path) -> None:
 
 
 def test_check_without_a_build_fails(tmp_path: Path) -> None:
-    project = _copy_of_the_project(tmp_path / "project")
+    project = copy_of_the_project(tmp_path / "project")
     done = _check(project)
     assert done.returncode == 1
     assert "service_pb2.py" in done.stderr
@@ -192,14 +141,14 @@ def test_installed_wheel_imports_without_warnings(distributions: Path, tmp_path:
         "from clarigrpc import v2\n"
         "print(len([getattr(v2, name) for name in v2.__all__]))\n"
     )
-    assert int(_succeed(tmp_path, "-W", "error", "-c", script)) > 700
+    assert int(succeed(tmp_path, "-W", "error", "-c", script)) > 700
 
 
 def test_editable_install_makes_the_stubs(tmp_path: Path) -> None:
-    project = _copy_of_the_project(tmp_path / "project")
+    project = copy_of_the_project(tmp_path / "project")
     dist = tmp_path / "dist"
     dist.mkdir()
-    _succeed(project, "-c", f"import hatchling.build as b; b.build_editable({str(dist)!r})")
+    succeed(project, "-c", f"import hatchling.build as b; b.build_editable({str(dist)!r})")
     generated = {path.name for path in (project / "src" / "clarigrpc" / "v2").iterdir()}
     assert set(GENERATED) <= generated
     assert _check(project).returncode == 0

@@ -1,64 +1,78 @@
-"""mypy --strict and pyright understand the generated types and refuse wrong use.
+"""mypy --strict and pyright understand what users write, and refuse wrong use.
 
-``snippets/good.py`` has no error; in ``snippets/bad.py.txt`` every line that ends in ``# error``,
-and no other, has one. (It is not called ``.py`` so that the project's own checks pass over it.)
+``snippets/*good.py`` have no errors; in ``snippets/*bad.py.txt`` every line that ends in
+``# error``, and no other, has one. (They are not called ``.py`` so that the project's own checks
+pass over them.) Of gRPC and protobuf, which bring no types, pyright knows those of typeshed; mypy
+has them from the extra ``typing``. What ends in ``# error if typed`` is only found then.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.contract.peer import PEERS, ROOT
+from tests.contract.peer import PEERS, ROOT, environment, locked, run
 
 SNIPPETS = Path(__file__).resolve().parent / "snippets"
+GENERATED = ("good.py", "bad.py")
+VALUES = ("values_good.py", "values_bad.py")
+
+Errors = dict[str, dict[int, str]]
+"""Errors by file and line."""
 
 
 @pytest.fixture(scope="module")
 def snippets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("snippets")
-    shutil.copy(SNIPPETS / "good.py", directory)
-    shutil.copy(SNIPPETS / "bad.py.txt", directory / "bad.py")
+    for path in SNIPPETS.iterdir():
+        shutil.copy(path, directory / path.name.removesuffix(".txt"))
     return directory
 
 
-def _expected_errors() -> set[int]:
-    lines = (SNIPPETS / "bad.py.txt").read_text().splitlines()
-    return {number for number, line in enumerate(lines, 1) if line.endswith("# error")}
+def expected(name: str, *marks: str) -> set[int]:
+    lines = (SNIPPETS / f"{name}.txt").read_text().splitlines()
+    return {number for number, line in enumerate(lines, 1) if line.endswith(marks)}
 
 
-def _output(directory: Path, *command: str) -> str:
+def check(errors: Errors, good: str, bad: str, *marks: str) -> None:
+    assert errors[good] == {}
+    assert errors[bad].keys() == expected(bad, *marks), errors[bad]
+
+
+def output(directory: Path, *command: str, env: Mapping[str, str] = os.environ) -> str:
     done = subprocess.run(
-        [sys.executable, *command],
+        command,
         cwd=directory,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
         # pyright's node package is fetched once and kept with the other tools of the tests.
-        env={**os.environ, "PYRIGHT_PYTHON_CACHE_DIR": str(PEERS / "pyright")},
+        env={**env, "PYRIGHT_PYTHON_CACHE_DIR": str(PEERS / "pyright")},
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def mypy_errors(snippets: Path) -> dict[str, dict[int, str]]:
-    """Errors by file and line."""
-    output = _output(
-        snippets,
-        *("-m", "mypy", "--strict", "--no-error-summary", "--config-file="),
-        *("--cache-dir", str(ROOT / ".mypy_cache" / "snippets"), "good.py", "bad.py"),
+def mypy(directory: Path, python: Path, cache: str, files: Sequence[str]) -> Errors:
+    text = output(
+        directory,
+        *(str(python), "-m", "mypy", "--strict", "--no-error-summary", "--config-file="),
+        *("--cache-dir", str(ROOT / ".mypy_cache" / cache), *files),
     )
-    errors: dict[str, dict[int, str]] = {"good.py": {}, "bad.py": {}}
-    for line in output.splitlines():
+    errors: Errors = {name: {} for name in files}
+    for line in text.splitlines():
         match = re.match(r"([^:]+):(\d+): error: (.*)", line)
         if match:
             errors[Path(match[1]).name][int(match[2])] = match[3]
@@ -66,12 +80,13 @@ def mypy_errors(snippets: Path) -> dict[str, dict[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def pyright_errors(snippets: Path) -> dict[str, dict[int, str]]:
-    """Errors by file and line."""
-    output = _output(snippets, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, ".")
-    report = json.loads(output[output.index("{") :])
-    assert report["summary"]["filesAnalyzed"] == 2
-    errors: dict[str, dict[int, str]] = {"good.py": {}, "bad.py": {}}
+def pyright_errors(snippets: Path) -> Errors:
+    command = (sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, ".")
+    text = output(snippets, *command)
+    report = json.loads(text[text.index("{") :])
+    files = (*GENERATED, *VALUES)
+    assert report["summary"]["filesAnalyzed"] == len(files)
+    errors: Errors = {name: {} for name in files}
     for diagnostic in report["generalDiagnostics"]:
         if diagnostic["severity"] == "error":
             line = diagnostic["range"]["start"]["line"] + 1
@@ -79,11 +94,71 @@ def pyright_errors(snippets: Path) -> dict[str, dict[int, str]]:
     return errors
 
 
-def test_mypy(mypy_errors: dict[str, dict[int, str]]) -> None:
-    assert mypy_errors["good.py"] == {}
-    assert mypy_errors["bad.py"].keys() == _expected_errors(), mypy_errors["bad.py"]
+def test_mypy(snippets: Path) -> None:
+    check(mypy(snippets, Path(sys.executable), "snippets", GENERATED), *GENERATED, "# error")
 
 
-def test_pyright(pyright_errors: dict[str, dict[int, str]]) -> None:
-    assert pyright_errors["good.py"] == {}
-    assert pyright_errors["bad.py"].keys() == _expected_errors(), pyright_errors["bad.py"]
+def test_pyright(pyright_errors: Errors) -> None:
+    check(pyright_errors, *GENERATED, "# error")
+
+
+def test_pyright_of_values(pyright_errors: Errors) -> None:
+    check(pyright_errors, *VALUES, "# error", "# error if typed")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    content: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return content
+
+
+@pytest.fixture(scope="module", params=["bare", "typed"])
+def installed(
+    request: pytest.FixtureRequest, project: dict[str, Any], distributions: Path
+) -> tuple[Path, bool]:
+    """The interpreter of an environment with the wheel, mypy, and nothing that these do not need.
+
+    And whether it has the extra ``typing``.
+    """
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    typed = request.param == "typed"
+    (checker,) = (one for one in extras["dev"] if one.startswith("mypy>"))
+    name = f"mypy-{request.param}"
+    needed = [checker, *project["dependencies"], *(extras["typing"] if typed else ())]
+    python = environment(name, needed)
+    (wheel,) = distributions.glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    stamp = PEERS / name / "wheel.txt"
+    with locked(name):
+        if not stamp.exists() or stamp.read_text() != digest:
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
+            run([*pip, "--force-reinstall", str(wheel)])
+            stamp.write_text(digest)
+    return python, typed
+
+
+def test_mypy_alone(installed: tuple[Path, bool], snippets: Path) -> None:
+    python, typed = installed
+    stubs = {path.name for path in python.parents[1].glob("lib/*/site-packages/*-stubs")}
+    assert {"google-stubs", "grpc-stubs"} <= stubs if typed else not stubs
+    errors = mypy(snippets, python, python.parents[1].name, VALUES)
+    check(errors, *VALUES, "# error", *(["# error if typed"] if typed else []))
+
+
+def test_all_types_are_known(tmp_path: Path) -> None:
+    prefix = Path(sys.prefix)
+    path = f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    text = output(
+        tmp_path,
+        *(sys.executable, "-m", "pyright", "--outputjson"),
+        *("--verifytypes", "clarigrpc", "--ignoreexternal"),
+        env={**os.environ, "VIRTUAL_ENV": str(prefix), "PATH": path},
+    )
+    report = json.loads(text[text.index("{") :])["typeCompleteness"]
+    unknown = [
+        (one["name"], [diagnostic["message"] for diagnostic in one["diagnostics"]])
+        for one in report["symbols"]
+        if one["isExported"] and (one["isTypeAmbiguous"] or not one["isTypeKnown"])
+    ]
+    assert report["exportedSymbolCounts"]["withKnownType"] > 10_000
+    assert report["completenessScore"] >= 0.99, unknown

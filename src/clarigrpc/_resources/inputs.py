@@ -19,7 +19,7 @@ from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, driven, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
-from clarigrpc.media import ConceptLabels, as_input, concept_messages
+from clarigrpc.media import ConceptLabels, PredictInput, as_input, concept_messages
 
 
 class InputFilters(Paging, total=False):
@@ -49,7 +49,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def create(
         self,
-        inputs: v2.Input | Iterable[v2.Input],
+        inputs: v2.Input | Iterable[PredictInput],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
@@ -74,7 +74,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             InvalidArgumentError: No input is given.
             TypeError: A value is not an input.
         """
-        wanted = [as_input(one) for one in as_list(inputs, v2.Input)]
+        given: builtins.list[PredictInput] = as_list(inputs, v2.Input)
+        wanted = [as_input(one) for one in given]
         return [*(yield from self._post(wanted, timeout, raise_on_partial))]
 
     @iteration
