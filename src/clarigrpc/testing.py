@@ -1,6 +1,6 @@
-"""pytest fixture ``clarifai_local``: a local V2 server for the tests of a project.
+"""The pytest fixture ``clarifai_local``: a local V2 server for the tests of a project.
 
-It is found by pytest as soon as clarigrpc is installed, and costs nothing until it is used::
+pytest finds it wherever clarigrpc is installed. The server starts when a test first uses it::
 
     def test_colors(clarifai_local):
         with clarifai_local.client() as client:
@@ -24,7 +24,7 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def clarifai_local() -> Iterator[LocalServer]:
-    """A running LocalServer that forgets everything at the end of the test session."""
+    """A running LocalServer for the whole test session; its data is lost at the end."""
     from clarigrpc.local import LocalServer
 
     with LocalServer() as server:

@@ -1,7 +1,8 @@
-"""A V2 server of your own, on loopback: to develop and test against without an account.
+"""A V2 server that runs locally, to develop and test against without an account.
 
-``LocalServer`` answers over gRPC (and REST) with real work behind it; a method it does not have
-answers UNIMPLEMENTED. It needs the ``local`` extra.
+``LocalServer`` implements the service over gRPC, and over HTTP/JSON with ``rest_port``. Methods
+that it does not implement answer UNIMPLEMENTED. ``Faults`` injects failures, ``Limits`` sets limits
+for each user. Needs the ``local`` extra.
 """
 
 from typing import TYPE_CHECKING

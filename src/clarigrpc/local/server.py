@@ -34,40 +34,50 @@ _M_MMAP_THRESHOLD = -3
 
 @named_in("clarigrpc.local")
 class LocalServer:
-    """A V2 server in this process.
+    """A local V2 server that runs in this process.
 
     Args:
-        data_dir: Folder that keeps resources and credentials over a restart; None for a server
-            that forgets.
-        port: Port of the gRPC front; 0 takes a free one.
-        rest_port: Port of the REST front; 0 takes a free one, None has no such front.
-        host: Address to listen on. There is no TLS: keep to loopback.
-        models: Functions, classes or objects of yours that become models of the default app, by
-            id. A public method is a method of the model, with named arguments; one that returns
-            an iterator streams its results, one that takes an iterator is fed by a stream. Types
-            come from the annotations, as the table on the page "Predicting" of the
-            documentation says. They are called from several threads.
-        faults: What the server is to do wrong; can be changed while it runs, as ``faults``.
-        workers: Threads that serve calls; a stream holds one while it is open.
-        pat, api_key, session_token, client_id, client_secret: Credentials; by default the kept
-            ones or new random ones. The last two are OAuth2 client credentials of the first API
-            generation.
-        token_seconds: How long an access token is valid that they are exchanged for.
-        user_id, app_id: The default user and its app; the first ones of ``config`` where it has
-            some, otherwise ``local-user`` and ``local-app``.
-        build_seconds: How long an uploaded version is being built before it is ready.
-        allow_private_urls: Whether inputs may have URLs on private networks. This machine's
-            own addresses may be fetched when the server itself listens on loopback only.
-        limits: What each user may ask of the server, beyond which it throttles; by default what
-            ``config`` says, or nothing.
-        config: Users, apps, keys, concepts, models and workflows that the server is to have from
-            its start: a YAML or JSON file, or what it holds. What is there already stays as it
-            is. ``clarigrpc.local.service.seeding`` describes it.
-        input_roots: Folders that ``file:`` data sources of inputs may name; none by default.
+        data_dir: Folder for all data and credentials, used again at the next start. None keeps
+            them in memory, and they are lost when the server is closed.
+        port: Port for gRPC; 0 takes a free port.
+        rest_port: Port for HTTP/JSON; 0 takes a free port. None serves gRPC only.
+        host: Address to listen on. There is no TLS: use a loopback address.
+        models: Python functions, classes or objects to serve as models of the default app, by
+            model id. Each public method is a method of the model with named arguments. A method
+            that returns an iterator streams its results; one that takes an iterator receives a
+            stream. The types come from the annotations, see the page "Predicting" of the
+            documentation. The methods are called from several threads.
+        faults: Failures to inject. They can be changed while the server runs, as ``faults``.
+        workers: Number of threads that serve gRPC calls. An open stream occupies one.
+        pat: Personal access token of the default user. None uses the one stored in ``data_dir``,
+            or a random one; the same holds for the next four.
+        api_key: API key of the default app.
+        session_token: Session token of the default user.
+        client_id: Client id of the default app's OAuth2 application (first API generation).
+        client_secret: Client secret of that application.
+        token_seconds: Lifetime of the access tokens that applications get, in seconds.
+        user_id: Default user. None uses the first user of ``config``, or ``local-user``.
+        app_id: Default app. None uses the first app of ``config``, or ``local-app``.
+        build_seconds: Time that an uploaded model version is in state MODEL_BUILDING, in seconds.
+        allow_private_urls: Allow inputs whose URL has a private address. By default only loopback
+            addresses are allowed, and only while ``host`` is one.
+        limits: Limits for each user. None uses those of ``config``, or no limits.
+        config: Users, apps, keys, models and other resources to create at the start: a YAML or
+            JSON file, or its content as a mapping. Resources that exist in ``data_dir`` are left
+            as they are. The format is described on the page "The local server" of the
+            documentation.
+        input_roots: Folders that data sources with ``file:`` URLs may read; none by default.
 
     Attributes:
-        base: Address of the gRPC front, as ``http://127.0.0.1:1234``.
-        rest_base: Address of the REST front, None without one.
+        base: Base address for gRPC, such as ``http://127.0.0.1:1234``; empty until the start.
+        rest_base: Base address for HTTP/JSON; None without ``rest_port`` and until the start.
+        faults: The injected failures.
+        host: Address that it listens on.
+
+    Raises:
+        OSError: ``config`` cannot be read, or ``data_dir`` cannot be created.
+        ValueError: ``config`` is not valid.
+        TypeError: One of ``models`` cannot be served, for example because of its annotations.
     """
 
     def __init__(
@@ -147,44 +157,50 @@ class LocalServer:
 
     @property
     def client_id(self) -> str:
-        """Client id of the default app's application of the first API generation."""
+        """Client id of the default app's OAuth2 application (first API generation)."""
         return self._credentials.client_id
 
     @property
     def client_secret(self) -> str:
-        """Its secret."""
+        """Client secret of the default app's OAuth2 application."""
         return self._credentials.client_secret
 
     @property
     def token_url(self) -> str | None:
-        """Where they are exchanged for an access token, None without a REST front."""
+        """URL to exchange client id and secret for an access token; None without ``rest_port``."""
         return f"{self.rest_base}/v1/token/" if self.rest_base else None
 
     @property
     def user_id(self) -> str:
-        """The default user."""
+        """Id of the default user."""
         return self._credentials.user_id
 
     @property
     def app_id(self) -> str:
-        """The default app."""
+        """Id of the default app."""
         return self._credentials.app_id
 
     @property
     def port(self) -> int:
-        """Port of the gRPC front."""
+        """Port for gRPC; 0 until the start if a free one is to be taken."""
         return self._port
 
     @property
     def address(self) -> str:
-        """``host:port`` of the gRPC front."""
+        """``host:port`` for gRPC."""
         return f"{self.host}:{self._port}"
 
     def __repr__(self) -> str:
         return f"LocalServer({self.base or 'not started'})"
 
     def start(self) -> Self:
-        """Starts to serve; returns the server."""
+        """Starts the server, and returns it.
+
+        Raises:
+            OSError: A port is in use, or ``data_dir`` is in use by another server.
+            RuntimeError: The server is already running.
+            ValueError: A resource of ``config`` is refused.
+        """
         if self._service is not None:
             raise RuntimeError("the server is already running")
         loopback = self.host in ("127.0.0.1", "::1", "localhost")
@@ -232,7 +248,11 @@ class LocalServer:
             service.state.downloads.base = self._rest.base
 
     def close(self, grace: float = 1.0) -> None:
-        """Stops: takes no new calls, gives running ones ``grace`` seconds, keeps what is kept."""
+        """Stops the server. Does nothing if it is not running.
+
+        Args:
+            grace: Seconds that running calls get to finish; new calls are refused.
+        """
         # Both fronts refuse new calls at once, then both have their grace.
         if self._grpc is not None:
             self._grpc.refuse_calls(grace)
@@ -260,9 +280,13 @@ class LocalServer:
     def serve_until_signalled(
         self, grace: float = 5.0, *, ready: Callable[[], None] | None = None
     ) -> None:
-        """Blocks until SIGTERM or SIGINT, then closes. For the main thread of a process.
+        """Blocks until SIGTERM or SIGINT, then closes the server.
 
-        ``ready`` is called once a signal would end it in this way.
+        Call it from the main thread of a process, on a server that runs.
+
+        Args:
+            grace: Seconds that running calls get to finish.
+            ready: Called once the signals are handled.
         """
         _keep_freed_memory()
         stop = threading.Event()
@@ -281,13 +305,20 @@ class LocalServer:
             self.close(grace)
 
     def client(self, **settings: Any) -> Client:
-        """A client of this server with the default user's PAT; ``settings`` go to Client."""
+        """A client of this server, with the default user, app and personal access token.
+
+        Args:
+            **settings: Options of ``Client``, which override these.
+
+        Raises:
+            ValueError: ``transport="rest"`` on a server without ``rest_port``.
+        """
         from clarigrpc import Client
 
         return Client(**self._client_settings(settings))
 
     def async_client(self, **settings: Any) -> AsyncClient:
-        """Like ``client``, asynchronous."""
+        """Like ``client``, but an ``AsyncClient``."""
         from clarigrpc import AsyncClient
 
         return AsyncClient(**self._client_settings(settings))

@@ -1,4 +1,4 @@
-"""What a local server can be told to do wrong, to see that its clients cope."""
+"""Failures that a local server injects on request, to test how clients handle them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCode
 @named_in("clarigrpc.local")
 @dataclass
 class Faults:
-    """Settings of misbehaviour; each can be changed while the server runs.
+    """Failures that a local server injects; each can be changed while the server runs.
 
     Attributes:
-        drain_first: Duplex predictions read all requests before they answer.
-        deploy_seconds: A model answers MODEL_DEPLOYING (21351), from half of this time on
-            MODEL_LOADING (21355), until so many seconds after it was first asked.
-        train_seconds: A training stays queued for half of this time, and takes the other half at
-            least.
-        rate_limit: Calls a second; beyond them CONN_THROTTLED (11005) with ``retry-after``, in
-            seconds, in the trailing metadata. A call with several inputs counts as so many calls
-            if ``rate_counts_items``. None is no limit.
-        rate_burst: Calls that may come at once before the rate counts; default one second's.
-        rate_counts_items: Whether the limit counts inputs instead of calls.
-        fail_inputs: Ids of inputs that fail, or a function of the id that says so. They fail in
-            processing with INPUT_FAILED (30002), in predictions with MODEL_PREDICTION_FAILED
-            (21313).
-        latency_seconds: How long every call waits before it is served.
-        unavailable_next: So many of the next calls end with gRPC UNAVAILABLE, unserved.
-        stream_fail_after: Streams end with ``stream_fail_code`` after so many responses.
-        stream_fail_code: gRPC status of that end.
+        drain_first: Bidirectional predictions read all requests before they answer.
+        deploy_seconds: Time that a model takes to deploy, in seconds from its first prediction.
+            During the first half predictions answer MODEL_DEPLOYING (21351), during the second
+            half MODEL_LOADING (21355).
+        train_seconds: Minimum time of a training, in seconds; the first half of it the version
+            is queued.
+        rate_limit: Calls per second. Beyond it calls answer CONN_THROTTLED (11005) with
+            ``retry-after``, in seconds, in the trailing metadata. None is no limit.
+        rate_burst: Calls that are allowed at once before ``rate_limit`` applies. None allows as
+            many as in one second.
+        rate_counts_items: Count the inputs of calls instead of the calls.
+        fail_inputs: Ids of inputs that fail, or a function that takes an id and returns whether
+            it fails. They fail with INPUT_FAILED (30002) when they are processed, and with
+            MODEL_PREDICTION_FAILED (21313) in predictions.
+        latency_seconds: Delay of every call, in seconds.
+        unavailable_next: Number of the next calls that fail with the gRPC status UNAVAILABLE.
+        stream_fail_after: Number of responses after which streams fail. None lets them finish.
+        stream_fail_code: gRPC status of streams that fail.
     """
 
     drain_first: bool = False
@@ -58,7 +59,7 @@ class Faults:
     _touched: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def before(self, call: ServedCall, request: Any = None) -> None:
-        """Applies what concerns a call as a whole; raises how the call is to end."""
+        """Applies the faults of a call as a whole: raises the failure, or delays the call."""
         _pause(self.latency_seconds, call)
         if self.unavailable_next:
             with self._lock:
@@ -76,7 +77,7 @@ class Faults:
                 )
 
     def _wait(self, rate: float, items: int) -> float:
-        """Takes ``items`` from the bucket; seconds until they are there if they are not."""
+        """Takes ``items`` from the bucket; returns 0, or the seconds to wait for them."""
         burst = max(self.rate_burst if self.rate_burst is not None else rate, 1.0)
         now = time.monotonic()
         with self._lock:
@@ -93,13 +94,13 @@ class Faults:
             return (needed - self._tokens) / rate
 
     def fail_input(self, input_id: str, code: StatusCodeValue) -> None:
-        """Raises ServiceError of that code if this input was told to fail."""
+        """Raises ServiceError with that code if the input is one of ``fail_inputs``."""
         wanted = self.fail_inputs
         if wanted(input_id) if callable(wanted) else input_id in wanted:
             raise ServiceError(code, "injected fault")
 
     def deploying(self, model: str) -> None:
-        """Raises ServiceError while ``model`` is not up; the first call starts it."""
+        """Raises ServiceError while ``model`` is being deployed; the first call starts that."""
         if not self.deploy_seconds:
             return
         now = time.monotonic()
@@ -111,7 +112,7 @@ class Faults:
             raise ServiceError(v2.StatusCode.MODEL_LOADING, "the model is loading")
 
     def cut(self, responses: Iterator[Any]) -> Iterator[Any]:
-        """Passes the responses of a stream on until it is told to break off."""
+        """Yields the responses of a stream, and fails after ``stream_fail_after`` of them."""
         for count, response in enumerate(responses):
             if self.stream_fail_after is not None and count >= self.stream_fail_after:
                 raise CallAborted(self.stream_fail_code, f"injected fault after {count} responses")

@@ -1,6 +1,7 @@
-"""What a server is to have from its start, from a file.
+"""The configuration of a server: resources to create at its start.
 
-YAML or JSON, in the JSON form of the contract's messages with some lists nested in them::
+YAML or JSON. The objects are the contract's messages in their JSON form, with lists of nested
+objects in them::
 
     users:
       - id: alice                     # fields of User
@@ -21,13 +22,13 @@ YAML or JSON, in the JSON form of the contract's messages with some lists nested
                 nodes:
                   - id: first
                     model: {id: color-recognition, user_id: clarifai, app_id: main}
-    limits:                           # of each user, see ``clarigrpc.local.service.user_limits``
+    limits:                           # of each user, see ``Limits``
       requests: 10/second; 1000/hour
       inputs: 5000/month
       concurrent: 4
 
-The first user and its first app are the server's default ones. What is there already, in a data
-folder from an earlier run, stays as it is.
+The first user and its first app are the server's default ones. Resources that exist already, in a
+data folder from an earlier run, are left as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How much a user may ask of the server: a rate, a quota, and calls at the same time.
+"""Limits for each user: rates of calls and inputs, and calls at the same time.
 
-The windows are those of the library ``limits``; all apps and keys of a user share them, as in the
-service. They are counted from the start of the server.
+The windows are those of the library ``limits``. All apps and keys of a user share them, as in the
+service; they are forgotten when the server stops.
 """
 
 from __future__ import annotations
@@ -43,15 +43,20 @@ _PREDICTIONS = frozenset(
 @named_in("clarigrpc.local")
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one user may do. Windows are written ``10/second; 1000/hour``, a month has 30 days.
+    """Limits for each user of a local server.
+
+    A rate is written as ``10/second``, several ones as ``10/second; 1000/hour``. The units are
+    second, minute, hour, day, month (30 days) and year. All apps and keys of a user share the
+    limits. A window starts with its first call.
 
     Attributes:
-        requests: How many calls, whatever they do.
-        inputs: How many inputs may be predicted, each counted once a prediction.
-        concurrent: How many calls may run at the same time.
+        requests: Rates of calls; empty is no limit.
+        inputs: Rates of inputs in predictions; each input of each prediction counts once. Empty
+            is no limit.
+        concurrent: Maximum number of calls at the same time. None is no limit.
 
     Raises:
-        ValueError: A window cannot be read, or ``concurrent`` is below 1.
+        ValueError: A rate cannot be parsed, or ``concurrent`` is not an integer of at least 1.
     """
 
     requests: str = ""
@@ -77,10 +82,10 @@ class Limits:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """From the names and values of a file or of options.
+        """Limits from a mapping of names to values.
 
         Raises:
-            ValueError: There is no limit of such a name, or not with such a value.
+            ValueError: A name or a value is not valid.
         """
         names = values if isinstance(values, Mapping) else [repr(values)]
         if unknown := [str(name) for name in names if name not in cls.__slots__]:
@@ -91,10 +96,10 @@ class Limits:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
-        """From texts of the form ``name=value``.
+        """Limits from strings such as ``requests=10/second``.
 
         Raises:
-            ValueError: One is not of that form, or as for ``of``.
+            ValueError: A string does not have this form, or a name or a value is not valid.
         """
         values: dict[str, Any] = {}
         for text in texts:
