@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+import copy
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-import grpc
-
-from clarigrpc import v2
-from clarigrpc._config import settings
-from clarigrpc._config.credentials import AuthCallable, ClientCredentials
-from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc._contract.methods import lookup, names
+from clarigrpc._config.client_options import ClientOptions, ViewOptions
+from clarigrpc._config.keyword_options import takes
+from clarigrpc._config.settings import Settings, resolve
 from clarigrpc._resources.sync_async import Async, Lazy, Sync, driven
-from clarigrpc._rpc.async_channel import AioChannel
-from clarigrpc._rpc.sync_channel import Channel
+from clarigrpc._rpc.async_channel import AsyncChannel
+from clarigrpc._rpc.client_context import ChannelT, ClientContext
+from clarigrpc._rpc.sync_channel import SyncChannel
 
 # Resources are imported when they are first asked for: a service that only predicts starts sooner.
 
@@ -86,7 +81,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-ChannelT = TypeVar("ChannelT", Channel, AioChannel)
 
 
 def _resource(module: str, name: str, text: str) -> Lazy[Any, Any]:
@@ -103,85 +97,20 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     return limits_of(*limits)
 
 
-def _sync_model(client: Any, options: dict[str, Any]) -> Model:
+def _sync_model(client: _BaseClient[Any], options: dict[str, Any]) -> Model:
     from clarigrpc._resources.model_handle import Model
 
-    return Model(client, **options)
+    return Model(client._context, **options)
 
 
-def _async_model(client: Any, options: dict[str, Any]) -> AsyncModel:
+def _async_model(client: _BaseClient[Any], options: dict[str, Any]) -> AsyncModel:
     from clarigrpc._resources.model_handle import AsyncModel
 
-    return AsyncModel(client, **options)
-
-
-class LazyStub:
-    """The generated ``V2Stub``, except that a method's multicallable is made when first used."""
-
-    def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
-        self._channel = channel
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            method = lookup(name)
-        except KeyError:
-            raise AttributeError(f"the V2 service has no method {name!r}") from None
-        multicallable = method.factory(self._channel)(
-            method.path,
-            request_serializer=method.request_class().SerializeToString,
-            response_deserializer=method.response_class().FromString,
-        )
-        self.__dict__[name] = multicallable
-        return multicallable
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *names()]
+    return AsyncModel(client._context, **options)
 
 
 class _BaseClient(Generic[ChannelT]):
-    """Settings, channel and multicallables; the same for both kinds of client.
-
-    Args:
-        pat: Personal access token. Environment: CLARIFAI_PAT.
-        api_key: API key of an app. Environment: CLARIFAI_API_KEY.
-        session_token: Session token. Environment: CLARIFAI_SESSION_TOKEN.
-        oauth: OAuth2 client credentials of the first API generation (extra ``oauth``).
-        auth: A callable that returns the metadata of a call, for anything else.
-        user_id: Whose resources are meant where a request does not say. Environment:
-            CLARIFAI_USER_ID.
-        app_id: Which app is meant where a request does not say. Environment: CLARIFAI_APP_ID.
-        base: Address of the service. ``http://host:port`` is plaintext, ``https://`` or a bare
-            host TLS. Environment: CLARIFAI_GRPC_BASE, CLARIFAI_API_BASE. Default:
-            ``https://api.clarifai.com``. Calls are spread over the healthy ones of several
-            addresses (IP addresses in a list, all with the certificate of the first), or of all
-            that a name has (``dns:///name:port``, or a list of one).
-        timeout: Seconds that a call may take in all, unless it says otherwise. Default 60.
-        stream_timeout: The same for streams. Default 3600.
-        transport: ``"grpc"``, or ``"rest"`` for the same calls over HTTP/JSON (extra ``rest``).
-        allow_plaintext: Whether credentials may go unencrypted to another machine.
-        max_message_bytes: Largest message in either direction. Default 256 MiB.
-        root_certificates: PEM bytes, or the path of a PEM file, of the authorities to trust.
-            Environment: CLARIFAI_ROOT_CERTIFICATES_PATH. Default: those of gRPC.
-        client_key: PEM bytes or path of the private key of a client certificate.
-        client_certificate: PEM bytes or path of the client certificate.
-        retry: How failed calls are repeated, see ``RetryPolicy``.
-        raise_on_partial: Whether MIXED_STATUS raises ``PartialFailureError`` (default), or the
-            response is returned with a status at each item.
-        connections: How many connections to use in turn. One carries some 100 calls at a time
-            with many servers. Default 1.
-        wait_for_ready: Whether calls wait, within their timeout, for a connection instead of
-            failing when there is none.
-        hedge: Send a single predict a second time when it takes longer than this share of the
-            latest ones did (0.95, say), and take the first answer. The retry budget caps it.
-            None: never.
-        context: Name of a context in the CLI's config file. Default: its current context.
-        config_file: Path of that file. Default: ``~/.config/clarifai/config``.
-
-    An argument wins over the environment, the environment over the config file.
-
-    Raises:
-        ConfigurationError: Something is missing, malformed or contradictory.
-    """
+    """What both kinds of client have."""
 
     _channel_class: type[ChannelT]
 
@@ -276,91 +205,42 @@ class _BaseClient(Generic[ChannelT]):
         "status_codes", "StatusCodes", "The status codes of the service."
     )
 
-    def __init__(
-        self,
-        *,
-        pat: str | None = None,
-        api_key: str | None = None,
-        session_token: str | None = None,
-        oauth: ClientCredentials | None = None,
-        auth: AuthCallable | None = None,
-        user_id: str | None = None,
-        app_id: str | None = None,
-        base: str | Sequence[str] | None = None,
-        timeout: float = settings.DEFAULT_TIMEOUT,
-        stream_timeout: float = settings.DEFAULT_STREAM_TIMEOUT,
-        transport: settings.Transport = "grpc",
-        allow_plaintext: bool = False,
-        max_message_bytes: int = settings.DEFAULT_MAX_MESSAGE_BYTES,
-        root_certificates: str | os.PathLike[str] | bytes | None = None,
-        client_key: str | os.PathLike[str] | bytes | None = None,
-        client_certificate: str | os.PathLike[str] | bytes | None = None,
-        retry: RetryPolicy | None = None,
-        raise_on_partial: bool = True,
-        connections: int = 1,
-        wait_for_ready: bool = False,
-        hedge: float | None = None,
-        context: str | None = None,
-        config_file: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.settings: settings.Settings = settings.resolve(
-            pat=pat,
-            api_key=api_key,
-            session_token=session_token,
-            oauth=oauth,
-            auth=auth,
-            user_id=user_id,
-            app_id=app_id,
-            base=base,
-            timeout=timeout,
-            stream_timeout=stream_timeout,
-            transport=transport,
-            allow_plaintext=allow_plaintext,
-            max_message_bytes=max_message_bytes,
-            root_certificates=root_certificates,
-            client_key=client_key,
-            client_certificate=client_certificate,
-            retry=retry,
-            raise_on_partial=raise_on_partial,
-            connections=connections,
-            wait_for_ready=wait_for_ready,
-            hedge=hedge,
-            context=context,
-            config_file=config_file,
+    @takes(ClientOptions)
+    def __init__(self, options: ClientOptions) -> None:
+        self._context: ClientContext[ChannelT] = ClientContext(
+            self._channel_class(resolve(options))
         )
-        self.channel: ChannelT = self._channel_class(self.settings)
-        self._stub = LazyStub(self.channel)
-        self._encoded: dict[str, Callable[..., Any]] = {}
-        self._parts: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings!r})"
+        context = self.__dict__.get("_context")  # none where making it failed
+        return f"{type(self).__name__}({context.settings if context else ''!r})"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name.startswith("__") or name[0] != "_"]
 
     @property
-    def user_app_id(self) -> v2.UserAppIDSet:
-        """The user and the app of the client's settings."""
-        return v2.UserAppIDSet(user_id=self.settings.user_id, app_id=self.settings.app_id)
+    def settings(self) -> Settings:
+        """The options as they were resolved: ``settings.timeout``, ``settings.user_id`` ..."""
+        return self._context.settings
 
-    def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
-        """The multicallable of a method with one request and one response.
+    @property
+    def channel(self) -> ChannelT:
+        """The client as a channel, for any generated stub of the service."""
+        return self._context.channel
 
-        Args:
-            method: Its name.
-            encoded: For requests that are serialized already.
-        """
-        if not encoded:
-            return getattr(self._stub, method)  # type: ignore[no-any-return]
-        multicallable = self._encoded.get(method)
-        if multicallable is None:
-            row = lookup(method)
-            multicallable = self._encoded[method] = row.factory(self.channel)(
-                row.path, response_deserializer=row.response_class().FromString
-            )
-        return multicallable
+    @takes(ViewOptions)
+    def with_options(self, changes: ViewOptions) -> Self:
+        """The client with other options on the same connection."""
+        view = copy.copy(self)
+        for name in vars(self):
+            if isinstance(getattr(type(self), name, None), Lazy):
+                del view.__dict__[name]  # a resource, which has the options of this client
+        view._context = self._context.view(self.settings.changed(changes))
+        return view
 
     def _child(self, made: type[T]) -> T:
         """A resource of this client."""
-        return made(self)  # type: ignore[call-arg]
+        return made(self._context)  # type: ignore[call-arg]
 
     @driven(_sync_model, _async_model)
     def model(
@@ -409,71 +289,55 @@ class _BaseClient(Generic[ChannelT]):
             "coalesce": _sharing(coalesce, max_delay, max_batch, max_bytes),
         }
 
-    def close_with(self, part: Any) -> None:
-        """Have ``part.close()`` called when the client is closed."""
-        self._parts.add(part)
 
-    def raises_on_partial(self, wanted: bool | None) -> bool:
-        """Whether a partial failure is raised, where a call says ``wanted``."""
-        return self.settings.raise_on_partial if wanted is None else wanted
+class Client(_BaseClient[SyncChannel], Sync):
+    """A sync client. Any number of threads may share it.
 
+    It connects at its first call. ``ClientOptions`` documents its arguments.
+    """
 
-_ARGUMENTS = (_BaseClient.__doc__ or "").partition("\n\n")[2]
+    _channel_class = SyncChannel
 
-
-class Client(_BaseClient[Channel], Sync):
-    __doc__ = f"A blocking client. Threads can share it.\n\n{_ARGUMENTS}"
-    _channel_class = Channel
-
-    if TYPE_CHECKING:
-        v2: V2Stub
+    @property
+    def v2(self) -> V2Stub:
         """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
-    else:
-
-        @property
-        def v2(self) -> V2Stub:
-            """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
-            return self._stub
+        return self._context.stub  # type: ignore[return-value]
 
     def close(self) -> None:
         """Cancel what is running and close the connection."""
-        for part in list(self._parts):
+        for part in list(self._context.parts):
             part.close()
-        self.channel.close()
+        self._context.channel.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
 
-class AsyncClient(_BaseClient[AioChannel], Async):
-    __doc__ = (
-        "An asyncio client, for one event loop.\n\n"
-        "    Close it before the process forks: gRPC's asyncio side crashes or hangs in the child\n"
-        "    of a process that has one open. A ``Client`` can be used in a child at any time.\n\n"
-        f"{_ARGUMENTS}"
-    )
-    _channel_class = AioChannel
+class AsyncClient(_BaseClient[AsyncChannel], Async):
+    """An asyncio client, for one event loop.
 
-    if TYPE_CHECKING:
-        v2: V2AsyncStub
+    It connects at its first call. ``ClientOptions`` documents its arguments. Close it before the
+    process forks: gRPC's asyncio side crashes or hangs in the child of a process that has one
+    open. A ``Client`` can be used in a child at any time.
+    """
+
+    _channel_class = AsyncChannel
+
+    @property
+    def v2(self) -> V2AsyncStub:
         """Every method of the service, ``await client.v2.ListModels(...)`` say."""
-    else:
-
-        @property
-        def v2(self) -> V2AsyncStub:
-            """Every method of the service, ``await client.v2.ListModels(...)`` say."""
-            return self._stub
+        return self._context.stub  # type: ignore[return-value]
 
     async def close(self) -> None:
         """Cancel what is running and close the connection."""
-        for part in list(self._parts):
+        for part in list(self._context.parts):
             await part.close()
-        await self.channel.close()
+        await self._context.channel.close()
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from clarigrpc._bulk.predict_engine import PredictFailure as PredictFailure
     from clarigrpc._bulk.predict_engine import PredictResult as PredictResult
     from clarigrpc._bulk.predict_engine import PredictSuccess as PredictSuccess
+    from clarigrpc._config.client_options import ClientOptions as ClientOptions
+    from clarigrpc._config.client_options import Interceptor as Interceptor
+    from clarigrpc._config.client_options import Transport as Transport
+    from clarigrpc._config.client_options import ViewOptions as ViewOptions
     from clarigrpc._config.credentials import AuthCallable as AuthCallable
     from clarigrpc._config.credentials import ClientCredentials as ClientCredentials
     from clarigrpc._config.retry_policy import RetryPolicy as RetryPolicy
     from clarigrpc._config.settings import Settings as Settings
-    from clarigrpc._config.settings import Transport as Transport
     from clarigrpc._resources.annotations import AnnotationFilters as AnnotationFilters
     from clarigrpc._resources.annotations import Annotations as Annotations
     from clarigrpc._resources.annotations import AnnotationTracks as AnnotationTracks
@@ -182,15 +185,18 @@ else:
                 "PredictResult",
                 "PredictSuccess",
             ),
+            "clarigrpc._config.client_options": (
+                "ClientOptions",
+                "Interceptor",
+                "Transport",
+                "ViewOptions",
+            ),
             "clarigrpc._config.credentials": (
                 "AuthCallable",
                 "ClientCredentials",
             ),
             "clarigrpc._config.retry_policy": ("RetryPolicy",),
-            "clarigrpc._config.settings": (
-                "Settings",
-                "Transport",
-            ),
+            "clarigrpc._config.settings": ("Settings",),
             "clarigrpc._resources.annotations": (
                 "AnnotationFilters",
                 "AnnotationTracks",

@@ -15,7 +15,7 @@ import pytest
 
 from clarigrpc import AsyncClient, Client, query, v2
 from clarigrpc._resources.sync_async import Async, Lazy, Sync
-from clarigrpc.client import _BaseClient
+from clarigrpc._rpc.client_context import ClientContext
 from tests.both import Both, ClientKind
 from tests.resources.verbs import resources, verbs
 
@@ -131,7 +131,7 @@ async def test_documented_methods_have_a_verb(
 
         return send
 
-    monkeypatch.setattr(_BaseClient, "unary", unary)
+    monkeypatch.setattr(ClientContext, "unary", unary)
     both = Both(client_kind, base="http://127.0.0.1:1", pat="p", user_id="u", app_id="a")
     try:
         with pytest.raises(Sent) as caught:

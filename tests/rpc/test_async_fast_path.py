@@ -70,7 +70,7 @@ async def client(way: str, scripted: ScriptedServer) -> AsyncIterator[AsyncClien
         yield made
     await settle(lambda: asyncio.all_tasks() <= before | {asyncio.current_task()})
     gc.collect()
-    assert made.channel.running == {}
+    assert made.channel.shared.running == {}
 
 
 async def settle(condition: Callable[[], bool]) -> None:
@@ -378,5 +378,5 @@ async def test_a_call_with_options_is_made_the_public_way(
 ) -> None:
     scripted.on("GetModel", reply("GetModel"))
     call = client.v2.GetModel(GET, wait_for_ready=True)
-    assert client.channel.running == {}
+    assert client.channel.shared.running == {}
     await call

@@ -259,7 +259,7 @@ async def test_no_secret_in_errors_tracebacks_and_logs(
     text = "".join(traceback.format_exception(caught.value))
     for shown in (str(caught.value), repr(caught.value), text, caplog.text, repr(both.client)):
         assert PAT not in shown
-    assert f"…{PAT[-4:]}" in repr(both.client)
+    assert PAT[-4:] not in repr(both.client)
 
 
 def mixed() -> Any:

@@ -158,7 +158,7 @@ def test_a_fork_while_other_threads_hold_the_client_s_locks(server: ScriptedServ
         server,
         """
         c = client()
-        with c.channel._lock.get(), c.channel.core.budget._lock.get():
+        with c.channel.shared._lock.get(), c.channel.core.budget._lock.get():
             def work():
                 return c.v2.GetModel(GET).status.code, c.channel.core.budget.spend()
             print(in_child(work))

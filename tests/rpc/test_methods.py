@@ -88,7 +88,7 @@ def test_stubs_are_made_at_first_use(make: Any) -> None:
     first = client.v2.GetModel
     assert made & set(methods.names()) == {"GetModel"}
     assert client.v2.GetModel is first
-    assert client.channel.current is None  # nothing is connected yet either
+    assert client.channel.shared.current is None  # nothing is connected yet either
 
 
 @CLIENTS

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clarigrpc._config.option_types import check_types
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import (
@@ -30,6 +31,13 @@ Pairs = tuple[tuple[str, str], ...]
 AuthCallable = Callable[[], Sequence[tuple[str, str]]]
 """Called for every call, from any thread: returns metadata such as ``[("authorization", ...)]``."""
 
+SECRET_OPTIONS = {
+    "pat": "CLARIFAI_PAT",
+    "api_key": "CLARIFAI_API_KEY",
+    "session_token": "CLARIFAI_SESSION_TOKEN",
+}
+"""Options of a client that are a secret, with the variable that each is also read from."""
+
 _SESSION_KEY = "x-clarifai-session-token"
 _METADATA_KEY = re.compile("[0-9a-z_.-]+")
 
@@ -42,7 +50,12 @@ def check_metadata(pairs: Sequence[tuple[str, str | bytes]]) -> None:
         TypeError: These are no pairs of strings.
     """
     for pair in pairs:
-        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], (str, bytes)):
+        if (
+            not isinstance(pair, (tuple, list))
+            or len(pair) != 2
+            or not isinstance(pair[0], str)
+            or not isinstance(pair[1], (str, bytes))
+        ):
             raise TypeError("metadata takes pairs of a key and a value, both strings")
         key, value = pair
         if not _METADATA_KEY.fullmatch(key):
@@ -90,6 +103,9 @@ class ClientCredentials:
     leeway: float = 60.0
     timeout: float = 30.0
 
+    def __post_init__(self) -> None:
+        check_types(self, "ClientCredentials")
+
 
 class _Source(Protocol):
     def cached(self) -> Pairs | None:
@@ -113,7 +129,7 @@ class Credentials:
         self.rejected: Callable[[], None] = source.rejected
 
     def describe(self) -> str:
-        """What kind of credential this is, with at most the last four characters of it."""
+        """What kind of credential this is, without any part of it."""
         return self._description
 
     def __repr__(self) -> str:
@@ -125,8 +141,9 @@ class Credentials:
         return self._source.pairs if isinstance(self._source, _Static) else None
 
     @classmethod
-    def from_secret(cls, kind: str, secret: str, description: str) -> Credentials:
-        """A PAT, an API key or a session token (``kind`` is the client's argument name)."""
+    def from_secret(cls, kind: str, secret: str) -> Credentials:
+        """A PAT, an API key or a session token (``kind`` is the client's option)."""
+        description = f"{kind}=<secret>"
         if kind == "session_token":
             return cls(description, _Static(((_SESSION_KEY, Secret(secret)),)))
         return cls(description, _Static((("authorization", Secret(f"Key {secret}")),)))
@@ -134,8 +151,6 @@ class Credentials:
     @classmethod
     def from_callable(cls, call: AuthCallable) -> Credentials:
         """Metadata from the user's own function."""
-        if not callable(call):
-            raise ConfigurationError("auth has to be a callable that returns metadata pairs")
         return cls("auth=<callable>", _Called(call))
 
     @classmethod

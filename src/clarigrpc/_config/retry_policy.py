@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from clarigrpc import errors
+from clarigrpc._config.option_types import check_types
 from clarigrpc._public_names import named_in
 
 
@@ -33,6 +35,7 @@ class RetryPolicy:
     wait_until_ready: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self, "a RetryPolicy")
         if self.max_attempts < 1:
             raise errors.ConfigurationError("max_attempts of a RetryPolicy has to be 1 or more")
         if not 0 < self.initial_backoff <= self.max_backoff:
@@ -49,3 +52,22 @@ class RetryPolicy:
         # The exponent is bounded so that a long wait for a deployment cannot overflow.
         top = self.initial_backoff * self.multiplier ** min(failures - 1, 64)
         return draw * min(self.max_backoff, top)
+
+
+Retry: TypeAlias = RetryPolicy | Literal[False]
+"""How failed calls are sent again; False sends every call once."""
+
+_ONCE = RetryPolicy(max_attempts=1)
+
+
+def as_policy(retry: Retry) -> RetryPolicy:
+    """The policy that an option or an argument stands for.
+
+    Raises:
+        TypeError: It is neither a policy nor False.
+    """
+    if retry is False:
+        return _ONCE
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry has to be a RetryPolicy or False, not {type(retry).__name__}")
+    return retry

@@ -9,60 +9,52 @@ set: ``CLARIFAI_PAT``, ``CLARIFAI_API_KEY``, ``CLARIFAI_SESSION_TOKEN``, ``CLARI
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from clarigrpc._config.addresses import Target, parse_base, parse_bases
-from clarigrpc._config.credentials import AuthCallable, ClientCredentials, Credentials
-from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._config.client_options import ClientOptions, ViewOptions
+from clarigrpc._config.credentials import SECRET_OPTIONS, Credentials, Secret, check_metadata
+from clarigrpc._config.retry_policy import RetryPolicy, as_policy
+from clarigrpc._config.timeouts import check_timeout
 from clarigrpc._public_names import named_in
-from clarigrpc.errors import ConfigurationError
+from clarigrpc.errors import ConfigurationError, InvalidArgumentError
 
 DEFAULT_BASE = "https://api.clarifai.com"
-DEFAULT_TIMEOUT = 60.0
-DEFAULT_STREAM_TIMEOUT = 3600.0
-DEFAULT_MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 CONFIG_PATH = "~/.config/clarifai/config"
 
-Transport = Literal["grpc", "rest"]
-
-_SECRETS = {
-    "pat": "CLARIFAI_PAT",
-    "api_key": "CLARIFAI_API_KEY",
-    "session_token": "CLARIFAI_SESSION_TOKEN",
-}
-_SECRET_OPTIONS = {variable: name for name, variable in _SECRETS.items()}
-
-
-def mask(secret: str) -> str:
-    """A credential as it may be shown: its last four characters at most."""
-    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
+_OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
 
 
 @named_in("clarigrpc.types")
-class Settings(NamedTuple):
-    """Everything that a client was told, resolved and checked. Times in seconds, sizes in bytes."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings(ClientOptions):
+    """The options of a client, looked up in environment and config file, and checked.
+
+    Attributes:
+        target: The first address of the service.
+        others: Its further addresses.
+        balanced: Whether calls are balanced over the addresses.
+        credentials: What identifies the caller, in place of the options for that.
+    """
 
     target: Target
+    others: tuple[Target, ...]
+    balanced: bool
     credentials: Credentials
     user_id: str
     app_id: str
-    timeout: float
-    stream_timeout: float
-    transport: Transport
-    max_message_bytes: int
     root_certificates: bytes | None
     client_key: bytes | None
     client_certificate: bytes | None
     retry: RetryPolicy
-    raise_on_partial: bool
-    others: tuple[Target, ...] = ()
-    balanced: bool = False
-    connections: int = 1
-    wait_for_ready: bool = False
-    hedge: float | None = None
+
+    def __post_init__(self) -> None:
+        """The options were checked before."""
 
     def __repr__(self) -> str:
         return (
@@ -70,119 +62,106 @@ class Settings(NamedTuple):
             f"user_id={self.user_id!r}, app_id={self.app_id!r}"
         )
 
+    def changed(self, changes: ViewOptions) -> Settings:
+        """The settings of a view.
+
+        Raises:
+            ConfigurationError: A value is malformed.
+        """
+        given: dict[str, Any] = {
+            name: value for name, value in vars(changes).items() if value is not None
+        }
+        return dataclasses.replace(self, **_checked(given))
+
 
 def fork_support_disabled() -> bool:
     """Whether gRPC was told not to survive a fork (``GRPC_ENABLE_FORK_SUPPORT=0``)."""
     return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").lower() in ("0", "false", "no")
 
 
-def resolve(
-    *,
-    pat: str | None,
-    api_key: str | None,
-    session_token: str | None,
-    oauth: ClientCredentials | None,
-    auth: AuthCallable | None,
-    user_id: str | None,
-    app_id: str | None,
-    base: str | Sequence[str] | None,
-    timeout: float,
-    stream_timeout: float,
-    transport: Transport,
-    allow_plaintext: bool,
-    max_message_bytes: int,
-    root_certificates: str | os.PathLike[str] | bytes | None,
-    client_key: str | os.PathLike[str] | bytes | None,
-    client_certificate: str | os.PathLike[str] | bytes | None,
-    retry: RetryPolicy | None,
-    raise_on_partial: bool,
-    connections: int,
-    wait_for_ready: bool,
-    hedge: float | None,
-    context: str | None,
-    config_file: str | os.PathLike[str] | None,
-) -> Settings:
-    """Settle every setting; the arguments are those of ``Client``.
+def resolve(options: ClientOptions) -> Settings:
+    """Settle every option.
 
     Raises:
         ConfigurationError: Something is missing, malformed or contradictory. The text says what
             to set.
     """
-    sources = _Sources(context, config_file)
+    sources = _Sources(options.context, options.config_file)
     targets, balanced = parse_bases(
-        base
-        if base is not None and base != ""
+        options.base
+        if options.base is not None and options.base != ""
         else sources.variable("CLARIFAI_GRPC_BASE")
         or sources.variable("CLARIFAI_API_BASE")
         or DEFAULT_BASE
     )
-    credentials = _credentials(
-        {"pat": pat, "api_key": api_key, "session_token": session_token}, oauth, auth, sources
-    )
+    credentials = _credentials(options, sources)
     target = targets[0]
     destinations = list(targets)
-    if oauth is not None:
-        parts = urlsplit(oauth.token_url)
+    if options.oauth is not None:
+        parts = urlsplit(options.oauth.token_url)
         destinations.append(parse_base(f"{parts.scheme}://{parts.netloc}"))
     for destination in destinations:
-        if not (destination.tls or destination.is_loopback or allow_plaintext):
+        if not (destination.tls or destination.is_loopback or options.allow_plaintext):
             raise ConfigurationError(
                 f"credentials would go unencrypted to {destination.url}; use https://, or say "
                 "allow_plaintext=True if the network is trusted"
             )
-    if transport not in ("grpc", "rest"):
-        raise ConfigurationError(f"transport is 'grpc' or 'rest', not {transport!r}")
-    if transport == "rest" and (balanced or connections != 1 or wait_for_ready or hedge):
+    if options.transport == "rest" and (
+        balanced or options.connections != 1 or options.wait_for_ready or options.hedge
+    ):
         raise ConfigurationError(
             "several addresses, connections, wait_for_ready and hedge need transport='grpc'"
         )
-    if not 1 <= connections <= 100:
+    if not 1 <= options.connections <= 100:
         raise ConfigurationError("connections has to be between 1 and 100")
-    if hedge is not None and not 0.5 <= hedge < 1:
-        raise ConfigurationError("hedge is a share of the calls, at least 0.5 and below 1")
-    for name, seconds in (("timeout", timeout), ("stream_timeout", stream_timeout)):
-        if not 0 < seconds < float("inf"):
-            raise ConfigurationError(f"{name} has to be a positive, finite number of seconds")
-    if not 0 < max_message_bytes < 2**31:
+    if options.hedge is not None and not 0.5 <= options.hedge < 1:
+        raise ConfigurationError("hedge is a quantile of the latencies, at least 0.5 and below 1")
+    if not 0 < options.max_message_bytes < 2**31:
         raise ConfigurationError("max_message_bytes has to be between 1 and 2**31 - 1")
-    if (client_key is None) != (client_certificate is None):
+    if (options.client_key is None) != (options.client_certificate is None):
         raise ConfigurationError("client_key and client_certificate go together: give both")
-    roots = root_certificates
+    roots = options.root_certificates
     if roots is None and target.tls:
         roots = sources.variable("CLARIFAI_ROOT_CERTIFICATES_PATH")
-    return Settings(
-        target=target,
-        credentials=credentials,
-        user_id=user_id or sources.variable("CLARIFAI_USER_ID") or "",
-        app_id=app_id or sources.variable("CLARIFAI_APP_ID") or "",
-        timeout=timeout,
-        stream_timeout=stream_timeout,
-        transport=transport,
-        max_message_bytes=max_message_bytes,
-        root_certificates=_pem(roots, "root_certificates"),
-        client_key=_pem(client_key, "client_key"),
-        client_certificate=_pem(client_certificate, "client_certificate"),
-        retry=retry or RetryPolicy(),
-        raise_on_partial=raise_on_partial,
-        others=targets[1:],
-        balanced=balanced,
-        connections=connections,
-        wait_for_ready=wait_for_ready,
-        hedge=hedge,
-    )
+    given = {
+        **_checked(vars(options)),
+        **dict.fromkeys((*SECRET_OPTIONS, "oauth", "auth")),
+        "target": target,
+        "others": targets[1:],
+        "balanced": balanced,
+        "credentials": credentials,
+        "user_id": options.user_id or sources.variable("CLARIFAI_USER_ID") or "",
+        "app_id": options.app_id or sources.variable("CLARIFAI_APP_ID") or "",
+        "root_certificates": _pem(roots, "root_certificates"),
+        "client_key": _pem(options.client_key, "client_key"),
+        "client_certificate": _pem(options.client_certificate, "client_certificate"),
+    }
+    return Settings(**given)
 
 
-def _credentials(
-    given: Mapping[str, str | None],
-    oauth: ClientCredentials | None,
-    auth: AuthCallable | None,
-    sources: _Sources,
-) -> Credentials:
-    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if oauth is not None:
-        arguments["oauth"] = oauth
-    if auth is not None:
-        arguments["auth"] = auth
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, with those settled that a view may change, too."""
+    found = dict(given)
+    for name in ("timeout", "stream_timeout"):
+        if name in found:
+            check_timeout(found[name], name)
+    if "retry" in found:
+        found["retry"] = RetryPolicy() if found["retry"] is None else as_policy(found["retry"])
+    if "metadata" in found:
+        found["metadata"] = tuple(found["metadata"])
+        try:
+            check_metadata(found["metadata"])
+        except InvalidArgumentError as error:
+            raise ConfigurationError(str(error)) from None
+    return found
+
+
+def _credentials(options: ClientOptions, sources: _Sources) -> Credentials:
+    arguments: dict[str, Any] = {
+        name: value
+        for name in (*SECRET_OPTIONS, "oauth", "auth")
+        if (value := getattr(options, name)) is not None
+    }
     levels: tuple[tuple[str, Callable[[], Mapping[str, Any]]], ...] = (
         ("argument", lambda: arguments),
         ("environment", sources.environment_secrets),
@@ -195,7 +174,7 @@ def _credentials(
                 f"more than one credential ({origin}): {', '.join(found)}; set exactly one"
             )
         for name, value in found.items():
-            return _credential(_SECRET_OPTIONS.get(name, name), value, f"{name} ({origin})")
+            return _credential(_OPTION_OF.get(name, name), value, f"{name} ({origin})")
     raise ConfigurationError(
         "no credential: give pat= to the client, or set CLARIFAI_PAT in the environment "
         f"(or in the current context of {CONFIG_PATH})"
@@ -207,15 +186,13 @@ def _credential(name: str, value: Any, origin: str) -> Credentials:
         return Credentials.from_oauth(value)
     if name == "auth":
         return Credentials.from_callable(value)
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{origin} has to be a string, not {type(value).__name__}")
-    secret = value.strip()
+    secret = Secret(value.strip())
     if not secret:
         raise ConfigurationError(f"{origin} is empty")
     # The value itself must not appear in the text.
     if not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise ConfigurationError(f"{origin} holds characters that no credential has")
-    return Credentials.from_secret(name, secret, f"{name}={mask(secret)}")
+    return Credentials.from_secret(name, secret)
 
 
 class _Sources:
@@ -231,11 +208,10 @@ class _Sources:
         return os.environ.get(name) or self._from_file().get(name)
 
     def environment_secrets(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in _SECRETS.values() if os.environ.get(name)}
+        return _secrets(os.environ)
 
     def file_secrets(self) -> dict[str, str]:
-        values = self._from_file()
-        return {name: values[name] for name in _SECRETS.values() if values.get(name)}
+        return _secrets(self._from_file())
 
     def _from_file(self) -> Mapping[str, str]:
         if self._context is None:
@@ -282,6 +258,13 @@ class _Sources:
             for key, value in values.items()
             if value not in (None, "ENVVAR")
         }
+
+
+def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """The secrets among variables."""
+    return {
+        name: Secret(variables[name]) for name in SECRET_OPTIONS.values() if variables.get(name)
+    }
 
 
 def _variable_name(key: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -24,6 +23,7 @@ import grpc
 from grpc import aio
 
 from clarigrpc import errors
+from clarigrpc._config.retry_policy import Retry, RetryPolicy, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc import async_fast_path, grpc_failures, grpcio_internals
@@ -36,7 +36,7 @@ from clarigrpc._rpc.call import (
     Serializer,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
-from clarigrpc._transports.opening import open_async
+from clarigrpc._rpc.shared_transport import AsyncSharedTransport
 from clarigrpc._transports.transport import AsyncTransport, Metadata
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
@@ -53,45 +53,21 @@ _STATUS_TRIES = 100
 """How long, and how often, the server's own status is looked for after a failed write."""
 
 
-class AioChannel(ChannelMethods, aio.Channel):
+class AsyncChannel(ChannelMethods, aio.Channel):
     """A ``grpc.aio.Channel`` over a transport, which is opened at the first call.
 
     It belongs to the event loop of that call. Close it before the process forks: gRPC's asyncio
     side crashes or hangs in the child of a process that has one open.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.core = CallCore(settings)
-        self.current: AsyncTransport | None = None
-        self.bound: weakref.WeakSet[_Multicallable] = weakref.WeakSet()
-        self.running: async_fast_path.Running = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+    def __init__(self, settings: Settings, shared: AsyncSharedTransport | None = None) -> None:
+        self._owner = shared is None
+        self.shared = shared or AsyncSharedTransport(settings)
+        self.core = CallCore(settings, self.shared)
 
-    def transport(self) -> AsyncTransport:
-        """The transport below, opened if it is not yet.
-
-        Raises:
-            ClosedError: The client is closed.
-            ConfigurationError: The running loop, or the process, is not the one of the first call.
-        """
-        if self._closed:
-            raise errors.ClosedError
-        loop = asyncio.get_running_loop()
-        if self.current is None:
-            self.core.check_process()
-            self._loop = loop
-            self.current = open_async(self.core.settings, self.core.budget)
-        elif self.core.pid != getpid():
-            raise errors.ConfigurationError(
-                "this AsyncClient was used before the process was forked, and an event loop does "
-                "not survive a fork; make a new AsyncClient in the child"
-            )
-        elif self._loop is not loop:
-            raise errors.ConfigurationError(
-                "this AsyncClient was first used on another event loop; make one for each loop"
-            )
-        return self.current
+    def view(self, settings: Settings) -> AsyncChannel:
+        """A channel with other settings over the same transport, which closing it leaves open."""
+        return AsyncChannel(settings, self.shared)
 
     def multicallable(
         self,
@@ -107,7 +83,7 @@ class AioChannel(ChannelMethods, aio.Channel):
 
         IDLE over HTTP, which connects as needed.
         """
-        channels = self.transport().channels
+        channels = self.shared.transport().channels
         return channels[0].get_state(try_to_connect) if channels else grpc.ChannelConnectivity.IDLE
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
@@ -128,26 +104,17 @@ class AioChannel(ChannelMethods, aio.Channel):
             await channel.channel_ready()
 
     def _watched(self) -> Sequence[aio.Channel]:
-        channels = self.transport().channels
+        channels = self.shared.transport().channels
         if not channels:
             raise NotImplementedError("HTTP connects as needed: there is no connectivity to watch")
         return channels
 
     async def close(self, grace: float | None = None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
-        transport, self.current, self._closed = self.current, None, True
-        for multicallable in self.bound:
-            multicallable.unbind()  # gRPC's thread lives as long as somebody holds the channel
-        if transport is None or self.core.pid != getpid():
-            return
-        if grace and self.running:
-            began = time.monotonic()
-            await asyncio.wait(self.running.values(), timeout=grace)
-            grace = max(0.0, grace - (time.monotonic() - began))
-        async_fast_path.cancel(self.running)
-        await transport.close(grace)
+        if self._owner:
+            await self.shared.close(grace)
 
-    async def __aenter__(self) -> AioChannel:
+    async def __aenter__(self) -> AsyncChannel:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -159,17 +126,17 @@ class _Multicallable(BoundMethod):
 
     kind: ClassVar[CallKind]
 
-    __slots__ = ("_channel", "_owner", "_real", "loop")
+    __slots__ = ("_owner", "_real", "_shared", "loop")
 
     def __init__(
         self,
-        channel: AioChannel,
+        channel: AsyncChannel,
         path: str,
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
-        self._channel = channel
+        self._shared = channel.shared
         self._owner: AsyncTransport | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._real: Any = None
@@ -182,14 +149,15 @@ class _Multicallable(BoundMethod):
     def bound(self) -> Any:
         """The multicallable of the transport."""
         loop = asyncio.get_running_loop()
+        shared = self._shared
         if (
             self._owner is None
-            or self._owner is not self._channel.current
+            or self._owner is not shared.current
             or self.loop is not loop
-            or self.core.pid != getpid()
+            or shared.pid != getpid()
         ):
-            self._owner = self._channel.transport()
-            self._channel.bound.add(self)
+            self._owner = shared.transport()
+            shared.bound.add(self)
             self.loop = loop
             self._real = self._owner.multicallable(self.kind, self.path)
             self._rebound()
@@ -208,7 +176,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     direct: async_fast_path.Start | None
 
     def _rebound(self) -> None:
-        self.direct = async_fast_path.direct(self._real, self._channel.running)
+        self.direct = async_fast_path.direct(self._real, self._shared.running)
 
     def __call__(
         self,
@@ -221,7 +189,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
         compression: grpc.Compression | None = None,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
-        retry: bool = True,
+        retry: Retry | None = None,
     ) -> Any:
         """Start the call; await the result for the response.
 
@@ -229,18 +197,18 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
 
         Args:
             request: A message of the method's request type.
-            timeout: Seconds for all attempts together; None: the client's.
-            metadata: Further pairs, sent beside the client's own.
-            credentials: Call credentials of gRPC, beside the client's own.
-            wait_for_ready: Whether to wait, within the timeout, until a connection is there.
-            compression: Of the request.
-            idempotent: Whether the call may be sent twice; None: as the method is.
-            raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
-            retry: Whether a failed call is repeated; False for one attempt, as ``future`` of the
-                blocking channel makes.
+            timeout: Seconds, retries included. None uses the client's setting.
+            metadata: Further (key, value) pairs, sent beside the client's.
+            credentials: Call credentials of gRPC, beside the client's.
+            wait_for_ready: Whether to wait, within the timeout, until there is a connection.
+            compression: Compression of the request.
+            idempotent: Whether the call may be sent twice. None: as the method is.
+            raise_on_partial: Whether MIXED_STATUS is an error. None uses the client's setting.
+            retry: When the call is sent again after a failure; False sends it once, as ``future``
+                of the sync channel does. None uses the client's setting.
         """
         plain = credentials is None and wait_for_ready is None and compression is None
-        call = UnaryUnaryCall(
+        return UnaryUnaryCall(
             self,
             (self.serialize(request),),
             timeout,
@@ -248,10 +216,8 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
             None if plain else (credentials, wait_for_ready, compression),
             idempotent,
             raise_on_partial,
+            retry,
         )
-        if not retry:
-            call.repeats = False
-        return call
 
 
 # One request, a stream of responses.
@@ -270,6 +236,7 @@ class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
         idempotent: bool | None = None,
+        retry: Retry | None = None,
     ) -> Any:
         """Open the stream. It is opened again after a failure only before its first response."""
         return UnaryStreamCall(
@@ -278,7 +245,8 @@ class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
             timeout,
             metadata,
             (credentials, wait_for_ready, compression),
-            idempotent=idempotent,
+            idempotent,
+            retry=retry,
         )
 
 
@@ -386,6 +354,7 @@ class _AsyncCall:
     _opening: asyncio.Lock
     _call: Any = None
     _pause: asyncio.Future[None] | None = None
+    _retry: RetryPolicy | None = None
 
     def __init__(
         self,
@@ -396,6 +365,7 @@ class _AsyncCall:
         options: tuple[Any, ...] | None,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
+        retry: Retry | None = None,
     ) -> None:
         core = method.core
         self._method = method
@@ -404,6 +374,8 @@ class _AsyncCall:
         self._options = options
         self._idempotent = idempotent
         self._raise_on_partial = raise_on_partial
+        if retry is not None:
+            self._retry = as_policy(retry)
         if timeout is None and not self.streaming:
             timeout = core.timeout
             self._deadline = time.monotonic() + timeout
@@ -454,7 +426,7 @@ class _AsyncCall:
         self._attempt(self._deadline - time.monotonic())
 
     def _retries(self) -> Any:
-        return self._method.retries(self._idempotent, self._deadline)
+        return self._method.retries(self._idempotent, self._deadline, self._retry)
 
     def _refuse(self, response: Any, trailing: Metadata | None) -> None:
         """Raise the failure that the status of a response stands for, if it is one."""
@@ -518,7 +490,6 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
     """A running call; await it for its response."""
 
     streaming = False
-    repeats = True
     _method: UnaryUnary
 
     def _attempt(self, timeout: float) -> None:
@@ -554,8 +525,6 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                 failure.__cause__ = error
             except errors.ApiError as error:
                 failure = error
-            if not self.repeats:
-                raise failure
             if retries is None:
                 retries = self._retries()
             yield from self._again(retries.send(failure)).__await__()

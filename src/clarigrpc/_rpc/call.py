@@ -1,11 +1,9 @@
-"""What the blocking and the awaiting channel share: everything about a call but the waiting."""
+"""What the sync and the async channel share: everything about a call but the waiting."""
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import logging
-import os
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -14,11 +12,13 @@ import grpc
 
 from clarigrpc import errors
 from clarigrpc._config.credentials import check_metadata
-from clarigrpc._config.settings import Settings, fork_support_disabled
+from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
+from clarigrpc._rpc.retry import deadline_after, retry_delays
+from clarigrpc._rpc.shared_transport import SharedTransport
 from clarigrpc._transports.transport import Metadata
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
@@ -36,37 +36,29 @@ RetryLoop = Generator[float, errors.ApiError, None]
 
 
 class CallCore:
-    """The state that all calls of a client share."""
+    """What the calls of a client, or of a view of it, have in common.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        settings: Those of the client or the view.
+        shared: What the views of a client share with it.
+    """
+
+    def __init__(self, settings: Settings, shared: SharedTransport[Any]) -> None:
         self.settings = settings
-        self.credentials = settings.credentials
-        self.budget = RetryBudget()
-        self.pid = os.getpid()
+        self.shared = shared
+        self.credentials = shared.credentials
+        self.budget = shared.budget
         self.timeout = settings.timeout
-        self._prefix = os.urandom(6).hex()
-        self._count = itertools.count(1)
-
-    def check_process(self) -> bool:
-        """Whether this is the process that used the client last; False once in a fork's child.
-
-        Raises:
-            ConfigurationError: This is a child, and gRPC was told not to support forks.
-        """
-        if self.pid == os.getpid():
-            return True
-        if fork_support_disabled():
-            raise errors.ConfigurationError(
-                "this process was forked after the client had been used, and "
-                "GRPC_ENABLE_FORK_SUPPORT=0 is set; unset it, or use the client only after the fork"
-            )
-        self.pid = os.getpid()
-        self._prefix = os.urandom(6).hex()  # the parent's ids are not to be used again
-        return False
+        self._own = settings.metadata
 
     def metadata(self, credentials: Metadata, extra: Metadata | None) -> tuple[str, Metadata]:
         """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
-        request_id = f"{self._prefix}-{next(self._count):x}"
+        shared = self.shared
+        request_id = f"{shared.prefix}-{next(shared.count):x}"
+        if extra is None:
+            extra = self._own
+        elif self._own:
+            extra = (*self._own, *extra)
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
         check_metadata(extra)
@@ -183,13 +175,21 @@ class BoundMethod:
                 return None
         return error
 
-    def retries(self, idempotent: bool | None, deadline: float) -> RetryLoop:
-        """The retry loop of one call, ready to be sent its first error."""
+    def retries(
+        self, idempotent: bool | None, deadline: float, retry: RetryPolicy | None = None
+    ) -> RetryLoop:
+        """The retry loop of one call, ready to be sent its first error.
+
+        Args:
+            idempotent: Whether the call may be sent twice. None: as the method is.
+            deadline: When the call has to be over, by ``time.monotonic``.
+            retry: Its policy. None uses the client's setting.
+        """
         if idempotent is None:
             idempotent = self.method is not None and self.method.idempotent
         loop = _logged(
             retry_delays(
-                self.core.settings.retry,
+                retry or self.core.settings.retry,
                 self.core.budget,
                 idempotent=idempotent,
                 deadline=deadline,

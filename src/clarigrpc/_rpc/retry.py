@@ -6,11 +6,11 @@ those of the gRPC retry design (gRFC A6: token budget, pushback) with full jitte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator
 
 from clarigrpc import errors
 from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._config.timeouts import check_timeout
 from clarigrpc._fork_lock import ForkLock
 
 
@@ -41,7 +41,7 @@ class RetryBudget:
 
 
 def retry_delays(
-    policy: RetryPolicy,
+    retry: RetryPolicy,
     budget: RetryBudget,
     *,
     idempotent: bool,
@@ -56,7 +56,7 @@ def retry_delays(
     or budget are used up, or the wait would outlast the deadline.
 
     Args:
-        policy: Limits of the repetition.
+        retry: Limits of the repetition.
         budget: Tokens shared by the client's calls.
         idempotent: Whether the call may be repeated although the server may have seen it.
         deadline: When the whole call has to be over, by ``clock``.
@@ -70,20 +70,20 @@ def retry_delays(
         told = error.retry_after
         # A model on its way, or a throttle that says for how long, is not an outage: only the
         # deadline limits the wait.
-        patient = (isinstance(error, errors.NotReadyError) and policy.wait_until_ready) or (
+        patient = (isinstance(error, errors.NotReadyError) and retry.wait_until_ready) or (
             isinstance(error, errors.RateLimitError) and told is not None
         )
         tries += not patient
-        if not error.retryable or policy.max_attempts == 1 or tries >= policy.max_attempts:
+        if not error.retryable or retry.max_attempts == 1 or tries >= retry.max_attempts:
             raise error
         if not idempotent and not error.not_sent:
             raise error
-        if told is not None and told > policy.max_retry_after:
+        if told is not None and told > retry.max_retry_after:
             raise error
-        delay = policy.backoff(failures, random())
+        delay = retry.backoff(failures, random())
         if told is not None:
             # Never earlier than told, and those who were told the same are spread out.
-            delay = max(told, delay) + policy.backoff(1, random())
+            delay = max(told, delay) + retry.backoff(1, random())
         if clock() + delay >= deadline:
             raise error
         if not patient and not budget.spend():
@@ -95,10 +95,8 @@ def deadline_after(timeout: float, now: float) -> float:
     """The moment at which a call with this timeout has to be over.
 
     Raises:
-        ConfigurationError: The timeout is not a positive, finite number of seconds.
+        ConfigurationError: The timeout is not above 0, or over a year.
+        TypeError: It is no number.
     """
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise errors.ConfigurationError(
-            f"timeout has to be a positive, finite number of seconds, not {timeout!r}"
-        )
+    check_timeout(timeout)
     return now + timeout

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import grpc
 
 from clarigrpc import errors
+from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._fork_lock import ForkLock
 from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
@@ -30,12 +30,13 @@ from clarigrpc._rpc.call import (
     BoundMethod,
     CallCore,
     Deserializer,
+    RetryLoop,
     Serializer,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
+from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
-from clarigrpc._transports.opening import open_sync
 from clarigrpc._transports.transport import Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
@@ -52,35 +53,20 @@ else:
     _FutureBase = grpc.Future
 
 
-class Channel(ChannelMethods, grpc.Channel):
+class SyncChannel(ChannelMethods, grpc.Channel):
     """A ``grpc.Channel`` over a transport, which is opened at the first call.
 
     Safe to share between threads. After a fork the child opens a transport of its own.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.core = CallCore(settings)
-        self.current: SyncTransport | None = None
-        self._inherited: list[SyncTransport | None] = []
-        self._closed = False
-        self._lock = ForkLock()
+    def __init__(self, settings: Settings, shared: SyncSharedTransport | None = None) -> None:
+        self._owner = shared is None
+        self.shared = shared or SyncSharedTransport(settings)
+        self.core = CallCore(settings, self.shared)
 
-    def transport(self) -> SyncTransport:
-        """The transport below, opened if it is not yet.
-
-        Raises:
-            ClosedError: The client is closed.
-        """
-        with self._lock.get():
-            if self._closed:
-                raise errors.ClosedError
-            if not self.core.check_process():
-                # Neither closed nor let go here: its sockets belong to the parent.
-                self._inherited.append(self.current)
-                self.current = None
-            if self.current is None:
-                self.current = open_sync(self.core.settings, self.core.budget)
-            return self.current
+    def view(self, settings: Settings) -> SyncChannel:
+        """A channel with other settings over the same transport, which closing it leaves open."""
+        return SyncChannel(settings, self.shared)
 
     def subscribe(
         self,
@@ -101,7 +87,7 @@ class Channel(ChannelMethods, grpc.Channel):
         self._watched().unsubscribe(callback)
 
     def _watched(self) -> grpc.Channel:
-        channels = self.transport().channels
+        channels = self.shared.transport().channels
         if not channels:
             raise NotImplementedError("HTTP connects as needed: there is no connectivity to watch")
         return channels[0]
@@ -117,12 +103,10 @@ class Channel(ChannelMethods, grpc.Channel):
 
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
-        with self._lock.get():
-            transport, self.current, self._closed = self.current, None, True
-        if transport is not None and self.core.pid == getpid():
-            transport.close()
+        if self._owner:
+            self.shared.close()
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> SyncChannel:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -134,25 +118,25 @@ class _Multicallable(BoundMethod):
 
     kind: ClassVar[CallKind]
 
-    __slots__ = ("_channel", "_owner", "_real")
+    __slots__ = ("_owner", "_real", "_shared")
 
     def __init__(
         self,
-        channel: Channel,
+        channel: SyncChannel,
         path: str,
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> None:
         super().__init__(channel.core, path, serialize, deserialize)
-        self._channel = channel
+        self._shared = channel.shared
         self._owner: SyncTransport | None = None
         self._real: Any = None
 
     def _bound(self) -> Any:
         """The multicallable of the transport, made anew after a fork."""
-        channel = self._channel
-        if self._owner is not channel.current or channel.core.pid != getpid() or not self._real:
-            owner = channel.transport()
+        shared = self._shared
+        if self._owner is not shared.current or shared.pid != getpid() or not self._real:
+            owner = shared.transport()
             self._bind(owner.multicallable(self.kind, self.path))
             self._owner = owner  # last: another thread does not call what is half bound
         return self._real
@@ -234,6 +218,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         *,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
+        retry: Retry | None = None,
     ) -> Any:
         plain = credentials is None and wait_for_ready is None and compression is None
         return self._run(
@@ -243,6 +228,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             None if plain else (credentials, wait_for_ready, compression),
             idempotent,
             raise_on_partial,
+            retry,
         )[0]
 
     def with_call(
@@ -256,24 +242,27 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         *,
         idempotent: bool | None = None,
         raise_on_partial: bool | None = None,
+        retry: Retry | None = None,
         cancellation: Cancellation | None = None,
     ) -> tuple[Any, Any]:
         """The response, and the call it came from.
 
         Args:
             request: A message of the method's request type.
-            timeout: Seconds for all attempts together; None: the client's.
-            metadata: Further pairs, sent beside the client's own.
-            credentials: Call credentials of gRPC, beside the client's own.
-            wait_for_ready: Whether to wait, within the timeout, until a connection is there.
-            compression: Of the request.
-            idempotent: Whether the call may be sent twice; None: as the method is.
-            raise_on_partial: Whether MIXED_STATUS is an error; None: as the client was told.
+            timeout: Seconds, retries included. None uses the client's setting.
+            metadata: Further (key, value) pairs, sent beside the client's.
+            credentials: Call credentials of gRPC, beside the client's.
+            wait_for_ready: Whether to wait, within the timeout, until there is a connection.
+            compression: Compression of the request.
+            idempotent: Whether the call may be sent twice. None: as the method is.
+            raise_on_partial: Whether MIXED_STATUS is an error. None uses the client's setting.
+            retry: When the call is sent again after a failure; False sends it once. None uses the
+                client's setting.
             cancellation: What another thread can end this call with.
         """
         options = (credentials, wait_for_ready, compression)
         return self._run(
-            request, timeout, metadata, options, idempotent, raise_on_partial, cancellation
+            request, timeout, metadata, options, idempotent, raise_on_partial, retry, cancellation
         )
 
     def _run(
@@ -284,6 +273,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         options: _Options | None,
         idempotent: bool | None,
         raise_on_partial: bool | None,
+        retry: Retry | None,
         cancellation: Cancellation | None = None,
     ) -> tuple[Any, Any]:
         """The response, and the call it came from; ``options`` None: nobody looks at the call."""
@@ -294,6 +284,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             deadline = time.monotonic() + timeout
         else:
             deadline = deadline_after(timeout, time.monotonic())
+        policy = None if retry is None else as_policy(retry)
         payload = self.serialize(request)
         self._bound()
         pairs: Metadata | None = core.credentials.cached()
@@ -327,7 +318,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             except errors.ApiError as error:
                 failure = error
             if retries is None:
-                retries = self.retries(idempotent, deadline)
+                retries = self.retries(idempotent, deadline, policy)
                 pause = time.sleep if cancellation is None else cancellation.pause
             pause(retries.send(failure))
             timeout = deadline - time.monotonic()
@@ -387,11 +378,13 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         compression: grpc.Compression | None = None,
         *,
         idempotent: bool | None = None,
+        retry: Retry | None = None,
     ) -> Any:
         """Open the stream; the result is a ``ResponseStream``.
 
         It is opened again after a failure only before its first response.
         """
+        policy = None if retry is None else as_policy(retry)
         timeout, deadline = self.core.deadline(timeout, streaming=True)
         payload = self.serialize(request)
         request_id, pairs, timeout = self._metadata(metadata, timeout)
@@ -401,8 +394,11 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         def start(timeout: float) -> Any:
             return self._bound()(payload, timeout, *options)
 
+        def retries() -> RetryLoop:
+            return self.retries(idempotent, deadline, policy)
+
         return ResponseStream(
-            self, start(timeout), request_id, deadline, restart=start, idempotent=idempotent
+            self, start(timeout), request_id, deadline, restart=start, retries=retries
         )
 
 
@@ -593,7 +589,7 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         *,
         requests: RequestStream | None = None,
         restart: Callable[[float], Any] | None = None,
-        idempotent: bool | None = None,
+        retries: Callable[[], RetryLoop] | None = None,
     ) -> None:
         self._method = method
         self._call = call
@@ -601,8 +597,8 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         self._deadline = deadline
         self._requests = requests
         self._restart = restart
-        self._idempotent = idempotent
-        self._retries: Any = None
+        self._start_retrying = retries
+        self._retries: RetryLoop | None = None
         self._stopped = threading.Event()
         self._reading = threading.Lock()
 
@@ -637,10 +633,10 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
             try:
                 return self._receive()
             except errors.ApiError as error:
-                if self._restart is None:
+                if self._restart is None or self._start_retrying is None:
                     raise
                 if self._retries is None:
-                    self._retries = self._method.retries(self._idempotent, self._deadline)
+                    self._retries = self._start_retrying()
                 delay = self._retries.send(error)
                 self._call.cancel()
                 self._free()

@@ -24,7 +24,7 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
 
     Args:
         session: The upload.
-        channel: A ``clarigrpc._rpc.async_channel.AioChannel``.
+        channel: A ``clarigrpc._rpc.async_channel.AsyncChannel``.
     """
     worker = _Worker(session)
     try:

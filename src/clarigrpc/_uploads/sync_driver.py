@@ -18,7 +18,7 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
 
     Args:
         session: The upload.
-        channel: A ``clarigrpc._rpc.sync_channel.Channel``.
+        channel: A ``clarigrpc._rpc.sync_channel.SyncChannel``.
     """
     source = session.source
     try:

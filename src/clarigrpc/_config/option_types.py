@@ -1,0 +1,103 @@
+"""Options checked against the annotations of the dataclass that they are fields of."""
+
+from __future__ import annotations
+
+import collections.abc
+import numbers
+import os
+import types
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from clarigrpc.errors import ConfigurationError
+
+_WORDS: dict[Any, str] = {
+    bool: "True or False",
+    bytes: "bytes",
+    float: "a number",
+    int: "a whole number",
+    os.PathLike: "a path",
+    str: "a string",
+    collections.abc.Callable: "a callable",
+    collections.abc.Sequence: "a list",
+}
+
+
+def check_types(options: Any, owner: str = "") -> None:
+    """Check the fields of a dataclass that differ from their defaults.
+
+    Args:
+        options: The dataclass.
+        owner: What the fields belong to, for the text of the error.
+
+    Raises:
+        ConfigurationError: A value is not of the field's type.
+    """
+    checked: Any = type(options)
+    for name, (default, annotation) in _fields(checked).items():
+        value = getattr(options, name)
+        if value is not default and not _fits(value, annotation):
+            # Only a choice among words is repeated: anything else may be a credential.
+            found = repr(value) if _choices(annotation) else type(value).__name__
+            field = f"{name} of {owner}" if owner else name
+            raise ConfigurationError(f"{field} has to be {_in_words(annotation)}, not {found}")
+
+
+@cache
+def _fields(owner: Any) -> dict[str, tuple[Any, Any]]:
+    hints = get_type_hints(owner)
+    return {
+        name: (field.default, hints[name]) for name, field in owner.__dataclass_fields__.items()
+    }
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _choices(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    if _is_union(annotation):
+        return any(_fits(value, one) for one in get_args(annotation))
+    if _choices(annotation):
+        return any(type(value) is type(one) and value == one for one in get_args(annotation))
+    origin = get_origin(annotation) or annotation
+    if origin is float or origin is int:
+        number = numbers.Real if origin is float else numbers.Integral
+        return isinstance(value, number) and not isinstance(value, bool)
+    if origin is collections.abc.Sequence:
+        (item,) = get_args(annotation)
+        return (
+            isinstance(value, collections.abc.Sequence)
+            and not isinstance(value, (str, bytes))
+            and all(_fits(one, item) for one in value)
+        )
+    if origin is tuple:
+        items = get_args(annotation)
+        return (
+            isinstance(value, tuple) and len(value) == len(items) and all(map(_fits, value, items))
+        )
+    return isinstance(value, origin)
+
+
+def _in_words(annotation: Any) -> str:
+    """What an annotation allows, without None."""
+    if _is_union(annotation):
+        allowed = [one for one in get_args(annotation) if one is not type(None)]
+        return _or([_in_words(one) for one in allowed])
+    if _choices(annotation):
+        return _or([repr(one) for one in get_args(annotation)])
+    origin = get_origin(annotation) or annotation
+    if origin is collections.abc.Sequence:
+        (item,) = get_args(annotation)
+        return f"a list of {_in_words(item)}"
+    if origin is tuple:
+        return f"({', '.join(map(_in_words, get_args(annotation)))})"
+    return _WORDS.get(origin) or f"a {origin.__name__}"
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
