@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from clarigrpc import v2
 from clarigrpc.local.engine.patching import patch
 from clarigrpc.local.engine.resource_kinds import RESOURCE_KINDS
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.v2._index import METHODS
 from tests.local.conftest import Raw
 

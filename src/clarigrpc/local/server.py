@@ -239,8 +239,10 @@ class LocalServer:
                 self.host,
                 self._rest_port,
                 mounts={
-                    download_front.PREFIX: download_front.DownloadFront(service.download),
-                    first_generation.PREFIX: first_generation.FirstGeneration(service),
+                    download_front.DOWNLOADS_PREFIX: download_front.DownloadFront(service.download),
+                    first_generation.FIRST_GENERATION_PREFIX: first_generation.FirstGeneration(
+                        service
+                    ),
                 },
             )
             self._rest.start()

@@ -26,7 +26,7 @@ PAT = "personal_access_token"
 
 _Code = v2.StatusCode
 
-USERS = StoredCollection("user", "", "")
+USER_COLLECTION = StoredCollection("user", "", "")
 
 
 def apps_of(user_id: str) -> StoredCollection:
@@ -293,9 +293,9 @@ class Accounts:
 
     def put_user(self, user: v2.User) -> None:
         """Keeps a user, unless there is one of that id."""
-        if self._store.get(USERS, user.id) is None:
+        if self._store.get(USER_COLLECTION, user.id) is None:
             user.created_at.GetCurrentTime()
-            self._store.insert(USERS, user.id, user.SerializeToString())
+            self._store.insert(USER_COLLECTION, user.id, user.SerializeToString())
 
     def put_app(self, user_id: str, app: v2.App) -> None:
         """Keeps an app of a user, unless there is one of that id."""

@@ -1,4 +1,4 @@
-"""The kinds of resources that the general mechanism keeps: one row a kind.
+"""The kinds of resources that ``ResourceHandlers`` serves: one row a kind.
 
 What a row leaves out follows from the contract. The methods of a kind are ``List<plural>``,
 ``Get<singular>``, ``Post<plural>``, ``Patch<plural>``, ``Delete<plural>`` and
@@ -39,7 +39,7 @@ class ResourceKind:
         links: Request field -> path of the field in the message that says the same. A list is
             filtered by it, a new resource gets it.
         filters: Request field -> test, for what the general rules do not cover.
-        without: Methods that are not the general mechanism's business.
+        without: Methods that have handlers elsewhere.
         newest: Field that shows the newest of its versions -> the kind of those.
     """
 

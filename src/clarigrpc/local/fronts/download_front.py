@@ -12,7 +12,7 @@ from clarigrpc import v2
 from clarigrpc.local.fronts.http_messages import failure, respond
 from clarigrpc.local.store.download_files import MEDIA_TYPES
 
-PREFIX = "/downloads/"
+DOWNLOADS_PREFIX = "/downloads/"
 """Beginning of the paths of files."""
 
 
@@ -29,7 +29,7 @@ class DownloadFront:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request. The name of a file is the permission to have it."""
         path = scope["raw_path"].decode("ascii")
-        file = self._find(path.removeprefix(PREFIX))
+        file = self._find(path.removeprefix(DOWNLOADS_PREFIX))
         if file is None or scope["method"] not in ("GET", "HEAD"):
             reply = failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "the file does not exist")
             await respond(reply, scope, receive, send)

@@ -52,7 +52,7 @@ from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.user_app import PUBLIC_APP
 
-PREFIX = "/v1/"
+FIRST_GENERATION_PREFIX = "/v1/"
 """Beginning of the paths of this generation."""
 
 DEFAULT_MODEL = "color-recognition"

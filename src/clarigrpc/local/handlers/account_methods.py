@@ -13,9 +13,9 @@ from clarigrpc.local.accounts.method_scopes import SCOPES, depending_scopes
 from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_operations import Place, relevance
+from clarigrpc.local.engine.resource_handlers import Place, relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.local.user_app import UserApp
@@ -31,7 +31,7 @@ def get_user(context: Context, request: v2.GetUserRequest) -> v2.SingleUserRespo
     user_id = request.user_app_id.user_id
     if user_id in ("", "me"):
         user_id = context.caller.user_id
-    row = context.state.store.get(user_accounts.USERS, user_id)
+    row = context.state.store.get(user_accounts.USER_COLLECTION, user_id)
     if row is None:
         raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {user_id!r} does not exist")
     user = v2.User.FromString(row.body)
@@ -205,7 +205,7 @@ def validate_password(
 ) -> v2.SinglePasswordValidationResponse:
     """Checks against the rules of this server: length, kinds of characters, no name or email."""
     text = request.password.plaintext
-    row = context.state.store.get(user_accounts.USERS, context.caller.user_id)
+    row = context.state.store.get(user_accounts.USER_COLLECTION, context.caller.user_id)
     user = v2.User.FromString(row.body) if row is not None else v2.User()
     names = [name.lower() for name in (user.first_name, user.last_name, user.id) if name]
     broken = v2.PasswordViolations(

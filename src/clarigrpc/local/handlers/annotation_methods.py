@@ -13,8 +13,8 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
 
 _Code = v2.StatusCode

@@ -16,10 +16,10 @@ from clarigrpc.local.engine import dataset_membership, patching
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.search_ranking import inputs_found
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.resource_facts import is_public
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_operations import Place, nested_place
+from clarigrpc.local.engine.resource_handlers import Place, nested_place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 

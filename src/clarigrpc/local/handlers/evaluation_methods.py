@@ -13,9 +13,9 @@ from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.models.model_runtime import PredictOptions, predict
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status

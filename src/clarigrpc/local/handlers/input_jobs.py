@@ -15,10 +15,10 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers import file_upload_methods, input_methods
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection

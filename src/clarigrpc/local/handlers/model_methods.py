@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +12,13 @@ from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import CatalogEntry, models_in
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
-from clarigrpc.local.engine.resource_operations import relevance
+from clarigrpc.local.engine.resource_handlers import WORD, relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import DuplicateIdError, StoredCollection
 
 _Code = v2.StatusCode
-_WORD = re.compile(r"\w+")
 
 
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
@@ -66,7 +64,7 @@ def _is_named(entry: CatalogEntry, pattern: str, *, owner: bool) -> bool:
 def _fits_words(entry: CatalogEntry, query: str) -> bool:
     """Whether one of the words occurs, and none of those with a minus before them."""
     model = entry.model
-    have = set(_WORD.findall(f"{model.id} {model.name} {model.description}".lower()))
+    have = set(WORD.findall(f"{model.id} {model.name} {model.description}".lower()))
     words = query.lower().split()
     wanted = {word for word in words if not word.startswith("-")}
     unwanted = {word[1:] for word in words if word.startswith("-")}

@@ -19,9 +19,9 @@ from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import VERSION_KIND, CatalogEntry, versions_of
 from clarigrpc.local.engine.request_checks import refuse_other_fields
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.media.media_content import kind_of
 from clarigrpc.local.models import negative_images
 from clarigrpc.local.models.image_embedding import Vector

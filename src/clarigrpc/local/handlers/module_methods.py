@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.engine.context import Context
-from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.local.user_app import UserApp
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 
 _Code = v2.StatusCode

@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.search_ranking import annotations_found, inputs_found
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.user_app import UserApp

@@ -13,11 +13,11 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership
 from clarigrpc.local.engine.context import Context
-from clarigrpc.local.engine.resource_operations import Place
+from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.search_index import Lookups
 from clarigrpc.local.engine.search_ranking import inputs_found
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status, overall
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp

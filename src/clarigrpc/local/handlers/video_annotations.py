@@ -15,14 +15,14 @@ from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 
 _Code = v2.StatusCode
-_Type = v2.AnnotationDataType
+_DataType = v2.AnnotationDataType
 
 _REGIONS = {
-    "bounding_box": _Type.BOUNDING_BOX,
-    "polygon": _Type.POLYGON,
-    "point": _Type.POINT,
-    "span": _Type.SPAN,
-    "mask": _Type.MASK,
+    "bounding_box": _DataType.BOUNDING_BOX,
+    "polygon": _DataType.POLYGON,
+    "point": _DataType.POINT,
+    "span": _DataType.SPAN,
+    "mask": _DataType.MASK,
 }
 
 
@@ -96,7 +96,7 @@ def _cut(
     result.CopyFrom(label)
     result.data.Clear()
     part = result.data.frames.add(id=frame.id, frame_info=frame.frame_info)
-    if (not kinds or kinds & _Type.TAG) and not track_ids:
+    if (not kinds or kinds & _DataType.TAG) and not track_ids:
         part.data.concepts.extend(c for c in frame.data.concepts if c.value >= least)
     for region in frame.data.regions:
         if track_ids and region.track_id not in track_ids:

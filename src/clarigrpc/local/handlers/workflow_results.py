@@ -13,8 +13,8 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.input_embeddings import similarities
-from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers.resource_hooks import RESOURCES
+from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall

@@ -36,6 +36,7 @@ from clarigrpc.local.handlers import (
     file_upload_methods,
     input_jobs,
     input_methods,
+    kind_handlers,
     log_methods,
     model_exports,
     model_methods,
@@ -46,7 +47,6 @@ from clarigrpc.local.handlers import (
     nodepool_methods,
     predictions,
     publication_methods,
-    resource_hooks,
     runner_items,
     search_methods,
     status_code_methods,
@@ -68,8 +68,8 @@ from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.v2._index import METHODS
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
-    **resource_hooks.UNARY,
-    # What follows replaces parts of the general mechanism.
+    **kind_handlers.UNARY,
+    # Those that follow replace some of the handlers above.
     **account_methods.UNARY,
     **annotation_methods.UNARY,
     **bulk_operations.UNARY,
@@ -210,7 +210,7 @@ class V2Service:
     @staticmethod
     def only_stores(method: str) -> bool:
         """Whether the method keeps or shows resources without further consequences."""
-        return getattr(_UNARY.get(method), "__self__", None) in resource_hooks.PLAIN
+        return getattr(_UNARY.get(method), "__self__", None) in kind_handlers.PLAIN
 
     def download(self, name: str) -> Path | None:
         """A file that the service made for its users, None where there is none."""

@@ -44,8 +44,8 @@ from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.engine.context import Context, State
-from clarigrpc.local.engine.resource_operations import Place
-from clarigrpc.local.handlers.resource_hooks import RESOURCES, check_scopes
+from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.handlers.kind_handlers import RESOURCES, check_scopes
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.local.service_errors import ServiceError

@@ -1,4 +1,4 @@
-"""What single kinds of resources do beside the general mechanism."""
+"""The kinds of resources that have logic of their own, and ``RESOURCES``: all kinds by name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clarigrpc.local.engine import dataset_membership, patching, search_filters
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
 from clarigrpc.local.engine.model_catalog import CatalogEntry
-from clarigrpc.local.engine.resource_kinds import nodepools_of
-from clarigrpc.local.engine.resource_operations import (
+from clarigrpc.local.engine.resource_handlers import (
     Handler,
     Place,
-    ResourceOperations,
+    ResourceHandlers,
     build,
     nested_place,
 )
+from clarigrpc.local.engine.resource_kinds import nodepools_of
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.resource_facts import is_built, new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
@@ -29,7 +29,7 @@ from clarigrpc.local.user_app import UserApp
 _Code = v2.StatusCode
 
 
-class ModelOperations(ResourceOperations):
+class ModelHandlers(ResourceHandlers):
     """Models; those inside the server can be read and not be changed."""
 
     def check(self, context: Context, place: Place, item: v2.Model) -> None:
@@ -74,7 +74,7 @@ class ModelOperations(ResourceOperations):
         return super().rename(context, place, old, new)
 
 
-class UploadedVersionOperations(ResourceOperations):
+class UploadedVersionHandlers(ResourceHandlers):
     """Versions whose content was uploaded; the file goes with them."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
@@ -87,7 +87,7 @@ class UploadedVersionOperations(ResourceOperations):
             uploads.delete(uploads.path(*where, row.id))
 
 
-class PipelineStepVersionOperations(UploadedVersionOperations):
+class PipelineStepVersionHandlers(UploadedVersionHandlers):
     """Versions of steps of pipelines; what is built becomes ready by the passing of time."""
 
     def show(self, context: Context, place: Place, item: v2.PipelineStepVersion) -> None:
@@ -109,7 +109,7 @@ _OF_TRAINING = (
 """What a version was trained from, and what came of it."""
 
 
-class ModelVersionOperations(UploadedVersionOperations):
+class ModelVersionHandlers(UploadedVersionHandlers):
     """Versions of models; the catalog knows when one has been built."""
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
@@ -160,7 +160,7 @@ def _refuse_builtin(context: Context, place: Place, model_id: str) -> None:
         )
 
 
-class ConceptOperations(ResourceOperations):
+class ConceptHandlers(ResourceHandlers):
     """Concepts of an app. Its inputs name some that nobody has described."""
 
     def check(self, context: Context, place: Place, item: v2.Concept) -> None:
@@ -170,7 +170,7 @@ class ConceptOperations(ResourceOperations):
         item.user_id = place.app.user_id
 
 
-class ConceptLanguageOperations(ResourceOperations):
+class ConceptLanguageHandlers(ResourceHandlers):
     """Names of a concept, one a language; the language is the id."""
 
     def check(self, context: Context, place: Place, item: v2.ConceptLanguage) -> None:
@@ -178,7 +178,7 @@ class ConceptLanguageOperations(ResourceOperations):
             raise ServiceError(self.kind.invalid, "a concept language needs a name")
 
 
-class ConceptRelationOperations(ResourceOperations):
+class ConceptRelationHandlers(ResourceHandlers):
     """Relations between concepts of an app."""
 
     def check(self, context: Context, place: Place, item: v2.ConceptRelation) -> None:
@@ -195,7 +195,7 @@ class ConceptRelationOperations(ResourceOperations):
         return PARENT_SEPARATOR.join(parts)
 
 
-class AnnotationOperations(ResourceOperations):
+class AnnotationHandlers(ResourceHandlers):
     """What people or models say of inputs."""
 
     def key(self, item: Any) -> str | None:
@@ -226,14 +226,14 @@ class AnnotationOperations(ResourceOperations):
             region.id = region.id or new_id()
 
 
-class AnnotationTrackOperations(AnnotationOperations):
+class AnnotationTrackHandlers(AnnotationHandlers):
     """Objects that annotations follow through a video."""
 
     def _name(self, item: Any, place: Place) -> None:
         return
 
 
-class DatasetOperations(ResourceOperations):
+class DatasetHandlers(ResourceHandlers):
     """Sets of inputs. Deleting one leaves its inputs."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
@@ -245,7 +245,7 @@ class DatasetOperations(ResourceOperations):
                 store.clear(nested)
 
 
-class DatasetVersionOperations(ResourceOperations):
+class DatasetVersionHandlers(ResourceHandlers):
     """What a dataset was at a time."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
@@ -255,7 +255,7 @@ class DatasetVersionOperations(ResourceOperations):
             store.clear(StoredCollection.of_app(kind, app, parent))
 
 
-class WorkflowOperations(ResourceOperations):
+class WorkflowHandlers(ResourceHandlers):
     """Graphs of models. The nodes are those of the newest version; a change makes a new one."""
 
     def check(self, context: Context, place: Place, item: v2.Workflow) -> None:
@@ -315,7 +315,7 @@ def check_graph(context: Context, nodes: Any) -> None:
             del before[name]
 
 
-class AppOperations(ResourceOperations):
+class AppHandlers(ResourceHandlers):
     """Apps of users. Deleting one deletes everything in it."""
 
     def hides(self, context: Context, place: Place) -> bool:
@@ -395,7 +395,7 @@ class AppOperations(ResourceOperations):
             )
 
 
-class KeyOperations(ResourceOperations):
+class KeyHandlers(ResourceHandlers):
     """Keys; the id is the secret, which the server makes."""
 
     def check(self, context: Context, place: Place, item: v2.Key) -> None:
@@ -448,7 +448,7 @@ def check_scopes(scopes: Any, endpoints: Any) -> None:
             )
 
 
-class SecretOperations(ResourceOperations):
+class SecretHandlers(ResourceHandlers):
     """Secrets of a user. The value goes in and never comes out."""
 
     def check(self, context: Context, place: Place, item: v2.Secret) -> None:
@@ -464,7 +464,7 @@ class SecretOperations(ResourceOperations):
         item.ClearField("value")
 
 
-class CollaboratorOperations(ResourceOperations):
+class CollaboratorHandlers(ResourceHandlers):
     """Users who share an app."""
 
     def check(self, context: Context, place: Place, item: v2.Collaborator) -> None:
@@ -494,7 +494,7 @@ class CollaboratorOperations(ResourceOperations):
 def find_user(context: Context, wanted: v2.User) -> v2.User:
     """The user with that id or one of those email addresses."""
     emails = {wanted.primary_email, *(entry.email for entry in wanted.email_addresses)} - {""}
-    for row in context.state.store.walk(user_accounts.USERS):
+    for row in context.state.store.walk(user_accounts.USER_COLLECTION):
         user = v2.User.FromString(row.body)
         theirs = {user.primary_email, *(entry.email for entry in user.email_addresses)}
         if (wanted.id and user.id == wanted.id) or (not wanted.id and emails & theirs):
@@ -503,7 +503,7 @@ def find_user(context: Context, wanted: v2.User) -> v2.User:
     raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {name!r} does not exist")
 
 
-class NodepoolOperations(ResourceOperations):
+class NodepoolHandlers(ResourceHandlers):
     """Nodepools of a compute cluster."""
 
     def show(self, context: Context, place: Place, item: v2.Nodepool) -> None:
@@ -512,7 +512,7 @@ class NodepoolOperations(ResourceOperations):
         item.compute_cluster.CopyFrom(cluster)
 
 
-class DeploymentOperations(ResourceOperations):
+class DeploymentHandlers(ResourceHandlers):
     """Deployments of models on nodepools; the local server records them and deploys nothing."""
 
     def check(self, context: Context, place: Place, item: v2.Deployment) -> None:
@@ -521,7 +521,7 @@ class DeploymentOperations(ResourceOperations):
                 raise RESOURCES["nodepool"].no(pool_id)
 
 
-class PipelineOperations(ResourceOperations):
+class PipelineHandlers(ResourceHandlers):
     """Pipelines; one that comes with a version's content gets that version."""
 
     def added(self, context: Context, place: Place, given: v2.Pipeline, item: Any) -> None:
@@ -544,7 +544,7 @@ class PipelineOperations(ResourceOperations):
                 version.add(context, nested, change.pipeline_version)
 
 
-class PipelineVersionRunOperations(ResourceOperations):
+class PipelineVersionRunHandlers(ResourceHandlers):
     """Runs of a pipeline; whoever executes them reports their status, which is logged."""
 
     def check(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
@@ -573,7 +573,7 @@ class PipelineVersionRunOperations(ResourceOperations):
         )
 
 
-class ModuleOperations(ResourceOperations):
+class ModuleHandlers(ResourceHandlers):
     """Modules; one that comes with a version's content gets that version."""
 
     def added(self, context: Context, place: Place, given: v2.Module, item: Any) -> None:
@@ -583,7 +583,7 @@ class ModuleOperations(ResourceOperations):
             )
 
 
-class InstalledModuleVersionOperations(ResourceOperations):
+class InstalledModuleVersionHandlers(ResourceHandlers):
     """Modules that an app uses; the module may be another app's."""
 
     def check(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
@@ -594,7 +594,7 @@ class InstalledModuleVersionOperations(ResourceOperations):
         item.module_version.CopyFrom(found)
 
 
-class TaskOperations(ResourceOperations):
+class TaskHandlers(ResourceHandlers):
     """Labelling tasks; lists leave out those of label orders unless asked."""
 
     def check(self, context: Context, place: Place, item: v2.Task) -> None:
@@ -628,7 +628,7 @@ _KIND_OF_TASK_SOURCE = {
 }
 
 
-class LabelOrderOperations(ResourceOperations):
+class LabelOrderHandlers(ResourceHandlers):
     """Orders of labelling work; the task of an order is a task of the app."""
 
     def check(self, context: Context, place: Place, item: v2.LabelOrder) -> None:
@@ -663,35 +663,37 @@ class LabelOrderOperations(ResourceOperations):
             item.task.CopyFrom(RESOURCES["task"].find(context, place, item.task.id))
 
 
-SPECIAL: dict[str, type[ResourceOperations]] = {
-    "annotation": AnnotationOperations,
-    "annotation_track": AnnotationTrackOperations,
-    "artifact_version": UploadedVersionOperations,
-    "app": AppOperations,
-    "collaborator": CollaboratorOperations,
-    "concept": ConceptOperations,
-    "concept_language": ConceptLanguageOperations,
-    "concept_relation": ConceptRelationOperations,
-    "dataset": DatasetOperations,
-    "dataset_version": DatasetVersionOperations,
-    "deployment": DeploymentOperations,
-    "installed_module_version": InstalledModuleVersionOperations,
-    "key": KeyOperations,
-    "label_order": LabelOrderOperations,
-    "model": ModelOperations,
-    "model_version": ModelVersionOperations,
-    "module": ModuleOperations,
-    "nodepool": NodepoolOperations,
-    "pipeline": PipelineOperations,
-    "pipeline_step_version": PipelineStepVersionOperations,
-    "pipeline_version_run": PipelineVersionRunOperations,
-    "secret": SecretOperations,
-    "task": TaskOperations,
-    "workflow": WorkflowOperations,
+SPECIAL: dict[str, type[ResourceHandlers]] = {
+    "annotation": AnnotationHandlers,
+    "annotation_track": AnnotationTrackHandlers,
+    "artifact_version": UploadedVersionHandlers,
+    "app": AppHandlers,
+    "collaborator": CollaboratorHandlers,
+    "concept": ConceptHandlers,
+    "concept_language": ConceptLanguageHandlers,
+    "concept_relation": ConceptRelationHandlers,
+    "dataset": DatasetHandlers,
+    "dataset_version": DatasetVersionHandlers,
+    "deployment": DeploymentHandlers,
+    "installed_module_version": InstalledModuleVersionHandlers,
+    "key": KeyHandlers,
+    "label_order": LabelOrderHandlers,
+    "model": ModelHandlers,
+    "model_version": ModelVersionHandlers,
+    "module": ModuleHandlers,
+    "nodepool": NodepoolHandlers,
+    "pipeline": PipelineHandlers,
+    "pipeline_step_version": PipelineStepVersionHandlers,
+    "pipeline_version_run": PipelineVersionRunHandlers,
+    "secret": SecretHandlers,
+    "task": TaskHandlers,
+    "workflow": WorkflowHandlers,
 }
 RESOURCES = build(SPECIAL)
-PLAIN = [resource for resource in RESOURCES.values() if type(resource) is ResourceOperations]
-"""The kinds that are stored and nothing else."""
+"""The handlers of every kind of resource, by its name."""
+
+PLAIN = [resource for resource in RESOURCES.values() if type(resource) is ResourceHandlers]
+"""The kinds without logic of their own: they are stored and shown."""
 
 
 def _handlers() -> dict[str, Handler]:

@@ -1,8 +1,8 @@
-"""The general mechanism: list, get, create, patch and delete resources of any kind.
+"""The methods that all kinds of resources share: list, get, create, patch and delete.
 
-``ResourceOperations`` is bound to a row of ``RESOURCE_KINDS`` and reads the rest from the
-descriptors of the methods. What a kind does besides (checks, versions, consequences of a deletion)
-is a subclass that overrides ``check``, ``added``, ``show``, ``changed`` or ``deleted``.
+``ResourceHandlers`` is bound to a row of ``RESOURCE_KINDS`` and reads the rest from the descriptors
+of the methods. A kind with logic of its own (checks, versions, consequences of a deletion) has a
+subclass that overrides ``check``, ``added``, ``show``, ``changed`` or ``deleted``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ _WITHOUT_EFFECT = frozenset(
 )
 _SERVER_SET = ("id", "user_id", "app_id", "created_at", "modified_at", "star_count", "is_starred")
 _TEXT_FIELDS = ("id", "name", "description", "notes")
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
+"""What counts as a word in searches by text."""
 
 
 class Place(NamedTuple):
@@ -60,7 +61,7 @@ class Place(NamedTuple):
     parents: tuple[str, ...] = ()
 
 
-class ResourceOperations:
+class ResourceHandlers:
     """One kind of resource.
 
     Args:
@@ -68,7 +69,7 @@ class ResourceOperations:
         others: Every kind by name, this one included once all are made.
     """
 
-    def __init__(self, kind: ResourceKind, others: Mapping[str, ResourceOperations]) -> None:
+    def __init__(self, kind: ResourceKind, others: Mapping[str, ResourceHandlers]) -> None:
         self.kind = kind
         self._others = others
         self.cls: Any = getattr(v2, kind.message or kind.singular)
@@ -607,9 +608,9 @@ def nested_place(place: Place, resource_id: str) -> Place:
 def relevance(item: Any, text: str) -> int:
     """How many words of a resource's texts begin with words of ``text``; 0 unless all occur."""
     texts = [getattr(item, name) for name in _TEXT_FIELDS if name in item.DESCRIPTOR.fields_by_name]
-    have = _WORD.findall(" ".join(texts).replace("_", " ").lower())
+    have = WORD.findall(" ".join(texts).replace("_", " ").lower())
     total = 0
-    for word in _WORD.findall(text.replace("_", " ").lower()):
+    for word in WORD.findall(text.replace("_", " ").lower()):
         hits = sum(1 for other in have if other.startswith(word))
         if not hits:
             return 0
@@ -654,9 +655,9 @@ def _set(item: Any, path: str, value: Any) -> None:
     setattr(item, last, value)
 
 
-def build(special: Mapping[str, type[ResourceOperations]]) -> dict[str, ResourceOperations]:
+def build(special: Mapping[str, type[ResourceHandlers]]) -> dict[str, ResourceHandlers]:
     """All kinds by name; those in ``special`` with a class of their own."""
-    resources: dict[str, ResourceOperations] = {}
+    resources: dict[str, ResourceHandlers] = {}
     for kind in RESOURCE_KINDS:
-        resources[kind.name] = special.get(kind.name, ResourceOperations)(kind, resources)
+        resources[kind.name] = special.get(kind.name, ResourceHandlers)(kind, resources)
     return resources
