@@ -1,6 +1,6 @@
-"""The conditions of searches: filters that say what is found, ranks that say in which order.
+"""Conditions of searches: filters choose the hits, ranks order them.
 
-Each function returns a message of the service, ready for ``client.search``::
+Each function returns a message of the service for the methods of ``client.search``::
 
     from clarigrpc import query
 
@@ -10,7 +10,7 @@ Each function returns a message of the service, ready for ``client.search``::
         query.like_image("cat.jpg"),
     )
 
-What is found passes all filters. With several ranks the score is the mean of theirs.
+A hit passes all filters. With several ranks, its score is the mean of their scores.
 """
 
 from __future__ import annotations
@@ -59,17 +59,25 @@ ConditionT = TypeVar("ConditionT", bound=v2.Filter | v2.Rank)
 
 
 def has_concept(concept_id: str, *, value: float = 1.0) -> v2.Filter:
-    """What carries a concept.
+    """Filter by a concept.
 
     Args:
         concept_id: Id of the concept.
-        value: 1: what is marked as showing it; 0: what is marked as not showing it.
+        value: 1 matches what is labelled with the concept, 0 what is labelled as not having it.
+
+    Raises:
+        InvalidArgumentError: The id is empty.
     """
     return _annotated(v2.Data(concepts=[_concept(concept_id, value)]))
 
 
 def has_metadata(values: Mapping[str, Any]) -> v2.Filter:
-    """What has all these values in its metadata, objects inside objects likewise."""
+    """Filter by metadata.
+
+    Args:
+        values: Keys and values that the metadata must have; nested objects are matched in the same
+            way.
+    """
     data = v2.Data()
     data.metadata.update(dict(values))
     return _annotated(data)
@@ -78,69 +86,96 @@ def has_metadata(values: Mapping[str, Any]) -> v2.Filter:
 def near(
     latitude: float, longitude: float, *, within: float, unit: Unit = "kilometers"
 ) -> v2.Filter:
-    """What lies around a point.
+    """Filter by distance from a point.
 
     Args:
         latitude: Degrees north of the equator, -90 to 90.
         longitude: Degrees east of Greenwich, -180 to 180.
-        within: How far away at most, in ``unit``.
+        within: Maximum distance, in ``unit``.
         unit: ``"kilometers"``, ``"miles"``, ``"degrees"`` or ``"radians"``.
 
     Raises:
-        InvalidArgumentError: There is no such point or unit.
+        InvalidArgumentError: The coordinates are out of range, or the unit is unknown.
     """
     if unit not in _LIMITS:
-        raise InvalidArgumentError(f"unit= is one of {', '.join(_LIMITS)}; not {unit!r}")
+        raise InvalidArgumentError(f"unit must be one of {', '.join(_LIMITS)}, not {unit!r}")
     limit = v2.GeoLimit(type=_LIMITS[unit], value=within)
     geo = v2.Geo(geo_point=_point(latitude, longitude), geo_limit=limit)
     return _annotated(v2.Data(geo=geo))
 
 
 def in_box(first: tuple[float, float], second: tuple[float, float]) -> v2.Filter:
-    """What lies between two opposite corners, each ``(latitude, longitude)`` in degrees."""
+    """Filter by a rectangle on the map.
+
+    Args:
+        first: One corner: ``(latitude, longitude)`` in degrees.
+        second: The opposite corner.
+
+    Raises:
+        InvalidArgumentError: The coordinates are out of range.
+    """
     corners = [v2.GeoBoxedPoint(geo_point=_point(*corner)) for corner in (first, second)]
     return _annotated(v2.Data(geo=v2.Geo(geo_box=corners)))
 
 
 def is_input(input_id: str) -> v2.Filter:
-    """The input of this id."""
+    """Filter by the id of an input.
+
+    Args:
+        input_id: Id of the input.
+    """
     return v2.Filter(input=v2.Input(id=input_id))
 
 
 def in_dataset(dataset_id: str) -> v2.Filter:
-    """What is in a dataset."""
+    """Filter by a dataset.
+
+    Args:
+        dataset_id: Id of the dataset that the inputs are in.
+    """
     return v2.Filter(input=v2.Input(dataset_ids=[dataset_id]))
 
 
 def has_status(code: v2.StatusCode.ValueType) -> v2.Filter:
-    """Inputs in this state, ``v2.StatusCode.INPUT_SUCCESS`` say."""
+    """Filter by the status of inputs.
+
+    Args:
+        code: The status, e.g. ``v2.StatusCode.INPUT_SUCCESS``.
+    """
     return v2.Filter(input=v2.Input(status=v2.Status(code=code)))
 
 
 def is_kind(kind: Literal["image", "video", "audio", "text"]) -> v2.Filter:
-    """Inputs of one kind.
+    """Filter by the kind of inputs.
+
+    Args:
+        kind: ``"image"``, ``"video"``, ``"audio"`` or ``"text"``.
 
     Raises:
-        InvalidArgumentError: There is no such kind.
+        InvalidArgumentError: The kind is unknown.
     """
     if kind not in ("image", "video", "audio", "text"):
-        raise InvalidArgumentError(f"is_kind() takes image, video, audio or text; not {kind!r}")
+        raise InvalidArgumentError(f"kind must be image, video, audio or text, not {kind!r}")
     data = v2.Data()
     getattr(data, kind).SetInParent()
     return v2.Filter(input=v2.Input(data=data))
 
 
 def has_url(url: str) -> v2.Filter:
-    """Images that were added from this URL."""
+    """Filter by the URL that images were added from.
+
+    Args:
+        url: The URL.
+    """
     return v2.Filter(input=v2.Input(data=v2.Data(image=v2.Image(url=url))))
 
 
 def updated(since: datetime | None = None, until: datetime | None = None) -> v2.Filter:
-    """What was changed last in a span of time.
+    """Filter by the time of the last change.
 
     Args:
-        since: Its start; None: it has none.
-        until: Its end; None: it has none.
+        since: Start of the time range. None sets no start.
+        until: End of the time range. None sets no end.
     """
     span = v2.TimeRange()
     if since is not None:
@@ -151,33 +186,61 @@ def updated(since: datetime | None = None, until: datetime | None = None) -> v2.
 
 
 def by_concept(concept_id: str, *, value: float = 1.0) -> v2.Rank:
-    """Rank by how sure it is that a concept (with ``value`` 0: its absence) is shown."""
+    """Rank by the probability of a concept.
+
+    Args:
+        concept_id: Id of the concept.
+        value: 1 ranks by the presence of the concept, 0 by its absence.
+
+    Raises:
+        InvalidArgumentError: The id is empty.
+    """
     return _ranked(v2.Data(concepts=[_concept(concept_id, value)]))
 
 
 def like_image(source: ImageSource) -> v2.Rank:
-    """Rank by how much images look like this one; ``source`` as ``clarigrpc.image`` takes it."""
+    """Rank by visual similarity to an image.
+
+    Args:
+        source: The image, as taken by ``clarigrpc.image``.
+    """
     return _ranked(image(source).data)
 
 
 def like_input(input_id: str) -> v2.Rank:
-    """Rank by how much images look like that of an input of the app."""
+    """Rank by visual similarity to the image of an input of the app.
+
+    Args:
+        input_id: Id of the input.
+    """
     return v2.Rank(annotation=v2.Annotation(input_id=input_id))
 
 
 def like_embedding(vector: Sequence[float]) -> v2.Rank:
-    """Rank by how near embeddings are to a vector, which has as many numbers as they have."""
+    """Rank by distance of embeddings from a vector.
+
+    Args:
+        vector: Numbers, as many as the embeddings have.
+
+    Raises:
+        InvalidArgumentError: The vector is empty.
+    """
     numbers = [float(number) for number in vector]
     if not numbers:
-        raise InvalidArgumentError("like_embedding() needs a vector")
+        raise InvalidArgumentError("the vector is empty")
     embedding = v2.Embedding(vector=numbers, num_dimensions=len(numbers))
     return _ranked(v2.Data(embeddings=[embedding]))
 
 
 def negate(condition: ConditionT) -> ConditionT:
-    """The opposite: what does not pass the filter; what is least like the rank's example.
+    """Negate a condition: a filter matches what it did not match, a rank prefers what is least
+    similar.
 
-    The condition given stays as it is.
+    Args:
+        condition: A filter or a rank. It is not changed.
+
+    Returns:
+        The negated condition.
     """
     result = copy.deepcopy(condition)
     result.negate = not condition.negate
@@ -192,15 +255,15 @@ def search(
     min_value: float = 0.0,
     metric: v2.Search.Metric.ValueType = v2.Search.METRIC_NOT_SET,
 ) -> v2.Search:
-    """A search out of conditions, for what takes one: datasets, annotation filters, saved ones.
+    """Make a search message of conditions, for datasets, annotation filters and saved searches.
 
     Args:
         conditions: Filters and ranks, in any order.
-        id: Its id, where it is to be saved.
-        name: What it is called, where it is to be saved.
-        language: The language of concepts that are given by name.
-        min_value: Least score of a hit, 0 to 1.
-        metric: How embeddings are compared: ``v2.Search.COSINE_DISTANCE`` or
+        id: Id of the search if it is saved. Empty: the service generates one.
+        name: Name of the search if it is saved.
+        language: Language code for concepts given by name. Empty uses the app's default language.
+        min_value: Lowest score of a hit, 0 to 1.
+        metric: Distance between embeddings: ``v2.Search.COSINE_DISTANCE`` or
             ``EUCLIDEAN_DISTANCE``. Default: the app's.
 
     Raises:
@@ -215,7 +278,7 @@ def search(
             result.query.ranks.append(condition)
         else:
             raise TypeError(
-                "a search takes what the functions of clarigrpc.query return (v2.Filter, v2.Rank), "
+                "expected a v2.Filter or v2.Rank (made by a function of clarigrpc.query), "
                 f"not {type(condition).__name__}"
             )
     return result
@@ -223,7 +286,7 @@ def search(
 
 def _concept(concept_id: str, value: float) -> v2.Concept:
     if not concept_id:
-        raise InvalidArgumentError("the id of a concept is missing")
+        raise InvalidArgumentError("the id of the concept is empty")
     return v2.Concept(id=concept_id, value=value)
 
 
@@ -237,5 +300,7 @@ def _ranked(data: v2.Data) -> v2.Rank:
 
 def _point(latitude: float, longitude: float) -> v2.GeoPoint:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise InvalidArgumentError(f"there is no place at {latitude}, {longitude}")
+        raise InvalidArgumentError(
+            f"latitude must be -90 to 90 and longitude -180 to 180, not {latitude}, {longitude}"
+        )
     return v2.GeoPoint(latitude=latitude, longitude=longitude)

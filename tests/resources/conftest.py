@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
@@ -48,6 +50,18 @@ async def both(connect: Connect, service: LocalServer) -> Both:
     made = connect(service.base, pat=service.pat, user_id=service.user_id, app_id=app, timeout=20)
     await made.run(made.client.apps.create, app)
     return made
+
+
+async def wait_deleted(both: Both, input_id: str) -> None:
+    """Waits until the server has deleted an input, which it does some time after it is told to."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            await both.run(both.client.inputs.get, input_id)
+        except errors.NotFoundError:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{input_id} is still there")
 
 
 async def add_inputs(both: Both, *ids: str, color: str = "red") -> None:

@@ -9,7 +9,7 @@ from clarigrpc import errors, image, text, v2, video
 from clarigrpc._rpc import statuses
 from tests.both import Both
 from tests.local.conftest import clip, png
-from tests.resources.conftest import add_inputs
+from tests.resources.conftest import add_inputs, wait_deleted
 
 Code = v2.StatusCode
 
@@ -33,6 +33,7 @@ async def test_add_get_change_and_delete(both: Both) -> None:
     assert not changed.data.concepts
     await both.run(c.inputs.delete, "i")
     await both.run(c.inputs.delete, ["t"])
+    await wait_deleted(both, "i")
     with pytest.raises(errors.NotFoundError):
         await both.run(c.inputs.wait, "i")
 
@@ -60,7 +61,7 @@ async def test_filters_of_lists(both: Both) -> None:
     assert {one.id for one in listed} == {"i", "k"}
     assert await both.collect(c.inputs.list(status=v2.Status(code=Code.INPUT_FAILED))) == []
     assert len(await both.collect(c.inputs.stream(per_page=2))) == 3
-    with pytest.raises(TypeError, match=r"ListInputs takes.*not client_kind"):
+    with pytest.raises(TypeError, match="ListInputs has no field client_kind"):
         await both.collect(c.inputs.list(client_kind="red"))
     assert await both.run(c.inputs.delete_all) == 3
 

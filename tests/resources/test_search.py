@@ -103,7 +103,7 @@ async def test_saved_searches(both: Both) -> None:
 
 
 def test_conditions_that_cannot_be() -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="no place"):
+    with pytest.raises(errors.InvalidArgumentError, match="latitude must be"):
         query.near(91, 0, within=1)
     with pytest.raises(errors.InvalidArgumentError, match="kilometers"):
         query.near(0, 0, within=1, unit="parsecs")  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_conditions_that_cannot_be() -> None:
 
 
 async def test_options_that_are_none(both: Both) -> None:
-    with pytest.raises(TypeError, match=r"takes conditions and language, .*; not rank"):
+    with pytest.raises(TypeError, match=r"unknown options rank; known are language, "):
         await ids(both, rank="dog")
 
 

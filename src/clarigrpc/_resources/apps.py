@@ -73,7 +73,9 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         ids = self._user()
         ids.app_id = app_id or self.app_id or self._client.settings.app_id
         if not ids.app_id:
-            raise errors.InvalidArgumentError("it needs the id of an app")
+            raise errors.InvalidArgumentError(
+                "no app is named: give its id, or set the client's app_id"
+            )
         return ids
 
     @operation
@@ -107,7 +109,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
         """
         for one in as_ids(ids):
             if not one:
-                raise errors.InvalidArgumentError("delete() needs the id of an app")
+                raise errors.InvalidArgumentError("the id of an app is empty")
             yield from self._invoke("DeleteApp", timeout, user_app_id=self._ids(one))
 
     @operation

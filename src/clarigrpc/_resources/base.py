@@ -105,7 +105,9 @@ class Operations:
         known = [name for name in made.DESCRIPTOR.fields_by_name if name != "user_app_id"]
         unknown = [name for name in fields if name not in known and name != "user_app_id"]
         if unknown:
-            raise TypeError(f"{method} takes {', '.join(known)}; not {', '.join(unknown)}")
+            raise TypeError(
+                f"{method} has no field {', '.join(unknown)}; it has {', '.join(known)}"
+            )
         values: dict[str, Any] = {n: value for n, value in self._parents.items() if n in known}
         values.update((name, value) for name, value in fields.items() if value is not None)
         if row.has_user_app_id and "user_app_id" not in values:
@@ -216,7 +218,7 @@ class Collection(Domain, Generic[MessageT]):
             made = item
         else:
             expected = f"a v2.{self._message.__name__}, an id or a mapping"
-            raise TypeError(f"{type(self).__name__} takes {expected}, not {type(item).__name__}")
+            raise TypeError(f"expected {expected}, not {type(item).__name__}")
         return made
 
     def _post(

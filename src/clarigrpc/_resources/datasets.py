@@ -197,7 +197,9 @@ class DatasetVersionOperations(
         def look(seconds: float) -> Plan[v2.DatasetVersionExport | None]:
             version = yield from self._fetch(version_id, seconds)
             if not version.export_info.HasField(field):  # type: ignore[arg-type]
-                raise errors.NotFoundError(f"{version_id!r} has no {field} export", method=method)
+                raise errors.NotFoundError(
+                    f"version {version_id!r} has no {field} export", method=method
+                )
             export: v2.DatasetVersionExport = getattr(version.export_info, field)
             failure = statuses.from_item(export.status, method=method, request_id="")
             if failure is not None:
@@ -206,7 +208,7 @@ class DatasetVersionOperations(
 
         def late() -> errors.ApiError:
             return errors.DeadlineExceededError(
-                f"the export is not done after {timeout:g} s", method=method
+                f"the export is not complete after {timeout:g} s", method=method
             )
 
         return (yield from until(look, timeout=timeout, late=late))

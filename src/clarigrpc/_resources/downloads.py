@@ -1,4 +1,4 @@
-"""Files that the service makes for its users, fetched into files here."""
+"""Downloads of files that the service made."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _STEP_SECONDS = 30.0
 
 
 def fetch(url: str, path: Path, *, size: int, deadline: float, local: bool, method: str) -> Path:
-    """Write what an address has to a file, which appears when it is complete.
+    """Download a file; it appears at its path when it is complete.
 
     Args:
-        url: ``http://`` or ``https://``, given out by the service; it needs no credentials.
-        path: The file; one that is there is replaced.
-        size: Bytes that it has; 0: nobody knows.
-        deadline: Moment by ``time.monotonic`` at which it has to be there.
-        local: Whether the service is on this machine: its ``file:`` addresses are copied.
-        method: What the address came from, for errors.
+        url: ``http://`` or ``https://`` URL given out by the service; it needs no credentials.
+        path: File to write. An existing file is replaced.
+        size: Expected size in bytes. 0: unknown.
+        deadline: Time by ``time.monotonic`` at which the download must be complete.
+        local: Whether the service runs on this machine: its ``file:`` URLs are copied.
+        method: Name of the method that gave out the URL, for errors.
 
     Returns:
         ``path``.
 
     Raises:
         ConfigurationError: httpx is not installed.
-        ApiError: The file cannot be fetched, or is not as large as it should be.
+        ApiError: The file cannot be downloaded, or has another size than expected.
         OSError: The file cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -44,7 +44,7 @@ def fetch(url: str, path: Path, *, size: int, deadline: float, local: bool, meth
         written = part.stat().st_size
         if size and written != size:
             raise errors.InternalError(
-                f"{urlsplit(url).netloc} gave {written} of {size} bytes", method=method
+                f"{urlsplit(url).netloc} sent {written} of {size} bytes", method=method
             )
         os.replace(part, path)
     finally:
@@ -70,7 +70,7 @@ def _receive(url: str, part: Path, deadline: float, method: str) -> None:
             for chunk in answer.iter_bytes(_CHUNK_BYTES):
                 if time.monotonic() > deadline:
                     raise errors.DeadlineExceededError(
-                        f"the file from {host} was not there in time", method=method
+                        f"the download from {host} was not complete in time", method=method
                     )
                 file.write(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

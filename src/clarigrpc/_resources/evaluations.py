@@ -37,7 +37,7 @@ class _GetsEvaluation(Collection[v2.EvalMetrics]):
         """
         unknown = sorted(set(parts) - set(PARTS))
         if unknown:
-            raise TypeError(f"get() takes {', '.join(PARTS)}; not {', '.join(unknown)}")
+            raise TypeError(f"unknown parts {', '.join(unknown)}; known are {', '.join(PARTS)}")
         fields = v2.FieldsValue(**dict.fromkeys(parts, True))
         return (yield from self._fetch(evaluation_id, timeout, fields=fields))
 

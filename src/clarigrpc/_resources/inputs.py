@@ -478,6 +478,6 @@ def _missing(input_id: str) -> v2.Input:
     status = v2.Status(
         code=v2.StatusCode.INPUT_DOES_NOT_EXIST,
         description="Input does not exist",
-        details=f"there is no input {input_id!r}",
+        details=f"input {input_id!r} does not exist",
     )
     return v2.Input(id=input_id, status=status)

@@ -91,7 +91,7 @@ class Waits(Collection[MessageT]):
             return None if left() else True
 
         def late() -> errors.ApiError:
-            text = f"{len(left())} of {len(ids)} are still being worked on after {timeout:g} s"
+            text = f"{len(left())} of {len(ids)} are still being processed after {timeout:g} s"
             return errors.DeadlineExceededError(text, method=method)
 
         yield from until(look, timeout=timeout, late=late)

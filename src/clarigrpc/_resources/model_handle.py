@@ -47,7 +47,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             raise errors.InvalidArgumentError("client.model() needs the id of a model")
         if "/" in model_id:  # as on the command line, or the address of its page
             raise errors.InvalidArgumentError(
-                f"{model_id!r} is no id of a model; say client.model(id, user_id=, app_id=)"
+                f"{model_id!r} is not the id of a model; use client.model(id, user_id=, app_id=)"
             )
         super().__init__(client, user_id, app_id)
         self.model_id = model_id

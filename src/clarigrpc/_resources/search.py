@@ -143,7 +143,7 @@ class SearchOperations(Domain):
     ) -> ItemPlan[v2.Hit]:
         if unknown := options.keys() - SearchOptions.__optional_keys__:
             known = ", ".join(sorted(SearchOptions.__optional_keys__))
-            raise TypeError(f"a search takes conditions and {known}; not {', '.join(unknown)}")
+            raise TypeError(f"unknown options {', '.join(unknown)}; known are {known}")
         fields: dict[str, Any] = dict(options)
         settings = {name: fields.pop(name) for name in _SETTINGS if name in fields}
         return self._pages(

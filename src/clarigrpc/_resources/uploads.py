@@ -114,7 +114,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
                     yield Run(lambda known=known: resume.save(known))  # type: ignore[misc]
                 if done == source.size:
                     raise errors.InternalError(
-                        "the service has every part and does not say that the upload is done",
+                        "the service received all parts but did not report the upload as done",
                         method="PutUploadContentParts",
                         status=upload.status,
                     )
@@ -128,7 +128,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise errors.DeadlineExceededError(
-                        "the upload was not done in time; call again to go on with it",
+                        "the upload was not complete in time; call again to continue it",
                         method="PutUploadContentParts",
                     )
                 response = yield from call(
@@ -168,7 +168,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         return upload
 
     def _unfinished(self, upload_id: str) -> Plan[v2.Upload | None]:
-        """The upload of an earlier process, if there is something to go on with."""
+        """The upload of an earlier process, if it can be continued."""
         try:
             upload = yield from self._fetch(upload_id)
         except errors.NotFoundError:
