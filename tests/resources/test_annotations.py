@@ -34,7 +34,7 @@ async def test_annotations(both: Both) -> None:
         c.annotations.patch_many, [about("i", "a", "fox")], action="overwrite"
     )
     assert {one.id for one in whole.data.concepts} == {"fox"}
-    with pytest.raises(errors.InvalidArgumentError, match="another input"):
+    with pytest.raises(errors.InvalidArgumentError, match="input_id of an annotation"):
         await both.run(c.annotations.patch, about("j", "a", "fox"))
     workers = await both.collect(c.annotations.workers())
     assert [one.user.id for one in workers] == [c.settings.user_id]
