@@ -69,10 +69,10 @@ class AnnotationListFilters(Paging, total=False):
 
 
 class FrameSession(StreamSession[v2.Annotation]):
-    """Annotations in the order of their frames, taken up again at the frame where they broke off.
+    """Annotations in the order of their frames. A broken stream is resumed at its last frame.
 
-    The cursor is the number of the frame, or its time where the request starts or ends by time.
-    It holds as long as annotations say their frame and, inside a frame, have an id.
+    The cursor is the number of the frame, or its time if the request starts or ends by time. It
+    works as long as annotations carry their frame and an id.
     """
 
     def __init__(self, request: v2.StreamAnnotationsRequest) -> None:
@@ -85,7 +85,7 @@ class FrameSession(StreamSession[v2.Annotation]):
         )
         self._origin = getattr(request, self._start)
         self._limit = getattr(request, self._length)
-        # An end that is told in the other measure cannot be moved along.
+        # The cursor cannot move an end that is given in the other unit.
         self._resumable = not by_time or not (request.frame_number_start or request.max_frames)
         self._at = self._origin
         self._seen: set[str] = set()
@@ -459,7 +459,7 @@ class AnnotationOperations(Creates[v2.Annotation]):
             ``cancel`` or drop it.
 
         Raises:
-            NotFoundError: The video does not exist; raised by the iterator.
+            ApiError: The call failed; raised by the iterator.
         """
         request = v2.StreamLivestreamAnnotationsRequest(
             user_app_id=self._user_app_id,

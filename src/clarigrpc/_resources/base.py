@@ -1,4 +1,4 @@
-"""What every resource is made of.
+"""The base of every resource: verbs, requests, pages, failures item by item.
 
 A kind of resources is a ``Collection`` with the verbs that the service has for it, and the names
 of the service's methods behind them::
@@ -253,7 +253,7 @@ class Collection(Domain, Generic[MessageT]):
         idempotent: bool | None = None,
         **fields: Any,
     ) -> Plan[list[MessageT]]:
-        """What both of them do."""
+        """Send items with a method, in requests of 128; returns them as the service has them."""
         row = lookup(method)
         sent = field_of(row.request_name, self._message.__name__)
         answered = field_of(row.response_name, self._message.__name__)
@@ -306,7 +306,7 @@ class Collection(Domain, Generic[MessageT]):
         return found
 
     def _id_field(self, method: str) -> str:
-        """The request's field of the id: by its name, or what is left beside the parents."""
+        """The request's field of the id: by its name, or the only one that is not a parent's."""
         names = _string_fields(lookup(method).request_name)
         for name in (f"{_snake(self._message.__name__)}_id", "id"):
             if name in names:
@@ -511,7 +511,7 @@ class Deletes(Collection[MessageT]):
 
 @cache
 def field_of(owner: str, message: str) -> str:
-    """The field of a message that holds another message, one or many, beside its own status.
+    """The field of a message that holds another message, one or many; not ``status``.
 
     Raises:
         LookupError: None or several do.
@@ -554,7 +554,7 @@ def pages(
     per_page: int | None,
     timeout: float | None,
 ) -> ItemPlan[Any]:
-    """Every item of every page, fetched when it is asked for; with ``page`` that one only.
+    """The items of all pages, each fetched when the iteration reaches it, or of one ``page``.
 
     Where the pages are counted in the request's ``pagination``, that is used; a method without
     pages gives all at once.

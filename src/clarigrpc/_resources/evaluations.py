@@ -12,7 +12,7 @@ from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 PARTS = tuple(field.name for field in v2.FieldsValue.DESCRIPTOR.fields)
-"""The parts of the metrics that are sent when they are asked for."""
+"""The parts of the metrics that the service sends only on request."""
 
 
 class _GetsEvaluation(Collection[v2.EvalMetrics]):

@@ -56,7 +56,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
             The job in progress; wait for it with ``wait``.
 
         Raises:
-            InvalidArgumentError: No address is given, or the service rejects one.
+            InvalidArgumentError: No address is given.
         """
         sources = [
             v2.InputsDataSource(
@@ -100,7 +100,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
             The job, with the ``uploads`` whose ids the parts of the archives are to be sent to.
 
         Raises:
-            InvalidArgumentError: No upload is given, or the service rejects one.
+            InvalidArgumentError: No upload is given.
         """
         wanted = [
             v2.InputsUpload(

@@ -26,13 +26,13 @@ def until(
     timeout: float,
     late: Callable[[], errors.ApiError],
 ) -> Plan[T]:
-    """What ``look`` finds; it is asked at growing intervals until there is something.
+    """Call ``look`` at growing intervals until it finds something; returns that.
 
     Args:
-        look: A plan that returns None as long as there is nothing; it is told how many seconds
-            are left.
-        timeout: Seconds for all of it.
-        late: Makes the error for when they are over.
+        look: A plan that returns None if there is nothing yet. Its argument is the number of
+            seconds left.
+        timeout: Seconds for the whole wait.
+        late: Makes the error to raise after that.
     """
     deadline = time.monotonic() + timeout
     pause = _FIRST_PAUSE

@@ -135,7 +135,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
 
         settings = self._client.settings
         timeout = settings.timeout if timeout is None else timeout
-        deadline_after(timeout, 0.0)  # a wrong one is told at once, not at each input
+        deadline_after(timeout, 0.0)  # an invalid one fails at once, not at each input
         return PredictEngine(
             self._encoder,
             batch_size=batch_size,

@@ -123,9 +123,6 @@ class TaskOperations(Creates[v2.Task], Gets[v2.Task], Patches[v2.Task], Deletes[
 
         Returns:
             The number of changed annotations.
-
-        Raises:
-            NotFoundError: The task does not exist.
         """
         response: v2.PatchAnnotationsStatusResponse = yield from self._invoke(
             "PatchAnnotationsStatus",
