@@ -105,9 +105,8 @@ async def test_a_name_of_the_sync_fast_path_is_missing(
 ) -> None:
     with monkeypatch.context() as patch:
         take_away(patch, missing)
-        names = grpcio_internals.load(sync_fast_path.PRIVATE_NAMES, sync_fast_path.USER)
-    assert names is None
-    monkeypatch.setattr(sync_fast_path, "_core", lambda: sync_fast_path.tried_out(names))
+        internals = grpcio_internals.load(sync_fast_path.PRIVATE_NAMES)
+    monkeypatch.setattr(sync_fast_path, "_core", lambda: sync_fast_path.tried_out(internals))
     await call_twice(both, scripted)
     assert not goes_directly(both)
     (line,) = told()
@@ -126,8 +125,8 @@ async def test_a_name_of_the_async_fast_path_is_missing(
 ) -> None:
     with monkeypatch.context() as patch:
         take_away(patch, missing)
-        names = grpcio_internals.load(async_fast_path.PRIVATE_NAMES, async_fast_path.USER)
-    monkeypatch.setattr(async_fast_path, "_NAMES", names)
+        internals = grpcio_internals.load(async_fast_path.PRIVATE_NAMES)
+    monkeypatch.setattr(async_fast_path, "_INTERNALS", internals)
     await call_twice(both, scripted)
     assert not goes_directly(both)
     (line,) = told()
@@ -167,9 +166,8 @@ async def test_something_of_the_sync_fast_path_behaves_otherwise(
     name: str,
     other: Any,
 ) -> None:
-    names = grpcio_internals.load(sync_fast_path.PRIVATE_NAMES, sync_fast_path.USER)
-    assert names is not None
-    found = sync_fast_path.tried_out({**names, name: other})
+    real = grpcio_internals.load(sync_fast_path.PRIVATE_NAMES).objects
+    found = sync_fast_path.tried_out(grpcio_internals.Internals({**real, name: other}))
     monkeypatch.setattr(sync_fast_path, "_core", lambda: found)
     await call_twice(both, scripted)
     assert not goes_directly(both)
@@ -216,8 +214,7 @@ async def test_an_async_multicallable_is_another(
     told: Callable[[], list[str]],
     missing: str,
 ) -> None:
-    assert async_fast_path._NAMES is not None
-    monkeypatch.setitem(async_fast_path._NAMES, "UnaryUnaryMultiCallable", Bare)
+    monkeypatch.setitem(async_fast_path._INTERNALS.objects, "UnaryUnaryMultiCallable", Bare)
     async with aio.insecure_channel(scripted.base.removeprefix("http://")) as channel:
         real: Any = channel.unary_unary(PATH)
         bare = Bare(real, async_fast_path.PRIVATE_ATTRIBUTES, "")

@@ -50,7 +50,7 @@ PRIVATE_ATTRIBUTES = ("_interceptors", "_channel.call", "_method", "_loop.create
 """Of a multicallable."""
 
 _CANCELLED = "Locally cancelled by application!"
-_NAMES = grpcio_internals.load(PRIVATE_NAMES, USER)
+_INTERNALS = grpcio_internals.load(PRIVATE_NAMES)
 
 
 def direct(multicallable: Any, running: Running) -> Start | None:
@@ -60,9 +60,12 @@ def direct(multicallable: Any, running: Running) -> Start | None:
         multicallable: Of the channel below, with bytes for requests and responses.
         running: Where the calls are entered while somebody holds them.
     """
-    if _NAMES is None or not grpcio_internals.usable():
+    if not grpcio_internals.usable():
         return None
-    if type(multicallable) is not _NAMES["UnaryUnaryMultiCallable"]:
+    if _INTERNALS.missing:
+        grpcio_internals.log_public_way(USER, _INTERNALS.missing)
+        return None
+    if type(multicallable) is not _INTERNALS.objects["UnaryUnaryMultiCallable"]:
         return None  # HTTP, or several connections
     try:
         interceptors, start, method, create_task = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)

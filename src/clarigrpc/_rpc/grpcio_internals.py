@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
@@ -31,13 +31,20 @@ Names: TypeAlias = Mapping[str, Sequence[str]]
 OBSERVABILITY: Names = {"grpc._observability": ("get_plugin",)}
 
 
-def load(names: Names, user: str) -> dict[str, Any] | None:
-    """Name -> object; None when one of the names is missing.
+class Internals(NamedTuple):
+    """What names of grpcio stand for.
 
-    Args:
-        names: What is needed.
-        user: Who needs it, for the log.
+    Attributes:
+        objects: Name -> object.
+        missing: What is missing, in words; "" for nothing.
     """
+
+    objects: dict[str, Any]
+    missing: str = ""
+
+
+def load(names: Names) -> Internals:
+    """Import what is needed of grpcio's internals."""
     found = {}
     try:
         for module_name, attributes in names.items():
@@ -45,9 +52,8 @@ def load(names: Names, user: str) -> dict[str, Any] | None:
             for attribute in attributes:
                 found[attribute] = attrgetter(attribute)(module)
     except (ImportError, AttributeError) as error:
-        log_public_way(user, str(error))
-        return None
-    return found
+        return Internals({}, str(error))
+    return Internals(found)
 
 
 @cache
@@ -67,8 +73,9 @@ def usable() -> bool:
     if not first <= (major, minor) <= last:
         log_public_way("fast path", f"tested are {first[0]}.{first[1]} to {last[0]}.{last[1]}")
         return False
-    observability = load(OBSERVABILITY, "fast path")
-    if observability is None:
+    observability = load(OBSERVABILITY)
+    if observability.missing:
+        log_public_way("fast path", observability.missing)
         return False
-    with observability["get_plugin"]() as plugin:
+    with observability.objects["get_plugin"]() as plugin:
         return plugin is None

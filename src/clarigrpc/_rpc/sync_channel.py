@@ -567,10 +567,11 @@ def single_threaded_calls() -> dict[type[Any], Callable[[Any], Any]]:
     not freed early.
     """
     user = "freeing of streams"
-    names = grpcio_internals.load(PRIVATE_NAMES, user)
-    if names is None:
+    internals = grpcio_internals.load(PRIVATE_NAMES)
+    if internals.missing:
+        grpcio_internals.log_public_way(user, internals.missing)
         return {}
-    made, consume = names.values()
+    made, consume = internals.objects.values()
     if len(inspect.signature(consume).parameters) != 1:
         grpcio_internals.log_public_way(user, "_consume_next_event takes arguments")
         return {}

@@ -88,24 +88,25 @@ def _try_out(core: dict[str, Any]) -> None:
         raise TypeError(f"the error of a failed call is {error!r}")
 
 
-_NAMES = grpcio_internals.load(PRIVATE_NAMES, USER)
+_INTERNALS = grpcio_internals.load(PRIVATE_NAMES)
 
 
 @cache
 def _core() -> dict[str, Any] | None:
-    return tried_out(_NAMES)
+    return tried_out(_INTERNALS)
 
 
-def tried_out(names: dict[str, Any] | None) -> dict[str, Any] | None:
+def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
     """The objects of ``PRIVATE_NAMES``; None where they are not as expected."""
-    if names is None:
+    if internals.missing:
+        grpcio_internals.log_public_way(USER, internals.missing)
         return None
     try:
-        _try_out(names)
+        _try_out(internals.objects)
     except (AttributeError, TypeError, ValueError) as error:
         grpcio_internals.log_public_way(USER, str(error))
         return None
-    return names
+    return internals.objects
 
 
 def direct(multicallable: Any) -> DirectCall | None:
