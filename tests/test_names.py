@@ -1,4 +1,4 @@
-"""One word, one meaning: modules of the client do not share the names of what they define.
+"""One word, one meaning: modules do not share the names of what they define.
 
 A class, type alias or constant that two modules call the same makes a reader ask which one is
 meant. The sync and the async module of a pair may share names: their classes are counterparts.
@@ -15,19 +15,21 @@ import clarigrpc
 
 ROOT = Path(clarigrpc.__file__).parent
 GENERATED = "v2"
-# Has a vocabulary of its own: that of a server.
-SERVER = "local"
 
 SHARED = {
+    "BACKGROUND_TASKS": "the tasks of a module of handlers in the local server, and all of them",
+    "DUPLEX": "its handlers of bidi streams, and all of them",
     "PRIVATE_NAMES": "what the module takes from inside of grpcio",
-    "logger": "the one logger of the package",
+    "SERVER_STREAM": "its handlers of server streams, and all of them",
+    "UNARY": "its handlers of unary methods, and all of them",
+    "logger": "the logger of the package, and of a module of the local server",
 }
 
 
 def modules() -> Iterator[Path]:
-    """The hand-written modules of the client."""
+    """The hand-written modules."""
     for path in sorted(ROOT.rglob("*.py")):
-        if path.relative_to(ROOT).parts[0] not in (GENERATED, SERVER):
+        if path.relative_to(ROOT).parts[0] != GENERATED:
             yield path
 
 

@@ -10,8 +10,9 @@ import grpc
 from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc import statuses
+from clarigrpc.v2 import StatusCode
 
-StatusCodeValue: TypeAlias = v2.StatusCode.ValueType
+StatusCodeValue: TypeAlias = StatusCode.ValueType
 
 
 class ServiceError(Exception):
@@ -50,7 +51,7 @@ class CallAborted(Exception):
 
 def describe(code: StatusCodeValue) -> str:
     """Short text for a status code."""
-    if code == v2.StatusCode.SUCCESS:
+    if code == StatusCode.SUCCESS:
         return "Ok"
     return code_name(code).replace("_", " ").capitalize()
 
@@ -69,7 +70,7 @@ def overall(items: Iterable[v2.Status]) -> v2.Status:
         else:
             bad += 1
     if not bad:
-        return make_status(v2.StatusCode.SUCCESS)
+        return make_status(StatusCode.SUCCESS)
     if good:
-        return make_status(v2.StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
-    return make_status(v2.StatusCode.FAILURE, "all items failed; see the status of each")
+        return make_status(StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
+    return make_status(StatusCode.FAILURE, "all items failed; see the status of each")

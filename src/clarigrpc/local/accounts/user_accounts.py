@@ -20,11 +20,10 @@ from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
+from clarigrpc.v2 import StatusCode
 
 API_KEY = "api_key"
 PAT = "personal_access_token"
-
-_Code = v2.StatusCode
 
 USER_COLLECTION = StoredCollection("user", "", "")
 
@@ -96,13 +95,13 @@ class Accounts:
         caller = self._proven(metadata)
         if caller.app_id and kind != v2.AuthType.KeyAuth:
             raise ServiceError(
-                _Code.CONN_INSUFFICIENT_SCOPES,
+                StatusCode.CONN_INSUFFICIENT_SCOPES,
                 f"{method} needs a personal access token, not the key of an app",
             )
         if not caller.may(method):
             lacking = sorted(depending_scopes(method) - (caller.scopes or frozenset()))
             raise ServiceError(
-                _Code.CONN_INSUFFICIENT_SCOPES,
+                StatusCode.CONN_INSUFFICIENT_SCOPES,
                 f"the key lacks scopes that {method} requires: {', '.join(lacking)}",
             )
         return caller
@@ -112,12 +111,12 @@ class Accounts:
         if token:
             if hmac.compare_digest(token.encode(), self._credentials.session_token.encode()):
                 return Principal(self._credentials.user_id)
-            raise ServiceError(_Code.CONN_KEY_INVALID, "the session token is not valid")
+            raise ServiceError(StatusCode.CONN_KEY_INVALID, "the session token is not valid")
         scheme, _, secret = metadata.get("authorization", "").partition(" ")
         secret = secret.strip()
         if scheme.lower() not in ("key", "bearer") or not secret:
             raise ServiceError(
-                _Code.CONN_KEY_INVALID,
+                StatusCode.CONN_KEY_INVALID,
                 "send metadata 'authorization: Key <personal access token or API key>'",
             )
         with self._lock:
@@ -134,8 +133,8 @@ class Accounts:
             with self._lock:
                 self._callers.pop(secret, None)
             if caller.reads_public:
-                raise ServiceError(_Code.CONN_TOKEN_INVALID, "the access token has expired")
-            raise ServiceError(_Code.CONN_KEY_INVALID, "the key has expired")
+                raise ServiceError(StatusCode.CONN_TOKEN_INVALID, "the access token has expired")
+            raise ServiceError(StatusCode.CONN_KEY_INVALID, "the key has expired")
         return caller
 
     def _look_up(self, secret: str) -> tuple[Principal, float]:
@@ -157,7 +156,7 @@ class Accounts:
             app = token.application.app
             return Principal(app.user_id, app.app_id, reads_public=True), token.expires
         raise ServiceError(
-            _Code.CONN_KEY_NOT_FOUND, "the API key or personal access token is unknown"
+            StatusCode.CONN_KEY_NOT_FOUND, "the API key or personal access token is unknown"
         )
 
     # What a request means
@@ -189,7 +188,7 @@ class Accounts:
         inside = not caller.app_id or (user_id, app_id) == (caller.user_id, caller.app_id)
         if not (inside or open_to_all):
             raise ServiceError(
-                _Code.CONN_INSUFFICIENT_SCOPES,
+                StatusCode.CONN_INSUFFICIENT_SCOPES,
                 f"the API key belongs to {caller.user_id}/{caller.app_id}; "
                 f"{user_id}/{app_id} needs a personal access token",
             )
@@ -199,13 +198,13 @@ class Accounts:
         found = self._app(app)
         if found is None or not self._may_see(caller, app, found):
             raise ServiceError(
-                _Code.CONN_DOES_NOT_EXIST, f"app {user_id}/{app_id or '?'} does not exist"
+                StatusCode.CONN_DOES_NOT_EXIST, f"app {user_id}/{app_id or '?'} does not exist"
             )
         if write and not own:
             scopes = self._shared(caller, app)
             if scopes is None or not depending_scopes(method) <= scopes:
                 raise ServiceError(
-                    _Code.CONN_INSUFFICIENT_SCOPES,
+                    StatusCode.CONN_INSUFFICIENT_SCOPES,
                     f"{caller.user_id} is not allowed to change {user_id}/{app_id}",
                 )
         return app
@@ -215,7 +214,7 @@ class Accounts:
         user_id = ids.user_id if ids.user_id not in ("", "me") else caller.user_id
         if user_id != caller.user_id:
             raise ServiceError(
-                _Code.CONN_INSUFFICIENT_SCOPES,
+                StatusCode.CONN_INSUFFICIENT_SCOPES,
                 f"{caller.user_id} is not allowed to {'change' if write else 'see'} "
                 f"resources of {user_id}",
             )

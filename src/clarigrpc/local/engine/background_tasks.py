@@ -19,7 +19,7 @@ BackgroundTask = Callable[[State, StoredCollection, Row], None]
 """Takes a resource on; afterwards its status is another one."""
 
 _TASKS_PER_ROUND = 16
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Waiting(NamedTuple):
@@ -83,9 +83,9 @@ class BackgroundWorker:
                     continue
                 try:
                     work(state, where, row)
-                except Exception:  # noqa: BLE001
+                except Exception:
                     # The thread must outlive one bad resource, which is left as it is.
-                    _log.exception("background work on %s %r failed", where.kind, row.id)
+                    _logger.exception("background work on %s %r failed", where.kind, row.id)
                     failed.add(row.seq)
                 done = True
         return done

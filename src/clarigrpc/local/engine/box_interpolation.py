@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 MAX_FRAMES = 10_000
 """Most frames that one annotation gets."""
@@ -46,7 +47,7 @@ def interpolate(annotation: v2.Annotation, sample_ms: int) -> v2.Annotation:
             times |= set(wanted) - known
         if max(len(wanted), len(times)) > MAX_FRAMES:
             raise ServiceError(
-                v2.StatusCode.DATASET_VERSION_FAILURE,
+                StatusCode.DATASET_VERSION_FAILURE,
                 f"annotation {annotation.id!r} would have more than {MAX_FRAMES} frames",
             )
     frames = {frame.frame_info.time: frame for frame in annotation.data.frames}

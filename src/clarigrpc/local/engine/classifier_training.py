@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,11 @@ from clarigrpc import v2
 from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search_filters
 from clarigrpc.local.engine.dataset_membership import members_of
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.models.embedding_classifier import Weights, fit, packed, unpacked
+from clarigrpc.local.models.embedding_classifier import Float32s, Weights, fit, packed, unpacked
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
-_Float32s: TypeAlias = NDArray[np.float32]
+from clarigrpc.v2 import StatusCode
 
 PRESENT = 0.5
 """From this value on a label says that the concept is there."""
@@ -65,7 +63,7 @@ def labelled_inputs(store: Store, app: UserApp, dataset: v2.Dataset) -> Iterator
     else:
         rows = (row for row in store.walk(inputs, newest_first=False))
     for row in rows:
-        if row.status == _Code.INPUT_SUCCESS:
+        if row.status == StatusCode.INPUT_SUCCESS:
             item = v2.Input.FromString(row.body)
             yield from _usable(
                 item, [search_filters.as_annotation(item), *annotated.get(item.id, ())]
@@ -73,11 +71,11 @@ def labelled_inputs(store: Store, app: UserApp, dataset: v2.Dataset) -> Iterator
 
 
 def _usable(item: v2.Input, annotations: Iterable[v2.Annotation]) -> Iterator[Labelled]:
-    if item.status.code != _Code.INPUT_SUCCESS:
+    if item.status.code != StatusCode.INPUT_SUCCESS:
         return
     labels: dict[str, bool] = {}
     for annotation in annotations:
-        if annotation.status.code in (_Code.ANNOTATION_SUCCESS, _Code.INPUT_SUCCESS):
+        if annotation.status.code in (StatusCode.ANNOTATION_SUCCESS, StatusCode.INPUT_SUCCESS):
             for concept in annotation.data.concepts:
                 labels[concept.id] = labels.get(concept.id, False) or concept.value >= PRESENT
     if labels:
@@ -161,8 +159,8 @@ class Learned(NamedTuple):
 
 def learn(
     examples: Examples,
-    vectors: _Float32s,
-    negatives: _Float32s | None,
+    vectors: Float32s,
+    negatives: Float32s | None,
     *,
     exclusive: bool,
     need_all: bool,
@@ -186,7 +184,7 @@ def learn(
     """
     if not len(vectors):
         raise ServiceError(
-            _Code.MODEL_TRAINING_NO_DATA,
+            StatusCode.MODEL_TRAINING_NO_DATA,
             "no processed input has both a label for the concepts and an embedding",
         )
     labels = examples.labels
@@ -196,20 +194,21 @@ def learn(
     lacking = [c for c, count in zip(examples.concepts, counts, strict=True) if not count]
     if lacking and (need_all or len(lacking) == len(examples.concepts)):
         raise ServiceError(
-            _Code.MODEL_TRAINING_NO_POSITIVES, f"no input is labelled with {', '.join(lacking)}"
+            StatusCode.MODEL_TRAINING_NO_POSITIVES,
+            f"no input is labelled with {', '.join(lacking)}",
         )
     concepts = [concept for concept in examples.concepts if concept not in set(lacking)]
     labels = labels[:, labels.any(axis=0)]
     if exclusive and len(concepts) < 2:
         raise ServiceError(
-            _Code.MODEL_TRAINING_ONE_VS_N_SINGLE_CLASS,
+            StatusCode.MODEL_TRAINING_ONE_VS_N_SINGLE_CLASS,
             f"mutually exclusive concepts must be at least two; the inputs have only {concepts[0]}",
         )
     if negatives is None or exclusive:
         negatives = np.zeros((0, vectors.shape[1]), np.float32)
     if not len(negatives) and labels.all(axis=0).any():
         raise ServiceError(
-            _Code.MODEL_TRAINING_INSUFFICIENT_DATA,
+            StatusCode.MODEL_TRAINING_INSUFFICIENT_DATA,
             f"all inputs have {concepts[int(labels.all(axis=0).argmax())]}; add inputs without it",
         )
 
@@ -231,12 +230,12 @@ def learn(
 
 def _held_out(
     concepts: Sequence[str],
-    vectors: _Float32s,
+    vectors: Float32s,
     labels: NDArray[np.bool_],
     trained_on: Callable[[NDArray[np.intp]], Weights],
 ) -> v2.EvalMetrics:
     """The numbers of a cross-validation, for which each part has to see each concept."""
-    found = v2.EvalMetrics(status=make_status(_Code.MODEL_NOT_EVALUATED))
+    found = v2.EvalMetrics(status=make_status(StatusCode.MODEL_NOT_EVALUATED))
     chance = np.random.default_rng(0)
     rows = chance.permutation(len(vectors))[:_MAX_HELD_OUT]
     # Dealt in the order of the labels, so that the parts are alike.
@@ -258,6 +257,6 @@ def _held_out(
         for row, value in zip(rows, values, strict=True)
     ]
     evaluation_metrics.evaluate(examples, found)
-    summary = v2.EvalMetrics(status=make_status(_Code.MODEL_EVALUATED), summary=found.summary)
+    summary = v2.EvalMetrics(status=make_status(StatusCode.MODEL_EVALUATED), summary=found.summary)
     summary.label_counts.CopyFrom(found.label_counts)
     return summary

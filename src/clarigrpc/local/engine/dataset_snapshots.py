@@ -22,7 +22,7 @@ from clarigrpc.local.user_app import UserApp
 SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
 """Kinds of the store with the frozen content of dataset versions, nested in dataset and version."""
 
-_Format = v2.DatasetVersionExportFormat
+ExportFormat = v2.DatasetVersionExportFormat
 _Group = v2.DatasetVersionMetricsGroupType
 
 
@@ -208,7 +208,7 @@ def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
     return found
 
 
-def export(path: Path, form: _Format.ValueType, content: list[SnapshotEntry]) -> None:
+def export(path: Path, form: ExportFormat.ValueType, content: list[SnapshotEntry]) -> None:
     """Writes an archive of a version.
 
     The protobuf form has ``inputs.pb`` and ``annotations.pb``, a MultiInputResponse and a
@@ -220,10 +220,10 @@ def export(path: Path, form: _Format.ValueType, content: list[SnapshotEntry]) ->
         annotations=[found for entry in content for found in entry.annotations]
     )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        if form == _Format.CLARIFAI_DATA_PROTOBUF:
+        if form == ExportFormat.CLARIFAI_DATA_PROTOBUF:
             archive.writestr("inputs.pb", inputs.SerializeToString())
             archive.writestr("annotations.pb", annotations.SerializeToString())
-        elif form == _Format.CLARIFAI_DATA_JSON:
+        elif form == ExportFormat.CLARIFAI_DATA_JSON:
             for name, message in (("inputs", inputs), ("annotations", annotations)):
                 text = json_format.MessageToJson(message, preserving_proto_field_name=True)
                 archive.writestr(f"{name}.json", text)

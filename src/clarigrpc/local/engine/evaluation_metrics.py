@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-
-_Float64s: TypeAlias = NDArray[np.float64]
 
 THRESHOLD = 0.5
 """From this value on a predicted concept counts as present, in F1, precision and recall."""
@@ -23,7 +21,7 @@ class Example(NamedTuple):
     predicted: dict[str, float]
 
 
-def roc_auc(truth: NDArray[np.bool_], scores: _Float64s) -> float:
+def roc_auc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Area under the ROC curve; NaN where all examples are of one side.
 
     It is the chance that an example with the concept scores above one without, ties half.
@@ -37,7 +35,7 @@ def roc_auc(truth: NDArray[np.bool_], scores: _Float64s) -> float:
     return float((lower + level / 2).sum() / (len(positive) * len(negative)))
 
 
-def binary(concept: str, truth: NDArray[np.bool_], scores: _Float64s) -> v2.BinaryMetrics:
+def binary(concept: str, truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> v2.BinaryMetrics:
     """The numbers of one concept, with its curves."""
     positives, negatives = int(truth.sum()), int((~truth).sum())
     metrics = v2.BinaryMetrics(num_pos=positives, num_neg=negatives, num_tot=len(truth))

@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc
 
-from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCodeValue
+from clarigrpc.v2 import StatusCode
 
 
 @named_in("clarigrpc.local")
@@ -73,7 +73,7 @@ class Faults:
             if wait > 0:
                 call.trailing["retry-after"] = f"{wait:.3f}"
                 raise ServiceError(
-                    v2.StatusCode.CONN_THROTTLED, f"too many requests; wait {wait:.3f} s"
+                    StatusCode.CONN_THROTTLED, f"too many requests; wait {wait:.3f} s"
                 )
 
     def _wait(self, rate: float, items: int) -> float:
@@ -107,9 +107,9 @@ class Faults:
         with self._lock:
             since = now - self._touched.setdefault(model, now)
         if since < self.deploy_seconds / 2:
-            raise ServiceError(v2.StatusCode.MODEL_DEPLOYING, "the model is being deployed")
+            raise ServiceError(StatusCode.MODEL_DEPLOYING, "the model is being deployed")
         if since < self.deploy_seconds:
-            raise ServiceError(v2.StatusCode.MODEL_LOADING, "the model is loading")
+            raise ServiceError(StatusCode.MODEL_LOADING, "the model is loading")
 
     def cut(self, responses: Iterator[Any]) -> Iterator[Any]:
         """Yields the responses of a stream, and fails after ``stream_fail_after`` of them."""

@@ -17,10 +17,11 @@ from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
+from clarigrpc.v2 import StatusCode
 
 _INPUTS_PER_ROUND = 64
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class _Seen(NamedTuple):
@@ -91,9 +92,9 @@ class InputProcessor:
             try:
                 while not self._closing and (self._delete() or self._process()):
                     pass
-            except Exception:  # noqa: BLE001
+            except Exception:
                 # The thread must outlive one bad row; the inputs stay pending.
-                _log.exception("work on inputs failed")
+                _logger.exception("work on inputs failed")
 
     def _delete(self) -> bool:
         deleted = self._store.delete_doomed(_INPUTS_PER_ROUND) > 0
@@ -101,7 +102,7 @@ class InputProcessor:
         return deleted
 
     def _process(self) -> bool:
-        rows = self._store.waiting(INPUT_KIND, v2.StatusCode.INPUT_PENDING, _INPUTS_PER_ROUND)
+        rows = self._store.waiting(INPUT_KIND, StatusCode.INPUT_PENDING, _INPUTS_PER_ROUND)
         # Only downloads wait, so only they go to the pool.
         looked = []
         for where, row in rows:
@@ -121,7 +122,7 @@ class InputProcessor:
         """Gives the input its final status and what was found out about its content."""
         vector: Vector | str | None = None
         try:
-            self._faults.fail_input(item.id, v2.StatusCode.INPUT_FAILED)
+            self._faults.fail_input(item.id, StatusCode.INPUT_FAILED)
             kind = media_content.kind_of(item.data)
             content = self._store.content(row.seq)
             if content is None:
@@ -133,14 +134,14 @@ class InputProcessor:
                 vector = content.decode()
         except ServiceError as error:
             # One code for every failure of processing; the details tell them apart.
-            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_FAILED, str(error)))
-        except Exception:  # noqa: BLE001
-            _log.exception("processing of input %s failed", item.id)
+            item.status.CopyFrom(make_status(StatusCode.INPUT_FAILED, str(error)))
+        except Exception:
+            _logger.exception("processing of input %s failed", item.id)
             item.status.CopyFrom(
-                make_status(v2.StatusCode.INPUT_FAILED, "internal error; see the server's log")
+                make_status(StatusCode.INPUT_FAILED, "internal error; see the server's log")
             )
         else:
-            item.status.CopyFrom(make_status(v2.StatusCode.INPUT_SUCCESS))
+            item.status.CopyFrom(make_status(StatusCode.INPUT_SUCCESS))
         return _Seen(item, vector)
 
     def _finish(self, where: StoredCollection, seq: int, found: _Seen) -> None:

@@ -16,6 +16,7 @@ from clarigrpc.local.resource_facts import is_built, is_public
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 
 MODEL_KIND = "model"
 VERSION_KIND = "model_version"
@@ -43,7 +44,7 @@ class CatalogEntry:
         found = [v for v in self.versions if v.id == version_id]
         if not found:
             raise ServiceError(
-                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                StatusCode.MODEL_DOES_NOT_EXIST,
                 f"model {self.model.id!r} has no version {version_id!r}",
             )
         return found[0]
@@ -69,7 +70,7 @@ def builtin(app: UserApp, model: v2.Model, runtime: Runtime) -> CatalogEntry:
     model.user_id, model.app_id = app.user_id, app.app_id
     version = v2.ModelVersion(
         id=uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{app}:{model.id}").hex,
-        status=make_status(v2.StatusCode.MODEL_TRAINED),
+        status=make_status(StatusCode.MODEL_TRAINED),
         user_id=app.user_id,
         app_id=app.app_id,
     )
@@ -108,7 +109,7 @@ class Catalog:
             entry = entry.public()
         if entry is None:
             raise ServiceError(
-                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                StatusCode.MODEL_DOES_NOT_EXIST,
                 f"model {model_id!r} does not exist in {app.user_id}/{app.app_id}",
             )
         return entry
@@ -130,9 +131,9 @@ class Catalog:
         if entry.runtime is not None or entry.model.model_type_id not in BASES:
             return entry.runtime
         code = version.status.code
-        if code in (v2.StatusCode.MODEL_QUEUED_FOR_TRAINING, v2.StatusCode.MODEL_TRAINING):
+        if code in (StatusCode.MODEL_QUEUED_FOR_TRAINING, StatusCode.MODEL_TRAINING):
             raise ServiceError(
-                v2.StatusCode.MODEL_NOT_DEPLOYED, f"version {version.id!r} is being trained"
+                StatusCode.MODEL_NOT_DEPLOYED, f"version {version.id!r} is being trained"
             )
         app = UserApp(entry.model.user_id, entry.model.app_id)
         row = self._store.get(versions_of(app, entry.model.id), version.id)
@@ -151,9 +152,9 @@ class Catalog:
         content = self._store.content(seq)
         if content is None:  # of trainable types, too, versions can be uploaded
             return None
-        if version.status.code != v2.StatusCode.MODEL_TRAINED:
+        if version.status.code != StatusCode.MODEL_TRAINED:
             raise ServiceError(
-                v2.StatusCode.MODEL_INVALID_REQUEST,
+                StatusCode.MODEL_INVALID_REQUEST,
                 f"version {version.id!r} is not trained: {version.status.details}",
             )
         base = version.input_info.base_embed_model
@@ -162,7 +163,7 @@ class Catalog:
         embedder = self.runtime(base_entry, chosen) if chosen is not None else None
         if embedder is None:
             raise ServiceError(
-                v2.StatusCode.MODEL_DOES_NOT_EXIST,
+                StatusCode.MODEL_DOES_NOT_EXIST,
                 f"base model {base_entry.model.id!r} of version {version.id!r} cannot run here",
             )
         weights = Weights.from_bytes(content)
@@ -193,10 +194,10 @@ class Catalog:
 
     def _version(self, body: bytes) -> v2.ModelVersion:
         version = v2.ModelVersion.FromString(body)
-        if version.status.code == v2.StatusCode.MODEL_BUILDING and is_built(
+        if version.status.code == StatusCode.MODEL_BUILDING and is_built(
             version.completed_at, self._build_seconds
         ):
-            version.status.CopyFrom(make_status(v2.StatusCode.MODEL_TRAINED))
+            version.status.CopyFrom(make_status(StatusCode.MODEL_TRAINED))
         return version
 
 

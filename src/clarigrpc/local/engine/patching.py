@@ -19,13 +19,13 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue
+from clarigrpc.v2 import StatusCode
 
 ACTIONS = ("merge", "overwrite", "remove")
 
 
-def check_action(action: str, code: StatusCodeValue = v2.StatusCode.CONN_INVALID_REQUEST) -> None:
+def check_action(action: str, code: StatusCodeValue = StatusCode.CONN_INVALID_REQUEST) -> None:
     """ServiceError with ``code`` unless it is an action."""
     if action not in ACTIONS:
         raise ServiceError(code, f"action is {action!r}; it must be merge, overwrite or remove")

@@ -32,11 +32,10 @@ from clarigrpc.local.store.resource_store import (
     StoredCollection,
 )
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
 
 Handler = Callable[[Context, Any], Message]
-
-_Code = v2.StatusCode
 
 # Fields of requests that ask for more than a response needs to hold, which it always does here.
 _WITHOUT_EFFECT = frozenset(
@@ -511,7 +510,7 @@ class ResourceHandlers:
                 try:
                     with store.savepoint():
                         done.append(work(given))
-                    statuses.append(make_status(_Code.SUCCESS))
+                    statuses.append(make_status(StatusCode.SUCCESS))
                 except ServiceError as error:
                     if not self._has_status or len(items) == 1:
                         raise
@@ -543,7 +542,7 @@ class ResourceHandlers:
             test = self._test(name, value)
             if test is None:
                 raise ServiceError(
-                    _Code.NOT_IMPLEMENTED,
+                    StatusCode.NOT_IMPLEMENTED,
                     f"the local server does not support the filter {name} here",
                 )
             tests.append(test)
@@ -594,7 +593,9 @@ class ResourceHandlers:
         if name == "relevance":
             return (lambda item: relevance(item, request.search)), request.sort_ascending
         if name not in self._fields:
-            raise ServiceError(_Code.NOT_IMPLEMENTED, f"the local server cannot sort by {name}")
+            raise ServiceError(
+                StatusCode.NOT_IMPLEMENTED, f"the local server cannot sort by {name}"
+            )
         if self._fields[name].message_type is not None:
             return (lambda item: getattr(item, name).ToNanoseconds()), request.sort_ascending
         return (lambda item: getattr(item, name)), request.sort_ascending
@@ -620,7 +621,7 @@ def relevance(item: Any, text: str) -> int:
 
 def _response(context: Context) -> Any:
     response = getattr(v2, METHODS[context.call.method][1])()
-    response.status.CopyFrom(make_status(_Code.SUCCESS))
+    response.status.CopyFrom(make_status(StatusCode.SUCCESS))
     return response
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import StatusCodeValue
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 FilterTest = Callable[[Any, Any], bool]
 """Whether a resource passes a filter: (resource, value of the request's field)."""
@@ -50,9 +49,9 @@ class ResourceKind:
     of_user: bool = False
     parents: tuple[str, ...] = ()
     id_field: str = ""
-    invalid: StatusCodeValue = _Code.CONN_INVALID_REQUEST
-    missing: StatusCodeValue = _Code.CONN_DOES_NOT_EXIST
-    duplicate: StatusCodeValue = _Code.DATABASE_DUPLICATE_KEY
+    invalid: StatusCodeValue = StatusCode.CONN_INVALID_REQUEST
+    missing: StatusCodeValue = StatusCode.CONN_DOES_NOT_EXIST
+    duplicate: StatusCodeValue = StatusCode.DATABASE_DUPLICATE_KEY
     status: StatusCodeValue | None = None
     own_status: bool = False
     author: bool = False
@@ -108,19 +107,19 @@ def _in_cluster(item: Any, wanted: str) -> bool:
 
 RESOURCE_KINDS = (
     # Concepts
-    ResourceKind(name="concept", singular="Concept", invalid=_Code.CONCEPTS_INVALID_REQUEST),
+    ResourceKind(name="concept", singular="Concept", invalid=StatusCode.CONCEPTS_INVALID_REQUEST),
     ResourceKind(
         name="concept_language",
         singular="ConceptLanguage",
         parents=("concept",),
         id_field="language",
-        invalid=_Code.CONCEPTS_INVALID_REQUEST,
+        invalid=StatusCode.CONCEPTS_INVALID_REQUEST,
     ),
     ResourceKind(
         name="concept_relation",
         singular="ConceptRelation",
         links={"concept_id": "subject_concept.id"},
-        invalid=_Code.CONCEPTS_INVALID_REQUEST,
+        invalid=StatusCode.CONCEPTS_INVALID_REQUEST,
     ),
     ResourceKind(name="knowledge_graph", singular="KnowledgeGraph"),
     # Annotations
@@ -128,8 +127,8 @@ RESOURCE_KINDS = (
         name="annotation",
         singular="Annotation",
         links={"input_id": "input_id"},
-        invalid=_Code.ANNOTATION_INVALID_ARGUMENT,
-        status=_Code.ANNOTATION_SUCCESS,
+        invalid=StatusCode.ANNOTATION_INVALID_ARGUMENT,
+        status=StatusCode.ANNOTATION_SUCCESS,
         own_status=True,
         author=True,
     ),
@@ -137,8 +136,8 @@ RESOURCE_KINDS = (
         name="annotation_track",
         singular="AnnotationTrack",
         links={"input_id": "input_id"},
-        invalid=_Code.ANNOTATION_INVALID_ARGUMENT,
-        status=_Code.ANNOTATION_TRACK_IDLE,
+        invalid=StatusCode.ANNOTATION_INVALID_ARGUMENT,
+        status=StatusCode.ANNOTATION_TRACK_IDLE,
         own_status=True,
     ),
     ResourceKind(name="annotation_filter", singular="AnnotationFilter"),
@@ -147,7 +146,7 @@ RESOURCE_KINDS = (
         singular="Search",
         plural="Searches",
         id_field="id",
-        invalid=_Code.SEARCH_INVALID_REQUEST,
+        invalid=StatusCode.SEARCH_INVALID_REQUEST,
     ),
     # Datasets
     ResourceKind(name="dataset", singular="Dataset", newest=("version", "dataset_version")),
@@ -155,58 +154,58 @@ RESOURCE_KINDS = (
         name="dataset_version",
         singular="DatasetVersion",
         parents=("dataset",),
-        status=_Code.DATASET_VERSION_PENDING,
+        status=StatusCode.DATASET_VERSION_PENDING,
         filters={"request_origins": lambda item, wanted: item.request_origin in set(wanted)},
     ),
     # Models and workflows
     ResourceKind(
         name="model",
         singular="Model",
-        invalid=_Code.MODEL_INVALID_ARGUMENT,
-        missing=_Code.MODEL_DOES_NOT_EXIST,
+        invalid=StatusCode.MODEL_INVALID_ARGUMENT,
+        missing=StatusCode.MODEL_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="model_version",
         singular="ModelVersion",
         without=("PostModelVersions",),  # it trains
         parents=("model",),
-        invalid=_Code.MODEL_INVALID_ARGUMENT,
-        missing=_Code.MODEL_DOES_NOT_EXIST,
+        invalid=StatusCode.MODEL_INVALID_ARGUMENT,
+        missing=StatusCode.MODEL_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="model_reference",
         singular="ModelReference",
         parents=("model",),
-        invalid=_Code.MODEL_REFERENCE_INVALID_ARGUMENT,
+        invalid=StatusCode.MODEL_REFERENCE_INVALID_ARGUMENT,
     ),
     ResourceKind(
         name="model_version_input_example",
         singular="ModelVersionInputExample",
         parents=("model", "model_version"),
         id_field="example_id",
-        invalid=_Code.MODEL_EXAMPLE_INPUT_INVALID_ARGUMENT,
+        invalid=StatusCode.MODEL_EXAMPLE_INPUT_INVALID_ARGUMENT,
     ),
     ResourceKind(
         name="workflow",
         singular="Workflow",
-        invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
-        missing=_Code.WORKFLOW_DOES_NOT_EXIST,
-        duplicate=_Code.WORKFLOW_DUPLICATE,
+        invalid=StatusCode.WORKFLOW_INVALID_ARGUMENT,
+        missing=StatusCode.WORKFLOW_DOES_NOT_EXIST,
+        duplicate=StatusCode.WORKFLOW_DUPLICATE,
         newest=("version", "workflow_version"),
     ),
     ResourceKind(
         name="workflow_version",
         singular="WorkflowVersion",
         parents=("workflow",),
-        invalid=_Code.WORKFLOW_INVALID_ARGUMENT,
-        missing=_Code.WORKFLOW_DOES_NOT_EXIST,
+        invalid=StatusCode.WORKFLOW_INVALID_ARGUMENT,
+        missing=StatusCode.WORKFLOW_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="workflow_version_evaluation",
         singular="WorkflowVersionEvaluation",
         parents=("workflow", "workflow_version"),
-        invalid=_Code.EVALUATION_INVALID_ARGUMENT,
-        status=_Code.EVALUATION_QUEUED,
+        invalid=StatusCode.EVALUATION_INVALID_ARGUMENT,
+        status=StatusCode.EVALUATION_QUEUED,
         own_status=True,
     ),
     ResourceKind(
@@ -214,7 +213,7 @@ RESOURCE_KINDS = (
         singular="WorkflowVersionEvaluationData",
         plural="WorkflowVersionEvaluationData",
         parents=("workflow", "workflow_version", "workflow_version_evaluation"),
-        invalid=_Code.EVALUATION_INVALID_ARGUMENT,
+        invalid=StatusCode.EVALUATION_INVALID_ARGUMENT,
     ),
     # Users, apps and who may do what
     ResourceKind(
@@ -239,14 +238,14 @@ RESOURCE_KINDS = (
         name="app_duplication",
         singular="AppDuplication",
         of_user=True,
-        invalid=_Code.APP_DUPLICATION_INVALID_REQUEST,
-        status=_Code.APP_DUPLICATION_PENDING,
+        invalid=StatusCode.APP_DUPLICATION_INVALID_REQUEST,
+        status=StatusCode.APP_DUPLICATION_PENDING,
     ),
     # Work of people
     ResourceKind(
         name="task",
         singular="Task",
-        status=_Code.TASK_IN_PROGRESS,
+        status=StatusCode.TASK_IN_PROGRESS,
         own_status=True,
         filters={
             "worker_user_ids": _any_of("worker.user_ids"),
@@ -257,14 +256,17 @@ RESOURCE_KINDS = (
         },
     ),
     ResourceKind(
-        name="label_order", singular="LabelOrder", status=_Code.LABEL_ORDER_PENDING, own_status=True
+        name="label_order",
+        singular="LabelOrder",
+        status=StatusCode.LABEL_ORDER_PENDING,
+        own_status=True,
     ),
     ResourceKind(
         name="bulk_operation",
         singular="BulkOperation",
         id_field="id",
-        invalid=_Code.BULK_OPERATION_INVALID_REQUEST,
-        status=_Code.BULK_OPERATION_PENDING,
+        invalid=StatusCode.BULK_OPERATION_INVALID_REQUEST,
+        status=StatusCode.BULK_OPERATION_PENDING,
     ),
     ResourceKind(name="inputs_add_job", singular="InputsAddJob", id_field="id"),
     ResourceKind(name="inputs_extraction_job", singular="InputsExtractionJob"),
@@ -273,23 +275,23 @@ RESOURCE_KINDS = (
         name="compute_cluster",
         singular="ComputeCluster",
         of_user=True,
-        invalid=_Code.COMPUTE_CLUSTER_INVALID_ARGUMENT,
-        missing=_Code.COMPUTE_CLUSTER_DOES_NOT_EXIST,
+        invalid=StatusCode.COMPUTE_CLUSTER_INVALID_ARGUMENT,
+        missing=StatusCode.COMPUTE_CLUSTER_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="nodepool",
         singular="Nodepool",
         of_user=True,
         parents=("compute_cluster",),
-        invalid=_Code.NODEPOOL_INVALID_ARGUMENT,
-        missing=_Code.NODEPOOL_DOES_NOT_EXIST,
+        invalid=StatusCode.NODEPOOL_INVALID_ARGUMENT,
+        missing=StatusCode.NODEPOOL_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="runner",
         singular="Runner",
         of_user=True,
-        invalid=_Code.RUNNER_INVALID_ARGUMENT,
-        missing=_Code.RUNNER_DOES_NOT_EXIST,
+        invalid=StatusCode.RUNNER_INVALID_ARGUMENT,
+        missing=StatusCode.RUNNER_DOES_NOT_EXIST,
         links={"nodepool_id": "nodepool.id", "compute_cluster_id": "nodepool.compute_cluster.id"},
         filters={
             "min_replicas": lambda item, wanted: item.num_replicas >= wanted,
@@ -300,8 +302,8 @@ RESOURCE_KINDS = (
         name="deployment",
         singular="Deployment",
         of_user=True,
-        invalid=_Code.DEPLOYMENT_INVALID_ARGUMENT,
-        missing=_Code.DEPLOYMENT_DOES_NOT_EXIST,
+        invalid=StatusCode.DEPLOYMENT_INVALID_ARGUMENT,
+        missing=StatusCode.DEPLOYMENT_DOES_NOT_EXIST,
         filters={
             "nodepool_id": _in_nodepool,
             "compute_cluster_id": _in_cluster,
@@ -313,23 +315,23 @@ RESOURCE_KINDS = (
     ResourceKind(
         name="pipeline",
         singular="Pipeline",
-        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
-        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+        invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
+        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
         newest=("pipeline_version", "pipeline_version"),
     ),
     ResourceKind(
         name="pipeline_version",
         singular="PipelineVersion",
         parents=("pipeline",),
-        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
-        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+        invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
+        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="pipeline_version_run",
         singular="PipelineVersionRun",
         parents=("pipeline", "pipeline_version"),
-        invalid=_Code.PIPELINE_INVALID_ARGUMENT,
-        missing=_Code.PIPELINE_DOES_NOT_EXIST,
+        invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
+        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
         filters={
             "status_codes": lambda item, wanted: (
                 item.orchestration_status.status.code in set(wanted)
@@ -346,38 +348,38 @@ RESOURCE_KINDS = (
     ResourceKind(
         name="pipeline_step",
         singular="PipelineStep",
-        invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
-        missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
+        invalid=StatusCode.PIPELINE_STEP_INVALID_ARGUMENT,
+        missing=StatusCode.PIPELINE_STEP_DOES_NOT_EXIST,
         newest=("pipeline_step_version", "pipeline_step_version"),
     ),
     ResourceKind(
         name="pipeline_step_version",
         singular="PipelineStepVersion",
         parents=("pipeline_step",),
-        invalid=_Code.PIPELINE_STEP_INVALID_ARGUMENT,
-        missing=_Code.PIPELINE_STEP_DOES_NOT_EXIST,
+        invalid=StatusCode.PIPELINE_STEP_INVALID_ARGUMENT,
+        missing=StatusCode.PIPELINE_STEP_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="artifact",
         singular="Artifact",
-        invalid=_Code.ARTIFACT_INVALID_ARGUMENT,
-        missing=_Code.ARTIFACT_DOES_NOT_EXIST,
+        invalid=StatusCode.ARTIFACT_INVALID_ARGUMENT,
+        missing=StatusCode.ARTIFACT_DOES_NOT_EXIST,
         newest=("artifact_version", "artifact_version"),
     ),
     ResourceKind(
         name="artifact_version",
         singular="ArtifactVersion",
         parents=("artifact",),
-        invalid=_Code.ARTIFACT_VERSION_INVALID_ARGUMENT,
-        missing=_Code.ARTIFACT_VERSION_DOES_NOT_EXIST,
+        invalid=StatusCode.ARTIFACT_VERSION_INVALID_ARGUMENT,
+        missing=StatusCode.ARTIFACT_VERSION_DOES_NOT_EXIST,
     ),
     # Retired from the contract; the reference pages still have them.
     ResourceKind(name="collector", singular="Collector"),
     ResourceKind(
         name="module",
         singular="Module",
-        invalid=_Code.MODULE_INVALID_ARGUMENT,
-        missing=_Code.MODULE_DOES_NOT_EXIST,
+        invalid=StatusCode.MODULE_INVALID_ARGUMENT,
+        missing=StatusCode.MODULE_DOES_NOT_EXIST,
         newest=("module_version", "module_version"),
         filters={
             "filter_by_user_id": lambda item, wanted: True,
@@ -387,13 +389,13 @@ RESOURCE_KINDS = (
         name="module_version",
         singular="ModuleVersion",
         parents=("module",),
-        invalid=_Code.MODULE_INVALID_ARGUMENT,
-        missing=_Code.MODULE_DOES_NOT_EXIST,
+        invalid=StatusCode.MODULE_INVALID_ARGUMENT,
+        missing=StatusCode.MODULE_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="installed_module_version",
         singular="InstalledModuleVersion",
-        invalid=_Code.MODULE_INVALID_ARGUMENT,
-        missing=_Code.MODULE_DOES_NOT_EXIST,
+        invalid=StatusCode.MODULE_INVALID_ARGUMENT,
+        missing=StatusCode.MODULE_DOES_NOT_EXIST,
     ),
 )

@@ -18,8 +18,7 @@ from clarigrpc._rpc import statuses
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 PATIENCE_SECONDS = 60.0
 """How long a prediction without a deadline waits for its runner."""
@@ -28,7 +27,7 @@ LEASE_SECONDS = 30.0
 """After this time without an answer an item is handed out again."""
 
 
-_UNDER_WAY = (0, _Code.SUCCESS, _Code.RUNNER_STREAM_START)
+_UNDER_WAY = (0, StatusCode.SUCCESS, StatusCode.RUNNER_STREAM_START)
 """Statuses after which a stream goes on; RUNNER_STREAM_END and failures end it."""
 
 
@@ -82,7 +81,7 @@ class RunnerQueues:
                     yield output.multi_output_response
                 code = answer.status.code
                 over = not (streams and code in _UNDER_WAY)
-                if over and code not in (0, _Code.SUCCESS, _Code.RUNNER_STREAM_END):
+                if over and code not in (0, StatusCode.SUCCESS, StatusCode.RUNNER_STREAM_END):
                     raise ServiceError(code, answer.status.details)
         finally:
             with self._changed:
@@ -129,7 +128,7 @@ def _next(
             return work.answers.get(timeout=0.1)
         except queue.Empty:
             continue
-    raise ServiceError(_Code.MODEL_BUSY_PLEASE_RETRY, f"runner {runner[1]!r} did not answer")
+    raise ServiceError(StatusCode.MODEL_BUSY_PLEASE_RETRY, f"runner {runner[1]!r} did not answer")
 
 
 class RemoteRuntime(Runtime):
@@ -161,7 +160,7 @@ class RemoteRuntime(Runtime):
         with contextlib.closing(self._outputs(data, v2.RunnerMethodType.UNARY_UNARY)) as outputs:
             for output in outputs:
                 return output
-        raise ServiceError(_Code.RUNNER_PROCESSING_FAILED, "the runner returned no output")
+        raise ServiceError(StatusCode.RUNNER_PROCESSING_FAILED, "the runner returned no output")
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         yield from self._outputs(data, v2.RunnerMethodType.UNARY_STREAMING)
@@ -181,7 +180,7 @@ class RemoteRuntime(Runtime):
         with contextlib.closing(answers):
             for response in answers:
                 if len(response.outputs) != 1:
-                    code = response.status.code or _Code.RUNNER_PROCESSING_FAILED
+                    code = response.status.code or StatusCode.RUNNER_PROCESSING_FAILED
                     details = response.status.details or "the runner gave not one output"
                     raise ServiceError(code, details)
                 (output,) = response.outputs

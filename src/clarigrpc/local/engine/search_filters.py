@@ -14,8 +14,7 @@ from typing import Any
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 EARTH_KM = 6371.0088
 _KM_OF_LIMITS: dict[str, float] = {
@@ -225,7 +224,7 @@ def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
     point = have.geo_point
     if not is_on_earth(wanted.geo_point):
         raise ServiceError(
-            _Code.SEARCH_INVALID_REQUEST,
+            StatusCode.SEARCH_INVALID_REQUEST,
             "geo_point is out of range: latitude -90 to 90, longitude -180 to 180",
         )
     if len(wanted.geo_box) == 2:
@@ -245,7 +244,7 @@ def limit_km(limit: v2.GeoLimit) -> float:
     factor = _KM_OF_LIMITS.get(limit.type.lower())
     if factor is None:
         raise ServiceError(
-            _Code.SEARCH_INVALID_REQUEST, f"unknown type of geo limit {limit.type!r}"
+            StatusCode.SEARCH_INVALID_REQUEST, f"unknown type of geo limit {limit.type!r}"
         )
     return limit.value * factor
 

@@ -21,8 +21,7 @@ from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.resource_store import Candidate, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _SEARCH_FIELDS = (
     "query",
@@ -172,7 +171,7 @@ class _Ranking:
                 if len(vector) == dimensions:
                     return medium, vector
             raise ServiceError(
-                _Code.SEARCH_INVALID_REQUEST,
+                StatusCode.SEARCH_INVALID_REQUEST,
                 f"the embedding has {len(vector)} dimensions; the server's embeddings have "
                 + " or ".join(f"{n} ({medium})" for medium, n in EMBEDDING_LENGTHS.items()),
             )
@@ -185,13 +184,13 @@ class _Ranking:
         inputs = StoredCollection.of_app(INPUT_KIND, self._app)
         if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(
-                _Code.SEARCH_INVALID_REQUEST,
+                StatusCode.SEARCH_INVALID_REQUEST,
                 "a rank needs concepts, an image, a text, an embedding or the id of an input",
             )
         found = embeddings.of_input(self._app, example.input_id)
         if found is None:
             raise ServiceError(
-                _Code.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,
+                StatusCode.SEARCH_BY_NOT_FULLY_INDEXED_INPUT,
                 f"input {example.input_id!r} is not an image or text that has been processed",
             )
         return found

@@ -8,9 +8,9 @@ from pathlib import Path
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
-from clarigrpc import v2
 from clarigrpc.local.fronts.http_messages import failure, respond
 from clarigrpc.local.store.download_files import MEDIA_TYPES
+from clarigrpc.v2 import StatusCode
 
 DOWNLOADS_PREFIX = "/downloads/"
 """Beginning of the paths of files."""
@@ -31,7 +31,7 @@ class DownloadFront:
         path = scope["raw_path"].decode("ascii")
         file = self._find(path.removeprefix(DOWNLOADS_PREFIX))
         if file is None or scope["method"] not in ("GET", "HEAD"):
-            reply = failure(v2.StatusCode.CONN_DOES_NOT_EXIST, "the file does not exist")
+            reply = failure(StatusCode.CONN_DOES_NOT_EXIST, "the file does not exist")
             await respond(reply, scope, receive, send)
             return
         await FileResponse(file, media_type=MEDIA_TYPES[file.suffix])(scope, receive, send)

@@ -51,6 +51,7 @@ from clarigrpc.local.media import media_content
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.user_app import PUBLIC_APP
+from clarigrpc.v2 import StatusCode
 
 FIRST_GENERATION_PREFIX = "/v1/"
 """Beginning of the paths of this generation."""
@@ -296,7 +297,7 @@ def _result(output: v2.Output, data: v2.Data, local_id: str) -> dict[str, Any]:
         "url": content.url,
         "local_id": local_id,
     }
-    if output.status.code == v2.StatusCode.SUCCESS:
+    if output.status.code == StatusCode.SUCCESS:
         return result | {"status_code": "OK", "status_msg": "OK", "result": {"tag": _tags(output)}}
     kind = statuses.kind_of(output.status.code)
     client = kind in _CLIENT_KINDS

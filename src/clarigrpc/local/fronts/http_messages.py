@@ -14,6 +14,7 @@ from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
 from clarigrpc._transports import transcoding
 from clarigrpc.local.service_errors import make_status
+from clarigrpc.v2 import StatusCode
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 """Longest body of a request, by default."""
@@ -43,9 +44,9 @@ HTTP_STATUSES = {
 
 # Codes for which HTTP has a word of its own. For ACCEPTED the service's definitions say 202.
 _HTTP_STATUSES_BY_CODE = {
-    v2.StatusCode.ACCEPTED: 202,
-    v2.StatusCode.CONN_METHOD_NOT_ALLOWED: 405,
-    v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED: 413,
+    StatusCode.ACCEPTED: 202,
+    StatusCode.CONN_METHOD_NOT_ALLOWED: 405,
+    StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED: 413,
 }
 
 
@@ -96,7 +97,7 @@ def reply_with(message: Any, headers: dict[str, str]) -> HttpReply:
 
 
 def failure(
-    code: v2.StatusCode.ValueType, details: str, headers: dict[str, str] | None = None
+    code: StatusCode.ValueType, details: str, headers: dict[str, str] | None = None
 ) -> HttpReply:
     """A response that carries a V2 status alone."""
     return reply_with(v2.BaseResponse(status=make_status(code, details)), headers or {})

@@ -31,7 +31,6 @@ from google.protobuf.message import Message
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clarigrpc import v2
 from clarigrpc._contract import methods
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import Kind
@@ -50,23 +49,25 @@ from clarigrpc.local.fronts.http_messages import (
 )
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import CallAborted
+from clarigrpc.v2 import StatusCode
 
+# Media type of a stream: a line of JSON a message.
+_STREAM_TYPE = "application/x-ndjson"
 # Messages of a stream that may wait for the client to read on.
 _STREAM_WINDOW = 16
-_NDJSON = "application/x-ndjson"
 
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _ABORT_CODES = {
-    Kind.CANCELLED: v2.StatusCode.RPC_CANCELED,
-    Kind.DEADLINE_EXCEEDED: v2.StatusCode.RPC_REQUEST_TIMEOUT,
-    Kind.INVALID_ARGUMENT: v2.StatusCode.CONN_INVALID_REQUEST,
-    Kind.RATE_LIMIT: v2.StatusCode.CONN_THROTTLED,
-    Kind.UNIMPLEMENTED: v2.StatusCode.NOT_IMPLEMENTED,
-    Kind.UNAVAILABLE: v2.StatusCode.RPC_SERVER_UNAVAILABLE,
+    Kind.CANCELLED: StatusCode.RPC_CANCELED,
+    Kind.DEADLINE_EXCEEDED: StatusCode.RPC_REQUEST_TIMEOUT,
+    Kind.INVALID_ARGUMENT: StatusCode.CONN_INVALID_REQUEST,
+    Kind.RATE_LIMIT: StatusCode.CONN_THROTTLED,
+    Kind.UNIMPLEMENTED: StatusCode.NOT_IMPLEMENTED,
+    Kind.UNAVAILABLE: StatusCode.RPC_SERVER_UNAVAILABLE,
 }
 
 
@@ -95,7 +96,7 @@ def parse_timeout(text: str) -> float | None:
 class _RefusedError(Exception):
     """The request never reaches the service."""
 
-    def __init__(self, code: v2.StatusCode.ValueType, details: str, **headers: str) -> None:
+    def __init__(self, code: StatusCode.ValueType, details: str, **headers: str) -> None:
         super().__init__(details)
         self.reply = failure(code, details, headers)
 
@@ -112,11 +113,11 @@ def _explain(error: Exception, call: ServedCall) -> HttpReply:
         return error.reply
     if isinstance(error, CallAborted):
         kind = statuses.kind_of_grpc(error.code)
-        code = _ABORT_CODES.get(kind, v2.StatusCode.INTERNAL_UNCATEGORIZED)
+        code = _ABORT_CODES.get(kind, StatusCode.INTERNAL_UNCATEGORIZED)
         headers = {**call.trailing, "grpc-status": str(_grpc_number(error))}
         return failure(code, error.details, headers)
-    _log.error("%s failed", call.method, exc_info=error)
-    return failure(v2.StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log")
+    _logger.error("%s failed", call.method, exc_info=error)
+    return failure(StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log")
 
 
 class RestGateway:
@@ -159,7 +160,7 @@ class RestGateway:
             await respond(refused.reply, scope, receive, send)
             return
         except BodyTooLongError as error:
-            code = v2.StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
+            code = StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
             await respond(failure(code, str(error), error.HEADERS), scope, receive, send)
             return
         except ClientDisconnect:
@@ -211,7 +212,7 @@ class RestGateway:
         try:
             return transcoding.decode_request(binding, path, query, body)
         except TranscodingError as error:
-            raise _RefusedError(v2.StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
+            raise _RefusedError(StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
 
     def _decode_stream(
         self, binding: Binding, path: str, query: str, body: bytes
@@ -290,7 +291,7 @@ class RestGateway:
                     status: Any = message
                     head = HttpReply(
                         http_status(status.status.code),
-                        response_headers(call.trailing, _NDJSON),
+                        response_headers(call.trailing, _STREAM_TYPE),
                         b"",
                     )
                     put(head)
@@ -305,7 +306,7 @@ class RestGateway:
                 text = transcoding.loads(reply.body)["status"]["details"]
                 put(transcoding.dumps({"error": {"code": _grpc_number(error), "message": text}}))
         if head is None:
-            put(HttpReply(200, response_headers(call.trailing, _NDJSON), b""))
+            put(HttpReply(200, response_headers(call.trailing, _STREAM_TYPE), b""))
         put(None)
 
 
@@ -317,11 +318,11 @@ def _route(verb: str, path: str) -> Binding:
     verbs = ", ".join(router.verbs(path))
     if verbs:
         raise _RefusedError(
-            v2.StatusCode.CONN_METHOD_NOT_ALLOWED,
+            StatusCode.CONN_METHOD_NOT_ALLOWED,
             f"{verb} is not allowed for {path}; use {verbs}",
             allow=verbs,
         )
-    raise _RefusedError(v2.StatusCode.CONN_DOES_NOT_EXIST, f"{path} does not exist in this API")
+    raise _RefusedError(StatusCode.CONN_DOES_NOT_EXIST, f"{path} does not exist in this API")
 
 
 async def _watch(receive: Receive, gone: threading.Event) -> None:

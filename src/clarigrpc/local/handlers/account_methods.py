@@ -19,9 +19,8 @@ from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
-
-_Code = v2.StatusCode
 
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 8, 128
 """Lengths that a password may have."""
@@ -33,20 +32,20 @@ def get_user(context: Context, request: v2.GetUserRequest) -> v2.SingleUserRespo
         user_id = context.caller.user_id
     row = context.state.store.get(user_accounts.USER_COLLECTION, user_id)
     if row is None:
-        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {user_id!r} does not exist")
+        raise ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"user {user_id!r} does not exist")
     user = v2.User.FromString(row.body)
     if user_id != context.caller.user_id:
         # To others a user is a name.
         user = v2.User(
             id=user.id, first_name=user.first_name, last_name=user.last_name, image=user.image
         )
-    return v2.SingleUserResponse(status=make_status(_Code.SUCCESS), user=user)
+    return v2.SingleUserResponse(status=make_status(StatusCode.SUCCESS), user=user)
 
 
 def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
     caller = context.caller
     response = v2.MultiScopeResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         scopes=["All"] if caller.scopes is None else sorted(caller.scopes),
         endpoints=sorted(caller.endpoints),
     )
@@ -59,8 +58,10 @@ def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
 
 def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScopeDepsResponse:
     if request.key_type not in ("", user_accounts.API_KEY, user_accounts.PAT):
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, f"unknown key type {request.key_type!r}")
-    response = v2.MultiScopeDepsResponse(status=make_status(_Code.SUCCESS))
+        raise ServiceError(
+            StatusCode.CONN_INVALID_REQUEST, f"unknown key type {request.key_type!r}"
+        )
+    response = v2.MultiScopeDepsResponse(status=make_status(StatusCode.SUCCESS))
     for name, needed in SCOPES.items():
         response.scope_deps.add(scope=name, depending_scopes=sorted(needed))
     for method in METHODS:
@@ -79,7 +80,7 @@ def list_app_keys(context: Context, request: v2.ListAppKeysRequest) -> v2.MultiK
         if app.app_id in {named.id for named in key.apps}
     ]
     return v2.MultiKeyResponse(
-        status=make_status(_Code.SUCCESS), keys=keys[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), keys=keys[offset : offset + limit]
     )
 
 
@@ -90,14 +91,14 @@ def patch_app(context: Context, request: v2.PatchAppRequest) -> v2.SingleAppResp
     app.id = app.id or request.user_app_id.app_id
     place = RESOURCES["app"].place(context, request, write=True)
     changed = _patch_app(context, place, app, request)
-    return v2.SingleAppResponse(status=make_status(_Code.SUCCESS), app=changed)
+    return v2.SingleAppResponse(status=make_status(StatusCode.SUCCESS), app=changed)
 
 
 def patch_apps(context: Context, request: Any) -> v2.MultiAppResponse:
     place = RESOURCES["app"].place(context, request, write=True)
-    response = v2.MultiAppResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiAppResponse(status=make_status(StatusCode.SUCCESS))
     if not request.apps:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no apps")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no apps")
     with context.state.store.transaction():
         for app in request.apps:
             response.apps.append(_patch_app(context, place, app, request))
@@ -150,7 +151,7 @@ def search_apps(context: Context, request: v2.PostAppsSearchesRequest) -> v2.Mul
         and (not request.app_query.name or relevance(app, request.app_query.name))
     ]
     return v2.MultiAppResponse(
-        status=make_status(_Code.SUCCESS), apps=found[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), apps=found[offset : offset + limit]
     )
 
 
@@ -164,11 +165,11 @@ def delete_collaborators(
     emails = set(request.user_emails)
     ids += [c.id for c in resource.walk(context, place) if c.user.primary_email in emails]
     if not ids:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request names no collaborators")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request names no collaborators")
     gone = [i for i in ids if resource.remove(context, place, i)]
     if not gone:
         raise resource.no(ids[0])
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def list_collaborations(
@@ -196,7 +197,7 @@ def list_collaborations(
                 )
             )
     return v2.MultiCollaborationsResponse(
-        status=make_status(_Code.SUCCESS), collaborations=found[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), collaborations=found[offset : offset + limit]
     )
 
 
@@ -218,11 +219,11 @@ def validate_password(
         exclude_names=any(name in text.lower() for name in names),
         exclude_email=bool(user.primary_email) and user.primary_email.lower() in text.lower(),
     )
-    response = v2.SinglePasswordValidationResponse(status=make_status(_Code.SUCCESS))
+    response = v2.SinglePasswordValidationResponse(status=make_status(StatusCode.SUCCESS))
     if broken.ListFields():
         response.status.CopyFrom(
             make_status(
-                _Code.PASSWORD_VALIDATION_FAILED,
+                StatusCode.PASSWORD_VALIDATION_FAILED,
                 "the password violates the rules; see password_violations",
             )
         )
@@ -242,7 +243,7 @@ def get_resource_counts(
         return context.state.store.count(resource.where(place))
 
     return v2.GetResourceCountsResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         datasets=count("dataset"),
         models=len(context.models(app)),
         workflows=count("workflow"),

@@ -16,8 +16,7 @@ from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def get_annotation(
@@ -28,7 +27,7 @@ def get_annotation(
     )
     if request.input_id and found.input_id != request.input_id:
         raise RESOURCES["annotation"].no(request.annotation_id)
-    return v2.SingleAnnotationResponse(status=make_status(_Code.SUCCESS), annotation=found)
+    return v2.SingleAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotation=found)
 
 
 def list_annotations(
@@ -48,7 +47,7 @@ def list_annotations(
     shown = (resource.shown(context, place, row) for row in rows)
     # Read as far as the page needs.
     found = islice((item for item in shown if _listed(item, request)), offset, offset + limit)
-    return v2.MultiAnnotationResponse(status=make_status(_Code.SUCCESS), annotations=found)
+    return v2.MultiAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotations=found)
 
 
 def _listed(item: v2.Annotation, request: v2.ListAnnotationsRequest) -> bool:
@@ -86,10 +85,10 @@ def patch_annotations(
 
 _FINE = frozenset(
     (
-        _Code.ANNOTATION_SUCCESS,
-        _Code.ANNOTATION_PENDING,
-        _Code.ANNOTATION_AWAITING_REVIEW,
-        _Code.ANNOTATION_AWAITING_CONSENSUS_REVIEW,
+        StatusCode.ANNOTATION_SUCCESS,
+        StatusCode.ANNOTATION_PENDING,
+        StatusCode.ANNOTATION_AWAITING_REVIEW,
+        StatusCode.ANNOTATION_AWAITING_CONSENSUS_REVIEW,
     )
 )
 
@@ -97,14 +96,14 @@ _FINE = frozenset(
 def patch_annotations_status(
     context: Context, request: v2.PatchAnnotationsStatusRequest
 ) -> v2.PatchAnnotationsStatusResponse:
-    patching.check_action(request.action or "overwrite", _Code.ANNOTATION_INVALID_ARGUMENT)
+    patching.check_action(request.action or "overwrite", StatusCode.ANNOTATION_INVALID_ARGUMENT)
     if not request.task_id or not request.status_code:
         raise ServiceError(
-            _Code.ANNOTATION_INVALID_ARGUMENT, "task_id and status_code are required"
+            StatusCode.ANNOTATION_INVALID_ARGUMENT, "task_id and status_code are required"
         )
     resource = RESOURCES["annotation"]
     place = Place(context.writable(request.user_app_id))
-    response = v2.PatchAnnotationsStatusResponse(status=make_status(_Code.SUCCESS))
+    response = v2.PatchAnnotationsStatusResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         for item in list(resource.walk(context, place)):
             if item.task_id != request.task_id:
@@ -128,7 +127,7 @@ def delete_annotation(context: Context, request: v2.DeleteAnnotationRequest) -> 
     if request.input_id and found.input_id != request.input_id:
         raise resource.no(request.annotation_id)
     resource.remove(context, place, request.annotation_id)
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -> v2.BaseResponse:
@@ -139,7 +138,7 @@ def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -
     count = len(request.ids) or len(request.input_ids)
     if not 1 <= count <= MAX_ITEMS or len(request.input_ids) > MAX_ITEMS:
         raise ServiceError(
-            _Code.ANNOTATION_INVALID_ARGUMENT, f"the request must have 1 to {MAX_ITEMS} ids"
+            StatusCode.ANNOTATION_INVALID_ARGUMENT, f"the request must have 1 to {MAX_ITEMS} ids"
         )
     with store.transaction():
         if request.ids:
@@ -151,7 +150,7 @@ def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -
                     if paired and found.input_id != request.input_ids[index]:
                         raise resource.no(annotation_id)
                     resource.remove(context, place, annotation_id)
-                    statuses.append(make_status(_Code.SUCCESS))
+                    statuses.append(make_status(StatusCode.SUCCESS))
                 except ServiceError as error:
                     statuses.append(error.status())
             if len(statuses) == 1:
@@ -160,7 +159,7 @@ def delete_annotations(context: Context, request: v2.DeleteAnnotationsRequest) -
         rows = store.page(resource.where(place), 0, -1, keys=request.input_ids)
         for row in rows:
             resource.remove(context, place, row.id)
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def list_annotation_workers(
@@ -181,18 +180,18 @@ def list_annotation_workers(
             worker.user.id = item.user_id
         workers[worker.SerializeToString(deterministic=True)] = worker
     return v2.MultiWorkerResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         workers=list(workers.values())[offset : offset + limit],
     )
 
 
 def _task_count(of_inputs: bool) -> Callable[[Context, Any], v2.SingleTaskCountResponse]:
     fields = {
-        _Code.ANNOTATION_PENDING: "pending",
-        _Code.ANNOTATION_AWAITING_REVIEW: "awaiting_review",
-        _Code.ANNOTATION_SUCCESS: "success",
-        _Code.ANNOTATION_REVIEW_DENIED: "review_denied",
-        _Code.ANNOTATION_AWAITING_CONSENSUS_REVIEW: "awaiting_consensus_review",
+        StatusCode.ANNOTATION_PENDING: "pending",
+        StatusCode.ANNOTATION_AWAITING_REVIEW: "awaiting_review",
+        StatusCode.ANNOTATION_SUCCESS: "success",
+        StatusCode.ANNOTATION_REVIEW_DENIED: "review_denied",
+        StatusCode.ANNOTATION_AWAITING_CONSENSUS_REVIEW: "awaiting_consensus_review",
     }
 
     def count(context: Context, request: v2.GetTaskCountRequest) -> v2.SingleTaskCountResponse:
@@ -200,7 +199,7 @@ def _task_count(of_inputs: bool) -> Callable[[Context, Any], v2.SingleTaskCountR
         place = Place(app)
         RESOURCES["task"].find(context, place, request.task_id)
         response = v2.SingleTaskCountResponse(
-            status=make_status(_Code.SUCCESS), app_id=app.app_id, task_id=request.task_id
+            status=make_status(StatusCode.SUCCESS), app_id=app.app_id, task_id=request.task_id
         )
         seen: set[tuple[str, str, str]] = set()
         by_user: dict[str, v2.TaskStatusCountPerUser] = {}

@@ -24,8 +24,7 @@ from clarigrpc.local.resource_facts import is_public
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _RESOURCES_PER_TRANSACTION = 100
 """Inputs that one transaction of a bulk operation changes."""
@@ -44,7 +43,8 @@ def post_bulk_operations(
     for operation in prepared.bulk_operations:
         if operation.operation.HasField("delete_annotations"):
             raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "the local server supports bulk operations on inputs only"
+                StatusCode.NOT_IMPLEMENTED,
+                "the local server supports bulk operations on inputs only",
             )
         if operation.operation.WhichOneof("operation") is None:
             raise ServiceError(resource.kind.invalid, "the operation is not set")
@@ -77,12 +77,15 @@ def cancel_bulk_operations(
 ) -> v2.MultiBulkOperationsResponse:
     resource = RESOURCES["bulk_operation"]
     place = Place(context.writable(request.user_app_id))
-    response = v2.MultiBulkOperationsResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiBulkOperationsResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         for operation_id in request.ids:
             item = resource.find(context, place, operation_id)
-            if item.status.code in (_Code.BULK_OPERATION_PENDING, _Code.BULK_OPERATION_IN_PROGRESS):
-                item.status.CopyFrom(make_status(_Code.BULK_OPERATION_CANCELLED))
+            if item.status.code in (
+                StatusCode.BULK_OPERATION_PENDING,
+                StatusCode.BULK_OPERATION_IN_PROGRESS,
+            ):
+                item.status.CopyFrom(make_status(StatusCode.BULK_OPERATION_CANCELLED))
                 resource.save(context, place, item)
             response.bulk_operation.append(item)
     if not request.ids:
@@ -97,7 +100,7 @@ def _operate(state: State, where: StoredCollection, row: Row) -> None:
     try:
         ids = _selected_inputs(state, app, operation)
     except ServiceError as error:
-        operation.status.CopyFrom(make_status(_Code.BULK_OPERATION_FAILED, str(error)))
+        operation.status.CopyFrom(make_status(StatusCode.BULK_OPERATION_FAILED, str(error)))
         state.store.update(row.seq, operation.SerializeToString(), operation.status.code)
         return
     choose = _chooser(operation, row.id)
@@ -105,14 +108,16 @@ def _operate(state: State, where: StoredCollection, row: Row) -> None:
         batch = ids[start : start + _RESOURCES_PER_TRANSACTION]
         with state.store.transaction():
             now = state.store.get(where, row.id)
-            if now is None or now.status == _Code.BULK_OPERATION_CANCELLED:
+            if now is None or now.status == StatusCode.BULK_OPERATION_CANCELLED:
                 return
             for input_id in batch:
                 _change(state, app, operation.operation, input_id, choose)
             operation.progress.processed = start + len(batch)
             operation.progress.last_processed_id = batch[-1] if batch else ""
             over = start + _RESOURCES_PER_TRANSACTION >= len(ids)
-            code = _Code.BULK_OPERATION_SUCCESS if over else _Code.BULK_OPERATION_IN_PROGRESS
+            code = (
+                StatusCode.BULK_OPERATION_SUCCESS if over else StatusCode.BULK_OPERATION_IN_PROGRESS
+            )
             operation.status.CopyFrom(make_status(code))
             operation.last_modified_at.GetCurrentTime()
             state.store.update(row.seq, operation.SerializeToString(), code)
@@ -188,7 +193,7 @@ def post_app_duplications(
     resource = RESOURCES["app_duplication"]
     if not request.app_duplications:
         raise ServiceError(resource.kind.invalid, "the request has no app_duplications")
-    response = v2.MultiAppDuplicationsResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiAppDuplicationsResponse(status=make_status(StatusCode.SUCCESS))
     apps = Place(UserApp(owner, ""))
     with context.state.store.transaction():
         for given in request.app_duplications:
@@ -264,10 +269,10 @@ def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
                             copy.resource(found, one)
                         if kind == kinds[0]:
                             progress.value += len(batch)
-                        keep(_Code.APP_DUPLICATION_IN_PROGRESS)
+                        keep(StatusCode.APP_DUPLICATION_IN_PROGRESS)
     with store.transaction():
         if store.by_seq(row.seq) is not None:
-            keep(_Code.APP_DUPLICATION_SUCCESS)
+            keep(StatusCode.APP_DUPLICATION_SUCCESS)
     state.accounts.forget()
     state.input_processor.wake()
     state.background.wake()
@@ -353,9 +358,9 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PostAppDuplications": post_app_duplications,
 }
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting("bulk_operation", _Code.BULK_OPERATION_PENDING): _operate,
+    Waiting("bulk_operation", StatusCode.BULK_OPERATION_PENDING): _operate,
     # Cut off by the end of the process: done again, which changes nothing twice.
-    Waiting("bulk_operation", _Code.BULK_OPERATION_IN_PROGRESS): _operate,
-    Waiting("app_duplication", _Code.APP_DUPLICATION_PENDING): _duplicate,
-    Waiting("app_duplication", _Code.APP_DUPLICATION_IN_PROGRESS): _duplicate,
+    Waiting("bulk_operation", StatusCode.BULK_OPERATION_IN_PROGRESS): _operate,
+    Waiting("app_duplication", StatusCode.APP_DUPLICATION_PENDING): _duplicate,
+    Waiting("app_duplication", StatusCode.APP_DUPLICATION_IN_PROGRESS): _duplicate,
 }

@@ -15,14 +15,13 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _STATES: dict[int, str] = {
-    _Code.INPUT_SUCCESS: "processed",
-    _Code.INPUT_PENDING: "to_process",
-    _Code.INPUT_FAILED: "errors",
-    _Code.INPUT_IN_PROGRESS: "processing",
+    StatusCode.INPUT_SUCCESS: "processed",
+    StatusCode.INPUT_PENDING: "to_process",
+    StatusCode.INPUT_FAILED: "errors",
+    StatusCode.INPUT_IN_PROGRESS: "processing",
 }
 
 
@@ -35,7 +34,7 @@ def search_concepts(
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     if query.workflow_id or query.HasField("workflow") or query.use_cases:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "the local server does not search the concepts of workflows"
+            StatusCode.NOT_IMPLEMENTED, "the local server does not search the concepts of workflows"
         )
     place = Place(app)
     found: list[v2.Concept] = []
@@ -53,7 +52,7 @@ def search_concepts(
         found += _of_model(context, query.model.id, query.model.model_version.id, request)
     hits = [concept for concept in found if _named_like(concept.name, query.name)]
     return v2.MultiConceptResponse(
-        status=make_status(_Code.SUCCESS), concepts=hits[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), concepts=hits[offset : offset + limit]
     )
 
 
@@ -85,7 +84,7 @@ def list_model_concepts(
         if _named_like(concept.name, request.search)
     ]
     return v2.MultiConceptResponse(
-        status=make_status(_Code.SUCCESS), concepts=concepts[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), concepts=concepts[offset : offset + limit]
     )
 
 
@@ -109,7 +108,7 @@ def get_concept_counts(
             setattr(place, side, getattr(place, side) + found.total)
     ordered = sorted(counts.values(), key=lambda entry: entry.id)
     return v2.MultiConceptCountResponse(
-        status=make_status(_Code.SUCCESS), concept_counts=ordered[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), concept_counts=ordered[offset : offset + limit]
     )
 
 

@@ -12,6 +12,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership, dataset_snapshots, search_filters
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
+from clarigrpc.local.engine.dataset_snapshots import ExportFormat
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
@@ -21,14 +22,12 @@ from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
-_Format = v2.DatasetVersionExportFormat
+from clarigrpc.v2 import StatusCode
 
 _FORMATS = {
-    _Format.CLARIFAI_DATA_PROTOBUF: "clarifai_data_protobuf",
-    _Format.CLARIFAI_DATA_JSON: "clarifai_data_json",
-    _Format.COCO: "coco",
+    ExportFormat.CLARIFAI_DATA_PROTOBUF: "clarifai_data_protobuf",
+    ExportFormat.CLARIFAI_DATA_JSON: "clarifai_data_json",
+    ExportFormat.COCO: "coco",
 }
 
 
@@ -48,7 +47,7 @@ def list_dataset_inputs(
         dataset_membership.members_of(app, request.dataset_id), offset, limit
     )
     return v2.MultiDatasetInputResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         dataset_inputs=[_pair(context, app, row) for row in rows],
     )
 
@@ -62,11 +61,11 @@ def get_dataset_input(
     )
     if row is None:
         raise ServiceError(
-            _Code.INPUT_DOES_NOT_EXIST,
+            StatusCode.INPUT_DOES_NOT_EXIST,
             f"dataset {request.dataset_id!r} has no input {request.input_id!r}",
         )
     return v2.SingleDatasetInputResponse(
-        status=make_status(_Code.SUCCESS), dataset_input=_pair(context, app, row)
+        status=make_status(StatusCode.SUCCESS), dataset_input=_pair(context, app, row)
     )
 
 
@@ -86,11 +85,11 @@ def post_dataset_inputs(
     app = _dataset(context, request, write=True)
     store = context.state.store
     inputs = StoredCollection.of_app(INPUT_KIND, app)
-    response = v2.MultiDatasetInputResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiDatasetInputResponse(status=make_status(StatusCode.SUCCESS))
     if request.HasField("search"):
         if request.dataset_inputs:
             raise ServiceError(
-                _Code.INPUT_INVALID_REQUEST, "set dataset_inputs or search, not both"
+                StatusCode.INPUT_INVALID_REQUEST, "set dataset_inputs or search, not both"
             )
         operation = v2.BulkOperation(search=request.search)
         operation.operation.add_to_dataset.dataset_id = request.dataset_id
@@ -100,7 +99,7 @@ def post_dataset_inputs(
         return response
     if not 1 <= len(request.dataset_inputs) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
+            StatusCode.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
         )
     statuses = []
     with store.transaction():
@@ -108,17 +107,18 @@ def post_dataset_inputs(
             input_id = given.input.id
             if store.get(inputs, input_id) is None:
                 status = make_status(
-                    _Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist"
+                    StatusCode.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist"
                 )
             elif dataset_membership.join(store, app, request.dataset_id, input_id):
-                status = make_status(_Code.SUCCESS)
+                status = make_status(StatusCode.SUCCESS)
             else:
                 status = make_status(
-                    _Code.DATASET_INPUT_DUPLICATE, f"input {input_id!r} is already in the dataset"
+                    StatusCode.DATASET_INPUT_DUPLICATE,
+                    f"input {input_id!r} is already in the dataset",
                 )
             statuses.append(status)
             row = store.get(dataset_membership.members_of(app, request.dataset_id), input_id)
-            if row is None or status.code != _Code.SUCCESS:
+            if row is None or status.code != StatusCode.SUCCESS:
                 failed = response.dataset_inputs.add()
                 failed.input.id = input_id
                 failed.input.status.CopyFrom(status)
@@ -134,7 +134,7 @@ def delete_dataset_inputs(
     app = _dataset(context, request, write=True)
     if not 1 <= len(request.input_ids) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
+            StatusCode.INPUT_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} inputs"
         )
     store = context.state.store
     with store.transaction():
@@ -144,10 +144,10 @@ def delete_dataset_inputs(
         ]
     if not any(gone):
         raise ServiceError(
-            _Code.INPUT_DOES_NOT_EXIST,
+            StatusCode.INPUT_DOES_NOT_EXIST,
             f"dataset {request.dataset_id!r} has no input {request.input_ids[0]!r}",
         )
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 # Versions
@@ -165,7 +165,7 @@ def post_dataset_versions(
             _check_model(context, version.model_predict_config.model)
         if version.HasField("processing_info") and not _sample_ms(version):
             raise ServiceError(
-                _Code.CONN_INVALID_REQUEST, "frame_interpolation_info needs sample_ms"
+                StatusCode.CONN_INVALID_REQUEST, "frame_interpolation_info needs sample_ms"
             )
         version.ClearField("metrics")
         version.ClearField("export_info")
@@ -193,7 +193,7 @@ def _check_model(context: Context, model: v2.Model) -> None:
     version = entry.version(model.model_version.id)
     if version is None or context.state.catalog.runtime(entry, version) is None:
         raise ServiceError(
-            _Code.MODEL_INVALID_REQUEST, f"the local server cannot run model {model.id!r}"
+            StatusCode.MODEL_INVALID_REQUEST, f"the local server cannot run model {model.id!r}"
         )
     model.user_id, model.app_id = owner.user_id, owner.app_id
     model.model_version.id = version.id
@@ -210,12 +210,14 @@ def _predictions(
     model_version = entry.version(named.model_version.id)
     runtime = state.catalog.runtime(entry, model_version) if model_version is not None else None
     if runtime is None:
-        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version")
+        raise ServiceError(
+            StatusCode.MODEL_INVALID_REQUEST, f"model {named.id!r} has no such version"
+        )
     inputs = StoredCollection.of_app(INPUT_KIND, app)
     found: dict[str, list[v2.Annotation]] = {}
     for member in state.store.walk(dataset_membership.members_of(app, dataset_id)):
         row = state.store.get(inputs, member.id)
-        if row is None or row.status != _Code.INPUT_SUCCESS or state.background.closing:
+        if row is None or row.status != StatusCode.INPUT_SUCCESS or state.background.closing:
             continue
         data = with_content(state.store, row.seq, v2.Input.FromString(row.body))
         said = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
@@ -224,7 +226,7 @@ def _predictions(
             input_id=row.id,
             data=said,
             model_version_id=named.model_version.id,
-            status=make_status(_Code.ANNOTATION_SUCCESS),
+            status=make_status(StatusCode.ANNOTATION_SUCCESS),
         )
         label.worker.model.CopyFrom(named)
         found[row.id] = [label]
@@ -240,7 +242,9 @@ def _filter(state: State, app: UserApp, version: v2.DatasetVersion) -> v2.Query:
             raise RESOURCES["annotation_filter"].no(wanted.id)
         wanted = v2.AnnotationFilter.FromString(row.body)
     if wanted.search.query.ranks:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "an annotation filter cannot have ranks")
+        raise ServiceError(
+            StatusCode.CONN_INVALID_REQUEST, "an annotation filter cannot have ranks"
+        )
     return search_filters.simplified(wanted.search.query)
 
 
@@ -277,9 +281,9 @@ def _freeze(state: State, where: StoredCollection, row: Row) -> None:
             )
             content = dataset_snapshots.entries(state.store, app, where.parent, version.id)
             version.metrics["/"].CopyFrom(dataset_snapshots.count(content))
-            version.status.CopyFrom(make_status(_Code.DATASET_VERSION_READY))
+            version.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_READY))
         except ServiceError as error:
-            version.status.CopyFrom(make_status(_Code.DATASET_VERSION_FAILURE, str(error)))
+            version.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_FAILURE, str(error)))
         version.modified_at.GetCurrentTime()
         state.store.update(found.seq, version.SerializeToString(), version.status.code)
 
@@ -288,9 +292,11 @@ def _ready(context: Context, request: Any, *, write: bool = False) -> tuple[User
     app = _dataset(context, request, write=write)
     place = Place(app, (request.dataset_id,))
     version = RESOURCES["dataset_version"].find(context, place, request.dataset_version_id)
-    if version.status.code != _Code.DATASET_VERSION_READY:
+    if version.status.code != StatusCode.DATASET_VERSION_READY:
         raise ServiceError(
-            _Code.DATASET_VERSION_CONFLICT, "the version is not ready", "Dataset version conflict"
+            StatusCode.DATASET_VERSION_CONFLICT,
+            "the version is not ready",
+            "Dataset version conflict",
         )
     return app, version
 
@@ -324,7 +330,7 @@ def list_metrics_groups(
         and (not request.parent_paths or group.parent_path in request.parent_paths)
     ]
     return v2.MultiDatasetVersionMetricsGroupResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         dataset_version_metrics_groups=found[offset : offset + limit],
     )
 
@@ -334,23 +340,24 @@ def put_exports(
 ) -> v2.MultiDatasetVersionExportResponse:
     app, version = _ready(context, request, write=True)
     if not request.exports:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no exports")
-    response = v2.MultiDatasetVersionExportResponse(status=make_status(_Code.SUCCESS))
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no exports")
+    response = v2.MultiDatasetVersionExportResponse(status=make_status(StatusCode.SUCCESS))
     for wanted in request.exports:
         if wanted.format not in _FORMATS:
-            raise ServiceError(_Code.CONN_INVALID_REQUEST, "an export needs a format")
+            raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "an export needs a format")
         if wanted.include_embeddings:
             raise ServiceError(
-                _Code.NOT_IMPLEMENTED, "the dataset versions of the local server hold no embeddings"
+                StatusCode.NOT_IMPLEMENTED,
+                "the dataset versions of the local server hold no embeddings",
             )
         made = response.exports.add(format=wanted.format)
-        made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_PENDING))
+        made.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_EXPORT_PENDING))
         getattr(version.export_info, _FORMATS[wanted.format]).CopyFrom(made)
         where = StoredCollection.of_app("dataset_export", app, request.dataset_id)
         name = f"{version.id}/{wanted.format}"
         context.state.store.delete(where, name)
         context.state.store.insert(
-            where, name, made.SerializeToString(), status=_Code.DATASET_VERSION_EXPORT_PENDING
+            where, name, made.SerializeToString(), status=StatusCode.DATASET_VERSION_EXPORT_PENDING
         )
     place = Place(app, (request.dataset_id,))
     RESOURCES["dataset_version"].save(context, place, version)
@@ -376,7 +383,7 @@ def _export(state: State, where: StoredCollection, row: Row) -> None:
             return
         version = v2.DatasetVersion.FromString(found.body)
         made = getattr(version.export_info, _FORMATS[form])  # type: ignore[index]
-        made.status.CopyFrom(make_status(_Code.DATASET_VERSION_EXPORT_SUCCESS))
+        made.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_EXPORT_SUCCESS))
         made.url = state.downloads.url(name)
         made.size = path.stat().st_size
         state.downloads.keep(name, found.seq)
@@ -395,6 +402,6 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
 }
 
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting("dataset_version", _Code.DATASET_VERSION_PENDING): _freeze,
-    Waiting("dataset_export", _Code.DATASET_VERSION_EXPORT_PENDING): _export,
+    Waiting("dataset_version", StatusCode.DATASET_VERSION_PENDING): _freeze,
+    Waiting("dataset_export", StatusCode.DATASET_VERSION_EXPORT_PENDING): _export,
 }

@@ -21,8 +21,7 @@ from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _METRIC_PARTS = (
     "confusion_matrix",
@@ -45,16 +44,17 @@ def post_evaluations(
     app = context.writable(request.user_app_id)
     if not 1 <= len(request.eval_metrics) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.EVALUATION_INVALID_ARGUMENT, f"the request must have 1 to {MAX_ITEMS} evaluations"
+            StatusCode.EVALUATION_INVALID_ARGUMENT,
+            f"the request must have 1 to {MAX_ITEMS} evaluations",
         )
-    response = v2.MultiEvalMetricsResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiEvalMetricsResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         for given in request.eval_metrics:
             made = response.eval_metrics.add(
                 id=given.id or new_id(), user_id=app.user_id, app_id=app.app_id
             )
             _check(context, app, given, made)
-            made.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_EVALUATION))
+            made.status.CopyFrom(make_status(StatusCode.MODEL_QUEUED_FOR_EVALUATION))
             context.state.store.insert(
                 _where(app), made.id, made.SerializeToString(), status=made.status.code
             )
@@ -71,20 +71,22 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
     entry = context.model(owner, model.id)
     version = entry.version(model.model_version.id)
     if version is None:
-        raise ServiceError(_Code.EVALUATION_INVALID_ARGUMENT, f"model {model.id!r} has no version")
+        raise ServiceError(
+            StatusCode.EVALUATION_INVALID_ARGUMENT, f"model {model.id!r} has no version"
+        )
     made.model.id, made.model.user_id, made.model.app_id = model.id, owner.user_id, owner.app_id
     made.model.model_type_id = entry.model.model_type_id
     made.model.model_version.id = version.id
     if given.eval_info.params.fields:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "the local server does not support eval_info.params"
+            StatusCode.NOT_IMPLEMENTED, "the local server does not support eval_info.params"
         )
     sources = [("ground_truth_dataset", given.ground_truth_dataset)]
     if given.HasField("predictions_dataset"):
         sources.append(("predictions_dataset", given.predictions_dataset))
     elif context.state.catalog.runtime(entry, version) is None:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED,
+            StatusCode.NOT_IMPLEMENTED,
             f"the local server cannot run {model.id!r}: set predictions_dataset",
         )
     for name, dataset in sources:
@@ -94,9 +96,9 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
             frozen = versions.find(context, nested, dataset.version.id)
         else:
             frozen = versions.newest(context, nested)
-        if frozen is None or frozen.status.code != _Code.DATASET_VERSION_READY:
+        if frozen is None or frozen.status.code != StatusCode.DATASET_VERSION_READY:
             raise ServiceError(
-                _Code.EVALUATION_INVALID_ARGUMENT,
+                StatusCode.EVALUATION_INVALID_ARGUMENT,
                 f"{name} {dataset.id!r} has no version that is ready",
             )
         target = getattr(made, name)
@@ -119,9 +121,9 @@ def _evaluate(state: State, where: StoredCollection, row: Row) -> None:
     try:
         examples = _usable(_examples(state, app, result))
         evaluation_metrics.evaluate(examples, result)
-        result.status.CopyFrom(make_status(_Code.MODEL_EVALUATED))
+        result.status.CopyFrom(make_status(StatusCode.MODEL_EVALUATED))
     except ServiceError as error:
-        result.status.CopyFrom(make_status(_Code.MODEL_EVALUATION_FAILED, str(error)))
+        result.status.CopyFrom(make_status(StatusCode.MODEL_EVALUATION_FAILED, str(error)))
     with state.store.transaction():
         now = state.store.get(where, row.id)
         if now is not None:
@@ -131,11 +133,11 @@ def _evaluate(state: State, where: StoredCollection, row: Row) -> None:
 def _usable(found: Iterable[evaluation_metrics.Example]) -> list[evaluation_metrics.Example]:
     examples = list(found)
     if not examples:
-        raise ServiceError(_Code.MODEL_EVALUATION_NEED_INPUTS, "the version has no inputs")
+        raise ServiceError(StatusCode.MODEL_EVALUATION_NEED_INPUTS, "the version has no inputs")
     if not any(
         value >= evaluation_metrics.THRESHOLD for e in examples for value in e.truth.values()
     ):
-        raise ServiceError(_Code.MODEL_EVALUATION_NEED_LABELS, "no input has a label")
+        raise ServiceError(StatusCode.MODEL_EVALUATION_NEED_LABELS, "no input has a label")
     return examples
 
 
@@ -163,7 +165,7 @@ def _examples(
             live = state.store.get(inputs, entry.input.id)
             if live is None:
                 raise ServiceError(
-                    _Code.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
+                    StatusCode.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
                 )
             data = with_content(state.store, live.seq, entry.input)
             output = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
@@ -188,10 +190,10 @@ def get_evaluation(
     )
     if row is None:
         raise ServiceError(
-            _Code.CONN_DOES_NOT_EXIST, f"evaluation {request.evaluation_id!r} does not exist"
+            StatusCode.CONN_DOES_NOT_EXIST, f"evaluation {request.evaluation_id!r} does not exist"
         )
     return v2.SingleEvalMetricsResponse(
-        status=make_status(_Code.SUCCESS), eval_metrics=_trimmed(row.body, request.fields)
+        status=make_status(StatusCode.SUCCESS), eval_metrics=_trimmed(row.body, request.fields)
     )
 
 
@@ -241,7 +243,7 @@ def list_evaluations(
         found.reverse()
     nothing = v2.FieldsValue()
     return v2.MultiEvalMetricsResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         eval_metrics=[
             _trimmed(item.SerializeToString(), nothing) for item in found[offset : offset + limit]
         ],
@@ -249,7 +251,7 @@ def list_evaluations(
 
 
 def _listed(item: v2.EvalMetrics, request: v2.ListEvaluationsRequest) -> bool:
-    if item.status.code == _Code.MODEL_EVALUATION_FAILED and not request.show_failed_metrics:
+    if item.status.code == StatusCode.MODEL_EVALUATION_FAILED and not request.show_failed_metrics:
         return False
     if request.model_type_id not in ("", item.model.model_type_id):
         return False
@@ -281,7 +283,7 @@ def _get_of_version(context: Context, request: v2.GetModelVersionEvaluationReque
     found = get_evaluation(context, one)
     if not _is_of(found.eval_metrics, request):
         raise ServiceError(
-            _Code.CONN_DOES_NOT_EXIST, "the evaluation belongs to another model version"
+            StatusCode.CONN_DOES_NOT_EXIST, "the evaluation belongs to another model version"
         )
     return found
 
@@ -292,7 +294,7 @@ def _list_of_version(context: Context, request: v2.ListModelVersionEvaluationsRe
     found = [_trimmed(row.body, v2.FieldsValue()) for row in rows]
     found = [item for item in found if _is_of(item, request)]
     return v2.MultiEvalMetricsResponse(
-        status=make_status(_Code.SUCCESS), eval_metrics=found[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), eval_metrics=found[offset : offset + limit]
     )
 
 
@@ -312,5 +314,5 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "ListModelVersionEvaluations": _list_of_version,
 }
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting("evaluation", _Code.MODEL_QUEUED_FOR_EVALUATION): _evaluate,
+    Waiting("evaluation", StatusCode.MODEL_QUEUED_FOR_EVALUATION): _evaluate,
 }

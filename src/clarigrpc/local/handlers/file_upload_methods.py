@@ -20,8 +20,7 @@ from clarigrpc.local.store import upload_files
 from clarigrpc.local.store.resource_store import DuplicateIdError, Row, Store, StoredCollection
 from clarigrpc.local.store.upload_files import PartError, PartFile
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 SHA256_KEY = "content_sha256"
 """Key of a model version's metadata: SHA-256 of its content, in hexadecimal. A client may give it
@@ -84,10 +83,10 @@ class UploadableModelVersion(UploadableVersion):
     method = "PostModelVersionsUpload"
     response: type[Any] = v2.PostModelVersionsUploadResponse
     id_field = "model_version_id"
-    invalid: StatusCodeValue = _Code.MODEL_INVALID_ARGUMENT
-    missing: StatusCodeValue = _Code.MODEL_DOES_NOT_EXIST
-    uploading: StatusCodeValue = _Code.MODEL_UPLOADING
-    done: StatusCodeValue = _Code.MODEL_BUILDING
+    invalid: StatusCodeValue = StatusCode.MODEL_INVALID_ARGUMENT
+    missing: StatusCodeValue = StatusCode.MODEL_DOES_NOT_EXIST
+    uploading: StatusCodeValue = StatusCode.MODEL_UPLOADING
+    done: StatusCodeValue = StatusCode.MODEL_BUILDING
 
     def versions(self) -> StoredCollection:
         return versions_of(self.app, self.config.model_id)
@@ -96,7 +95,7 @@ class UploadableModelVersion(UploadableVersion):
         return self.config.model_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
-        return models_in(self.app), self.config.model_id, _Code.MODEL_DOES_NOT_EXIST
+        return models_in(self.app), self.config.model_id, StatusCode.MODEL_DOES_NOT_EXIST
 
     def begin(self, version: v2.ModelVersion) -> None:
         version.status.CopyFrom(make_status(self.uploading))
@@ -107,11 +106,11 @@ class UploadableModelVersion(UploadableVersion):
         announced = fields[SHA256_KEY].string_value if SHA256_KEY in fields else digest
         if announced.lower() != digest:
             failure = f"the content has SHA-256 {digest}, announced was {announced}"
-            version.status.CopyFrom(make_status(_Code.MODEL_UPLOADING_FAILED, failure))
+            version.status.CopyFrom(make_status(StatusCode.MODEL_UPLOADING_FAILED, failure))
             return failure
         fields[SHA256_KEY].string_value = digest
         fields[SIZE_KEY].number_value = self.config.total_size
-        version.status.CopyFrom(make_status(_Code.MODEL_BUILDING))
+        version.status.CopyFrom(make_status(StatusCode.MODEL_BUILDING))
         version.completed_at.GetCurrentTime()
         return ""
 
@@ -123,10 +122,10 @@ class UploadableArtifactVersion(UploadableVersion):
     method = "PostArtifactVersionsUpload"
     response: type[Any] = v2.PostArtifactVersionsUploadResponse
     id_field = "artifact_version_id"
-    invalid: StatusCodeValue = _Code.ARTIFACT_VERSION_INVALID_ARGUMENT
-    missing: StatusCodeValue = _Code.ARTIFACT_VERSION_DOES_NOT_EXIST
-    uploading: StatusCodeValue = _Code.UPLOAD_IN_PROGRESS
-    done: StatusCodeValue = _Code.UPLOAD_DONE
+    invalid: StatusCodeValue = StatusCode.ARTIFACT_VERSION_INVALID_ARGUMENT
+    missing: StatusCodeValue = StatusCode.ARTIFACT_VERSION_DOES_NOT_EXIST
+    uploading: StatusCodeValue = StatusCode.UPLOAD_IN_PROGRESS
+    done: StatusCodeValue = StatusCode.UPLOAD_DONE
 
     def versions(self) -> StoredCollection:
         return self._collection_of("artifact_version", self.config.artifact_id)
@@ -136,7 +135,7 @@ class UploadableArtifactVersion(UploadableVersion):
 
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
         artifacts = self._collection_of("artifact")
-        return artifacts, self.config.artifact_id, _Code.ARTIFACT_DOES_NOT_EXIST
+        return artifacts, self.config.artifact_id, StatusCode.ARTIFACT_DOES_NOT_EXIST
 
     def begin(self, version: v2.ArtifactVersion) -> None:
         version.artifact.CopyFrom(
@@ -152,7 +151,7 @@ class UploadableArtifactVersion(UploadableVersion):
 
     def finish(self, version: v2.ArtifactVersion, digest: str) -> str:
         # An artifact version has no metadata: the hash stands in the status of its upload.
-        version.upload.status.CopyFrom(make_status(_Code.UPLOAD_DONE, f"sha256 {digest}"))
+        version.upload.status.CopyFrom(make_status(StatusCode.UPLOAD_DONE, f"sha256 {digest}"))
         version.upload.modified_at.GetCurrentTime()
         return ""
 
@@ -164,10 +163,10 @@ class UploadablePipelineStepVersion(UploadableVersion):
     method = "PostPipelineStepVersionsUpload"
     response: type[Any] = v2.PostPipelineStepVersionsUploadResponse
     id_field = "pipeline_step_version_id"
-    invalid: StatusCodeValue = _Code.PIPELINE_STEP_INVALID_ARGUMENT
-    missing: StatusCodeValue = _Code.PIPELINE_STEP_DOES_NOT_EXIST
-    uploading: StatusCodeValue = _Code.PIPELINE_STEP_UPLOADING
-    done: StatusCodeValue = _Code.PIPELINE_STEP_BUILDING
+    invalid: StatusCodeValue = StatusCode.PIPELINE_STEP_INVALID_ARGUMENT
+    missing: StatusCodeValue = StatusCode.PIPELINE_STEP_DOES_NOT_EXIST
+    uploading: StatusCodeValue = StatusCode.PIPELINE_STEP_UPLOADING
+    done: StatusCodeValue = StatusCode.PIPELINE_STEP_BUILDING
 
     def versions(self) -> StoredCollection:
         return self._collection_of("pipeline_step_version", self.config.pipeline_step_id)
@@ -176,7 +175,7 @@ class UploadablePipelineStepVersion(UploadableVersion):
         return self.config.pipeline_step_version  # type: ignore[no-any-return]
 
     def parent(self) -> tuple[StoredCollection, str, StatusCodeValue]:
-        code = _Code.PIPELINE_STEP_DOES_NOT_EXIST
+        code = StatusCode.PIPELINE_STEP_DOES_NOT_EXIST
         return self._collection_of("pipeline_step"), self.config.pipeline_step_id, code
 
     def begin(self, version: v2.PipelineStepVersion) -> None:
@@ -187,7 +186,7 @@ class UploadablePipelineStepVersion(UploadableVersion):
     def finish(self, version: v2.PipelineStepVersion, digest: str) -> str:
         size = self.config.total_size
         version.status.CopyFrom(
-            make_status(_Code.PIPELINE_STEP_BUILDING, f"sha256 {digest}, {size} bytes")
+            make_status(StatusCode.PIPELINE_STEP_BUILDING, f"sha256 {digest}, {size} bytes")
         )
         return ""
 
@@ -218,7 +217,7 @@ class _Upload:
             self.version = self._load(version_id)
             status = target.status(self.version)
             if statuses.kind_of(status.code) is statuses.Kind.FAILED:
-                raise ServiceError(_Code.UPLOAD_FAILED, status.details)
+                raise ServiceError(StatusCode.UPLOAD_FAILED, status.details)
             state = json.loads(self._state(version_id).body)
             if status.code != target.uploading:
                 self._digest = state["sha256"]
@@ -272,7 +271,7 @@ class _Upload:
         return request.content_part  # type: ignore[no-any-return]
 
     def progress(self, stream: PartFile) -> Message:
-        status = make_status(_Code.UPLOAD_IN_PROGRESS)
+        status = make_status(StatusCode.UPLOAD_IN_PROGRESS)
         status.percent_completed = stream.received * 100 // stream.total
         return self._response(status, stream.remaining)
 
@@ -287,7 +286,7 @@ class _Upload:
             error = upload_files.as_service_error(error, self._target.invalid)
         elif isinstance(error, OSError):
             error = ServiceError(
-                _Code.UPLOAD_FAILED, f"the content cannot be stored: {error.strerror}"
+                StatusCode.UPLOAD_FAILED, f"the content cannot be stored: {error.strerror}"
             )
         return self._response(error.status(), stream.remaining)
 
@@ -312,7 +311,7 @@ class _Upload:
             self._digest = digest
             self._store.update(row.seq, self.version.SerializeToString(), 0)
         if failure:
-            raise ServiceError(_Code.UPLOAD_FAILED, failure)
+            raise ServiceError(StatusCode.UPLOAD_FAILED, failure)
 
     def _load(self, version_id: str) -> Any:
         row = self._store.get(self._collection, version_id)
@@ -357,7 +356,7 @@ def _streamed(
 def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUploadResponse:
     app = context.writable(request.user_app_id)
     if not request.uploads:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no uploads")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no uploads")
     response = v2.MultiUploadResponse()
     statuses = []
     with context.state.store.transaction():
@@ -378,15 +377,17 @@ def begin(store: Store, app: UserApp, upload: v2.Upload) -> None:
     """Keeps an upload, with an id already, whose parts will come."""
     if not upload.content_name or not upload.content_length:
         raise ServiceError(
-            _Code.CONN_INVALID_REQUEST, "an upload needs content_name and content_length"
+            StatusCode.CONN_INVALID_REQUEST, "an upload needs content_name and content_length"
         )
-    upload.status.CopyFrom(make_status(_Code.UPLOAD_IN_PROGRESS))
+    upload.status.CopyFrom(make_status(StatusCode.UPLOAD_IN_PROGRESS))
     upload.created_at.GetCurrentTime()
     upload.modified_at.CopyFrom(upload.created_at)
     try:
         store.insert(uploads_of(app), upload.id, upload.SerializeToString())
     except DuplicateIdError:
-        raise ServiceError(_Code.UPLOAD_CONFLICT, f"upload {upload.id!r} already exists") from None
+        raise ServiceError(
+            StatusCode.UPLOAD_CONFLICT, f"upload {upload.id!r} already exists"
+        ) from None
     store.insert(_ranges(app), upload.id, b"[]")
 
 
@@ -396,7 +397,7 @@ def put_upload_content_parts(
     app = context.writable(request.user_app_id)
     store = context.state.store
     if not request.content_parts:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no content_parts")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no content_parts")
     path = context.state.uploads.path(*uploads_of(app), request.upload_id)
     with context.state.uploads.unary:
         row = _upload_row(store, app, request.upload_id)
@@ -408,24 +409,24 @@ def put_upload_content_parts(
             for part in request.content_parts:
                 ranges = upload_files.write_part(path, ranges, part, upload.content_length)
         except PartError as error:
-            raise upload_files.as_service_error(error, _Code.CONN_INVALID_REQUEST) from error
+            raise upload_files.as_service_error(error, StatusCode.CONN_INVALID_REQUEST) from error
         there = sum(end - start for start, end in ranges)
-        if upload.status.code == _Code.UPLOAD_IN_PROGRESS:
+        if upload.status.code == StatusCode.UPLOAD_IN_PROGRESS:
             if there == upload.content_length:
                 details = f"sha256 {upload_files.hash_file(path)}"
-                upload.status.CopyFrom(make_status(_Code.UPLOAD_DONE, details))
+                upload.status.CopyFrom(make_status(StatusCode.UPLOAD_DONE, details))
             upload.status.percent_completed = there * 100 // upload.content_length
             upload.modified_at.GetCurrentTime()
         with store.transaction():
             store.update(state.seq, json.dumps(ranges).encode(), 0)
             store.update(row.seq, upload.SerializeToString(), 0)
-    return v2.SingleUploadResponse(status=make_status(_Code.SUCCESS), upload=upload)
+    return v2.SingleUploadResponse(status=make_status(StatusCode.SUCCESS), upload=upload)
 
 
 def get_upload(context: Context, request: v2.GetUploadRequest) -> v2.SingleUploadResponse:
     row = _upload_row(context.state.store, context.readable(request.user_app_id), request.upload_id)
     return v2.SingleUploadResponse(
-        status=make_status(_Code.SUCCESS), upload=v2.Upload.FromString(row.body)
+        status=make_status(StatusCode.SUCCESS), upload=v2.Upload.FromString(row.body)
     )
 
 
@@ -435,7 +436,7 @@ def list_uploads(context: Context, request: v2.ListUploadsRequest) -> v2.MultiUp
         uploads_of(context.readable(request.user_app_id)), offset, limit
     )
     return v2.MultiUploadResponse(
-        status=make_status(_Code.SUCCESS), uploads=[v2.Upload.FromString(r.body) for r in rows]
+        status=make_status(StatusCode.SUCCESS), uploads=[v2.Upload.FromString(r.body) for r in rows]
     )
 
 
@@ -443,7 +444,7 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
     app = context.writable(request.user_app_id)
     store = context.state.store
     if not request.ids:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "the request has no ids")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no ids")
     with store.transaction():
         for upload_id in request.ids:
             _upload_row(store, app, upload_id)
@@ -453,7 +454,7 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
     for upload_id in request.ids:
         uploads = context.state.uploads
         uploads.delete(uploads.path(*uploads_of(app), upload_id))
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def uploads_of(app: UserApp) -> StoredCollection:
@@ -468,7 +469,7 @@ def _ranges(app: UserApp) -> StoredCollection:
 def _upload_row(store: Store, app: UserApp, upload_id: str) -> Row:
     row = store.get(uploads_of(app), upload_id)
     if row is None:
-        raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist")
+        raise ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist")
     return row
 
 

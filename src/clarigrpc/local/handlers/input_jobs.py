@@ -23,8 +23,7 @@ from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 MAX_FILE_BYTES = 64 << 20
 """Largest file that becomes an input."""
@@ -39,7 +38,7 @@ _KIND_OF_SUFFIX = {
     **dict.fromkeys((".txt", ".md"), "text"),
 }
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-_OVER = (_Code.JOB_COMPLETED, _Code.JOB_FAILED, _Code.JOB_CANCELLED)
+_OVER = (StatusCode.JOB_COMPLETED, StatusCode.JOB_FAILED, StatusCode.JOB_CANCELLED)
 
 
 def _tracked(app: UserApp, job_id: str) -> StoredCollection:
@@ -60,7 +59,7 @@ def _job(context: Context, place: Place, job_id: str) -> str:
     resource = RESOURCES["inputs_add_job"]
     if resource.exists(context, place, job_id):
         return job_id
-    made = v2.InputsAddJob(id=job_id, status=make_status(_Code.JOB_RUNNING))
+    made = v2.InputsAddJob(id=job_id, status=make_status(StatusCode.JOB_RUNNING))
     return str(resource.add(context, place, made).id)
 
 
@@ -76,37 +75,37 @@ def _shown(context: Context, app: UserApp, job_id: str) -> v2.InputsAddJob:
         found = store.get(file_upload_methods.uploads_of(app), row.id)
         if found is not None:
             job.uploads.add().ParseFromString(found.body)
-            waiting |= job.uploads[-1].status.code != _Code.UPLOAD_DONE
+            waiting |= job.uploads[-1].status.code != StatusCode.UPLOAD_DONE
     live = StoredCollection.of_app(INPUT_KIND, app)
     progress = job.progress
     for row in store.walk(_tracked(app, job_id)):
         item = store.get(live, row.id)
-        if item is None or item.status == _Code.INPUT_FAILED:
+        if item is None or item.status == StatusCode.INPUT_FAILED:
             progress.failed_count += 1
-        elif item.status == _Code.INPUT_SUCCESS:
+        elif item.status == StatusCode.INPUT_SUCCESS:
             progress.success_count += 1
-        elif item.status == _Code.INPUT_PENDING:
+        elif item.status == StatusCode.INPUT_PENDING:
             progress.pending_count += 1
         else:
             progress.in_progress_count += 1
-    if job.status.code == _Code.JOB_CANCELLED:
+    if job.status.code == StatusCode.JOB_CANCELLED:
         return job
     running = waiting or any(e.status.code not in _OVER for e in job.extraction_jobs)
     if running or progress.pending_count or progress.in_progress_count:
-        job.status.CopyFrom(make_status(_Code.JOB_RUNNING))
+        job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
     elif job.extraction_jobs and all(
-        e.status.code == _Code.JOB_FAILED for e in job.extraction_jobs
+        e.status.code == StatusCode.JOB_FAILED for e in job.extraction_jobs
     ):
         job.status.CopyFrom(job.extraction_jobs[0].status)
     else:
-        job.status.CopyFrom(make_status(_Code.JOB_COMPLETED))
+        job.status.CopyFrom(make_status(StatusCode.JOB_COMPLETED))
     return job
 
 
 def get_job(context: Context, request: v2.GetInputsAddJobRequest) -> v2.SingleInputsAddJobResponse:
     app = context.readable(request.user_app_id)
     return v2.SingleInputsAddJobResponse(
-        status=make_status(_Code.SUCCESS), inputs_add_job=_shown(context, app, request.id)
+        status=make_status(StatusCode.SUCCESS), inputs_add_job=_shown(context, app, request.id)
     )
 
 
@@ -129,12 +128,14 @@ def cancel_job(
         shown = _shown(context, app, request.id)
         if shown.status.code not in _OVER:
             job = resource.find(context, place, request.id)
-            job.status.CopyFrom(make_status(_Code.JOB_CANCELLED))
+            job.status.CopyFrom(make_status(StatusCode.JOB_CANCELLED))
             resource.save(context, place, job)
             for extraction in shown.extraction_jobs:
                 _cancel(context, place, extraction)
         shown = _shown(context, app, request.id)
-    return v2.SingleInputsAddJobResponse(status=make_status(_Code.SUCCESS), inputs_add_job=shown)
+    return v2.SingleInputsAddJobResponse(
+        status=make_status(StatusCode.SUCCESS), inputs_add_job=shown
+    )
 
 
 def cancel_extractions(
@@ -144,7 +145,7 @@ def cancel_extractions(
     resource = RESOURCES["inputs_extraction_job"]
     if not request.ids:
         raise ServiceError(resource.kind.invalid, "the request has no ids")
-    response = v2.MultiInputsExtractionJobResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiInputsExtractionJobResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         for job_id in request.ids:
             _cancel(context, place, resource.find(context, place, job_id))
@@ -154,7 +155,7 @@ def cancel_extractions(
 
 def _cancel(context: Context, place: Place, job: v2.InputsExtractionJob) -> None:
     if job.status.code not in _OVER:
-        job.status.CopyFrom(make_status(_Code.JOB_CANCELLED))
+        job.status.CopyFrom(make_status(StatusCode.JOB_CANCELLED))
         RESOURCES["inputs_extraction_job"].save(context, place, job)
 
 
@@ -169,7 +170,7 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
         _job(context, Place(app), job_id)
         response = input_methods.post_inputs(context, request)
         for item in response.inputs:
-            if item.status.code == _Code.INPUT_PENDING:
+            if item.status.code == StatusCode.INPUT_PENDING:
                 store.insert(_tracked(app, job_id), item.id, b"")
     return response
 
@@ -183,9 +184,11 @@ def post_data_sources(
     app = context.writable(request.user_app_id)
     place = Place(app)
     if not request.data_sources:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no data_sources")
+        raise ServiceError(StatusCode.INPUT_INVALID_REQUEST, "the request has no data_sources")
     if request.call_back_url:
-        raise ServiceError(_Code.NOT_IMPLEMENTED, "the local server does not support call_back_url")
+        raise ServiceError(
+            StatusCode.NOT_IMPLEMENTED, "the local server does not support call_back_url"
+        )
     jobs: list[str] = []
     shared = new_id()
     with context.state.store.transaction():
@@ -204,7 +207,7 @@ def _all_shown(
 ) -> v2.MultiInputsAddJobResponse:
     """The response about jobs; one that is named twice comes once."""
     return v2.MultiInputsAddJobResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         inputs_add_jobs=[_shown(context, app, job_id) for job_id in dict.fromkeys(job_ids)],
     )
 
@@ -215,7 +218,7 @@ def post_uploads(
     app = context.writable(request.user_app_id)
     place = Place(app)
     if not request.inputs_uploads:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs_uploads")
+        raise ServiceError(StatusCode.INPUT_INVALID_REQUEST, "the request has no inputs_uploads")
     store = context.state.store
     jobs: list[str] = []
     shared = new_id()
@@ -223,7 +226,7 @@ def post_uploads(
         for wanted in request.inputs_uploads:
             if not _is_taken(wanted.upload.content_name):
                 raise ServiceError(
-                    _Code.INPUT_UNSUPPORTED_FORMAT,
+                    StatusCode.INPUT_UNSUPPORTED_FORMAT,
                     f"content_name {wanted.upload.content_name!r} has an unsupported suffix",
                 )
             job_id = _job(context, place, wanted.inputs_add_job_id or shared)
@@ -246,7 +249,7 @@ def put_parts(
 ) -> v2.SingleUploadResponse:
     """As for any upload; the end of one that a job waits for sets the job going."""
     response = file_upload_methods.put_upload_content_parts(context, request)
-    if response.upload.status.code == _Code.UPLOAD_DONE:
+    if response.upload.status.code == StatusCode.UPLOAD_DONE:
         app = context.writable(request.user_app_id)
         store = context.state.store
         with store.transaction():
@@ -255,7 +258,7 @@ def put_parts(
                 if row is None:
                     continue
                 job = store.get(StoredCollection.of_app("inputs_add_job", app), where.parent)
-                if job is not None and job.status != _Code.JOB_CANCELLED:
+                if job is not None and job.status != StatusCode.JOB_CANCELLED:
                     wanted = v2.InputsUpload.FromString(row.body)
                     url = f"upload:{request.upload_id}/{response.upload.content_name}"
                     _add_extraction(store, app, where.parent, url, wanted)
@@ -274,7 +277,7 @@ def _add_extraction(
     job = v2.InputsExtractionJob(
         id=new_id(),
         url=url,
-        status=make_status(_Code.JOB_QUEUED),
+        status=make_status(StatusCode.JOB_QUEUED),
         input_id_conflict_resolution=source.input_id_conflict_resolution,
         input_template=source.input_template,
     )
@@ -290,13 +293,14 @@ def _check_source(state: State, url: str) -> None:
     if parts.scheme in ("http", "https"):
         if not parts.path.lower().endswith(_ARCHIVES):
             raise ServiceError(
-                _Code.INPUT_INVALID_URL,
+                StatusCode.INPUT_INVALID_URL,
                 f"a source over HTTP must be an archive: {', '.join(_ARCHIVES)}",
             )
         return
     if parts.scheme != "file":
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, f"the local server reads file: and http(s): sources, not {url!r}"
+            StatusCode.NOT_IMPLEMENTED,
+            f"the local server reads file: and http(s): sources, not {url!r}",
         )
     _root(state, Path(unquote(parts.path)))
 
@@ -308,7 +312,8 @@ def _root(state: State, path: Path) -> Path:
         if real.is_relative_to(root):
             return root
     raise ServiceError(
-        _Code.INPUT_INVALID_URL, f"{path} is not in a folder that this server may read inputs from"
+        StatusCode.INPUT_INVALID_URL,
+        f"{path} is not in a folder that this server may read inputs from",
     )
 
 
@@ -400,15 +405,15 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
                     stretch.append(found)
         except StopIteration:
             over = True
-            job.status.CopyFrom(make_status(_Code.JOB_COMPLETED))
+            job.status.CopyFrom(make_status(StatusCode.JOB_COMPLETED))
         except (OSError, ServiceError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
             over = True
-            job.status.CopyFrom(make_status(_Code.JOB_FAILED, str(error)))
+            job.status.CopyFrom(make_status(StatusCode.JOB_FAILED, str(error)))
         else:
-            job.status.CopyFrom(make_status(_Code.JOB_RUNNING))
+            job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
         with state.store.transaction():
             now = state.store.get(where, row.id)
-            if now is None or now.status == _Code.JOB_CANCELLED:
+            if now is None or now.status == StatusCode.JOB_CANCELLED:
                 return
             for kind, given in stretch:
                 item = v2.Input()
@@ -435,6 +440,6 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PutUploadContentParts": put_parts,
 }
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting("inputs_extraction_job", _Code.JOB_QUEUED): _extract,
-    Waiting("inputs_extraction_job", _Code.JOB_RUNNING): _extract,
+    Waiting("inputs_extraction_job", StatusCode.JOB_QUEUED): _extract,
+    Waiting("inputs_extraction_job", StatusCode.JOB_RUNNING): _extract,
 }

@@ -18,11 +18,10 @@ from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 
 STREAM_PER_PAGE = 20
 """Inputs of one StreamInputs answer unless the request says otherwise."""
-
-_Code = v2.StatusCode
 
 
 def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
@@ -75,7 +74,7 @@ def add_input(
     for concept in item.data.concepts:
         concept.name = concept.name or concept.id
         concept.app_id = where.app_id
-    item.status.CopyFrom(make_status(_Code.INPUT_PENDING))
+    item.status.CopyFrom(make_status(StatusCode.INPUT_PENDING))
     item.created_at.GetCurrentTime()
     item.modified_at.CopyFrom(item.created_at)
     store.insert(
@@ -96,7 +95,7 @@ def _app(where: StoredCollection) -> UserApp:
 def _check_place(data: v2.Data) -> None:
     if data.HasField("geo") and not search_filters.is_on_earth(data.geo.geo_point):
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT,
+            StatusCode.INPUT_INVALID_ARGUMENT,
             "geo_point is out of range: latitude -90 to 90, longitude -180 to 180",
         )
 
@@ -104,17 +103,21 @@ def _check_place(data: v2.Data) -> None:
 def _check_datasets(store: Store, where: StoredCollection, dataset_ids: Iterable[str]) -> None:
     unknown = dataset_membership.unknown(store, _app(where), dataset_ids)
     if unknown:
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"dataset {unknown[0]!r} does not exist")
+        raise ServiceError(
+            StatusCode.INPUT_INVALID_ARGUMENT, f"dataset {unknown[0]!r} does not exist"
+        )
 
 
 def _check_new(
     store: Store, where: StoredCollection, item: v2.Input, existing: Row | None, kind: str
 ) -> None:
     if existing is not None:
-        raise ServiceError(_Code.INPUT_DUPLICATE, f"input {item.id!r} already exists")
+        raise ServiceError(StatusCode.INPUT_DUPLICATE, f"input {item.id!r} already exists")
     url = media_content.url_of(item.data)
     if url and not getattr(item.data, kind).allow_duplicate_url and store.has_key(where, url):
-        raise ServiceError(_Code.INPUT_DUPLICATE, f"an input with the URL {url} already exists")
+        raise ServiceError(
+            StatusCode.INPUT_DUPLICATE, f"an input with the URL {url} already exists"
+        )
 
 
 def _copy_without_bytes(given: v2.Input, item: v2.Input) -> None:
@@ -146,7 +149,7 @@ def get_input(context: Context, request: v2.GetInputRequest) -> v2.SingleInputRe
     row = context.state.store.get(_inputs(app), request.input_id)
     if row is None:
         raise _no_input(request.input_id)
-    return v2.SingleInputResponse(status=make_status(_Code.SUCCESS), input=_input(row))
+    return v2.SingleInputResponse(status=make_status(StatusCode.SUCCESS), input=_input(row))
 
 
 def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInputResponse:
@@ -154,7 +157,8 @@ def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInpu
     offset, limit = page_bounds(request.page, request.per_page)
     if len(request.ids) > MAX_PER_PAGE:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST, f"{len(request.ids)} ids; the maximum is {MAX_PER_PAGE}"
+            StatusCode.INPUT_INVALID_REQUEST,
+            f"{len(request.ids)} ids; the maximum is {MAX_PER_PAGE}",
         )
     rows = context.state.store.page(
         _inputs(app),
@@ -170,7 +174,7 @@ def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.Multi
     app = context.readable(request.user_app_id)
     if request.per_page > MAX_PER_PAGE:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST,
+            StatusCode.INPUT_INVALID_REQUEST,
             f"per_page is {request.per_page}; the maximum is {MAX_PER_PAGE}",
         )
     rows = context.state.store.after(
@@ -191,12 +195,12 @@ def get_input_count(
     app = context.readable(request.user_app_id)
     counts = context.state.store.count_by_status(_inputs(app))
     return v2.SingleInputCountResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         counts=v2.InputCount(
-            processed=counts.get(_Code.INPUT_SUCCESS, 0),
-            to_process=counts.get(_Code.INPUT_PENDING, 0),
-            errors=counts.get(_Code.INPUT_FAILED, 0),
-            processing=counts.get(_Code.INPUT_IN_PROGRESS, 0),
+            processed=counts.get(StatusCode.INPUT_SUCCESS, 0),
+            to_process=counts.get(StatusCode.INPUT_PENDING, 0),
+            errors=counts.get(StatusCode.INPUT_FAILED, 0),
+            processing=counts.get(StatusCode.INPUT_IN_PROGRESS, 0),
         ),
     )
 
@@ -206,7 +210,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
     _check_count(len(request.inputs))
     if request.action not in ("merge", "overwrite", "remove"):
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST,
+            StatusCode.INPUT_INVALID_REQUEST,
             f"action is {request.action!r}; it must be merge, overwrite or remove",
         )
     store = context.state.store
@@ -237,7 +241,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             item.modified_at.GetCurrentTime()
             store.update(row.seq, item.SerializeToString(), row.status)
             response.inputs.append(item)
-            failures.append(make_status(_Code.SUCCESS))
+            failures.append(make_status(StatusCode.SUCCESS))
     # What an input went through when it was added says nothing about this call.
     response.status.CopyFrom(overall(failures))
     return response
@@ -309,14 +313,14 @@ def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseRes
     if not found:
         raise _no_input(request.input_id)
     context.state.input_processor.wake()
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseResponse:
     app = context.writable(request.user_app_id)
     if not 1 <= len(request.ids) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_REQUEST,
+            StatusCode.INPUT_INVALID_REQUEST,
             f"the request has {len(request.ids)} ids; it must have 1 to {MAX_ITEMS}",
         )
     with context.state.store.transaction():
@@ -329,7 +333,7 @@ def delete_inputs(context: Context, request: v2.DeleteInputsRequest) -> v2.BaseR
     context.state.input_processor.wake()
     # The response has no place for a status per id.
     details = f"not there: {', '.join(missing)}" if missing else ""
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS, details))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS, details))
 
 
 def _inputs(app: UserApp) -> StoredCollection:
@@ -341,22 +345,22 @@ def _input(row: Row) -> v2.Input:
 
 
 def _listed(rows: Iterable[Row]) -> v2.MultiInputResponse:
-    response = v2.MultiInputResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiInputResponse(status=make_status(StatusCode.SUCCESS))
     for row in rows:
         response.inputs.add().ParseFromString(row.body)
     return response
 
 
 def _no_input(input_id: str) -> ServiceError:
-    return ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
+    return ServiceError(StatusCode.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
 
 
 def _check_count(count: int) -> None:
     if count == 0:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, "the request has no inputs")
+        raise ServiceError(StatusCode.INPUT_INVALID_REQUEST, "the request has no inputs")
     if count > MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT,
+            StatusCode.INPUT_INVALID_ARGUMENT,
             f"the request has {count} inputs; the maximum is {MAX_ITEMS}",
         )
 

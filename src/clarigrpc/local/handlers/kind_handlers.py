@@ -25,8 +25,7 @@ from clarigrpc.local.resource_facts import is_built, new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 class ModelHandlers(ResourceHandlers):
@@ -36,7 +35,7 @@ class ModelHandlers(ResourceHandlers):
         _refuse_builtin(context, place, item.id)
         if item.HasField("model_version") or item.HasField("output_info"):
             raise ServiceError(
-                _Code.MODEL_INVALID_ARGUMENT,
+                StatusCode.MODEL_INVALID_ARGUMENT,
                 "PostModels creates no version: send output_info with PostModelVersions",
             )
 
@@ -60,7 +59,7 @@ class ModelHandlers(ResourceHandlers):
     ) -> None:
         if change.HasField("model_version") or change.HasField("output_info"):
             raise ServiceError(
-                _Code.MODEL_INVALID_ARGUMENT,
+                StatusCode.MODEL_INVALID_ARGUMENT,
                 "PatchModels does not change versions: use PatchModelVersions",
             )
 
@@ -91,10 +90,10 @@ class PipelineStepVersionHandlers(UploadedVersionHandlers):
     """Versions of steps of pipelines; what is built becomes ready by the passing of time."""
 
     def show(self, context: Context, place: Place, item: v2.PipelineStepVersion) -> None:
-        if item.status.code == _Code.PIPELINE_STEP_BUILDING and is_built(
+        if item.status.code == StatusCode.PIPELINE_STEP_BUILDING and is_built(
             item.modified_at, context.state.build_seconds
         ):
-            item.status.CopyFrom(make_status(_Code.PIPELINE_STEP_READY, item.status.details))
+            item.status.CopyFrom(make_status(StatusCode.PIPELINE_STEP_READY, item.status.details))
 
 
 _OF_TRAINING = (
@@ -131,12 +130,13 @@ class ModelVersionHandlers(UploadedVersionHandlers):
     ) -> None:
         if change.output_info.data.concepts:
             raise ServiceError(
-                _Code.MODEL_INVALID_ARGUMENT, "the concepts of a version cannot be patched"
+                StatusCode.MODEL_INVALID_ARGUMENT, "the concepts of a version cannot be patched"
             )
         fixed = [field.name for field, _ in change.ListFields() if field.name in _OF_TRAINING]
         if fixed:
             raise ServiceError(
-                _Code.MODEL_INVALID_ARGUMENT, f"{', '.join(fixed)} of a version cannot be patched"
+                StatusCode.MODEL_INVALID_ARGUMENT,
+                f"{', '.join(fixed)} of a version cannot be patched",
             )
         # To replace or remove the settings of outputs is to leave the concepts.
         before = self._stored(context, place, item.id)
@@ -155,7 +155,7 @@ def _described(entry: CatalogEntry) -> v2.Model:
 def _refuse_builtin(context: Context, place: Place, model_id: str) -> None:
     if context.state.catalog.is_builtin(place.app, model_id):
         raise ServiceError(
-            _Code.MODEL_PERMISSION_DENIED,
+            StatusCode.MODEL_PERMISSION_DENIED,
             f"model {model_id!r} is built into the server and cannot be changed",
         )
 
@@ -205,7 +205,7 @@ class AnnotationHandlers(ResourceHandlers):
         inputs = StoredCollection.of_app(INPUT_KIND, place.app)
         if context.state.store.get(inputs, item.input_id) is None:
             raise ServiceError(
-                _Code.INPUT_DOES_NOT_EXIST, f"input {item.input_id!r} does not exist"
+                StatusCode.INPUT_DOES_NOT_EXIST, f"input {item.input_id!r} does not exist"
             )
         self._name(item, place)
 
@@ -288,17 +288,17 @@ class WorkflowHandlers(ResourceHandlers):
 def check_graph(context: Context, nodes: Any) -> None:
     """Refuses a graph with unknown models or nodes, or with a cycle."""
     if not nodes:
-        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "the workflow has no nodes")
+        raise ServiceError(StatusCode.WORKFLOW_INVALID_GRAPH, "the workflow has no nodes")
     ids = [node.id for node in nodes]
     if "" in ids or len(set(ids)) != len(ids):
-        raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "every node needs a unique id")
+        raise ServiceError(StatusCode.WORKFLOW_INVALID_GRAPH, "every node needs a unique id")
     before: dict[str, set[str]] = {}
     for node in nodes:
         before[node.id] = {source.node_id for source in node.node_inputs}
         unknown = before[node.id] - set(ids)
         if unknown:
             raise ServiceError(
-                _Code.WORKFLOW_INVALID_GRAPH,
+                StatusCode.WORKFLOW_INVALID_GRAPH,
                 f"node {node.id!r} has unknown inputs {sorted(unknown)}",
             )
         app = context.readable(
@@ -310,7 +310,9 @@ def check_graph(context: Context, nodes: Any) -> None:
     while before:
         ready = [name for name, sources in before.items() if not sources & before.keys()]
         if not ready:
-            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, f"nodes {sorted(before)} form a cycle")
+            raise ServiceError(
+                StatusCode.WORKFLOW_INVALID_GRAPH, f"nodes {sorted(before)} form a cycle"
+            )
         for name in ready:
             del before[name]
 
@@ -436,14 +438,14 @@ def check_scopes(scopes: Any, endpoints: Any) -> None:
     names = [name.replace(":", "_") for name in scopes]
     scopes[:] = names
     if not names and not endpoints:
-        raise ServiceError(_Code.CONN_INVALID_REQUEST, "scopes or endpoints are required")
+        raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "scopes or endpoints are required")
     for name in names:
         if name not in SCOPES:
-            raise ServiceError(_Code.CONN_INVALID_REQUEST, f"scope {name!r} does not exist")
+            raise ServiceError(StatusCode.CONN_INVALID_REQUEST, f"scope {name!r} does not exist")
         lacking = SCOPES[name] - set(names)
         if lacking and "All" not in names:
             raise ServiceError(
-                _Code.CONN_INVALID_REQUEST,
+                StatusCode.CONN_INVALID_REQUEST,
                 f"scope {name} also requires {', '.join(sorted(lacking))}",
             )
 
@@ -500,7 +502,7 @@ def find_user(context: Context, wanted: v2.User) -> v2.User:
         if (wanted.id and user.id == wanted.id) or (not wanted.id and emails & theirs):
             return user
     name = wanted.id or ", ".join(sorted(emails))
-    raise ServiceError(_Code.CONN_DOES_NOT_EXIST, f"user {name!r} does not exist")
+    raise ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"user {name!r} does not exist")
 
 
 class NodepoolHandlers(ResourceHandlers):
@@ -550,18 +552,18 @@ class PipelineVersionRunHandlers(ResourceHandlers):
     def check(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
         item.pipeline_version.id = place.parents[1]
         if not item.orchestration_status.status.code:
-            item.orchestration_status.status.code = _Code.JOB_QUEUED
+            item.orchestration_status.status.code = StatusCode.JOB_QUEUED
 
     def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
-        self._log(context, place, item)
+        self._log_status(context, place, item)
 
     def changed(
         self, context: Context, place: Place, change: v2.PipelineVersionRun, action: str, item: Any
     ) -> None:
         if change.HasField("orchestration_status"):
-            self._log(context, place, item)
+            self._log_status(context, place, item)
 
-    def _log(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
+    def _log_status(self, context: Context, place: Place, item: v2.PipelineVersionRun) -> None:
         entry = v2.PipelineVersionRunStatusLog(
             id=new_id(),
             pipeline_version_run_id=item.id,

@@ -14,8 +14,7 @@ from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _LOG_FIELDS = (
     "model_id",
@@ -40,13 +39,14 @@ def _logs(user_id: str) -> StoredCollection:
 def post_log_entries(context: Context, request: v2.PostLogEntriesRequest) -> v2.BaseResponse:
     if not 1 <= len(request.log_entries) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.LOG_ENTRIES_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} entries"
+            StatusCode.LOG_ENTRIES_INVALID_REQUEST,
+            f"the request must have 1 to {MAX_ITEMS} entries",
         )
     with context.state.store.transaction():
         for entry in request.log_entries:
             where = _logs(context.caller.user_id)
             context.state.store.insert(where, new_id(), entry.SerializeToString())
-    return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 def list_log_entries(
@@ -57,7 +57,7 @@ def list_log_entries(
     entries = [v2.LogEntry.FromString(row.body) for row in rows]
     found = [entry for entry in entries if _fits(entry, request)]
     return v2.MultiLogEntryResponse(
-        status=make_status(_Code.SUCCESS),
+        status=make_status(StatusCode.SUCCESS),
         log_entries=found[offset : offset + limit],
         page=max(request.page, 1),
         per_page=limit,

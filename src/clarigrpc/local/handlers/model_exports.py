@@ -15,8 +15,8 @@ from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import versions_of
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, StoredCollection
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
 _EXPORT_KIND = "model_export"
 
 VERSION_FILE, WEIGHTS_FILE, UPLOADED_FILE = "model_version.json", "weights.npz", "content"
@@ -34,7 +34,7 @@ def _version(
     row = context.state.store.get(where, version.id) if version is not None else None
     if row is None or version is None:
         raise ServiceError(
-            _Code.MODEL_INVALID_REQUEST,
+            StatusCode.MODEL_INVALID_REQUEST,
             f"model {entry.model.id!r} has no version that can be exported",
         )
     return where._replace(kind=_EXPORT_KIND), row, version
@@ -44,9 +44,9 @@ def put_model_version_exports(
     context: Context, request: v2.PutModelVersionExportsRequest
 ) -> v2.SingleModelVersionExportResponse:
     where, row, version = _version(context, request, write=True)
-    if version.status.code != _Code.MODEL_TRAINED:
-        raise ServiceError(_Code.MODEL_INVALID_REQUEST, f"version {row.id!r} is not trained")
-    export = v2.ModelVersionExport(status=make_status(_Code.MODEL_EXPORT_PENDING))
+    if version.status.code != StatusCode.MODEL_TRAINED:
+        raise ServiceError(StatusCode.MODEL_INVALID_REQUEST, f"version {row.id!r} is not trained")
+    export = v2.ModelVersionExport(status=make_status(StatusCode.MODEL_EXPORT_PENDING))
     store = context.state.store
     with store.transaction():
         # By its place: an id may come back with another version.
@@ -55,7 +55,9 @@ def put_model_version_exports(
             where, str(row.seq), export.SerializeToString(), status=export.status.code, key=row.id
         )
     context.state.background.wake()
-    return v2.SingleModelVersionExportResponse(status=make_status(_Code.SUCCESS), export=export)
+    return v2.SingleModelVersionExportResponse(
+        status=make_status(StatusCode.SUCCESS), export=export
+    )
 
 
 def get_model_version_export(
@@ -65,10 +67,10 @@ def get_model_version_export(
     found = context.state.store.get(where, str(row.seq))
     if found is None:
         raise ServiceError(
-            _Code.CONN_DOES_NOT_EXIST, f"no export of version {row.id!r} was requested"
+            StatusCode.CONN_DOES_NOT_EXIST, f"no export of version {row.id!r} was requested"
         )
     return v2.SingleModelVersionExportResponse(
-        status=make_status(_Code.SUCCESS), export=v2.ModelVersionExport.FromString(found.body)
+        status=make_status(StatusCode.SUCCESS), export=v2.ModelVersionExport.FromString(found.body)
     )
 
 
@@ -85,7 +87,7 @@ def _export(state: State, where: StoredCollection, row: Row) -> None:
     weights = state.store.content(version_row.seq)
     if weights is None and not uploaded.exists():
         export.status.CopyFrom(
-            make_status(_Code.MODEL_EXPORTING_FAILED, "the version has no content")
+            make_status(StatusCode.MODEL_EXPORTING_FAILED, "the version has no content")
         )
     else:
         version = v2.ModelVersion.FromString(version_row.body)
@@ -95,7 +97,7 @@ def _export(state: State, where: StoredCollection, row: Row) -> None:
                 archive.writestr(WEIGHTS_FILE, weights)
             else:
                 archive.write(uploaded, UPLOADED_FILE)
-        export.status.CopyFrom(make_status(_Code.MODEL_EXPORTED))
+        export.status.CopyFrom(make_status(StatusCode.MODEL_EXPORTED))
         export.url = state.downloads.url(name)
         export.size = path.stat().st_size
         state.downloads.keep(name, version_row.seq)
@@ -107,5 +109,5 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "GetModelVersionExport": get_model_version_export,
 }
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting(_EXPORT_KIND, _Code.MODEL_EXPORT_PENDING): _export
+    Waiting(_EXPORT_KIND, StatusCode.MODEL_EXPORT_PENDING): _export
 }

@@ -17,14 +17,15 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import DuplicateIdError, StoredCollection
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
     entry = context.model(context.readable(request.user_app_id), request.model_id)
     version = entry.version(request.version_id)
-    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=entry.described(version))
+    return v2.SingleModelResponse(
+        status=make_status(StatusCode.SUCCESS), model=entry.described(version)
+    )
 
 
 def _input_count(entry: CatalogEntry) -> int:
@@ -53,7 +54,7 @@ def _type_has(name: str) -> Callable[[CatalogEntry, Any], bool]:
 
 def _is_trained(entry: CatalogEntry) -> bool:
     newest = entry.version("")
-    return newest is not None and newest.status.code == _Code.MODEL_TRAINED
+    return newest is not None and newest.status.code == StatusCode.MODEL_TRAINED
 
 
 def _is_named(entry: CatalogEntry, pattern: str, *, owner: bool) -> bool:
@@ -109,7 +110,7 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
         entries = [entry for entry in entries if _is_named(entry, request.name, owner=owner)]
     key = _MODEL_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]
     entries.sort(key=lambda entry: key(entry, request), reverse=not request.sort_ascending)
-    response = v2.MultiModelResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiModelResponse(status=make_status(StatusCode.SUCCESS))
     for entry in entries[offset : offset + limit]:
         response.models.append(entry.described(entry.version("")))
     return response
@@ -120,16 +121,16 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
     given = list(request.models) or ([request.model] if request.HasField("model") else [])
     if len(given) != 1:
         raise ServiceError(
-            _Code.MODEL_INVALID_REQUEST,
+            StatusCode.MODEL_INVALID_REQUEST,
             f"the request has {len(given)} models; it must have one, in `models`",
         )
     model = v2.Model()
     model.CopyFrom(given[0])
     if not model.id:
-        raise ServiceError(_Code.MODEL_INVALID_ARGUMENT, "the model needs an id")
+        raise ServiceError(StatusCode.MODEL_INVALID_ARGUMENT, "the model needs an id")
     if model.HasField("model_version") or model.HasField("output_info"):
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT,
+            StatusCode.MODEL_INVALID_ARGUMENT,
             "PostModels creates no version: send output_info with PostModelVersions",
         )
     model.user_id, model.app_id = app.user_id, app.app_id
@@ -144,8 +145,8 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
         except DuplicateIdError:
             taken = True
     if taken:
-        raise ServiceError(_Code.DATABASE_DUPLICATE_KEY, f"model {model.id!r} already exists")
-    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
+        raise ServiceError(StatusCode.DATABASE_DUPLICATE_KEY, f"model {model.id!r} already exists")
+    return v2.SingleModelResponse(status=make_status(StatusCode.SUCCESS), model=model)
 
 
 def get_model_version(
@@ -153,9 +154,9 @@ def get_model_version(
 ) -> v2.SingleModelVersionResponse:
     entry = context.model(context.readable(request.user_app_id), request.model_id)
     if not request.version_id:
-        raise ServiceError(_Code.MODEL_INVALID_REQUEST, "version_id is empty")
+        raise ServiceError(StatusCode.MODEL_INVALID_REQUEST, "version_id is empty")
     return v2.SingleModelVersionResponse(
-        status=make_status(_Code.SUCCESS), model_version=entry.version(request.version_id)
+        status=make_status(StatusCode.SUCCESS), model_version=entry.version(request.version_id)
     )
 
 
@@ -189,14 +190,14 @@ def list_model_versions(
     versions = [
         version
         for version in entry.versions
-        if (not request.trained_only or version.status.code == _Code.MODEL_TRAINED)
+        if (not request.trained_only or version.status.code == StatusCode.MODEL_TRAINED)
         and {c.id for c in version.output_info.data.concepts} >= set(request.concept_ids)
         and entry.model.replica_count >= request.min_replicas
     ]
     key = _VERSION_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_created_at"]
     versions.sort(key=key, reverse=not request.sort_ascending)  # type: ignore[arg-type]
     return v2.MultiModelVersionResponse(
-        status=make_status(_Code.SUCCESS), model_versions=versions[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), model_versions=versions[offset : offset + limit]
     )
 
 
@@ -207,7 +208,7 @@ def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.S
     if version is not None:
         # At the model too, where this method has always had it.
         model.output_info.CopyFrom(version.output_info)
-    return v2.SingleModelResponse(status=make_status(_Code.SUCCESS), model=model)
+    return v2.SingleModelResponse(status=make_status(StatusCode.SUCCESS), model=model)
 
 
 def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2.MultiModelResponse:
@@ -225,7 +226,7 @@ def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2
         )
     ]
     return v2.MultiModelResponse(
-        status=make_status(_Code.SUCCESS), models=found[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), models=found[offset : offset + limit]
     )
 
 
@@ -238,7 +239,7 @@ def list_model_inputs(
     version = entry.version(request.version_id)
     offset, limit = page_bounds(request.page, request.per_page)
     known = {c.id for c in version.output_info.data.concepts} if version is not None else set()
-    response = v2.MultiInputResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiInputResponse(status=make_status(StatusCode.SUCCESS))
     for row in context.state.store.walk(StoredCollection.of_app(INPUT_KIND, app)):
         item = v2.Input.FromString(row.body)
         if any(concept.id in known for concept in item.data.concepts):

@@ -13,19 +13,18 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import make_status
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def _patch_tags(field: str, request_field: str) -> Callable[[Context, Any], Message]:
     def patch_tags(context: Context, request: Any) -> Message:
         resource = RESOURCES["model"]
         place = Place(context.writable(request.user_app_id))
-        patching.check_action(request.action, _Code.MODEL_INVALID_REQUEST)
+        patching.check_action(request.action, StatusCode.MODEL_INVALID_REQUEST)
         change = v2.Model(id=request.model_id)
         getattr(change, field).extend(getattr(request, request_field))
         changed = resource.change(context, place, change, request.action)
-        response: Any = _RESPONSES[field](status=make_status(_Code.SUCCESS))
+        response: Any = _RESPONSES[field](status=make_status(StatusCode.SUCCESS))
         getattr(response, request_field).extend(getattr(changed, field))
         return response  # type: ignore[no-any-return]
 

@@ -37,9 +37,9 @@ from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import DuplicateIdError, Row, StoredCollection
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _MEDIUM_OF_MODEL: dict[str, input_embeddings.EmbeddedMedium] = {
     "image-embedding": "image",
@@ -62,14 +62,14 @@ def post_model_versions(
     entry = context.model(app, request.model_id)
     if context.state.catalog.is_builtin(app, entry.model.id):
         raise ServiceError(
-            _Code.MODEL_PERMISSION_DENIED,
+            StatusCode.MODEL_PERMISSION_DENIED,
             f"model {entry.model.id!r} is built into the server and cannot be changed",
         )
     # None asks for one without settings.
     given_versions = list(request.model_versions) or [v2.ModelVersion()]
     if len(given_versions) > MAX_ITEMS:
         raise ServiceError(
-            _Code.MODEL_INVALID_REQUEST,
+            StatusCode.MODEL_INVALID_REQUEST,
             f"the request has {len(given_versions)} versions; the maximum is {MAX_ITEMS}",
         )
     trainable = entry.model.model_type_id in BASES
@@ -90,12 +90,12 @@ def post_model_versions(
                 )
             except DuplicateIdError:
                 raise ServiceError(
-                    _Code.DATABASE_DUPLICATE_KEY, f"version {version.id!r} already exists"
+                    StatusCode.DATABASE_DUPLICATE_KEY, f"version {version.id!r} already exists"
                 ) from None
     context.state.background.wake()
     made = context.model(app, entry.model.id)
     return v2.SingleModelResponse(
-        status=make_status(_Code.SUCCESS), model=made.described(prepared[0][0])
+        status=make_status(StatusCode.SUCCESS), model=made.described(prepared[0][0])
     )
 
 
@@ -105,7 +105,7 @@ def _version(
     """What the version is before anybody trains it: ready, as those that need no training are."""
     if given.HasField("pretrained_model_config"):
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED,
+            StatusCode.NOT_IMPLEMENTED,
             "pretrained_model_config is not supported: use PostModelVersionsUpload",
         )
     version = v2.ModelVersion()
@@ -119,11 +119,11 @@ def _version(
         version.visibility.gettable = v2.Visibility.PRIVATE
     version.created_at.GetCurrentTime()
     version.modified_at.CopyFrom(version.created_at)
-    version.status.CopyFrom(make_status(_Code.MODEL_TRAINED))
+    version.status.CopyFrom(make_status(StatusCode.MODEL_TRAINED))
     for concept in version.output_info.data.concepts:
         concept.id = concept.id or concept.name
         if not concept.id:
-            raise ServiceError(_Code.MODEL_INVALID_ARGUMENT, "a concept needs an id or a name")
+            raise ServiceError(StatusCode.MODEL_INVALID_ARGUMENT, "a concept needs an id or a name")
         concept.name = concept.name or concept.id
         concept.user_id, concept.app_id = app.user_id, app.app_id
     return version
@@ -144,9 +144,9 @@ def _prepare(
             raise RESOURCES["dataset"].no(dataset.id)
         if dataset.version.id:
             frozen = RESOURCES["dataset_version"].find(context, nested, dataset.version.id)
-            if frozen.status.code != _Code.DATASET_VERSION_READY:
+            if frozen.status.code != StatusCode.DATASET_VERSION_READY:
                 raise ServiceError(
-                    _Code.MODEL_INVALID_ARGUMENT,
+                    StatusCode.MODEL_INVALID_ARGUMENT,
                     f"dataset version {dataset.version.id!r} is not ready",
                 )
     found = list(classifier_training.labelled_inputs(context.state.store, app, dataset))
@@ -155,7 +155,7 @@ def _prepare(
     examples = classifier_training.Examples.gather(
         found, (concept.id for concept in version.output_info.data.concepts)
     )
-    version.status.CopyFrom(make_status(_Code.MODEL_QUEUED_FOR_TRAINING))
+    version.status.CopyFrom(make_status(StatusCode.MODEL_QUEUED_FOR_TRAINING))
     return examples.to_bytes()
 
 
@@ -179,7 +179,7 @@ def _check_settings(version: v2.ModelVersion) -> None:
     unknown = set(fields) - {ENRICH_DATASET, MUTUALLY_EXCLUSIVE}
     if unknown:
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT,
+            StatusCode.MODEL_INVALID_ARGUMENT,
             f"train_info.params has unknown keys {', '.join(sorted(unknown))}; "
             f"known are {ENRICH_DATASET} and {MUTUALLY_EXCLUSIVE}",
         )
@@ -188,11 +188,11 @@ def _check_settings(version: v2.ModelVersion) -> None:
         DISABLED,
     ):
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT, f"{ENRICH_DATASET} must be {AUTOMATIC} or {DISABLED}"
+            StatusCode.MODEL_INVALID_ARGUMENT, f"{ENRICH_DATASET} must be {AUTOMATIC} or {DISABLED}"
         )
     if MUTUALLY_EXCLUSIVE in fields and not fields[MUTUALLY_EXCLUSIVE].HasField("bool_value"):
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT, f"{MUTUALLY_EXCLUSIVE} must be true or false"
+            StatusCode.MODEL_INVALID_ARGUMENT, f"{MUTUALLY_EXCLUSIVE} must be true or false"
         )
 
 
@@ -212,7 +212,7 @@ def _choose_base(
     chosen = base_entry.version(base.model_version.id)
     if chosen is None or context.state.catalog.runtime(base_entry, chosen) is None:
         raise ServiceError(
-            _Code.MODEL_INVALID_ARGUMENT,
+            StatusCode.MODEL_INVALID_ARGUMENT,
             f"the local server cannot run base_embed_model {base.id!r}",
         )
     base.user_id, base.app_id = owner.user_id, owner.app_id
@@ -225,23 +225,25 @@ def _train(state: State, where: StoredCollection, row: Row) -> None:
     weights = None
     try:
         _wait(state)
-        version.status.CopyFrom(make_status(_Code.MODEL_TRAINING))
+        version.status.CopyFrom(make_status(StatusCode.MODEL_TRAINING))
         _save(state, row.seq, version)
         _wait(state)
         content = state.store.content(row.seq)
         if content is None:  # deleted meanwhile
             return
         weights = _learn(state, where.app, version, content)
-        version.status.CopyFrom(make_status(_Code.MODEL_TRAINED))
+        version.status.CopyFrom(make_status(StatusCode.MODEL_TRAINED))
     except _ServerClosing:
         return
     except ServiceError as error:
         version.status.CopyFrom(error.status())
-    except Exception:  # noqa: BLE001
+    except Exception:
         # The thread goes on with other work; the version says that it failed.
-        _log.exception("training of version %s failed", version.id)
+        _logger.exception("training of version %s failed", version.id)
         version.status.CopyFrom(
-            make_status(_Code.MODEL_TRAINING_UNKNOWN_ERROR, "internal error; see the server's log")
+            make_status(
+                StatusCode.MODEL_TRAINING_UNKNOWN_ERROR, "internal error; see the server's log"
+            )
         )
     version.completed_at.GetCurrentTime()
     _save(state, row.seq, version, weights)
@@ -299,7 +301,7 @@ def _learn(state: State, app: UserApp, version: v2.ModelVersion, content: bytes)
             raise _ServerClosing
         if time.monotonic() > end:
             raise ServiceError(
-                _Code.MODEL_TRAINING_TIMED_OUT,
+                StatusCode.MODEL_TRAINING_TIMED_OUT,
                 f"the training took longer than {config.training_timeout} s",
             )
 
@@ -381,14 +383,15 @@ def _runtime(state: State, base: v2.Model) -> Runtime:
     runtime = state.catalog.runtime(base_entry, version) if version is not None else None
     if runtime is None:
         raise ServiceError(
-            _Code.MODEL_TRAINING_FAILED, f"the local server cannot run base_embed_model {base.id!r}"
+            StatusCode.MODEL_TRAINING_FAILED,
+            f"the local server cannot run base_embed_model {base.id!r}",
         )
     return runtime
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {"PostModelVersions": post_model_versions}
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
-    Waiting(VERSION_KIND, _Code.MODEL_QUEUED_FOR_TRAINING): _train,
+    Waiting(VERSION_KIND, StatusCode.MODEL_QUEUED_FOR_TRAINING): _train,
     # Cut off by the end of the process: done again from the same examples.
-    Waiting(VERSION_KIND, _Code.MODEL_TRAINING): _train,
+    Waiting(VERSION_KIND, StatusCode.MODEL_TRAINING): _train,
 }

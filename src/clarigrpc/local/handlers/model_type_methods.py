@@ -12,8 +12,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _LICENSES = (
     "Apache-2.0",
@@ -37,16 +36,19 @@ def list_model_types(
 ) -> v2.MultiModelTypeResponse:
     offset, limit = page_bounds(request.page, request.per_page)
     return v2.MultiModelTypeResponse(
-        status=make_status(_Code.SUCCESS), model_types=LISTED_MODEL_TYPES[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS),
+        model_types=LISTED_MODEL_TYPES[offset : offset + limit],
     )
 
 
 def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.SingleModelTypeResponse:
     for kind in LISTED_MODEL_TYPES:
         if kind.id == request.model_type_id:
-            return v2.SingleModelTypeResponse(status=make_status(_Code.SUCCESS), model_type=kind)
+            return v2.SingleModelTypeResponse(
+                status=make_status(StatusCode.SUCCESS), model_type=kind
+            )
     raise ServiceError(
-        _Code.MODEL_INVALID_ARGUMENT,
+        StatusCode.MODEL_INVALID_ARGUMENT,
         f"unknown model type {request.model_type_id!r}; ListModelTypes lists the known ones",
     )
 
@@ -54,7 +56,9 @@ def get_model_type(context: Context, request: v2.GetModelTypeRequest) -> v2.Sing
 def list_licenses(
     context: Context, request: v2.ListOpenSourceLicensesRequest
 ) -> v2.ListOpenSourceLicensesResponse:
-    return v2.ListOpenSourceLicensesResponse(status=make_status(_Code.SUCCESS), licenses=_LICENSES)
+    return v2.ListOpenSourceLicensesResponse(
+        status=make_status(StatusCode.SUCCESS), licenses=_LICENSES
+    )
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {

@@ -14,8 +14,7 @@ from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def count_module_uses(
@@ -35,7 +34,7 @@ def count_module_uses(
                 version.user_id,
             )
     return v2.SingleModuleVersionUsageCountResponse(
-        status=make_status(_Code.SUCCESS), usage_count=uses
+        status=make_status(StatusCode.SUCCESS), usage_count=uses
     )
 
 
@@ -56,7 +55,7 @@ def post_module_key(
             installed.key_id = keys.add(context, owner, wanted).id
             resource.save(context, place, installed)
     return v2.SingleKeyResponse(
-        status=make_status(_Code.SUCCESS), key=keys.find(context, owner, installed.key_id)
+        status=make_status(StatusCode.SUCCESS), key=keys.find(context, owner, installed.key_id)
     )
 
 

@@ -11,6 +11,7 @@ from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import make_status
+from clarigrpc.v2 import StatusCode
 
 
 def post_nodepool_status(
@@ -22,7 +23,7 @@ def post_nodepool_status(
     pool = resource.find(context, place, request.nodepool_id)
     pool.status, pool.status_description = request.status, request.status_description
     resource.save(context, place, pool)
-    return v2.BaseResponse(status=make_status(v2.StatusCode.SUCCESS))
+    return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {

@@ -20,9 +20,9 @@ from clarigrpc.local.served_call import close_iterator
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class _ReadyModel:
@@ -34,7 +34,7 @@ class _ReadyModel:
         version = entry.version(request.version_id)
         if version is None:
             raise ServiceError(
-                _Code.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
+                StatusCode.MODEL_INVALID_REQUEST, f"model {entry.model.id!r} has no version"
             )
         context.state.faults.deploying(version.id)
         runtime = context.state.catalog.runtime(entry, version)
@@ -77,7 +77,7 @@ def _remote(
                 call.remaining,
             )
     raise ServiceError(
-        _Code.NOT_IMPLEMENTED,
+        StatusCode.NOT_IMPLEMENTED,
         "the local server does not run uploaded versions; start a runner for the model",
     )
 
@@ -136,14 +136,14 @@ def _generated(
             for index, item in enumerate(request.inputs):
                 output = _named(response.outputs.add(), ready, item)
                 if index not in running:
-                    output.status.CopyFrom(failures.get(index, make_status(_Code.SUCCESS)))
+                    output.status.CopyFrom(failures.get(index, make_status(StatusCode.SUCCESS)))
                     continue
                 step = partial(next, pieces[index], None)
                 if _fill(context, output, step):
                     news = True
                     continue
                 running.discard(index)
-                if output.status.code != _Code.SUCCESS:
+                if output.status.code != StatusCode.SUCCESS:
                     failures[index] = output.status
                     news = True
             if news:
@@ -177,7 +177,7 @@ def _conversed(
             response = v2.MultiOutputResponse()
             output = response.outputs.add()
             going = _fill(context, output, partial(next, results, None))
-            if not going and output.status.code == _Code.SUCCESS:
+            if not going and output.status.code == StatusCode.SUCCESS:
                 return
             _named(output, ready, newest)
             response.status.CopyFrom(overall([output.status]))
@@ -205,18 +205,18 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
     """Puts a result, or why there is none, into the output; True where there is data."""
     data = None
     try:
-        context.state.faults.fail_input(output.input.id, _Code.MODEL_PREDICTION_FAILED)
+        context.state.faults.fail_input(output.input.id, StatusCode.MODEL_PREDICTION_FAILED)
         data = work()
     except ServiceError as error:
         output.status.CopyFrom(error.status())
         return False
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # A model may be anybody's function: what it raises is its input's failure.
-        _log.exception("model %s failed", output.model.id)
+        _logger.exception("model %s failed", output.model.id)
         details = f"{type(error).__name__}: {error}"
-        output.status.CopyFrom(make_status(_Code.MODEL_PREDICTION_FAILED, details))
+        output.status.CopyFrom(make_status(StatusCode.MODEL_PREDICTION_FAILED, details))
         return False
-    output.status.CopyFrom(make_status(_Code.SUCCESS))
+    output.status.CopyFrom(make_status(StatusCode.SUCCESS))
     if data is None:
         return False
     output.data.CopyFrom(data)
@@ -227,10 +227,10 @@ def _prepare(request: v2.PostModelOutputsRequest, most: int = MAX_ITEMS) -> None
     """Checks the number of inputs, and gives those without an id one to be known by."""
     count = len(request.inputs)
     if count == 0:
-        raise ServiceError(_Code.PREDICT_INVALID_REQUEST, "the request has no inputs")
+        raise ServiceError(StatusCode.PREDICT_INVALID_REQUEST, "the request has no inputs")
     if count > most:
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT,
+            StatusCode.INPUT_INVALID_ARGUMENT,
             f"the request has {count} inputs; the maximum is {most}",
         )
     for item in request.inputs:

@@ -11,8 +11,7 @@ from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def _publish(kind: str, gettable: v2.Visibility.Gettable.ValueType) -> Callable[..., Message]:
@@ -26,7 +25,7 @@ def _publish(kind: str, gettable: v2.Visibility.Gettable.ValueType) -> Callable[
                 change = resource.cls(id=wanted.version_id)
                 change.visibility.gettable = gettable
                 resource.change(context, place, change, "overwrite")
-        return v2.BaseResponse(status=make_status(_Code.SUCCESS))
+        return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
     return publish
 

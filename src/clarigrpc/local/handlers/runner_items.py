@@ -13,8 +13,7 @@ from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 _WAIT_SECONDS = 0.5
 """How long one look for work waits, so that a runner that asks again and again need not spin."""
@@ -31,7 +30,7 @@ def list_runner_items(
     context: Context, request: v2.ListRunnerItemsRequest
 ) -> v2.MultiRunnerItemResponse:
     items = context.state.runners.take(_runner(context, request), _WAIT_SECONDS)
-    return v2.MultiRunnerItemResponse(status=make_status(_Code.SUCCESS), runner_items=items)
+    return v2.MultiRunnerItemResponse(status=make_status(StatusCode.SUCCESS), runner_items=items)
 
 
 def post_runner_item_outputs(
@@ -39,7 +38,7 @@ def post_runner_item_outputs(
 ) -> v2.MultiRunnerItemOutputResponse:
     _take_answer(context, _runner(context, request), request)
     return v2.MultiRunnerItemOutputResponse(
-        status=make_status(_Code.SUCCESS), runner_item_outputs=request.runner_item_outputs
+        status=make_status(StatusCode.SUCCESS), runner_item_outputs=request.runner_item_outputs
     )
 
 
@@ -48,7 +47,8 @@ def _take_answer(
 ) -> None:
     if not context.state.runners.answer(runner, request):
         raise ServiceError(
-            _Code.RUNNER_ITEM_CANCELLED, f"item {request.runner_item_id!r} is no longer waited for"
+            StatusCode.RUNNER_ITEM_CANCELLED,
+            f"item {request.runner_item_id!r} is no longer waited for",
         )
 
 
@@ -67,7 +67,7 @@ def process_runner_items(
             # That nobody waits any more is no failure of the runner's.
             context.state.runners.answer(runner, request)
         items = context.state.runners.take(runner, _WAIT_SECONDS)
-        yield v2.MultiRunnerItemResponse(status=make_status(_Code.SUCCESS), runner_items=items)
+        yield v2.MultiRunnerItemResponse(status=make_status(StatusCode.SUCCESS), runner_items=items)
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {

@@ -17,14 +17,13 @@ from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.user_app import UserApp
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 def _one(request: Any) -> v2.Search:
     if len(request.searches) != 1:
         raise ServiceError(
-            _Code.SEARCH_INVALID_REQUEST,
+            StatusCode.SEARCH_INVALID_REQUEST,
             f"the request has {len(request.searches)} searches; it must have one",
         )
     search = v2.Search()
@@ -83,7 +82,7 @@ def _run_inputs(
     offset, limit = page_bounds(pagination.page, pagination.per_page)
     found = inputs_found(context.state, app, search)
     response = v2.MultiSearchResponse(
-        status=make_status(_Code.SUCCESS), id=_keep(context, app, search), query=search.query
+        status=make_status(StatusCode.SUCCESS), id=_keep(context, app, search), query=search.query
     )
     if only_count:
         response.hit_counts.add(estimated_total=sum(1 for _ in found))
@@ -101,7 +100,7 @@ def post_annotations_searches(
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
     found = annotations_found(context.state, app, search)
     response = v2.MultiSearchResponse(
-        status=make_status(_Code.SUCCESS), id=_keep(context, app, search), query=search.query
+        status=make_status(StatusCode.SUCCESS), id=_keep(context, app, search), query=search.query
     )
     for score, (item, annotation) in islice(found, offset, offset + limit):
         response.hits.add(

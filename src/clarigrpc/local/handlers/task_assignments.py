@@ -21,8 +21,8 @@ from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status, overall
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
 _AssignmentAction = v2.PutTaskAssignmentsRequestAction
 _TaskSource = v2.TaskInputSource
 
@@ -31,19 +31,19 @@ MAX_NEXT_INPUTS = 10
 
 # What becomes of the annotations that an assignment is about.
 _ANNOTATION_STATUS = {
-    _Code.TASK_ASSIGNMENT_PENDING: _Code.ANNOTATION_PENDING,
-    _Code.TASK_ASSIGNMENT_AWAITING_REVIEW: _Code.ANNOTATION_AWAITING_REVIEW,
-    _Code.TASK_ASSIGNMENT_SUCCESS: _Code.ANNOTATION_SUCCESS,
-    _Code.TASK_ASSIGNMENT_REJECTED: _Code.ANNOTATION_REVIEW_DENIED,
+    StatusCode.TASK_ASSIGNMENT_PENDING: StatusCode.ANNOTATION_PENDING,
+    StatusCode.TASK_ASSIGNMENT_AWAITING_REVIEW: StatusCode.ANNOTATION_AWAITING_REVIEW,
+    StatusCode.TASK_ASSIGNMENT_SUCCESS: StatusCode.ANNOTATION_SUCCESS,
+    StatusCode.TASK_ASSIGNMENT_REJECTED: StatusCode.ANNOTATION_REVIEW_DENIED,
 }
 # A decision in a review, the field with its settings, and the state that it leads to.
 _DECISIONS = {
-    _AssignmentAction.REVIEW_APPROVE: ("review_approve_config", _Code.TASK_ASSIGNMENT_SUCCESS),
+    _AssignmentAction.REVIEW_APPROVE: ("review_approve_config", StatusCode.TASK_ASSIGNMENT_SUCCESS),
     _AssignmentAction.REVIEW_REQUEST_CHANGES: (
         "review_request_changes_config",
-        _Code.TASK_ASSIGNMENT_PENDING,
+        StatusCode.TASK_ASSIGNMENT_PENDING,
     ),
-    _AssignmentAction.REVIEW_REJECT: ("review_reject_config", _Code.TASK_ASSIGNMENT_REJECTED),
+    _AssignmentAction.REVIEW_REJECT: ("review_reject_config", StatusCode.TASK_ASSIGNMENT_REJECTED),
 }
 
 
@@ -84,7 +84,7 @@ def _inputs_of(context: Context, app: UserApp, task: v2.Task) -> Iterator[v2.Inp
         else:
             rows = store.walk(where, newest_first=False)
         found = (v2.Input.FromString(row.body) for row in rows if row is not None)
-    return (item for item in found if item.status.code == _Code.INPUT_SUCCESS)
+    return (item for item in found if item.status.code == StatusCode.INPUT_SUCCESS)
 
 
 def _is_for(task: v2.Task, input_id: str, user_id: str) -> bool:
@@ -126,10 +126,10 @@ def list_next(
         if item.id in taken or not _is_for(task, item.id, me):
             return False
         row = store.get(where, _id(item.id, me))
-        return row is None or row.status == _Code.TASK_ASSIGNMENT_PENDING
+        return row is None or row.status == StatusCode.TASK_ASSIGNMENT_PENDING
 
     found = islice(filter(is_open, _inputs_of(context, app, task)), MAX_NEXT_INPUTS)
-    return v2.MultiInputResponse(status=make_status(_Code.SUCCESS), inputs=found)
+    return v2.MultiInputResponse(status=make_status(StatusCode.SUCCESS), inputs=found)
 
 
 def put_assignments(
@@ -139,7 +139,7 @@ def put_assignments(
     task = RESOURCES["task"].find(context, Place(app), request.task_id)
     me = context.caller.user_id
     action, config = request.action, request.WhichOneof("action_config")
-    response = v2.MultiTaskAssignmentResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiTaskAssignmentResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         if action == _AssignmentAction.LABEL_START:
             made = _start(context, app, task, request.input_id, me)
@@ -147,13 +147,13 @@ def put_assignments(
         elif action == _AssignmentAction.LABEL_SUBMIT:
             given = request.label_submit_config.task_assignments
             ids = [one.input.id for one in given] or [request.input_id]
-            step = (_Code.TASK_ASSIGNMENT_PENDING, _submitted(task))
+            step = (StatusCode.TASK_ASSIGNMENT_PENDING, _submitted(task))
             _move(context, app, task, [_id(i, me) for i in ids], step, response)
         else:
             reviewers = _reviewers(task)
             if me != app.user_id and me not in reviewers:
                 raise ServiceError(
-                    _Code.TASK_PERMISSION_DENIED, f"{me} is not a reviewer of task {task.id!r}"
+                    StatusCode.TASK_PERMISSION_DENIED, f"{me} is not a reviewer of task {task.id!r}"
                 )
             if action == _AssignmentAction.REVIEW_START:
                 waiting = _awaiting(context, app, task, request.review_start_config.workers)
@@ -161,16 +161,18 @@ def put_assignments(
             elif action in _DECISIONS:
                 field, code = _DECISIONS[action]
                 if config != field:
-                    raise ServiceError(_Code.CONN_INVALID_REQUEST, f"this action requires {field}")
+                    raise ServiceError(
+                        StatusCode.CONN_INVALID_REQUEST, f"this action requires {field}"
+                    )
                 decided = getattr(request, field)
                 named = [_id(a.input.id, a.worker.user.id) for a in decided.task_assignments]
                 if not named:
                     waiting = _awaiting(context, app, task, decided.workers)
                     named = [_id(a.input.id, a.worker.user.id) for a in waiting]
-                step = (_Code.TASK_ASSIGNMENT_AWAITING_REVIEW, code)
+                step = (StatusCode.TASK_ASSIGNMENT_AWAITING_REVIEW, code)
                 _move(context, app, task, named, step, response)
             else:
-                raise ServiceError(_Code.CONN_INVALID_REQUEST, "action is not set")
+                raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "action is not set")
     return response
 
 
@@ -178,11 +180,11 @@ def _submitted(task: v2.Task) -> StatusCodeValue:
     """The state of what a labeler hands in."""
     if task.review.strategy == v2.TaskReview.CONSENSUS:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "the local server does not support consensus review"
+            StatusCode.NOT_IMPLEMENTED, "the local server does not support consensus review"
         )
     if task.review.strategy == v2.TaskReview.MANUAL:
-        return _Code.TASK_ASSIGNMENT_AWAITING_REVIEW
-    return _Code.TASK_ASSIGNMENT_SUCCESS
+        return StatusCode.TASK_ASSIGNMENT_AWAITING_REVIEW
+    return StatusCode.TASK_ASSIGNMENT_SUCCESS
 
 
 def _start(
@@ -191,17 +193,17 @@ def _start(
     store, where = context.state.store, _assignments(app, task.id)
     inputs = StoredCollection.of_app(INPUT_KIND, app)
     if store.get(inputs, input_id) is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
+        raise ServiceError(StatusCode.INPUT_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
     if not _is_for(task, input_id, user_id):
         raise ServiceError(
-            _Code.TASK_PERMISSION_DENIED, f"input {input_id!r} is not assigned to {user_id}"
+            StatusCode.TASK_PERMISSION_DENIED, f"input {input_id!r} is not assigned to {user_id}"
         )
     row = store.get(where, _id(input_id, user_id))
     if row is not None:
         return v2.TaskAssignment.FromString(row.body)
     made = v2.TaskAssignment(
         id=hashlib.blake2b(_id(input_id, user_id).encode(), digest_size=16).hexdigest(),
-        status=make_status(_Code.TASK_ASSIGNMENT_PENDING),
+        status=make_status(StatusCode.TASK_ASSIGNMENT_PENDING),
     )
     made.input.id, made.worker.user.id = input_id, user_id
     made.created_at.GetCurrentTime()
@@ -220,7 +222,7 @@ def _awaiting(
         0,
         MAX_ITEMS,
         newest_first=False,
-        status=_Code.TASK_ASSIGNMENT_AWAITING_REVIEW,
+        status=StatusCode.TASK_ASSIGNMENT_AWAITING_REVIEW,
     )
     found = [v2.TaskAssignment.FromString(row.body) for row in rows]
     return [one for one in found if not users or one.worker.user.id in users]
@@ -237,7 +239,7 @@ def _move(
     """Takes assignments from one state to another, and their annotations with them."""
     if not 1 <= len(ids) <= MAX_ITEMS:
         raise ServiceError(
-            _Code.CONN_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} assignments"
+            StatusCode.CONN_INVALID_REQUEST, f"the request must have 1 to {MAX_ITEMS} assignments"
         )
     store, where = context.state.store, _assignments(app, task.id)
     before, after = step
@@ -249,7 +251,7 @@ def _move(
             why = "was not started" if row is None else "is in another state"
             failed = response.task_assignments.add(
                 status=make_status(
-                    _Code.TASK_CONFLICT, f"the assignment of input {input_id!r} {why}"
+                    StatusCode.TASK_CONFLICT, f"the assignment of input {input_id!r} {why}"
                 )
             )
             failed.input.id, failed.worker.user.id = input_id, user_id
@@ -260,7 +262,7 @@ def _move(
         moved.status.CopyFrom(make_status(after))
         moved.modified_at.GetCurrentTime()
         store.update(row.seq, moved.SerializeToString(), after)
-        outcomes.append(make_status(_Code.SUCCESS))
+        outcomes.append(make_status(StatusCode.SUCCESS))
         labels = RESOURCES["annotation"]
         for label in annotations_of(store, app, input_id):
             if (label.task_id, label.user_id) == (task.id, user_id):
@@ -280,7 +282,7 @@ def get_samples(
     task = v2.Query()
     task.filters.add().annotation.task_id = request.task_id
     wanted = Lookups(app, "annotation").of_query(task)
-    response = v2.MultiInputAnnotationResponse(status=make_status(_Code.SUCCESS))
+    response = v2.MultiInputAnnotationResponse(status=make_status(StatusCode.SUCCESS))
     places = [one.seq for one in store.matching(inputs._replace(kind="annotation"), wanted)]
     for row in store.rows(places):
         label = v2.Annotation.FromString(row.body)

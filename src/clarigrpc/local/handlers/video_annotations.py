@@ -13,16 +13,16 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
-_DataType = v2.AnnotationDataType
+_TrackedShape = v2.AnnotationDataType
 
 _REGIONS = {
-    "bounding_box": _DataType.BOUNDING_BOX,
-    "polygon": _DataType.POLYGON,
-    "point": _DataType.POINT,
-    "span": _DataType.SPAN,
-    "mask": _DataType.MASK,
+    "bounding_box": _TrackedShape.BOUNDING_BOX,
+    "polygon": _TrackedShape.POLYGON,
+    "point": _TrackedShape.POINT,
+    "span": _TrackedShape.SPAN,
+    "mask": _TrackedShape.MASK,
 }
 
 
@@ -32,9 +32,11 @@ def _by_frame(context: Context, request: Any, track_ids: set[str]) -> Iterator[v
     store = context.state.store
     row = store.get(StoredCollection.of_app(INPUT_KIND, app), request.input_id)
     if row is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist")
+        raise ServiceError(
+            StatusCode.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist"
+        )
     if not v2.Input.FromString(row.body).data.HasField("video"):
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {row.id!r} is not a video")
+        raise ServiceError(StatusCode.INPUT_INVALID_ARGUMENT, f"input {row.id!r} is not a video")
     found = [
         (*_place(frame), number, cut)
         for number, label in enumerate(reversed(list(annotations_of(store, app, row.id))))
@@ -96,7 +98,7 @@ def _cut(
     result.CopyFrom(label)
     result.data.Clear()
     part = result.data.frames.add(id=frame.id, frame_info=frame.frame_info)
-    if (not kinds or kinds & _DataType.TAG) and not track_ids:
+    if (not kinds or kinds & _TrackedShape.TAG) and not track_ids:
         part.data.concepts.extend(c for c in frame.data.concepts if c.value >= least)
     for region in frame.data.regions:
         if track_ids and region.track_id not in track_ids:
@@ -114,9 +116,9 @@ def search_track(
     context: Context, request: v2.PostTrackAnnotationsSearchesRequest
 ) -> v2.MultiAnnotationResponse:
     if not request.track_id:
-        raise ServiceError(_Code.ANNOTATION_INVALID_ARGUMENT, "track_id is empty")
+        raise ServiceError(StatusCode.ANNOTATION_INVALID_ARGUMENT, "track_id is empty")
     found = _by_frame(context, request, {request.track_id})
-    return v2.MultiAnnotationResponse(status=make_status(_Code.SUCCESS), annotations=found)
+    return v2.MultiAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotations=found)
 
 
 def stream_annotations(
@@ -127,7 +129,7 @@ def stream_annotations(
         labels = list(of_frame)
         for number, annotation in enumerate(labels, 1):
             yield v2.SingleStreamAnnotationResponse(
-                status=make_status(_Code.SUCCESS),
+                status=make_status(StatusCode.SUCCESS),
                 annotation=annotation,
                 frame_fully_processed=number == len(labels),
             )

@@ -14,8 +14,7 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.media import media_content
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 SEGMENT_SECONDS = 4
 """A segment ends at the first key frame after this time."""
@@ -30,12 +29,16 @@ def get_video_manifest(
     inputs = StoredCollection.of_app(INPUT_KIND, app)
     row = store.get(inputs, request.input_id)
     if row is None:
-        raise ServiceError(_Code.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist")
+        raise ServiceError(
+            StatusCode.INPUT_DOES_NOT_EXIST, f"input {request.input_id!r} does not exist"
+        )
     item = v2.Input.FromString(row.body)
     if not item.data.HasField("video"):
-        raise ServiceError(_Code.INPUT_INVALID_ARGUMENT, f"input {item.id!r} is not a video")
-    if item.status.code != _Code.INPUT_SUCCESS:
-        raise ServiceError(_Code.INPUT_INVALID_REQUEST, f"input {item.id!r} has not been processed")
+        raise ServiceError(StatusCode.INPUT_INVALID_ARGUMENT, f"input {item.id!r} is not a video")
+    if item.status.code != StatusCode.INPUT_SUCCESS:
+        raise ServiceError(
+            StatusCode.INPUT_INVALID_REQUEST, f"input {item.id!r} has not been processed"
+        )
     manifests = inputs._replace(kind="video_manifest")
     made = store.get(manifests, item.id)
     if made is None or downloads.find(made.body.decode()) is None:
@@ -51,7 +54,7 @@ def get_video_manifest(
     else:
         name = made.body.decode()
     return v2.GetVideoManifestResponse(
-        status=make_status(_Code.SUCCESS), manifest_url=downloads.url(name)
+        status=make_status(StatusCode.SUCCESS), manifest_url=downloads.url(name)
     )
 
 

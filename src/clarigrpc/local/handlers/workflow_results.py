@@ -18,9 +18,9 @@ from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
+from clarigrpc.v2 import StatusCode
 
-_Code = v2.StatusCode
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class _ReadyNode(NamedTuple):
@@ -54,7 +54,7 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
             if not any(source.node_id in waiting for source in node.node_inputs)
         ]
         if not ready:
-            raise ServiceError(_Code.WORKFLOW_INVALID_GRAPH, "the nodes form a cycle")
+            raise ServiceError(StatusCode.WORKFLOW_INVALID_GRAPH, "the nodes form a cycle")
         for node in ready:
             ordered.append(_node(context, node, config))
             del waiting[node.id]
@@ -71,14 +71,14 @@ def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _
     app = context.readable(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
     entry = context.model(app, node.model.id)
     version = entry.version(node.model.model_version.id)
-    if version is None or version.status.code != _Code.MODEL_TRAINED:
+    if version is None or version.status.code != StatusCode.MODEL_TRAINED:
         raise ServiceError(
-            _Code.WORKFLOW_REQUIRE_TRAINED_MODEL, f"model {entry.model.id!r} is not ready"
+            StatusCode.WORKFLOW_REQUIRE_TRAINED_MODEL, f"model {entry.model.id!r} is not ready"
         )
     runtime = context.state.catalog.runtime(entry, version)
     if runtime is None:
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED,
+            StatusCode.NOT_IMPLEMENTED,
             f"the local server does not run the uploaded model {entry.model.id!r}",
         )
     context.state.faults.deploying(version.id)
@@ -112,26 +112,26 @@ def _run(
         data.CopyFrom(item.data)
         for source in node.sources:
             data.MergeFrom(made[source])
-        output = v2.Output(id=new_id(), model=node.model, status=make_status(_Code.SUCCESS))
+        output = v2.Output(id=new_id(), model=node.model, status=make_status(StatusCode.SUCCESS))
         output.created_at.GetCurrentTime()
         try:
-            context.state.faults.fail_input(item.id, _Code.MODEL_PREDICTION_FAILED)
+            context.state.faults.fail_input(item.id, StatusCode.MODEL_PREDICTION_FAILED)
             made[node.id] = node.runtime.predict(data, node.options)
             output.data.CopyFrom(made[node.id])
         except ServiceError as error:
             output.status.CopyFrom(error.status())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # A model may be anybody's function: what it raises is its input's failure.
-            _log.exception("model %s failed", node.model.id)
+            _logger.exception("model %s failed", node.model.id)
             details = f"{type(error).__name__}: {error}"
-            output.status.CopyFrom(make_status(_Code.MODEL_PREDICTION_FAILED, details))
-        if not node.suppressed or output.status.code != _Code.SUCCESS:
+            output.status.CopyFrom(make_status(StatusCode.MODEL_PREDICTION_FAILED, details))
+        if not node.suppressed or output.status.code != StatusCode.SUCCESS:
             result.outputs.append(output)
-        if output.status.code != _Code.SUCCESS:
+        if output.status.code != StatusCode.SUCCESS:
             result.status.CopyFrom(output.status)
             return
     result.suppress_output = bool(nodes) and all(node.suppressed for node in nodes)
-    result.status.CopyFrom(make_status(_Code.SUCCESS))
+    result.status.CopyFrom(make_status(StatusCode.SUCCESS))
 
 
 def _results(
@@ -154,10 +154,10 @@ def _results(
 
 def _check_count(count: int, what: str) -> None:
     if count == 0:
-        raise ServiceError(_Code.PREDICT_INVALID_REQUEST, f"the request has no {what}")
+        raise ServiceError(StatusCode.PREDICT_INVALID_REQUEST, f"the request has no {what}")
     if count > MAX_ITEMS:
         raise ServiceError(
-            _Code.INPUT_INVALID_ARGUMENT,
+            StatusCode.INPUT_INVALID_ARGUMENT,
             f"the request has {count} {what}; the maximum is {MAX_ITEMS}",
         )
 
@@ -167,7 +167,7 @@ def post_workflow_results(
 ) -> v2.PostWorkflowResultsResponse:
     if request.HasField("workflow_state"):
         raise ServiceError(
-            _Code.NOT_IMPLEMENTED, "the local server does not support workflow_state"
+            StatusCode.NOT_IMPLEMENTED, "the local server does not support workflow_state"
         )
     workflow, nodes = _plan(context, request, request.output_config)
     _check_count(len(request.inputs), "inputs")
@@ -189,7 +189,7 @@ def post_similarity(
         for inputs in (request.probe_inputs, request.pool_inputs)
     )
     rows = np.stack(pool)
-    response = v2.PostWorkflowResultsSimilarityResponse(status=make_status(_Code.SUCCESS))
+    response = v2.PostWorkflowResultsSimilarityResponse(status=make_status(StatusCode.SUCCESS))
     for probe, vector in zip(request.probe_inputs, probes, strict=True):
         entry = response.results.add()
         entry.probe_input.id = probe.id
@@ -208,7 +208,7 @@ def _vectors(
 ) -> list[Any]:
     vectors = []
     for result in _results(context, nodes, inputs):
-        if result.status.code != _Code.SUCCESS:
+        if result.status.code != StatusCode.SUCCESS:
             raise ServiceError(
                 result.status.code, f"input {result.input.id!r}: {result.status.details}"
             )
@@ -219,7 +219,7 @@ def _vectors(
         ]
         if not found:
             raise ServiceError(
-                _Code.WORKFLOW_INVALID_REQUEST, "the workflow has no such embedding model"
+                StatusCode.WORKFLOW_INVALID_REQUEST, "the workflow has no such embedding model"
             )
         vectors.append(np.asarray(found[0], np.float32))
     return vectors

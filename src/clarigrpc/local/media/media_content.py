@@ -12,6 +12,7 @@ import PIL.Image
 from clarigrpc import v2
 from clarigrpc.local.media.url_fetching import Fetcher, check_url
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -39,7 +40,7 @@ def kind_of(data: v2.Data) -> str:
     kinds = [kind for kind in MEDIA_KINDS if data.HasField(kind)]
     if len(kinds) != 1:
         raise ServiceError(
-            v2.StatusCode.INPUT_INVALID_ARGUMENT,
+            StatusCode.INPUT_INVALID_ARGUMENT,
             "set one of data.image, data.video, data.audio and data.text",
         )
     return kinds[0]
@@ -62,7 +63,7 @@ def check(data: v2.Data) -> str:
     if bool(url) == bool(inline(data)):
         name = "raw" if kind == "text" else "base64"
         raise ServiceError(
-            v2.StatusCode.INPUT_INVALID_ARGUMENT, f"set either data.{kind}.url or .{name}"
+            StatusCode.INPUT_INVALID_ARGUMENT, f"set either data.{kind}.url or .{name}"
         )
     if url:
         check_url(url)
@@ -101,12 +102,12 @@ def open_image(content: bytes, *, side: int | None = None) -> PIL.Image.Image:
     except Exception as error:
         # Pillow's decoders raise whatever a malformed file leads them to.
         raise ServiceError(
-            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
+            StatusCode.INPUT_UNSUPPORTED_FORMAT,
             "the content is not an image that can be decoded",
         ) from error
     if pixels > MAX_PIXELS:
         raise ServiceError(
-            v2.StatusCode.INPUT_OVER_LIMIT,
+            StatusCode.INPUT_OVER_LIMIT,
             f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels",
         )
     return image
@@ -117,9 +118,7 @@ def decode_text(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ServiceError(
-            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the text is not UTF-8"
-        ) from error
+        raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "the text is not UTF-8") from error
 
 
 def as_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -177,7 +176,7 @@ def open_container(content: bytes) -> Iterator[InputContainer]:
             yield container
     except (av.FFmpegError, ValueError, EOFError, StopIteration) as error:
         raise ServiceError(
-            v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
+            StatusCode.INPUT_UNSUPPORTED_FORMAT,
             "the content is not video or audio that can be decoded",
         ) from error
 
@@ -189,7 +188,7 @@ def _inspect_video(content: bytes, info: v2.VideoInfo) -> None:
         stream = container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS:
             raise ServiceError(
-                v2.StatusCode.INPUT_OVER_LIMIT, f"a frame has more than {MAX_PIXELS} pixels"
+                StatusCode.INPUT_OVER_LIMIT, f"a frame has more than {MAX_PIXELS} pixels"
             )
         first = next(container.decode(stream))
         info.width, info.height = first.width, first.height

@@ -8,8 +8,8 @@ import socket
 
 import httpx
 
-from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 _REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -20,10 +20,10 @@ def check_url(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:
-        raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, f"malformed URL: {error}") from error
+        raise ServiceError(StatusCode.INPUT_INVALID_URL, f"malformed URL: {error}") from error
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.raw_host or parsed.port == 0:
         raise ServiceError(
-            v2.StatusCode.INPUT_INVALID_URL,
+            StatusCode.INPUT_INVALID_URL,
             f"the URL must be http:// or https://, not {url[:80]!r}",
         )
     return parsed
@@ -78,7 +78,7 @@ class Fetcher:
         except TimeoutError as error:
             raise _failed(f"took longer than {self._timeout:g} s") from error
         except httpx.InvalidURL as error:
-            raise ServiceError(v2.StatusCode.INPUT_INVALID_URL, str(error)) from error
+            raise ServiceError(StatusCode.INPUT_INVALID_URL, str(error)) from error
         except httpx.HTTPError as error:
             raise _failed(f"{type(error).__name__}: {error}") from error
         raise _failed(f"more than {_REDIRECTS} redirects")
@@ -106,7 +106,7 @@ class Fetcher:
                 body += chunk
                 if len(body) > self._max_bytes:
                     raise ServiceError(
-                        v2.StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
+                        StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
                     )
             return bytes(body), None
         finally:
@@ -117,7 +117,7 @@ class Fetcher:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_URL, f"cannot resolve {host}: {error}"
+                StatusCode.INPUT_INVALID_URL, f"cannot resolve {host}: {error}"
             ) from error
         addresses = [str(entry[4][0]) for entry in found]
         for text in addresses:
@@ -128,11 +128,11 @@ class Fetcher:
                 allowed = self._allow_private or address.is_global
             if not allowed:
                 raise ServiceError(
-                    v2.StatusCode.INPUT_INVALID_URL,
+                    StatusCode.INPUT_INVALID_URL,
                     f"{host} is a private address, which this server does not fetch",
                 )
         return addresses[0]
 
 
 def _failed(reason: str) -> ServiceError:
-    return ServiceError(v2.StatusCode.INPUT_FAILED, f"the download failed: {reason}")
+    return ServiceError(StatusCode.INPUT_FAILED, f"the download failed: {reason}")

@@ -11,6 +11,7 @@ import PIL.Image
 from clarigrpc import v2
 from clarigrpc.local.media import media_content
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -28,8 +29,6 @@ MAX_MS = 600_000
 _USUAL_RATE = 25
 _ROUNDING_MS = 0.5
 """Times of frames are fractions; one that ends at a middle is over by then."""
-
-_Code = v2.StatusCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def interval(config: v2.OutputConfig) -> int:
     chosen = config.sample_ms or DEFAULT_SAMPLE_MS
     if not MIN_SAMPLE_MS <= chosen <= MAX_SAMPLE_MS:
         raise ServiceError(
-            _Code.PREDICT_INVALID_REQUEST,
+            StatusCode.PREDICT_INVALID_REQUEST,
             f"sample_ms is {chosen}; it must be {MIN_SAMPLE_MS} to {MAX_SAMPLE_MS}",
         )
     return chosen
@@ -82,10 +81,11 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
     with media_content.open_container(content) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
-            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "the file has no video stream")
+            raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "the file has no video stream")
         if stream.width * stream.height > media_content.MAX_PIXELS:
             raise ServiceError(
-                _Code.INPUT_OVER_LIMIT, f"a frame has more than {media_content.MAX_PIXELS} pixels"
+                StatusCode.INPUT_OVER_LIMIT,
+                f"a frame has more than {media_content.MAX_PIXELS} pixels",
             )
         length = (container.duration or 0) / 1000
         _check_length(length)
@@ -101,7 +101,7 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
                     index += 1
                     middle += sample_ms
         if not index and is_active():
-            raise ServiceError(_Code.INPUT_UNSUPPORTED_FORMAT, "no frame can be decoded")
+            raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "no frame can be decoded")
 
 
 def _shown(
@@ -127,5 +127,5 @@ def _shown(
 def _check_length(milliseconds: float) -> None:
     if milliseconds > MAX_MS + 1000:  # containers round
         raise ServiceError(
-            _Code.INPUT_OVER_LIMIT, f"the video is longer than {MAX_MS // 60_000} minutes"
+            StatusCode.INPUT_OVER_LIMIT, f"the video is longer than {MAX_MS // 60_000} minutes"
         )

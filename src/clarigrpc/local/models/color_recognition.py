@@ -14,6 +14,7 @@ from clarigrpc.local.media import media_content
 from clarigrpc.local.models.image_models import ImageModel
 from clarigrpc.local.models.model_runtime import limit_concepts
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 _COUNTED_SIDE = 64
 _MAX_COLORS = 16
@@ -128,7 +129,7 @@ def _boxes(image: PIL.Image.Image) -> tuple[_Float64s, _Float64s]:
     if pixels.shape[1] == 4:
         pixels = pixels[pixels[:, 3] >= 128]
     if not len(pixels):
-        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "the image is fully transparent")
+        raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "the image is fully transparent")
     red, green, blue = (np.ascontiguousarray(pixels[:, channel]) for channel in range(3))
     level = np.uint16(0xF0)
     boxes = ((red & level) << 4) | (green & level) | (blue >> 4)

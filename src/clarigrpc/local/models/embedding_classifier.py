@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clarigrpc import v2
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, limit_concepts
 
-_Float32s: TypeAlias = NDArray[np.float32]
+Float32s: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.bool_]
 
 _INVERSE_STRENGTH = 10.0
@@ -36,11 +36,11 @@ class Weights:
     """
 
     concepts: tuple[str, ...]
-    rows: _Float32s
-    bias: _Float32s
+    rows: Float32s
+    bias: Float32s
     exclusive: bool
 
-    def values(self, vectors: _Float32s) -> _Float32s:
+    def values(self, vectors: Float32s) -> Float32s:
         """Values of all concepts, 0 to 1, examples x concepts."""
         scores = vectors @ self.rows.T + self.bias
         if not self.exclusive:
@@ -86,7 +86,7 @@ def unpacked(array: NDArray[np.uint8]) -> tuple[str, ...]:
 
 def fit(
     concepts: Sequence[str],
-    vectors: _Float32s,
+    vectors: Float32s,
     labels: _Labels,
     *,
     exclusive: bool,
@@ -105,7 +105,7 @@ def fit(
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    def fitted(examples: _Float32s, classes: NDArray[Any]) -> LogisticRegression:
+    def fitted(examples: Float32s, classes: NDArray[Any]) -> LogisticRegression:
         model = LogisticRegression(
             C=_INVERSE_STRENGTH, class_weight="balanced", max_iter=_ITERATIONS, random_state=0
         )

@@ -11,6 +11,7 @@ from clarigrpc import v2
 from clarigrpc.local.media import media_content, video_frames
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 
 class ImageModel(Runtime):
@@ -38,7 +39,7 @@ class ImageModel(Runtime):
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         if not (data.HasField("image") or data.HasField("video")):
             raise ServiceError(
-                v2.StatusCode.INPUT_UNSUPPORTED_FORMAT,
+                StatusCode.INPUT_UNSUPPORTED_FORMAT,
                 "this model needs data.image, or data.video for its frames",
             )
         kind = media_content.check(data)

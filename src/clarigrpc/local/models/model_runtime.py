@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from clarigrpc import v2
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,9 @@ def predict(runtime: Runtime, data: v2.Data, options: PredictOptions) -> v2.Data
         raise
     except Exception as error:
         # A model may be anybody's function.
-        _log.exception("a prediction failed")
+        _logger.exception("a prediction failed")
         details = f"{type(error).__name__}: {error}"
-        raise ServiceError(v2.StatusCode.MODEL_PREDICTION_FAILED, details) from error
+        raise ServiceError(StatusCode.MODEL_PREDICTION_FAILED, details) from error
 
 
 def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[v2.Concept]:

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 
 from clarigrpc import v2
 
-_Field = v2.ModelTypeField
-
 ENRICH_DATASET = "enrich_dataset"
 AUTOMATIC, DISABLED = "Automatic", "Disabled"
 MUTUALLY_EXCLUSIVE = "concepts_mutually_exclusive"
 
 _TRAINING_FIELDS = (
-    _Field(
+    v2.ModelTypeField(
         path=f"train_info.params.{ENRICH_DATASET}",
-        field_type=_Field.ENUM,
+        field_type=v2.ModelTypeField.ENUM,
         description="Whether images that show nothing in particular are added as negative "
         "examples, where the embedding model has some.",
         model_type_enum_options=[
@@ -23,20 +21,20 @@ _TRAINING_FIELDS = (
             v2.ModelTypeEnumOption(id=DISABLED),
         ],
     ),
-    _Field(
+    v2.ModelTypeField(
         path=f"train_info.params.{MUTUALLY_EXCLUSIVE}",
-        field_type=_Field.BOOLEAN,
+        field_type=v2.ModelTypeField.BOOLEAN,
         description="Whether every input has exactly one of the concepts: their values then add "
         "up to 1. It needs two concepts.",
     ),
-    _Field(
+    v2.ModelTypeField(
         path="output_info.data.concepts",
-        field_type=_Field.ARRAY_OF_CONCEPTS,
+        field_type=v2.ModelTypeField.ARRAY_OF_CONCEPTS,
         description="The concepts to learn; all that the inputs have where none is given.",
     ),
-    _Field(
+    v2.ModelTypeField(
         path="input_info.base_embed_model",
-        field_type=_Field.WORKFLOW_EMBED_MODELS,
+        field_type=v2.ModelTypeField.WORKFLOW_EMBED_MODELS,
         description="The model whose embeddings are classified.",
     ),
 )

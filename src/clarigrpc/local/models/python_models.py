@@ -15,6 +15,7 @@ from clarigrpc._named_methods.signatures import GET_SIGNATURES, METHOD_NAME
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.python_values import Converter
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 _METHOD_TYPES = {
     (False, False): v2.RunnerMethodType.UNARY_UNARY,
@@ -92,7 +93,7 @@ class ModelMethod:
         missing = [n for n in self._required if n not in found and n != self.streamed]
         if missing:
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_ARGUMENT,
+                StatusCode.INPUT_INVALID_ARGUMENT,
                 f"method {self.name} needs {', '.join(missing)}",
             )
         return found
@@ -161,7 +162,7 @@ class PythonModel(Runtime):
         if method.streams or method.streamed:
             call = "StreamModelOutputs" if method.streamed else "GenerateModelOutputs"
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_ARGUMENT,
+                StatusCode.INPUT_INVALID_ARGUMENT,
                 f"method {method.name} streams its results; call it with {call}",
             )
         return next(method.call(method.arguments(data, options)))
@@ -173,7 +174,7 @@ class PythonModel(Runtime):
         method = self._method(data, "generate")
         if method.streamed:
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_ARGUMENT,
+                StatusCode.INPUT_INVALID_ARGUMENT,
                 f"method {method.name} takes a stream; call it with StreamModelOutputs",
             )
         yield from method.call(method.arguments(data, options))
@@ -198,7 +199,7 @@ class PythonModel(Runtime):
         method = self._methods.get(name or default)
         if method is None:
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_ARGUMENT,
+                StatusCode.INPUT_INVALID_ARGUMENT,
                 f"the model has no method {name or default!r}; "
                 f"it has {', '.join(sorted(self._methods))}",
             )

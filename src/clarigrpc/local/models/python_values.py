@@ -17,30 +17,29 @@ import PIL.Image
 
 from clarigrpc import v2
 from clarigrpc._named_methods import values
+from clarigrpc._named_methods.values import DataType
 from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
-_Field = v2.ModelTypeField
-_Type = v2.ModelTypeField.DataType
-
-_BY_CLASS: dict[Any, _Type.ValueType] = {
-    str: _Field.STR,
-    bytes: _Field.BYTES,
-    int: _Field.INT,
-    float: _Field.FLOAT,
-    bool: _Field.BOOL,
-    dict: _Field.JSON_DATA,
-    list: _Field.JSON_DATA,
-    np.ndarray: _Field.NDARRAY,
-    PIL.Image.Image: _Field.IMAGE,
-    v2.Image: _Field.IMAGE,
-    v2.Text: _Field.TEXT,
-    v2.Audio: _Field.AUDIO,
-    v2.Video: _Field.VIDEO,
-    v2.Concept: _Field.CONCEPT,
-    v2.Region: _Field.REGION,
-    v2.Frame: _Field.FRAME,
+_BY_CLASS: dict[Any, DataType.ValueType] = {
+    str: v2.ModelTypeField.STR,
+    bytes: v2.ModelTypeField.BYTES,
+    int: v2.ModelTypeField.INT,
+    float: v2.ModelTypeField.FLOAT,
+    bool: v2.ModelTypeField.BOOL,
+    dict: v2.ModelTypeField.JSON_DATA,
+    list: v2.ModelTypeField.JSON_DATA,
+    np.ndarray: v2.ModelTypeField.NDARRAY,
+    PIL.Image.Image: v2.ModelTypeField.IMAGE,
+    v2.Image: v2.ModelTypeField.IMAGE,
+    v2.Text: v2.ModelTypeField.TEXT,
+    v2.Audio: v2.ModelTypeField.AUDIO,
+    v2.Video: v2.ModelTypeField.VIDEO,
+    v2.Concept: v2.ModelTypeField.CONCEPT,
+    v2.Region: v2.ModelTypeField.REGION,
+    v2.Frame: v2.ModelTypeField.FRAME,
 }
 _ITERATORS = (
     collections.abc.Iterator,
@@ -61,7 +60,7 @@ class Converter:
     """
 
     def __init__(self, name: str, annotation: Any) -> None:
-        self.field: v2.ModelTypeField = _Field(name=name)
+        self.field: v2.ModelTypeField = v2.ModelTypeField(name=name)
         origin = typing.get_origin(annotation)
         if origin in _ITERATORS:
             self.field.iterator = True
@@ -72,7 +71,7 @@ class Converter:
     def encode(self, value: Any) -> v2.Data:
         """The data for a value; TypeError for one that no data can hold."""
         data = v2.Data()
-        if value is not None or self.field.type == _Field.JSON_DATA:
+        if value is not None or self.field.type == v2.ModelTypeField.JSON_DATA:
             values.encode(value, self.field, data)
         return data
 
@@ -86,7 +85,7 @@ class Converter:
             return values.decode(data, self.field, _Reader(fetcher))
         except ValueError as error:
             raise ServiceError(
-                v2.StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name}: {error}"
+                StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name}: {error}"
             ) from error
 
 
@@ -104,20 +103,20 @@ def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
     if annotation in (None, types.NoneType, v2.Data):
         return
     if annotation is Any:
-        field.type = _Field.JSON_DATA
+        field.type = v2.ModelTypeField.JSON_DATA
     elif annotation in _BY_CLASS:
         field.type = _BY_CLASS[annotation]
     elif origin is dict:
-        field.type = _Field.JSON_DATA
+        field.type = v2.ModelTypeField.JSON_DATA
     elif origin is list:
-        field.type = _Field.LIST
+        field.type = v2.ModelTypeField.LIST
         _describe(field.type_args.add(), _not_optional(args[0]), name)
     elif origin is tuple and Ellipsis not in args:
-        field.type = _Field.TUPLE
+        field.type = v2.ModelTypeField.TUPLE
         for index, arg in enumerate(args):
             _describe(field.type_args.add(name=str(index)), _not_optional(arg), name)
     elif origin is np.ndarray:
-        field.type = _Field.NDARRAY
+        field.type = v2.ModelTypeField.NDARRAY
     else:
         raise TypeError(f"{name}: unsupported type {annotation!r}")
 

@@ -10,6 +10,7 @@ from clarigrpc.local.media import media_content
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 _WORD_WITH_SPACE = re.compile(r"\s*\S+|\s+$")
 
@@ -38,6 +39,6 @@ def text_of(data: v2.Data, fetcher: Fetcher) -> str:
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for data without text, or not in UTF-8.
     """
     if not data.HasField("text"):
-        raise ServiceError(v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
+        raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
     media_content.check(data)
     return media_content.decode_text(media_content.content_of(data, fetcher))

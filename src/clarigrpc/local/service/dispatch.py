@@ -65,6 +65,7 @@ from clarigrpc.local.service_errors import CallAborted, ServiceError, make_statu
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
+from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
 
 _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
@@ -115,7 +116,7 @@ _DUPLEX: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
     **file_upload_methods.DUPLEX,
 }
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class V2Service:
@@ -301,9 +302,9 @@ class V2Service:
             # Reading the requests of a client that has gone fails; nobody hears the answer.
             raise CallAborted(grpc.StatusCode.CANCELLED, "the client disconnected") from error
         else:
-            _log.error("%s failed", call.method, exc_info=error)
+            _logger.error("%s failed", call.method, exc_info=error)
             status = make_status(
-                v2.StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log"
+                StatusCode.INTERNAL_UNCATEGORIZED, "internal error; see the server's log"
             )
         response: Any = getattr(v2, METHODS[call.method][1])()
         response.status.CopyFrom(status)

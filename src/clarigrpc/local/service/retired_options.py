@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from clarigrpc import v2
 from clarigrpc._contract.deprecations import MODEL_TYPES, VALUES
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue
-
-_Code = v2.StatusCode
+from clarigrpc.v2 import StatusCode
 
 
 class _RetiredField(NamedTuple):
@@ -32,7 +30,7 @@ _CROP = "image.crop is no longer supported: crop the image first and send its by
 _CLOSED = "closed_environment was replaced by enrich_dataset in train_info.params"
 _RETIRED_FIELDS: Mapping[str, tuple[_RetiredField, ...]] = {
     **{
-        method: (_RetiredField("inputs.data.image", 3, _Code.INPUT_INVALID_ARGUMENT, _CROP),)
+        method: (_RetiredField("inputs.data.image", 3, StatusCode.INPUT_INVALID_ARGUMENT, _CROP),)
         for method in (
             "GenerateModelOutputs",
             "PatchInputs",
@@ -43,20 +41,25 @@ _RETIRED_FIELDS: Mapping[str, tuple[_RetiredField, ...]] = {
     },
     "DeleteInputs": (
         _RetiredField(
-            "", 3, _Code.INPUT_INVALID_REQUEST, "delete_all is gone: delete inputs by ids"
+            "", 3, StatusCode.INPUT_INVALID_REQUEST, "delete_all is gone: delete inputs by ids"
         ),
     ),
     "PostModels": (
-        _RetiredField("models.output_info.output_config", 2, _Code.MODEL_INVALID_ARGUMENT, _CLOSED),
+        _RetiredField(
+            "models.output_info.output_config", 2, StatusCode.MODEL_INVALID_ARGUMENT, _CLOSED
+        ),
     ),
     "PostModelVersions": (
         _RetiredField(
-            "model_versions.output_info.output_config", 2, _Code.MODEL_INVALID_ARGUMENT, _CLOSED
+            "model_versions.output_info.output_config",
+            2,
+            StatusCode.MODEL_INVALID_ARGUMENT,
+            _CLOSED,
         ),
     ),
     "PostModelsSearches": (
         _RetiredField(
-            "model_query", 2, _Code.SEARCH_INVALID_REQUEST, "type is gone: use model_type_id"
+            "model_query", 2, StatusCode.SEARCH_INVALID_REQUEST, "type is gone: use model_type_id"
         ),
     ),
 }

@@ -17,23 +17,22 @@ from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 BUSY_SECONDS = 1.0
 """What a caller with too many calls at a time is told to wait: nobody knows when one ends."""
 
-_Code = v2.StatusCode
 # The service has words for an hour and a month; what is longer than an hour is no mere pace.
 _CODE_OF_WINDOW = {
-    "second": _Code.CONN_THROTTLED,
-    "minute": _Code.CONN_THROTTLED,
-    "hour": _Code.CONN_EXCEED_HOURLY_LIMIT,
-    "day": _Code.CONN_EXCEEDS_LIMITS,
-    "month": _Code.CONN_EXCEED_MONTHLY_LIMIT,
-    "year": _Code.CONN_EXCEEDS_LIMITS,
+    "second": StatusCode.CONN_THROTTLED,
+    "minute": StatusCode.CONN_THROTTLED,
+    "hour": StatusCode.CONN_EXCEED_HOURLY_LIMIT,
+    "day": StatusCode.CONN_EXCEEDS_LIMITS,
+    "month": StatusCode.CONN_EXCEED_MONTHLY_LIMIT,
+    "year": StatusCode.CONN_EXCEEDS_LIMITS,
 }
 _PREDICTIONS = frozenset(
     {"PostModelOutputs", "GenerateModelOutputs", "StreamModelOutputs", "PostWorkflowResults"}
@@ -140,7 +139,7 @@ class Limiter:
             if self._concurrent is not None and self._running[user_id] >= self._concurrent:
                 call.trailing["retry-after"] = f"{BUSY_SECONDS:g}"
                 raise ServiceError(
-                    _Code.CONN_THROTTLED,
+                    StatusCode.CONN_THROTTLED,
                     f"{user_id} has {self._concurrent} calls running, the maximum",
                 )
             self._take(user_id, call, "requests", self._requests, 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.v2 import StatusCode
 
 
 class PartError(Exception):
@@ -238,6 +239,6 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_service_error(error: PartError, code: v2.StatusCode.ValueType) -> ServiceError:
+def as_service_error(error: PartError, code: StatusCode.ValueType) -> ServiceError:
     """The status for a part that does not fit: ``code``, or UPLOAD_CONFLICT."""
-    return ServiceError(v2.StatusCode.UPLOAD_CONFLICT if error.conflict else code, str(error))
+    return ServiceError(StatusCode.UPLOAD_CONFLICT if error.conflict else code, str(error))
