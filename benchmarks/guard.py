@@ -186,7 +186,7 @@ def _times(count: int, work: Work) -> Work:
 def _blocking() -> dict[str, tuple[Work, Work]]:
     channel: Any = _Channel(_Method)
     client = Client(**SETTINGS)
-    client.channel.current = channel
+    client.channel.shared.current = channel
     model, value, request = client.model("model"), text("a short text"), _request()
     stub = v2.V2Stub(channel)
     many = _request(BATCH)
@@ -212,8 +212,8 @@ def _awaiting(runner: asyncio.Runner) -> dict[str, tuple[Work, Work]]:
 
     async def make() -> AsyncClient:
         client = AsyncClient(**SETTINGS)
-        client.channel.transport()
-        real, client.channel.current = client.channel.current, channel
+        client.channel.shared.transport()
+        real, client.channel.shared.current = client.channel.shared.current, channel
         assert real is not None
         await real.close(None)
         return client

@@ -5,8 +5,6 @@ read the signature and the text of ``Client(...)`` from the dataclass as it stan
 which is why nothing in it is filled in at run time.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ Interceptor: TypeAlias = SyncInterceptor | AsyncInterceptor
 
 
 @named_in("clarigrpc.types")
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False, match_args=False)
 class ClientOptions:
     """Options of a client, all by name. An argument wins over the environment, the environment
     over the config file of the service's CLI.
@@ -110,7 +108,7 @@ class ClientOptions:
 
 
 @named_in("clarigrpc.types")
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False, match_args=False)
 class ViewOptions:
     """A client with other options on the same connection.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import numbers
 import os
 import types
 from functools import cache
@@ -66,8 +65,9 @@ def _fits(value: Any, annotation: Any) -> bool:
         return any(type(value) is type(one) and value == one for one in get_args(annotation))
     origin = get_origin(annotation) or annotation
     if origin is float or origin is int:
-        number = numbers.Real if origin is float else numbers.Integral
-        return isinstance(value, number) and not isinstance(value, bool)
+        # Numbers of other packages are numbers, too.
+        number = "__float__" if origin is float else "__index__"
+        return hasattr(type(value), number) and not isinstance(value, bool)
     if origin is collections.abc.Sequence:
         (item,) = get_args(annotation)
         return (

@@ -9,10 +9,8 @@ set: ``CLARIFAI_PAT``, ``CLARIFAI_API_KEY``, ``CLARIFAI_SESSION_TOKEN``, ``CLARI
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,9 +29,10 @@ _OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
 
 
 @named_in("clarigrpc.types")
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(ClientOptions):
     """The options of a client, looked up in environment and config file, and checked.
+
+    The options that are secrets are None here.
 
     Attributes:
         target: The first address of the service.
@@ -53,8 +52,8 @@ class Settings(ClientOptions):
     client_certificate: bytes | None
     retry: RetryPolicy
 
-    def __post_init__(self) -> None:
-        """The options were checked before."""
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        vars(self).update(values)
 
     def __repr__(self) -> str:
         return (
@@ -71,7 +70,7 @@ class Settings(ClientOptions):
         given: dict[str, Any] = {
             name: value for name, value in vars(changes).items() if value is not None
         }
-        return dataclasses.replace(self, **_checked(given))
+        return Settings(vars(self) | _checked(given))
 
 
 def fork_support_disabled() -> bool:
@@ -123,20 +122,21 @@ def resolve(options: ClientOptions) -> Settings:
     roots = options.root_certificates
     if roots is None and target.tls:
         roots = sources.variable("CLARIFAI_ROOT_CERTIFICATES_PATH")
-    given = {
-        **_checked(vars(options)),
-        **dict.fromkeys((*SECRET_OPTIONS, "oauth", "auth")),
-        "target": target,
-        "others": targets[1:],
-        "balanced": balanced,
-        "credentials": credentials,
-        "user_id": options.user_id or sources.variable("CLARIFAI_USER_ID") or "",
-        "app_id": options.app_id or sources.variable("CLARIFAI_APP_ID") or "",
-        "root_certificates": _pem(roots, "root_certificates"),
-        "client_key": _pem(options.client_key, "client_key"),
-        "client_certificate": _pem(options.client_certificate, "client_certificate"),
-    }
-    return Settings(**given)
+    return Settings(
+        _checked(vars(options))
+        | {
+            **dict.fromkeys((*SECRET_OPTIONS, "oauth", "auth")),
+            "target": target,
+            "others": targets[1:],
+            "balanced": balanced,
+            "credentials": credentials,
+            "user_id": options.user_id or sources.variable("CLARIFAI_USER_ID") or "",
+            "app_id": options.app_id or sources.variable("CLARIFAI_APP_ID") or "",
+            "root_certificates": _pem(roots, "root_certificates"),
+            "client_key": _pem(options.client_key, "client_key"),
+            "client_certificate": _pem(options.client_certificate, "client_certificate"),
+        }
+    )
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +145,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("timeout", "stream_timeout"):
         if name in found:
             check_timeout(found[name], name)
+            found[name] = float(found[name])
     if "retry" in found:
         found["retry"] = RetryPolicy() if found["retry"] is None else as_policy(found["retry"])
     if "metadata" in found:

@@ -21,6 +21,5 @@ def check_timeout(seconds: float, name: str = "timeout") -> None:
         raise TypeError(f"{name} has to be a number, not {type(seconds).__name__}") from None
     if not fits:
         raise ConfigurationError(
-            f"{name} has to be a number of seconds above 0, at most {MAX_TIMEOUT:.0f} (a year), "
-            f"not {seconds!r}"
+            f"{name} has to be a number of seconds above 0, at most {MAX_TIMEOUT:.0f} (a year)"
         )
