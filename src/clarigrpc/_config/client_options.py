@@ -5,6 +5,8 @@ read the signature and the text of ``Client(...)`` from the dataclass as it stan
 which is why nothing in it is filled in at run time.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
