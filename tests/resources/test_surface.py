@@ -7,9 +7,9 @@ import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -205,6 +205,13 @@ def test_help_says_what_each_verb_takes_and_does() -> None:
     ].parameters.keys()
     assert str(by_path["datasets.versions"]) == "(self, dataset_id: 'str') -> 'DatasetVersions'"
     assert str(by_path["logs.stream"]).endswith("-> 'Stream[v2.LogEntry]'")
+    keys = resources()["keys"]
+    assert get_type_hints(keys.create) == {
+        "item": v2.Key | str | Mapping[str, Any],
+        "timeout": float | None,
+        "return": v2.Key,
+    }
+    assert (keys.__doc__ or "").startswith("The keys of a user.")
 
 
 def test_a_resource_shows_its_verbs_and_nothing_else() -> None:

@@ -70,6 +70,7 @@ class _Public:
         super().__init_subclass__()
         if cls.__module__.startswith("clarigrpc._") and _Public not in cls.__bases__:
             cls.__module__ = "clarigrpc.types"
+            cls.__doc__ = inspect.getdoc(cls)
 
 
 class Sync(_Public):
@@ -102,7 +103,11 @@ class SyncOrAsync(ABC):
         function = self.bind(awaited=issubclass(owner, Async))
         function.__module__ = owner.__module__
         function.__qualname__ = f"{owner.__name__}.{self._name}"
-        function.__signature__ = _spelled_out(function, owner)
+        signature = function.__signature__ = _spelled_out(function, owner)
+        function.__annotations__ = {
+            **{name: one.annotation for name, one in list(signature.parameters.items())[1:]},
+            "return": signature.return_annotation,
+        }
         setattr(owner, self._name, function)
         return function if instance is None else function.__get__(instance, owner)
 
