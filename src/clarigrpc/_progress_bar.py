@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clarigrpc.errors import ConfigurationError
+from clarigrpc._extras import NeedsExtra
 
 
 class Bar:
@@ -34,13 +34,9 @@ def open_bar(name: str, total: int | None, *, in_bytes: bool = False) -> Bar | N
     Raises:
         ConfigurationError: ``rich`` is not installed.
     """
-    try:
+    with NeedsExtra("cli", "progress=True (a callback needs no package)"):
         from rich import progress
         from rich.console import Console
-    except ImportError as error:
-        raise ConfigurationError(
-            "progress=True needs rich: pip install 'clarigrpc[cli]', or pass a callback"
-        ) from error
     console = Console(stderr=True)
     if not console.is_terminal:
         return None

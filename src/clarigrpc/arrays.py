@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clarigrpc import v2
+from clarigrpc._extras import NeedsExtra
 from clarigrpc._rpc.encoding import tag
 from clarigrpc.errors import InvalidArgumentError
 
@@ -32,7 +33,8 @@ def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:
     Raises:
         InvalidArgumentError: An output has no embedding, or they differ in their dimensions.
     """
-    import numpy as np
+    with NeedsExtra("arrays", "output_embeddings()"):
+        import numpy as np
 
     rows = []
     for index, output in enumerate(response.outputs):
@@ -91,7 +93,8 @@ def output_concepts(response: v2.MultiOutputResponse) -> ConceptArrays:
     Returns:
         Ids, values and where each output's begin, in the order of the response.
     """
-    import numpy as np
+    with NeedsExtra("arrays", "output_concepts()"):
+        import numpy as np
 
     lists = [output.data.concepts for output in response.outputs]
     offsets = np.zeros(len(lists) + 1, np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from clarigrpc import v2
+from clarigrpc._extras import NeedsExtra
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
@@ -240,7 +241,8 @@ def _from_array(array: Any) -> Any:
             "image() takes arrays of shape (height, width) or (height, width, 3 or 4) and dtype "
             f"uint8, not {array.shape} of {array.dtype}"
         )
-    from PIL import Image
+    with NeedsExtra("image", "an array as an image"):
+        from PIL import Image
 
     try:
         return Image.fromarray(array)

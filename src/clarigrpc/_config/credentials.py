@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clarigrpc._config.option_types import check_types
+from clarigrpc._extras import NeedsExtra
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import (
@@ -232,13 +233,9 @@ class _OAuth:
         return DeadlineExceededError(f"no access token from {self._application.token_url} in time")
 
     def _request_token(self, timeout: float) -> None:
-        try:
+        with NeedsExtra("oauth", "OAuth2 credentials"):
             import httpx
             from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
-        except ImportError:
-            raise ConfigurationError(
-                "OAuth2 credentials need oauthlib and httpx: pip install 'clarigrpc[oauth]'"
-            ) from None
         application = self._application
         url = application.token_url
         oauth = BackendApplicationClient(application.client_id)

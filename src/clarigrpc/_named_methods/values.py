@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from clarigrpc import media, v2
+from clarigrpc._extras import NeedsExtra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -373,7 +374,8 @@ def _decode_json(data: v2.Data) -> Any:
 
 
 def _decode_array(array: v2.NDArray) -> NDArray[Any]:
-    import numpy as np
+    with NeedsExtra("arrays", "an array as a result"):
+        import numpy as np
 
     dtype = _dtype(array.dtype)
     try:

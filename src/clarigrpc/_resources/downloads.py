@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from clarigrpc import errors
+from clarigrpc._extras import NeedsExtra
 
 _CHUNK_BYTES = 1 << 20
 _STEP_SECONDS = 30.0
@@ -54,12 +55,8 @@ def fetch(url: str, path: Path, *, size: int, deadline: float, local: bool, meth
 
 
 def _receive(url: str, part: Path, deadline: float, method: str) -> None:
-    try:
+    with NeedsExtra("rest", "a download"):
         import httpx
-    except ImportError as error:
-        raise errors.ConfigurationError(
-            "downloads need httpx: pip install 'clarigrpc[rest]'"
-        ) from error
     host = urlsplit(url).netloc
     try:
         with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clarigrpc._extras import NeedsExtra
 from clarigrpc._transports.grpc_transport import AsyncGrpcTransport, SyncGrpcTransport
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def open_sync(settings: Settings, budget: Budget) -> SyncTransport:
         budget: Limits the second requests of hedging.
     """
     if settings.transport == "rest":
-        from clarigrpc._transports.http_exchange import HttpOptions
-        from clarigrpc._transports.sync_http_transport import SyncHttpTransport
+        with NeedsExtra("rest", "transport='rest'"):
+            from clarigrpc._transports.http_exchange import HttpOptions
+            from clarigrpc._transports.sync_http_transport import SyncHttpTransport
 
         return SyncHttpTransport(HttpOptions.of(settings))
     transport: SyncTransport
@@ -44,8 +46,9 @@ def open_sync(settings: Settings, budget: Budget) -> SyncTransport:
 def open_async(settings: Settings, budget: Budget) -> AsyncTransport:
     """The transport of an async client, for the running event loop; arguments as ``open_sync``."""
     if settings.transport == "rest":
-        from clarigrpc._transports.async_http_transport import AsyncHttpTransport
-        from clarigrpc._transports.http_exchange import HttpOptions
+        with NeedsExtra("rest", "transport='rest'"):
+            from clarigrpc._transports.async_http_transport import AsyncHttpTransport
+            from clarigrpc._transports.http_exchange import HttpOptions
 
         return AsyncHttpTransport(HttpOptions.of(settings))
     transport: AsyncTransport
