@@ -32,11 +32,11 @@ async def test_a_read_is_repeated(both: Both, scripted: ScriptedServer) -> None:
     answer = reply("GetModel", model=v2.Model(id="m"))
     slow = Answer((), fail=DOWN, delay=0.3)
     scripted.on("GetModel", slow, refuse("GetModel", Code.CONN_THROTTLED), answer)
-    assert await both.call("GetModel", GET, timeout=2) == answer
+    assert await both.call("GetModel", GET, timeout=8) == answer
     assert [seen.request for seen in scripted.seen] == [GET] * 3
     ids = {seen.metadata["x-clarifai-request-id-prefix"] for seen in scripted.seen}
     assert len(ids) == 1  # one call, one id
-    assert scripted.seen[2].seconds_left <= 1.85  # what the first attempt took is gone
+    assert scripted.seen[2].seconds_left <= 7.85  # what the first attempt took is gone
 
 
 async def test_tries_are_limited(both: Both, scripted: ScriptedServer) -> None:

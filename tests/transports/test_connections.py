@@ -217,7 +217,7 @@ async def test_the_retry_budget_caps_second_requests(connect: Connect) -> None:
 
 async def test_errors_pass_through_a_hedge(connect: Connect) -> None:
     with backends(1) as (server,):
-        both = connect(server.base, hedge=0.5, timeout=0.5)
+        both = connect(server.base, hedge=0.5)
         model = both.client.model("m")
         for _ in range(20):
             await both.run(model.predict, text("a"))
@@ -230,7 +230,7 @@ async def test_errors_pass_through_a_hedge(connect: Connect) -> None:
 
         server.always(METHOD, silent)
         with pytest.raises(errors.DeadlineExceededError):
-            await both.run(model.predict, text("a"))
+            await both.run(model.predict, text("a"), timeout=0.5)
 
 
 def test_latencies() -> None:

@@ -81,7 +81,7 @@ async def test_client_certificates(connect: Connect, authority: Authority) -> No
     with secured(authority, clients=True) as server:
         own = authority.client()
         await works(connect(server.base, timeout=10, root_certificates=authority.roots, **own))
-        without = connect(server.base, timeout=3, root_certificates=authority.roots, retry=ONCE)
+        without = connect(server.base, timeout=20, root_certificates=authority.roots, retry=ONCE)
         with pytest.raises(errors.UnavailableError) as caught:
             await without.call("GetModel", GET)
         assert "client_certificate=" in str(caught.value)
@@ -92,7 +92,7 @@ async def test_client_certificates(connect: Connect, authority: Authority) -> No
 async def test_wrong_roots(connect: Connect, authority: Authority, given: str) -> None:
     roots: dict[str, Any] = {} if given == "none" else {"root_certificates": Authority().roots}
     with secured(authority) as server:
-        both = connect(server.base, timeout=3, retry=ONCE, **roots)
+        both = connect(server.base, timeout=20, retry=ONCE, **roots)
         began = time.monotonic()
         with pytest.raises(errors.UnavailableError) as caught:
             await both.call("GetModel", GET)
@@ -106,7 +106,7 @@ async def test_a_certificate_for_another_host(connect: Connect, authority: Autho
     chain = b"".join(blob.bytes() for blob in other.cert_chain_pems)
     credentials = grpc.ssl_server_credentials([(other.private_key_pem.bytes(), chain)])
     with ScriptedServer(credentials) as server:
-        both = connect(server.base, timeout=3, root_certificates=authority.roots, retry=ONCE)
+        both = connect(server.base, timeout=20, root_certificates=authority.roots, retry=ONCE)
         with pytest.raises(errors.UnavailableError) as caught:
             await both.call("GetModel", GET)
     assert "certificate" in str(caught.value)
@@ -124,7 +124,7 @@ async def test_roots_that_are_no_pem(connect: Connect, tmp_path: Path, given: An
 async def test_roots_that_are_broken_pem(connect: Connect, authority: Authority) -> None:
     broken = authority.roots.replace(b"A", b"")
     with secured(authority) as server:
-        both = connect(server.base, timeout=3, root_certificates=broken, retry=ONCE)
+        both = connect(server.base, timeout=20, root_certificates=broken, retry=ONCE)
         with pytest.raises(errors.UnavailableError, match="root_certificates="):
             await both.call("GetModel", GET)
 
@@ -132,7 +132,7 @@ async def test_roots_that_are_broken_pem(connect: Connect, authority: Authority)
 async def test_tls_where_the_server_is_plaintext(
     connect: Connect, scripted: ScriptedServer
 ) -> None:
-    both = connect(f"https://127.0.0.1:{scripted.port}", timeout=3, retry=ONCE)
+    both = connect(f"https://127.0.0.1:{scripted.port}", timeout=20, retry=ONCE)
     with pytest.raises(errors.UnavailableError) as caught:
         await both.call("GetModel", GET)
     assert "plaintext" in str(caught.value)
@@ -141,7 +141,7 @@ async def test_tls_where_the_server_is_plaintext(
 
 async def test_plaintext_where_the_server_wants_tls(connect: Connect, authority: Authority) -> None:
     with secured(authority) as server:
-        both = connect(f"http://127.0.0.1:{server.port}", timeout=3, retry=ONCE)
+        both = connect(f"http://127.0.0.1:{server.port}", timeout=20, retry=ONCE)
         with pytest.raises(errors.UnavailableError) as caught:
             await both.call("GetModel", GET)
     assert "https://" in str(caught.value)
@@ -187,7 +187,7 @@ async def test_messages_far_beyond_grpc_s_own_limit(
 
 @pytest.mark.measures
 async def test_a_name_that_does_not_resolve(connect: Connect) -> None:
-    both = connect("https://nowhere.invalid", timeout=3, retry=ONCE)
+    both = connect("https://nowhere.invalid", timeout=20, retry=ONCE)
     began = time.monotonic()
     with pytest.raises(errors.UnavailableError) as caught:
         await both.call("GetModel", GET)
