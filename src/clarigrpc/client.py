@@ -300,7 +300,7 @@ class Client(_BaseClient[SyncChannel], Sync):
 
     @property
     def v2(self) -> V2Stub:
-        """Every method of the service, ``client.v2.ListModels(v2.ListModelsRequest())`` say."""
+        """Every method of the service, as ``client.v2.ListModels(v2.ListModelsRequest())``."""
         return self._context.stub  # type: ignore[return-value]
 
     def close(self) -> None:
@@ -328,7 +328,7 @@ class AsyncClient(_BaseClient[AsyncChannel], Async):
 
     @property
     def v2(self) -> V2AsyncStub:
-        """Every method of the service, ``await client.v2.ListModels(...)`` say."""
+        """Every method of the service, as ``await client.v2.ListModels(...)``."""
         return self._context.stub  # type: ignore[return-value]
 
     async def close(self) -> None:
