@@ -17,7 +17,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from clarigrpc._resources.sync_async import Lazy
+from clarigrpc._resources.sync_async import lazy
 from clarigrpc.client import Client
 from clarigrpc.local import LocalServer
 
@@ -96,7 +96,7 @@ def test_every_resource_has_its_place() -> None:
     page = (DOCS / "resources.md").read_text()
     for owner in Client.__mro__:
         for name, value in vars(owner).items():
-            if isinstance(value, Lazy):
+            if isinstance(value, lazy):
                 assert f"## client.{name}\n" in page
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
 from clarigrpc._config.keyword_options import takes
 from clarigrpc._config.settings import Settings, resolve
-from clarigrpc._resources.sync_async import Async, Lazy, Sync, driven
+from clarigrpc._resources.sync_async import Async, Sync, driven, lazy
 from clarigrpc._rpc.async_channel import AsyncChannel
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
 from clarigrpc._rpc.sync_channel import SyncChannel
@@ -83,11 +83,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _resource(module: str, name: str, text: str) -> Lazy[Any, Any]:
-    """A resource, which is imported when it is first asked for."""
-    return Lazy(f"clarigrpc._resources.{module}", name, text)
-
-
 def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     """The limits of ``client.model``'s shared requests; None: none are shared."""
     if not coalesce and all(limit is None for limit in limits):
@@ -114,96 +109,243 @@ class _BaseClient(Generic[ChannelT]):
 
     _channel_class: type[ChannelT]
 
-    inputs: Lazy[Inputs, AsyncInputs] = _resource("inputs", "Inputs", "The inputs of the app.")
-    annotations: Lazy[Annotations, AsyncAnnotations] = _resource(
-        "annotations",
-        "Annotations",
-        "The annotations of the app, with its filters and the tracks of videos.",
-    )
-    concepts: Lazy[Concepts, AsyncConcepts] = _resource(
-        "concepts", "Concepts", "The concepts of the app."
-    )
-    knowledge_graphs: Lazy[KnowledgeGraphs, AsyncKnowledgeGraphs] = _resource(
-        "concepts", "KnowledgeGraphs", "The knowledge graphs of the app."
-    )
-    datasets: Lazy[Datasets, AsyncDatasets] = _resource(
-        "datasets", "Datasets", "The datasets of the app."
-    )
-    search: Lazy[Search, AsyncSearch] = _resource("search", "Search", "Searches over the app.")
-    models: Lazy[Models, AsyncModels] = _resource(
-        "model_collection", "Models", "The models of the app; ``model(...)`` predicts with one."
-    )
-    evaluations: Lazy[Evaluations, AsyncEvaluations] = _resource(
-        "evaluations", "Evaluations", "The evaluations of the app's models."
-    )
-    workflows: Lazy[Workflows, AsyncWorkflows] = _resource(
-        "workflows", "Workflows", "The workflows of the app."
-    )
-    jobs: Lazy[Jobs, AsyncJobs] = _resource("jobs", "Jobs", "Jobs that add inputs to the app.")
-    extraction_jobs: Lazy[ExtractionJobs, AsyncExtractionJobs] = _resource(
-        "jobs", "ExtractionJobs", "Jobs that unpack archives into inputs of the app."
-    )
-    bulk_operations: Lazy[BulkOperations, AsyncBulkOperations] = _resource(
-        "jobs", "BulkOperations", "Changes to many inputs of the app at once."
-    )
-    tasks: Lazy[Tasks, AsyncTasks] = _resource("tasks", "Tasks", "The labelling tasks of the app.")
-    label_orders: Lazy[LabelOrders, AsyncLabelOrders] = _resource(
-        "label_orders", "LabelOrders", "The label orders of the app."
-    )
-    collaborators: Lazy[Collaborators, AsyncCollaborators] = _resource(
-        "collaborations", "Collaborators", "Who else may work on the app."
-    )
-    collectors: Lazy[Collectors, AsyncCollectors] = _resource(
-        "collectors", "Collectors", "The collectors of the app."
-    )
-    modules: Lazy[Modules, AsyncModules] = _resource(
-        "modules", "Modules", "The modules of the app."
-    )
-    installed_modules: Lazy[InstalledModules, AsyncInstalledModules] = _resource(
-        "modules", "InstalledModules", "The module versions installed in the app."
-    )
-    pipelines: Lazy[Pipelines, AsyncPipelines] = _resource(
-        "pipelines", "Pipelines", "The pipelines of the app."
-    )
-    pipeline_steps: Lazy[PipelineSteps, AsyncPipelineSteps] = _resource(
-        "pipeline_steps", "PipelineSteps", "The pipeline steps of the app."
-    )
-    artifacts: Lazy[Artifacts, AsyncArtifacts] = _resource(
-        "artifacts", "Artifacts", "The artifacts of the app."
-    )
-    uploads: Lazy[Uploads, AsyncUploads] = _resource(
-        "uploads", "Uploads", "The uploads of the app, for files that belong to nothing else."
-    )
-    apps: Lazy[Apps, AsyncApps] = _resource("apps", "Apps", "The apps of the user.")
-    app_duplications: Lazy[Duplications, AsyncDuplications] = _resource(
-        "apps", "Duplications", "The copies of apps that the user has asked for."
-    )
-    users: Lazy[Users, AsyncUsers] = _resource("users", "Users", "Users of the service.")
-    keys: Lazy[Keys, AsyncKeys] = _resource(
-        "keys", "Keys", "The API keys and personal access tokens of the user."
-    )
-    scopes: Lazy[Scopes, AsyncScopes] = _resource("scopes", "Scopes", "What credentials may do.")
-    collaborations: Lazy[Collaborations, AsyncCollaborations] = _resource(
-        "collaborations", "Collaborations", "The apps of others on which the user works."
-    )
-    secrets: Lazy[Secrets, AsyncSecrets] = _resource(
-        "secrets", "Secrets", "The secrets of the user."
-    )
-    compute_clusters: Lazy[ComputeClusters, AsyncComputeClusters] = _resource(
-        "compute", "ComputeClusters", "The compute clusters of the user, with their nodepools."
-    )
-    deployments: Lazy[Deployments, AsyncDeployments] = _resource(
-        "compute", "Deployments", "The deployments of the user."
-    )
-    runners: Lazy[Runners, AsyncRunners] = _resource(
-        "runners", "Runners", "The runners of the user."
-    )
-    logs: Lazy[Logs, AsyncLogs] = _resource(
-        "logs", "Logs", "The logs of models, runners and pipelines."
-    )
-    status_codes: Lazy[StatusCodes, AsyncStatusCodes] = _resource(
-        "status_codes", "StatusCodes", "The status codes of the service."
-    )
+    @lazy
+    def inputs(self) -> tuple[type[Inputs], type[AsyncInputs]]:
+        """The inputs of the app."""
+        from clarigrpc._resources.inputs import AsyncInputs, Inputs
+
+        return Inputs, AsyncInputs
+
+    @lazy
+    def annotations(self) -> tuple[type[Annotations], type[AsyncAnnotations]]:
+        """The annotations of the app, its annotation filters and the tracks of videos."""
+        from clarigrpc._resources.annotations import Annotations, AsyncAnnotations
+
+        return Annotations, AsyncAnnotations
+
+    @lazy
+    def concepts(self) -> tuple[type[Concepts], type[AsyncConcepts]]:
+        """The concepts of the app."""
+        from clarigrpc._resources.concepts import AsyncConcepts, Concepts
+
+        return Concepts, AsyncConcepts
+
+    @lazy
+    def knowledge_graphs(self) -> tuple[type[KnowledgeGraphs], type[AsyncKnowledgeGraphs]]:
+        """The knowledge graphs of the app."""
+        from clarigrpc._resources.concepts import AsyncKnowledgeGraphs, KnowledgeGraphs
+
+        return KnowledgeGraphs, AsyncKnowledgeGraphs
+
+    @lazy
+    def datasets(self) -> tuple[type[Datasets], type[AsyncDatasets]]:
+        """The datasets of the app."""
+        from clarigrpc._resources.datasets import AsyncDatasets, Datasets
+
+        return Datasets, AsyncDatasets
+
+    @lazy
+    def search(self) -> tuple[type[Search], type[AsyncSearch]]:
+        """Searches over the inputs and annotations of the app, and saved searches."""
+        from clarigrpc._resources.search import AsyncSearch, Search
+
+        return Search, AsyncSearch
+
+    @lazy
+    def models(self) -> tuple[type[Models], type[AsyncModels]]:
+        """The models of the app. To predict with one, use ``model``."""
+        from clarigrpc._resources.model_collection import AsyncModels, Models
+
+        return Models, AsyncModels
+
+    @lazy
+    def evaluations(self) -> tuple[type[Evaluations], type[AsyncEvaluations]]:
+        """The evaluations of the app: of model versions on datasets."""
+        from clarigrpc._resources.evaluations import AsyncEvaluations, Evaluations
+
+        return Evaluations, AsyncEvaluations
+
+    @lazy
+    def workflows(self) -> tuple[type[Workflows], type[AsyncWorkflows]]:
+        """The workflows of the app."""
+        from clarigrpc._resources.workflows import AsyncWorkflows, Workflows
+
+        return Workflows, AsyncWorkflows
+
+    @lazy
+    def jobs(self) -> tuple[type[Jobs], type[AsyncJobs]]:
+        """The jobs that add inputs to the app."""
+        from clarigrpc._resources.jobs import AsyncJobs, Jobs
+
+        return Jobs, AsyncJobs
+
+    @lazy
+    def extraction_jobs(self) -> tuple[type[ExtractionJobs], type[AsyncExtractionJobs]]:
+        """The jobs that unpack archives into inputs of the app."""
+        from clarigrpc._resources.jobs import AsyncExtractionJobs, ExtractionJobs
+
+        return ExtractionJobs, AsyncExtractionJobs
+
+    @lazy
+    def bulk_operations(self) -> tuple[type[BulkOperations], type[AsyncBulkOperations]]:
+        """The bulk operations of the app: changes of many inputs at once."""
+        from clarigrpc._resources.jobs import AsyncBulkOperations, BulkOperations
+
+        return BulkOperations, AsyncBulkOperations
+
+    @lazy
+    def tasks(self) -> tuple[type[Tasks], type[AsyncTasks]]:
+        """The labelling tasks of the app."""
+        from clarigrpc._resources.tasks import AsyncTasks, Tasks
+
+        return Tasks, AsyncTasks
+
+    @lazy
+    def label_orders(self) -> tuple[type[LabelOrders], type[AsyncLabelOrders]]:
+        """The label orders of the app."""
+        from clarigrpc._resources.label_orders import AsyncLabelOrders, LabelOrders
+
+        return LabelOrders, AsyncLabelOrders
+
+    @lazy
+    def collaborators(self) -> tuple[type[Collaborators], type[AsyncCollaborators]]:
+        """The collaborators of the app: other users with access to it."""
+        from clarigrpc._resources.collaborations import AsyncCollaborators, Collaborators
+
+        return Collaborators, AsyncCollaborators
+
+    @lazy
+    def collectors(self) -> tuple[type[Collectors], type[AsyncCollectors]]:
+        """The collectors of the app."""
+        from clarigrpc._resources.collectors import AsyncCollectors, Collectors
+
+        return Collectors, AsyncCollectors
+
+    @lazy
+    def modules(self) -> tuple[type[Modules], type[AsyncModules]]:
+        """The modules of the app."""
+        from clarigrpc._resources.modules import AsyncModules, Modules
+
+        return Modules, AsyncModules
+
+    @lazy
+    def installed_modules(self) -> tuple[type[InstalledModules], type[AsyncInstalledModules]]:
+        """The module versions installed in the app."""
+        from clarigrpc._resources.modules import AsyncInstalledModules, InstalledModules
+
+        return InstalledModules, AsyncInstalledModules
+
+    @lazy
+    def pipelines(self) -> tuple[type[Pipelines], type[AsyncPipelines]]:
+        """The pipelines of the app."""
+        from clarigrpc._resources.pipelines import AsyncPipelines, Pipelines
+
+        return Pipelines, AsyncPipelines
+
+    @lazy
+    def pipeline_steps(self) -> tuple[type[PipelineSteps], type[AsyncPipelineSteps]]:
+        """The pipeline steps of the app."""
+        from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
+
+        return PipelineSteps, AsyncPipelineSteps
+
+    @lazy
+    def artifacts(self) -> tuple[type[Artifacts], type[AsyncArtifacts]]:
+        """The artifacts of the app."""
+        from clarigrpc._resources.artifacts import Artifacts, AsyncArtifacts
+
+        return Artifacts, AsyncArtifacts
+
+    @lazy
+    def uploads(self) -> tuple[type[Uploads], type[AsyncUploads]]:
+        """The uploads of the app: standalone files."""
+        from clarigrpc._resources.uploads import AsyncUploads, Uploads
+
+        return Uploads, AsyncUploads
+
+    @lazy
+    def apps(self) -> tuple[type[Apps], type[AsyncApps]]:
+        """The apps of the user."""
+        from clarigrpc._resources.apps import Apps, AsyncApps
+
+        return Apps, AsyncApps
+
+    @lazy
+    def app_duplications(self) -> tuple[type[Duplications], type[AsyncDuplications]]:
+        """The app duplications that the user requested."""
+        from clarigrpc._resources.apps import AsyncDuplications, Duplications
+
+        return Duplications, AsyncDuplications
+
+    @lazy
+    def users(self) -> tuple[type[Users], type[AsyncUsers]]:
+        """The users of the service."""
+        from clarigrpc._resources.users import AsyncUsers, Users
+
+        return Users, AsyncUsers
+
+    @lazy
+    def keys(self) -> tuple[type[Keys], type[AsyncKeys]]:
+        """The API keys and personal access tokens of the user."""
+        from clarigrpc._resources.keys import AsyncKeys, Keys
+
+        return Keys, AsyncKeys
+
+    @lazy
+    def scopes(self) -> tuple[type[Scopes], type[AsyncScopes]]:
+        """The scopes of keys: what credentials are allowed to do."""
+        from clarigrpc._resources.scopes import AsyncScopes, Scopes
+
+        return Scopes, AsyncScopes
+
+    @lazy
+    def collaborations(self) -> tuple[type[Collaborations], type[AsyncCollaborations]]:
+        """The collaborations of the user on apps of other users."""
+        from clarigrpc._resources.collaborations import AsyncCollaborations, Collaborations
+
+        return Collaborations, AsyncCollaborations
+
+    @lazy
+    def secrets(self) -> tuple[type[Secrets], type[AsyncSecrets]]:
+        """The secrets of the user."""
+        from clarigrpc._resources.secrets import AsyncSecrets, Secrets
+
+        return Secrets, AsyncSecrets
+
+    @lazy
+    def compute_clusters(self) -> tuple[type[ComputeClusters], type[AsyncComputeClusters]]:
+        """The compute clusters of the user and their nodepools."""
+        from clarigrpc._resources.compute import AsyncComputeClusters, ComputeClusters
+
+        return ComputeClusters, AsyncComputeClusters
+
+    @lazy
+    def deployments(self) -> tuple[type[Deployments], type[AsyncDeployments]]:
+        """The deployments of the user."""
+        from clarigrpc._resources.compute import AsyncDeployments, Deployments
+
+        return Deployments, AsyncDeployments
+
+    @lazy
+    def runners(self) -> tuple[type[Runners], type[AsyncRunners]]:
+        """The runners of the user."""
+        from clarigrpc._resources.runners import AsyncRunners, Runners
+
+        return Runners, AsyncRunners
+
+    @lazy
+    def logs(self) -> tuple[type[Logs], type[AsyncLogs]]:
+        """The logs of models, runners and pipelines."""
+        from clarigrpc._resources.logs import AsyncLogs, Logs
+
+        return Logs, AsyncLogs
+
+    @lazy
+    def status_codes(self) -> tuple[type[StatusCodes], type[AsyncStatusCodes]]:
+        """The status codes of the service."""
+        from clarigrpc._resources.status_codes import AsyncStatusCodes, StatusCodes
+
+        return StatusCodes, AsyncStatusCodes
 
     @takes(ClientOptions)
     def __init__(self, options: ClientOptions) -> None:
@@ -233,7 +375,7 @@ class _BaseClient(Generic[ChannelT]):
         """The client with other options on the same connection."""
         view = copy.copy(self)
         for name in vars(self):
-            if isinstance(getattr(type(self), name, None), Lazy):
+            if isinstance(getattr(type(self), name, None), lazy):
                 del view.__dict__[name]  # a resource, which has the options of this client
         view._context = self._context.view(self.settings.changed(changes))
         return view

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from clarigrpc import errors, v2
 from tests.both import Both
+from tests.conftest import Connect
 from tests.resources.conftest import add_inputs
+from tests.scripted import ScriptedServer, reply
 
 
 async def test_concepts(both: Both) -> None:
@@ -33,27 +37,31 @@ async def test_concepts(both: Both) -> None:
         await both.run(c.concepts.get, "no-such-concept")
 
 
-async def test_pages_are_fetched_when_they_are_asked_for(both: Both) -> None:
+async def test_pages_are_fetched_when_they_are_asked_for(
+    scripted: ScriptedServer, connect: Connect
+) -> None:
+    def page(requests: Iterator[v2.ListConceptsRequest], context: object) -> Iterator[object]:
+        (request,) = requests
+        start = (request.page - 1) * request.per_page
+        ids = range(start, min(start + request.per_page, 130))
+        yield reply("ListConcepts", concepts=[v2.Concept(id=f"c{one}") for one in ids])
+
+    scripted.always("ListConcepts", page)
+
+    def asked() -> list[int]:
+        return [call.request.page for call in scripted.calls("ListConcepts")]
+
+    both = connect(scripted.base, pat="p", user_id="u", app_id="a")
     c = both.client
-    await both.run(c.concepts.create_many, [f"c{number:03}" for number in range(130)])
-    pages = []
-    original = c.unary("ListConcepts")
-
-    def counted(request: v2.ListConceptsRequest, **options: object) -> object:
-        pages.append(request.page)
-        return original(request, **options)
-
-    c._stub.__dict__["ListConcepts"] = counted
-    iterator = c.concepts.list(per_page=50)
     seen = []
-    async for one in both.items(iterator):
+    async for one in both.items(c.concepts.list(per_page=50)):
         seen.append(one.id)
         if len(seen) == 50:
             break
-    assert pages == [1]
+    assert asked() == [1]
     assert len(set(seen)) == 50
     assert len({one.id for one in await both.collect(c.concepts.list(per_page=65))}) == 130
-    assert pages == [1, 1, 2, 3]
+    assert asked() == [1, 1, 2, 3]
 
 
 async def test_counts(both: Both) -> None:

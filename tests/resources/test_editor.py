@@ -11,7 +11,7 @@ import pytest
 
 from tests.both import ClientKind
 from tests.language_server import LanguageServer, Signature
-from tests.resources.verbs import Verb, model_verbs, verbs
+from tests.resources.verbs import Part, Verb, model_verbs, parts, verbs
 
 PLACEHOLDER = re.compile(r"\{[a-z ]+\}|\bAs (in )?``|\bUnknown\b|\b(?:[A-Z][a-z]+)*T\b")
 """Something to be filled in, a reference to another text, a type variable."""
@@ -27,9 +27,16 @@ class Shown(NamedTuple):
     signatures: list[Signature]
 
 
+class Editor(NamedTuple):
+    """What an editor shows of all verbs and all resources, by the client."""
+
+    verbs: dict[ClientKind, list[Shown]]
+    parts: dict[ClientKind, list[tuple[Part, str]]]
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[ClientKind, list[Shown]]:
-    """What it shows of all verbs, by the client: one server is asked about all of them."""
+def editor(tmp_path_factory: pytest.TempPathFactory) -> Editor:
+    """One language server is asked about all of them."""
     found = {kind: [*model_verbs(kind), *verbs(kind)] for kind in KINDS}
     lines = ["from clarigrpc import AsyncClient, Client"]
     lines += ["sync_client, async_client = Client(), AsyncClient()"]
@@ -38,20 +45,28 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[ClientKind, list[Sho
         for verb in of_kind:
             places.append((kind, verb, len(lines)))
             lines.append(f"{kind}_client.{verb.expression}()")
-    result: dict[ClientKind, list[Shown]] = {kind: [] for kind in KINDS}
+    parts_at: list[tuple[ClientKind, Part, int]] = []
+    for kind in KINDS:
+        for part in parts(kind):
+            parts_at.append((kind, part, len(lines)))
+            lines.append(f"{kind}_client.{part.expression}")
+    result = Editor({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS})
     with LanguageServer(tmp_path_factory.mktemp("editor"), "\n".join(lines)) as server:
         for kind, verb, row in places:
             end = len(lines[row]) - 1
             hover, signatures = server.hover(row, end - 2), server.signatures(row, end)
-            result[kind].append(Shown(verb, hover, signatures))
+            result.verbs[kind].append(Shown(verb, hover, signatures))
+        for kind, part, row in parts_at:
+            result.parts[kind].append((part, server.hover(row, len(lines[row]) - 1)))
     return result
 
 
-@pytest.fixture(params=KINDS)
-def all_shown(request: pytest.FixtureRequest, shown: dict[ClientKind, list[Shown]]) -> list[Shown]:
+@pytest.fixture
+def all_shown(editor: Editor, client_kind: ClientKind) -> list[Shown]:
     """What it shows of the verbs of one client."""
-    assert len(shown[request.param]) > 200
-    return shown[request.param]
+    found = editor.verbs[client_kind]
+    assert len(found) > 200
+    return found
 
 
 def _names(signature: Signature) -> Iterator[str]:
@@ -71,6 +86,15 @@ def _explained(text: str) -> set[str]:
 
 def _report(wrong: dict[str, str]) -> str:
     return "\n".join(f"{path}: {what}" for path, what in wrong.items())
+
+
+def test_hover_shows_what_a_resource_is(editor: Editor, client_kind: ClientKind) -> None:
+    assert len(editor.parts[client_kind]) > 34
+    for part, hover in editor.parts[client_kind]:
+        name = part.expression.rpartition(".")[2]
+        assert f"{name}: {part.owner.__name__}" in hover
+        assert part.text
+        assert part.text in hover
 
 
 def test_hover_shows_the_signature_and_the_text(all_shown: list[Shown]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from clarigrpc import AsyncClient, Client, query, v2
-from clarigrpc._resources.sync_async import Async, Lazy, Sync
+from clarigrpc._resources.sync_async import Async, Sync, lazy
 from clarigrpc._rpc.client_context import ClientContext
 from tests.both import Both, ClientKind
 from tests.resources.verbs import resources, verbs
@@ -242,5 +242,5 @@ assert client.datasets is client.datasets
 def test_the_attributes_themselves() -> None:
     for client in (Client, AsyncClient):
         assert {"datasets", "models", "search"} <= set(dir(client))
-        assert isinstance(client.datasets, Lazy)
+        assert isinstance(client.datasets, lazy)
         assert client.datasets.__doc__ == "The datasets of the app."

@@ -21,11 +21,11 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.sync_async import (
     Async,
-    Lazy,
     Opening,
     Parents,
     Sync,
     iteration,
+    lazy,
     nested,
     operation,
     streaming,
@@ -206,9 +206,10 @@ class AnnotationOperations(Creates[v2.Annotation]):
     _list_rpc = "ListAnnotations"
     _patch_rpc = "PatchAnnotations"
 
-    filters: Lazy[AnnotationFilters, AsyncAnnotationFilters] = Lazy(
-        __name__, "AnnotationFilters", "The annotation filters of the app."
-    )
+    @lazy
+    def filters(self) -> tuple[type[AnnotationFilters], type[AsyncAnnotationFilters]]:
+        """The annotation filters of the app."""
+        return AnnotationFilters, AsyncAnnotationFilters
 
     @nested(AnnotationTracks, AsyncAnnotationTracks)
     def tracks(self, input_id: str) -> Parents:

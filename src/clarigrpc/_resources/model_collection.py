@@ -19,7 +19,7 @@ from clarigrpc._resources.base import (
 )
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
 from clarigrpc._resources.long_running import until
-from clarigrpc._resources.sync_async import Async, Lazy, Parents, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, lazy, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
@@ -304,9 +304,10 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
     _delete_rpc = "DeleteModels"
     _delete_one_rpc = "DeleteModel"
 
-    types: Lazy[ModelTypes, AsyncModelTypes] = Lazy(
-        __name__, "ModelTypes", "The types of models that the service has."
-    )
+    @lazy
+    def types(self) -> tuple[type[ModelTypes], type[AsyncModelTypes]]:
+        """The types of models that the service offers."""
+        return ModelTypes, AsyncModelTypes
 
     @nested(ModelVersions, AsyncModelVersions)
     def versions(self, model_id: str) -> Parents:

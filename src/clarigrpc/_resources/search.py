@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from clarigrpc import query, v2
 from clarigrpc._resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
-from clarigrpc._resources.sync_async import Async, Lazy, Sync, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, lazy, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
@@ -83,9 +83,10 @@ class AsyncSavedSearches(SavedSearchOperations, Async): ...
 class SearchOperations(Domain):
     """Searches over an app."""
 
-    saved: Lazy[SavedSearches, AsyncSavedSearches] = Lazy(
-        __name__, "SavedSearches", "The searches that are kept in the app."
-    )
+    @lazy
+    def saved(self) -> tuple[type[SavedSearches], type[AsyncSavedSearches]]:
+        """The saved searches of the app."""
+        return SavedSearches, AsyncSavedSearches
 
     @iteration
     def inputs(

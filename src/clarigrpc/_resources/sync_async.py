@@ -23,7 +23,6 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from importlib import import_module
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -283,22 +282,24 @@ def streaming(
     return Driven(begin, (sync_stream, async_stream), ("Stream[{}]", "AsyncStream[{}]"))
 
 
-class Lazy(Generic[SyncT, AsyncT]):
-    """An attribute that is imported and made when it is first asked for.
+class lazy(Generic[SyncT, AsyncT]):
+    """A part of a client or a resource, which is imported and made at its first use.
 
-    Args:
-        module: Name of the module.
-        name: Name of the class on a ``Sync`` owner; ``Async`` stands before it on the other.
-        text: What it is.
+    Decorates a method that imports the classes of the part, one for each client, and returns them.
+    Its text is that of the attribute.
     """
 
-    def __init__(self, module: str, name: str, text: str) -> None:
-        self._module = module
-        self._class_name = name
-        self.__doc__ = text
+    def __init__(self, classes: Callable[[Any], tuple[type[SyncT], type[AsyncT]]]) -> None:
+        self._classes = classes
+        self.__doc__ = classes.__doc__
+
+    @property
+    def classes(self) -> tuple[type[SyncT], type[AsyncT]]:
+        """The classes of the part."""
+        return self._classes(None)
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._attribute = name
+        self._name = name
 
     @overload
     def __get__(self, instance: None, owner: Any) -> Self: ...
@@ -312,10 +313,9 @@ class Lazy(Generic[SyncT, AsyncT]):
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is None:
             return self
-        prefix = "Async" if isinstance(instance, Async) else ""
-        made = getattr(import_module(self._module), prefix + self._class_name)
+        made = self.classes[isinstance(instance, Async)]
         # Threads may get here at once; all of them go on with the first one's.
-        return instance.__dict__.setdefault(self._attribute, instance._child(made))
+        return instance.__dict__.setdefault(self._name, instance._child(made))
 
 
 def _spelled_out(function: Any, owner: type[Any]) -> inspect.Signature:
