@@ -359,10 +359,22 @@ class AsyncMethodCall:
     def __await__(self) -> Generator[Any, None, Any]:
         return self._model._call(self._method, self._arguments, self._timeout).__await__()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        results = await self
-        if not isinstance(results, AsyncStream):
-            raise TypeError(f"{self._method}() has one result: await it")
-        async with results:
-            async for result in results:
-                yield result
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return _MethodResults(self, self._method)
+
+
+class _MethodResults(AsyncIterator[Any]):
+    """The results of a method that streams; the call begins with the first one."""
+
+    def __init__(self, call: AsyncMethodCall, method: str) -> None:
+        self._call = call
+        self._method = method
+        self._results: AsyncStream[Any] | None = None
+
+    async def __anext__(self) -> Any:
+        if self._results is None:
+            results = await self._call
+            if not isinstance(results, AsyncStream):
+                raise TypeError(f"{self._method}() has one result: await it")
+            self._results = results
+        return await anext(self._results)

@@ -183,6 +183,17 @@ class BidiSession(_BidiSessionBase[T]):
             self._changed.notify_all()
 
 
+class _AttemptRequests(AsyncIterator[bytes]):
+    """The requests of one attempt. No async generator: gRPC drops it without closing it."""
+
+    def __init__(self, session: AsyncBidiSession[Any], attempt: int) -> None:
+        self._session = session
+        self._attempt = attempt
+
+    async def __anext__(self) -> bytes:
+        return await self._session.next_request(self._attempt)
+
+
 class AsyncBidiSession(_BidiSessionBase[T]):
     """An async bidi stream. A task reads an async source; a sync one is read between sends."""
 
@@ -207,7 +218,7 @@ class AsyncBidiSession(_BidiSessionBase[T]):
     def request(self) -> AsyncIterator[bytes]:
         self._attempt = self._flow.begin()
         self._changed.set()
-        return self._requests(self._attempt)
+        return _AttemptRequests(self, self._attempt)
 
     def accept(self, response: Any) -> Iterator[T]:
         self._flow.responded()
@@ -220,16 +231,17 @@ class AsyncBidiSession(_BidiSessionBase[T]):
         if self._pulling is not None:
             self._pulling.cancel()
 
-    async def _requests(self, attempt: int) -> AsyncIterator[bytes]:
+    async def next_request(self, attempt: int) -> bytes:
+        """The next request of an attempt, when it may be sent."""
         while True:
             self._changed.clear()
             step = self._poll(attempt)
             if isinstance(step, float):
                 await self._wait(step)
             elif isinstance(step, bytes):
-                yield step
+                return step
             elif step is FlowStep.END:
-                return
+                raise StopAsyncIteration
             elif self._values is not None:
                 self._pull(self._values)
             else:
