@@ -362,7 +362,7 @@ class _BaseClient(Generic[ChannelT]):
 
     @property
     def settings(self) -> Settings:
-        """The options as they were resolved: ``settings.timeout``, ``settings.user_id`` ..."""
+        """The resolved options, for example ``client.settings.timeout``."""
         return self._context.settings
 
     @property

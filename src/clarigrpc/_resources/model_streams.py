@@ -145,7 +145,7 @@ class StreamOperations(Operations):
             arguments: Arguments by name. A streamed argument takes an iterable.
 
         Returns:
-            The result. If the method streams results: an iterator of them, like that of
+            The result, or an iterator of results if the method streams them, like that of
             ``generate``.
 
         Raises:
