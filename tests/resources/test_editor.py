@@ -11,12 +11,10 @@ import pytest
 
 from tests.both import ClientKind
 from tests.language_server import LanguageServer, Signature
-from tests.resources.verbs import Part, Verb, model_verbs, parts, verbs
+from tests.resources.verbs import KINDS, Part, Verb, model_verbs, parts, verbs
 
 PLACEHOLDER = re.compile(r"\{[a-z ]+\}|\bAs (in )?``|\bUnknown\b|\b(?:[A-Z][a-z]+)*T\b")
 """Something to be filled in, a reference to another text, a type variable."""
-
-KINDS: tuple[ClientKind, ...] = ("sync", "async")
 
 
 class Shown(NamedTuple):
@@ -114,11 +112,11 @@ def test_hover_shows_the_signature_and_the_text(all_shown: list[Shown]) -> None:
 def test_signature_help_names_and_explains_every_argument(all_shown: list[Shown]) -> None:
     wrong = {}
     for verb, _, signatures in all_shown:
-        if not signatures or not signatures[0].text:
+        if not signatures or not all(signature.text for signature in signatures):
             wrong[verb.path] = "no signature or no text"
         for signature in signatures:
             names = list(_names(signature))
-            missing = set(names) - _explained(signatures[0].text)
+            missing = set(names) - _explained(signature.text)
             if missing:
                 wrong[verb.path] = f"not explained: {sorted(missing)} of {signature.label}"
             if PLACEHOLDER.search(signature.label + signature.text):

@@ -17,7 +17,7 @@ from clarigrpc import AsyncClient, Client, query, v2
 from clarigrpc._resources.sync_async import Async, Sync, lazy
 from clarigrpc._rpc.client_context import ClientContext
 from tests.both import Both, ClientKind
-from tests.resources.verbs import resources, verbs
+from tests.resources.verbs import KINDS, model_verbs, resources, verbs
 
 ENDPOINTS = json.loads((Path(__file__).parents[1] / "data" / "endpoints.json").read_text())
 DOCUMENTED = sorted({endpoint["rpc"] for endpoint in ENDPOINTS})
@@ -187,12 +187,14 @@ def test_both_clients_have_the_same() -> None:
     mine, theirs = resources("sync"), resources("async")
     assert len(mine) >= 34
     assert mine.keys() == theirs.keys()
-    for one, other in zip(verbs("sync"), verbs("async"), strict=True):
+    sync_verbs, async_verbs = ([*verbs(kind), *model_verbs(kind)] for kind in KINDS)
+    for one, other in zip(sync_verbs, async_verbs, strict=True):
         assert one.expression == other.expression
         assert issubclass(one.owner, Sync)
         assert issubclass(other.owner, Async)
         signatures = [inspect.signature(verb.function) for verb in (one, other)]
         assert list(signatures[0].parameters) == list(signatures[1].parameters), one.path
+        assert inspect.getdoc(one.function) == inspect.getdoc(other.function), one.path
 
 
 def test_help_says_what_each_verb_takes_and_does() -> None:

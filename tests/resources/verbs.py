@@ -12,6 +12,8 @@ from clarigrpc._resources.sync_async import Nested, SyncOrAsync, lazy
 from clarigrpc.client import _BaseClient
 from tests.both import ClientKind
 
+KINDS: tuple[ClientKind, ...] = ("sync", "async")
+
 
 class Verb(NamedTuple):
     """A method of a resource.

@@ -181,31 +181,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         fields = {"model_id": self.model_id, **options}
         return self._pages("ListModelVersions", "model_versions", fields)
 
-    # The text of what each client has an implementation of its own for.
-
-    def predict(
-        self, value: Any, *, timeout: float | None = None, raise_on_partial: bool | None = None
-    ) -> Any:
-        """Predict one input, or a list of inputs.
-
-        Args:
-            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), the bytes of an image,
-                or a list of these (sent in requests of 128).
-            timeout: Seconds for each request. None uses the client's setting.
-            raise_on_partial: Only for a list: whether a failed input raises an error. False returns
-                its output with the others, with its status. None uses the client's setting.
-
-        Returns:
-            The output, or the outputs in the order of the inputs.
-
-        Raises:
-            PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
-                others.
-            ApiError: The prediction failed; the subclass says how (see ``errors``).
-            InvalidArgumentError: The list is empty.
-            TypeError: A value is not an input.
-        """
-        raise NotImplementedError
+    # Its text; each client has an implementation of its own.
 
     def predict_many(
         self,
@@ -292,6 +268,25 @@ class Model(ModelStreams, ModelOperations, Sync):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> v2.Output | list[v2.Output]:
+        """Predict one input, or a list of inputs.
+
+        Args:
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), the bytes of an image,
+                or a list of these (sent in requests of 128).
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Only for a list: whether a failed input raises an error. False returns
+                its output with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The output, or the outputs in the order of the inputs.
+
+        Raises:
+            PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
+                others.
+            ApiError: The prediction failed; the subclass says how (see ``errors``).
+            InvalidArgumentError: The list is empty.
+            TypeError: A value is not an input.
+        """
         if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
         if self._coalescer is not None:
@@ -366,6 +361,25 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> v2.Output | list[v2.Output]:
+        """Predict one input, or a list of inputs.
+
+        Args:
+            value: An input (``image(...)``, ``text(...)``, a ``v2.Input``), the bytes of an image,
+                or a list of these (sent in requests of 128).
+            timeout: Seconds for each request. None uses the client's setting.
+            raise_on_partial: Only for a list: whether a failed input raises an error. False returns
+                its output with the others, with its status. None uses the client's setting.
+
+        Returns:
+            The output, or the outputs in the order of the inputs.
+
+        Raises:
+            PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
+                others.
+            ApiError: The prediction failed; the subclass says how (see ``errors``).
+            InvalidArgumentError: The list is empty.
+            TypeError: A value is not an input.
+        """
         if not isinstance(value, _SINGLE) and isinstance(value, Sequence):
             return await self._predict_values(
                 value, timeout=timeout, raise_on_partial=raise_on_partial
