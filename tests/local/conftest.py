@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import PIL.Image
 import pytest
+from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc._transports import transcoding
@@ -160,3 +161,34 @@ def gone(raw: Raw, input_id: str, seconds: float = 10.0) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(f"input {input_id} is still there")
+
+
+def message(cls: Any, **fields: Any) -> Any:
+    """A message from its JSON form."""
+    return json_format.ParseDict(fields, cls())
+
+
+def ok(response: Any) -> Any:
+    """The response, which succeeded."""
+    assert response.status.code == v2.StatusCode.SUCCESS, response.status
+    return response
+
+
+def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """The first true result."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        result = check()
+        if result:
+            return result
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def add_image(raw: Raw, input_id: str, *colours: str, **data: Any) -> None:
+    """Adds an image with stripes of the colours, and waits until it is processed."""
+    request = v2.PostInputsRequest()
+    item = request.inputs.add(id=input_id, data=message(v2.Data, **data))
+    item.data.image.base64 = png(*colours or ("red",))
+    ok(raw("PostInputs", request))
+    settled(raw, input_id)

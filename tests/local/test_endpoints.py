@@ -20,8 +20,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.local.accounts.method_scopes import auth_type
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.v2._index import METHODS
-from tests.local.conftest import Raw, clip, png, settled
-from tests.local.test_domains import message, ok, until
+from tests.local.conftest import Raw, clip, message, ok, png, settled, until
 
 Code = v2.StatusCode
 

@@ -10,8 +10,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from tests.local.conftest import Raw, png, predict_request
-from tests.local.test_domains import duplicated, message, ok
+from tests.local.conftest import Raw, message, ok, png, predict_request
+from tests.local.handlers.test_bulk_operations import duplicated
 
 Code = v2.StatusCode
 

@@ -27,9 +27,8 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.handlers import model_training
 from clarigrpc.local.models.embedding_classifier import Weights
-from tests.local.conftest import Raw, png
+from tests.local.conftest import Raw, ok, png, until
 from tests.local.pictures import digit, video
-from tests.local.test_domains import ok, until
 from tests.local.web import serving
 
 Code = v2.StatusCode

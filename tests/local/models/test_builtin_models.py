@@ -73,7 +73,7 @@ def test_every_public_model_has_a_type_and_says_what_it_is(raw: Raw) -> None:
 
 
 def test_the_page_about_the_models_is_as_the_code(raw: Raw) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "local-models.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "local-models.md").read_text()
     rows = dict(re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ", page, re.MULTILINE))
     models = raw("ListModels", v2.ListModelsRequest(user_app_id=PUBLIC)).models
     assert rows == {model.id: model.model_type_id for model in models}

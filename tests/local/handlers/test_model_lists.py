@@ -10,10 +10,9 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from tests.local.conftest import PUBLIC, Raw
+from tests.local.conftest import PUBLIC, Raw, ok
+from tests.local.handlers.test_model_training import add, create, image, trained, wants
 from tests.local.pictures import digit
-from tests.local.test_domains import ok
-from tests.local.test_training import add, create, image, trained, wants
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pytest
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from tests.local.conftest import Raw, clip, png, settled
-from tests.local.test_domains import message, ok
+from tests.local.conftest import Raw, clip, message, ok, png, settled
 
 Code = v2.StatusCode
 

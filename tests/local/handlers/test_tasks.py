@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import v2
-from tests.local.conftest import Raw, settled
-from tests.local.test_domains import message, ok
+from tests.local.conftest import Raw, message, ok, settled
 
 Code = v2.StatusCode
 Action = v2.PutTaskAssignmentsRequestAction

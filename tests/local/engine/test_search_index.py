@@ -20,8 +20,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.store.resource_store import Store, StoredCollection
-from tests.local.conftest import Raw, gone
-from tests.local.test_domains import message, ok
+from tests.local.conftest import Raw, gone, message, ok
 
 Code = v2.StatusCode
 

@@ -11,8 +11,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local.store.resource_store import StoredCollection
-from tests.local.conftest import Raw
-from tests.local.test_domains import ok
+from tests.local.conftest import Raw, ok
 
 Code = v2.StatusCode
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.engine.input_embeddings import similarities
-from tests.local.conftest import PUBLIC, Raw, gone, settled
+from tests.local.conftest import PUBLIC, Raw, gone, ok, settled
+from tests.local.handlers.test_model_training import add, image, text
 from tests.local.pictures import digit, encoded, photograph
-from tests.local.test_domains import ok
-from tests.local.test_training import add, image, text
 from tests.local.web import serving
 
 Code = v2.StatusCode

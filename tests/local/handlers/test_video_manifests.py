@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from clarigrpc import v2
-from tests.local.conftest import Raw, clip, gone, png, settled
-from tests.local.test_domains import ok, until
+from tests.local.conftest import Raw, clip, gone, ok, png, settled, until
 
 Code = v2.StatusCode
 

@@ -10,8 +10,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local.engine import evaluation_metrics
-from tests.local.conftest import Raw
-from tests.local.test_domains import add, ok, until
+from tests.local.conftest import Raw, add_image, ok, until
 
 Code = v2.StatusCode
 
@@ -26,7 +25,7 @@ def prepared(raw: Raw) -> None:
     """A dataset version whose labels agree with the colours in two cases of three."""
     ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
     for name, colour, label in (("a", "red", "red"), ("b", "blue", "blue"), ("c", "red", "blue")):
-        add(raw, name, colour, concepts=[{"id": label, "value": 1}])
+        add_image(raw, name, colour, concepts=[{"id": label, "value": 1}])
         join = v2.PostDatasetInputsRequest(dataset_id="d")
         join.dataset_inputs.add().input.id = name
         ok(raw("PostDatasetInputs", join))

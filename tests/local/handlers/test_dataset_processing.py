@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc.local.engine.box_interpolation import MAX_FRAMES, interpolate
 from clarigrpc.local.service_errors import ServiceError
-from tests.local.conftest import Raw, clip, settled
-from tests.local.test_domains import add, message, ok, until
+from tests.local.conftest import Raw, add_image, clip, message, ok, settled, until
 
 Code = v2.StatusCode
 
@@ -131,7 +130,7 @@ CLIENT_KINDS = {"id": "color-recognition", "user_id": "clarifai", "app_id": "mai
 def test_a_version_of_predictions(raw: Raw) -> None:
     ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="d")])))
     for name, colour in (("a", "red"), ("b", "blue")):
-        add(raw, name, colour, concepts=[{"id": colour, "value": 1}])
+        add_image(raw, name, colour, concepts=[{"id": colour, "value": 1}])
         join = v2.PostDatasetInputsRequest(dataset_id="d")
         join.dataset_inputs.add().input.id = name
         ok(raw("PostDatasetInputs", join))

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from clarigrpc import v2
-from tests.local.conftest import Raw, png
-from tests.local.test_domains import ok, until
+from tests.local.conftest import Raw, ok, png, until
 
 Code = v2.StatusCode
 

@@ -14,7 +14,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.local.service.method_coverage import UNIMPLEMENTED, status, table
 from clarigrpc.v2._index import METHODS
 
-PAGE = Path(__file__).parents[2] / "docs" / "local-server-methods.md"
+PAGE = Path(__file__).parents[3] / "docs" / "local-server-methods.md"
 
 
 def test_the_page_is_as_the_code() -> None:

@@ -13,7 +13,7 @@ import pytest
 from clarigrpc import v2
 from clarigrpc.local import Faults
 from tests.local.conftest import PUBLIC, Raw, png, predict_request
-from tests.local.test_inputs import web as web
+from tests.local.handlers.test_inputs import web as web
 
 Code = v2.StatusCode
 

@@ -1,0 +1,42 @@
+"""Concepts: languages, relations, searches and counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clarigrpc import v2
+from tests.local.both_fronts import front as front
+from tests.local.conftest import Raw, add_image, ok
+
+Code = v2.StatusCode
+
+
+def test_concepts(raw: Raw) -> None:
+    request = v2.PostConceptsRequest()
+    for name in ("cat", "wild cat", "dog"):
+        request.concepts.add(id=name.replace(" ", "-"), name=name)
+    ok(raw("PostConcepts", request))
+    language = v2.PostConceptLanguagesRequest(concept_id="cat")
+    language.concept_languages.add(id="de", name="Katze")
+    ok(raw("PostConceptLanguages", language))
+
+    def found(**query: Any) -> list[str]:
+        search = v2.PostConceptsSearchesRequest(concept_query=v2.ConceptQuery(**query))
+        return [concept.name for concept in ok(raw("PostConceptsSearches", search)).concepts]
+
+    assert found(name="cat") == ["wild cat", "cat"]
+    assert found(name="wild") == ["wild cat"]
+    assert found(name="*og") == ["dog"]
+    assert found(name="katz", language="de") == ["Katze"]
+    add_image(raw, "i", concepts=[{"id": "cat", "value": 1}, {"id": "dog", "value": 0}])
+    counts = ok(raw("GetConceptCounts", v2.GetConceptCountsRequest())).concept_counts
+    by_id = {entry.id: entry.concept_type_count for entry in counts}
+    assert (by_id["cat"].positive, by_id["dog"].negative, by_id["dog"].positive) == (1, 1, 0)
+    relation = v2.PostConceptRelationsRequest(concept_id="cat")
+    relation.concept_relations.add(predicate="hyponym").object_concept.id = "wild-cat"
+    made = ok(raw("PostConceptRelations", relation)).concept_relations[0]
+    assert made.subject_concept.id == "cat"
+    assert raw("PostConceptRelations", relation).status.code == Code.DATABASE_DUPLICATE_KEY
+    for concept_id, count in (("cat", 1), ("dog", 0)):
+        listing = v2.ListConceptRelationsRequest(concept_id=concept_id)
+        assert len(ok(raw("ListConceptRelations", listing)).concept_relations) == count
