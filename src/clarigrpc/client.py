@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from clarigrpc import types
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
 from clarigrpc._config.keyword_options import takes
 from clarigrpc._config.settings import Settings, resolve
@@ -13,65 +14,7 @@ from clarigrpc._rpc.async_channel import AsyncChannel
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
 from clarigrpc._rpc.sync_channel import SyncChannel
 
-# Resources are imported when they are first asked for: a service that only predicts starts sooner.
-
 if TYPE_CHECKING:
-    from clarigrpc._bulk.coalescing import CoalesceLimits
-    from clarigrpc._resources.annotations import Annotations, AsyncAnnotations
-    from clarigrpc._resources.apps import Apps, AsyncApps, AsyncDuplications, Duplications
-    from clarigrpc._resources.artifacts import Artifacts, AsyncArtifacts
-    from clarigrpc._resources.collaborations import (
-        AsyncCollaborations,
-        AsyncCollaborators,
-        Collaborations,
-        Collaborators,
-    )
-    from clarigrpc._resources.collectors import AsyncCollectors, Collectors
-    from clarigrpc._resources.compute import (
-        AsyncComputeClusters,
-        AsyncDeployments,
-        ComputeClusters,
-        Deployments,
-    )
-    from clarigrpc._resources.concepts import (
-        AsyncConcepts,
-        AsyncKnowledgeGraphs,
-        Concepts,
-        KnowledgeGraphs,
-    )
-    from clarigrpc._resources.datasets import AsyncDatasets, Datasets
-    from clarigrpc._resources.evaluations import AsyncEvaluations, Evaluations
-    from clarigrpc._resources.inputs import AsyncInputs, Inputs
-    from clarigrpc._resources.jobs import (
-        AsyncBulkOperations,
-        AsyncExtractionJobs,
-        AsyncJobs,
-        BulkOperations,
-        ExtractionJobs,
-        Jobs,
-    )
-    from clarigrpc._resources.keys import AsyncKeys, Keys
-    from clarigrpc._resources.label_orders import AsyncLabelOrders, LabelOrders
-    from clarigrpc._resources.logs import AsyncLogs, Logs
-    from clarigrpc._resources.model_collection import AsyncModels, Models
-    from clarigrpc._resources.model_handle import AsyncModel, Model
-    from clarigrpc._resources.modules import (
-        AsyncInstalledModules,
-        AsyncModules,
-        InstalledModules,
-        Modules,
-    )
-    from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
-    from clarigrpc._resources.pipelines import AsyncPipelines, Pipelines
-    from clarigrpc._resources.runners import AsyncRunners, Runners
-    from clarigrpc._resources.scopes import AsyncScopes, Scopes
-    from clarigrpc._resources.search import AsyncSearch, Search
-    from clarigrpc._resources.secrets import AsyncSecrets, Secrets
-    from clarigrpc._resources.status_codes import AsyncStatusCodes, StatusCodes
-    from clarigrpc._resources.tasks import AsyncTasks, Tasks
-    from clarigrpc._resources.uploads import AsyncUploads, Uploads
-    from clarigrpc._resources.users import AsyncUsers, Users
-    from clarigrpc._resources.workflows import AsyncWorkflows, Workflows
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
 
@@ -83,7 +26,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
+def _sharing(coalesce: bool, *limits: Any) -> types.CoalesceLimits | None:
     """The limits of ``client.model``'s shared requests; None: none are shared."""
     if not coalesce and all(limit is None for limit in limits):
         return None
@@ -92,16 +35,12 @@ def _sharing(coalesce: bool, *limits: Any) -> CoalesceLimits | None:
     return limits_of(*limits)
 
 
-def _sync_model(client: _BaseClient[Any], options: dict[str, Any]) -> Model:
-    from clarigrpc._resources.model_handle import Model
-
-    return Model(client._context, **options)
+def _sync_model(client: _BaseClient[Any], options: dict[str, Any]) -> types.Model:
+    return types.Model(client._context, **options)
 
 
-def _async_model(client: _BaseClient[Any], options: dict[str, Any]) -> AsyncModel:
-    from clarigrpc._resources.model_handle import AsyncModel
-
-    return AsyncModel(client._context, **options)
+def _async_model(client: _BaseClient[Any], options: dict[str, Any]) -> types.AsyncModel:
+    return types.AsyncModel(client._context, **options)
 
 
 class _BaseClient(Generic[ChannelT]):
@@ -110,242 +49,180 @@ class _BaseClient(Generic[ChannelT]):
     _channel_class: type[ChannelT]
 
     @lazy
-    def inputs(self) -> tuple[type[Inputs], type[AsyncInputs]]:
+    def inputs(self) -> tuple[type[types.Inputs], type[types.AsyncInputs]]:
         """The inputs of the app."""
-        from clarigrpc._resources.inputs import AsyncInputs, Inputs
-
-        return Inputs, AsyncInputs
+        return types.Inputs, types.AsyncInputs
 
     @lazy
-    def annotations(self) -> tuple[type[Annotations], type[AsyncAnnotations]]:
+    def annotations(self) -> tuple[type[types.Annotations], type[types.AsyncAnnotations]]:
         """The annotations of the app, its annotation filters and the tracks of videos."""
-        from clarigrpc._resources.annotations import Annotations, AsyncAnnotations
-
-        return Annotations, AsyncAnnotations
+        return types.Annotations, types.AsyncAnnotations
 
     @lazy
-    def concepts(self) -> tuple[type[Concepts], type[AsyncConcepts]]:
+    def concepts(self) -> tuple[type[types.Concepts], type[types.AsyncConcepts]]:
         """The concepts of the app."""
-        from clarigrpc._resources.concepts import AsyncConcepts, Concepts
-
-        return Concepts, AsyncConcepts
+        return types.Concepts, types.AsyncConcepts
 
     @lazy
-    def knowledge_graphs(self) -> tuple[type[KnowledgeGraphs], type[AsyncKnowledgeGraphs]]:
+    def knowledge_graphs(
+        self,
+    ) -> tuple[type[types.KnowledgeGraphs], type[types.AsyncKnowledgeGraphs]]:
         """The knowledge graphs of the app."""
-        from clarigrpc._resources.concepts import AsyncKnowledgeGraphs, KnowledgeGraphs
-
-        return KnowledgeGraphs, AsyncKnowledgeGraphs
+        return types.KnowledgeGraphs, types.AsyncKnowledgeGraphs
 
     @lazy
-    def datasets(self) -> tuple[type[Datasets], type[AsyncDatasets]]:
+    def datasets(self) -> tuple[type[types.Datasets], type[types.AsyncDatasets]]:
         """The datasets of the app."""
-        from clarigrpc._resources.datasets import AsyncDatasets, Datasets
-
-        return Datasets, AsyncDatasets
+        return types.Datasets, types.AsyncDatasets
 
     @lazy
-    def search(self) -> tuple[type[Search], type[AsyncSearch]]:
+    def search(self) -> tuple[type[types.Search], type[types.AsyncSearch]]:
         """Searches over the inputs and annotations of the app, and saved searches."""
-        from clarigrpc._resources.search import AsyncSearch, Search
-
-        return Search, AsyncSearch
+        return types.Search, types.AsyncSearch
 
     @lazy
-    def models(self) -> tuple[type[Models], type[AsyncModels]]:
+    def models(self) -> tuple[type[types.Models], type[types.AsyncModels]]:
         """The models of the app. To predict with one, use ``model``."""
-        from clarigrpc._resources.model_collection import AsyncModels, Models
-
-        return Models, AsyncModels
+        return types.Models, types.AsyncModels
 
     @lazy
-    def evaluations(self) -> tuple[type[Evaluations], type[AsyncEvaluations]]:
+    def evaluations(self) -> tuple[type[types.Evaluations], type[types.AsyncEvaluations]]:
         """The evaluations of the app: of model versions on datasets."""
-        from clarigrpc._resources.evaluations import AsyncEvaluations, Evaluations
-
-        return Evaluations, AsyncEvaluations
+        return types.Evaluations, types.AsyncEvaluations
 
     @lazy
-    def workflows(self) -> tuple[type[Workflows], type[AsyncWorkflows]]:
+    def workflows(self) -> tuple[type[types.Workflows], type[types.AsyncWorkflows]]:
         """The workflows of the app."""
-        from clarigrpc._resources.workflows import AsyncWorkflows, Workflows
-
-        return Workflows, AsyncWorkflows
+        return types.Workflows, types.AsyncWorkflows
 
     @lazy
-    def jobs(self) -> tuple[type[Jobs], type[AsyncJobs]]:
+    def jobs(self) -> tuple[type[types.Jobs], type[types.AsyncJobs]]:
         """The jobs that add inputs to the app."""
-        from clarigrpc._resources.jobs import AsyncJobs, Jobs
-
-        return Jobs, AsyncJobs
+        return types.Jobs, types.AsyncJobs
 
     @lazy
-    def extraction_jobs(self) -> tuple[type[ExtractionJobs], type[AsyncExtractionJobs]]:
+    def extraction_jobs(self) -> tuple[type[types.ExtractionJobs], type[types.AsyncExtractionJobs]]:
         """The jobs that unpack archives into inputs of the app."""
-        from clarigrpc._resources.jobs import AsyncExtractionJobs, ExtractionJobs
-
-        return ExtractionJobs, AsyncExtractionJobs
+        return types.ExtractionJobs, types.AsyncExtractionJobs
 
     @lazy
-    def bulk_operations(self) -> tuple[type[BulkOperations], type[AsyncBulkOperations]]:
+    def bulk_operations(self) -> tuple[type[types.BulkOperations], type[types.AsyncBulkOperations]]:
         """The bulk operations of the app: changes of many inputs at once."""
-        from clarigrpc._resources.jobs import AsyncBulkOperations, BulkOperations
-
-        return BulkOperations, AsyncBulkOperations
+        return types.BulkOperations, types.AsyncBulkOperations
 
     @lazy
-    def tasks(self) -> tuple[type[Tasks], type[AsyncTasks]]:
+    def tasks(self) -> tuple[type[types.Tasks], type[types.AsyncTasks]]:
         """The labelling tasks of the app."""
-        from clarigrpc._resources.tasks import AsyncTasks, Tasks
-
-        return Tasks, AsyncTasks
+        return types.Tasks, types.AsyncTasks
 
     @lazy
-    def label_orders(self) -> tuple[type[LabelOrders], type[AsyncLabelOrders]]:
+    def label_orders(self) -> tuple[type[types.LabelOrders], type[types.AsyncLabelOrders]]:
         """The label orders of the app."""
-        from clarigrpc._resources.label_orders import AsyncLabelOrders, LabelOrders
-
-        return LabelOrders, AsyncLabelOrders
+        return types.LabelOrders, types.AsyncLabelOrders
 
     @lazy
-    def collaborators(self) -> tuple[type[Collaborators], type[AsyncCollaborators]]:
+    def collaborators(self) -> tuple[type[types.Collaborators], type[types.AsyncCollaborators]]:
         """The collaborators of the app: other users with access to it."""
-        from clarigrpc._resources.collaborations import AsyncCollaborators, Collaborators
-
-        return Collaborators, AsyncCollaborators
+        return types.Collaborators, types.AsyncCollaborators
 
     @lazy
-    def collectors(self) -> tuple[type[Collectors], type[AsyncCollectors]]:
+    def collectors(self) -> tuple[type[types.Collectors], type[types.AsyncCollectors]]:
         """The collectors of the app."""
-        from clarigrpc._resources.collectors import AsyncCollectors, Collectors
-
-        return Collectors, AsyncCollectors
+        return types.Collectors, types.AsyncCollectors
 
     @lazy
-    def modules(self) -> tuple[type[Modules], type[AsyncModules]]:
+    def modules(self) -> tuple[type[types.Modules], type[types.AsyncModules]]:
         """The modules of the app."""
-        from clarigrpc._resources.modules import AsyncModules, Modules
-
-        return Modules, AsyncModules
+        return types.Modules, types.AsyncModules
 
     @lazy
-    def installed_modules(self) -> tuple[type[InstalledModules], type[AsyncInstalledModules]]:
+    def installed_modules(
+        self,
+    ) -> tuple[type[types.InstalledModules], type[types.AsyncInstalledModules]]:
         """The module versions installed in the app."""
-        from clarigrpc._resources.modules import AsyncInstalledModules, InstalledModules
-
-        return InstalledModules, AsyncInstalledModules
+        return types.InstalledModules, types.AsyncInstalledModules
 
     @lazy
-    def pipelines(self) -> tuple[type[Pipelines], type[AsyncPipelines]]:
+    def pipelines(self) -> tuple[type[types.Pipelines], type[types.AsyncPipelines]]:
         """The pipelines of the app."""
-        from clarigrpc._resources.pipelines import AsyncPipelines, Pipelines
-
-        return Pipelines, AsyncPipelines
+        return types.Pipelines, types.AsyncPipelines
 
     @lazy
-    def pipeline_steps(self) -> tuple[type[PipelineSteps], type[AsyncPipelineSteps]]:
+    def pipeline_steps(self) -> tuple[type[types.PipelineSteps], type[types.AsyncPipelineSteps]]:
         """The pipeline steps of the app."""
-        from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps, PipelineSteps
-
-        return PipelineSteps, AsyncPipelineSteps
+        return types.PipelineSteps, types.AsyncPipelineSteps
 
     @lazy
-    def artifacts(self) -> tuple[type[Artifacts], type[AsyncArtifacts]]:
+    def artifacts(self) -> tuple[type[types.Artifacts], type[types.AsyncArtifacts]]:
         """The artifacts of the app."""
-        from clarigrpc._resources.artifacts import Artifacts, AsyncArtifacts
-
-        return Artifacts, AsyncArtifacts
+        return types.Artifacts, types.AsyncArtifacts
 
     @lazy
-    def uploads(self) -> tuple[type[Uploads], type[AsyncUploads]]:
+    def uploads(self) -> tuple[type[types.Uploads], type[types.AsyncUploads]]:
         """The uploads of the app: standalone files."""
-        from clarigrpc._resources.uploads import AsyncUploads, Uploads
-
-        return Uploads, AsyncUploads
+        return types.Uploads, types.AsyncUploads
 
     @lazy
-    def apps(self) -> tuple[type[Apps], type[AsyncApps]]:
+    def apps(self) -> tuple[type[types.Apps], type[types.AsyncApps]]:
         """The apps of the user."""
-        from clarigrpc._resources.apps import Apps, AsyncApps
-
-        return Apps, AsyncApps
+        return types.Apps, types.AsyncApps
 
     @lazy
-    def app_duplications(self) -> tuple[type[Duplications], type[AsyncDuplications]]:
+    def app_duplications(self) -> tuple[type[types.Duplications], type[types.AsyncDuplications]]:
         """The app duplications that the user requested."""
-        from clarigrpc._resources.apps import AsyncDuplications, Duplications
-
-        return Duplications, AsyncDuplications
+        return types.Duplications, types.AsyncDuplications
 
     @lazy
-    def users(self) -> tuple[type[Users], type[AsyncUsers]]:
+    def users(self) -> tuple[type[types.Users], type[types.AsyncUsers]]:
         """The users of the service."""
-        from clarigrpc._resources.users import AsyncUsers, Users
-
-        return Users, AsyncUsers
+        return types.Users, types.AsyncUsers
 
     @lazy
-    def keys(self) -> tuple[type[Keys], type[AsyncKeys]]:
+    def keys(self) -> tuple[type[types.Keys], type[types.AsyncKeys]]:
         """The API keys and personal access tokens of the user."""
-        from clarigrpc._resources.keys import AsyncKeys, Keys
-
-        return Keys, AsyncKeys
+        return types.Keys, types.AsyncKeys
 
     @lazy
-    def scopes(self) -> tuple[type[Scopes], type[AsyncScopes]]:
+    def scopes(self) -> tuple[type[types.Scopes], type[types.AsyncScopes]]:
         """The scopes of keys: what credentials are allowed to do."""
-        from clarigrpc._resources.scopes import AsyncScopes, Scopes
-
-        return Scopes, AsyncScopes
+        return types.Scopes, types.AsyncScopes
 
     @lazy
-    def collaborations(self) -> tuple[type[Collaborations], type[AsyncCollaborations]]:
+    def collaborations(self) -> tuple[type[types.Collaborations], type[types.AsyncCollaborations]]:
         """The collaborations of the user on apps of other users."""
-        from clarigrpc._resources.collaborations import AsyncCollaborations, Collaborations
-
-        return Collaborations, AsyncCollaborations
+        return types.Collaborations, types.AsyncCollaborations
 
     @lazy
-    def secrets(self) -> tuple[type[Secrets], type[AsyncSecrets]]:
+    def secrets(self) -> tuple[type[types.Secrets], type[types.AsyncSecrets]]:
         """The secrets of the user."""
-        from clarigrpc._resources.secrets import AsyncSecrets, Secrets
-
-        return Secrets, AsyncSecrets
+        return types.Secrets, types.AsyncSecrets
 
     @lazy
-    def compute_clusters(self) -> tuple[type[ComputeClusters], type[AsyncComputeClusters]]:
+    def compute_clusters(
+        self,
+    ) -> tuple[type[types.ComputeClusters], type[types.AsyncComputeClusters]]:
         """The compute clusters of the user and their nodepools."""
-        from clarigrpc._resources.compute import AsyncComputeClusters, ComputeClusters
-
-        return ComputeClusters, AsyncComputeClusters
+        return types.ComputeClusters, types.AsyncComputeClusters
 
     @lazy
-    def deployments(self) -> tuple[type[Deployments], type[AsyncDeployments]]:
+    def deployments(self) -> tuple[type[types.Deployments], type[types.AsyncDeployments]]:
         """The deployments of the user."""
-        from clarigrpc._resources.compute import AsyncDeployments, Deployments
-
-        return Deployments, AsyncDeployments
+        return types.Deployments, types.AsyncDeployments
 
     @lazy
-    def runners(self) -> tuple[type[Runners], type[AsyncRunners]]:
+    def runners(self) -> tuple[type[types.Runners], type[types.AsyncRunners]]:
         """The runners of the user."""
-        from clarigrpc._resources.runners import AsyncRunners, Runners
-
-        return Runners, AsyncRunners
+        return types.Runners, types.AsyncRunners
 
     @lazy
-    def logs(self) -> tuple[type[Logs], type[AsyncLogs]]:
+    def logs(self) -> tuple[type[types.Logs], type[types.AsyncLogs]]:
         """The logs of models, runners and pipelines."""
-        from clarigrpc._resources.logs import AsyncLogs, Logs
-
-        return Logs, AsyncLogs
+        return types.Logs, types.AsyncLogs
 
     @lazy
-    def status_codes(self) -> tuple[type[StatusCodes], type[AsyncStatusCodes]]:
+    def status_codes(self) -> tuple[type[types.StatusCodes], type[types.AsyncStatusCodes]]:
         """The status codes of the service."""
-        from clarigrpc._resources.status_codes import AsyncStatusCodes, StatusCodes
-
-        return StatusCodes, AsyncStatusCodes
+        return types.StatusCodes, types.AsyncStatusCodes
 
     @takes(ClientOptions)
     def __init__(self, options: ClientOptions) -> None:
