@@ -19,6 +19,9 @@ from tests.conftest import Connect
 from tests.resources.verbs import Verb, model_verbs, verbs
 from tests.scripted import ScriptedServer, reply
 
+SHARED = {f"clarigrpc._resources.{name}" for name in ("base", "long_running", "sync_async")}
+"""Modules that name no RPC on behalf of a resource."""
+
 OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "annotations.delete_many": {"pairs": [("x", "y")]},
     "collaborators.delete": {"ids": "x"},
@@ -113,8 +116,8 @@ async def _send(both: Both, verb: Verb, given: list[Any], options: dict[str, Any
 
 
 def _sources(owner: type[Any]) -> str:
-    """The modules of a resource: of its class and of those that it is made of."""
-    names = {base.__module__ for base in owner.__mro__}
+    """The modules of a resource: of its class and of its bases, less what all of them share."""
+    names = {base.__module__ for base in owner.__mro__ if base.__module__ not in SHARED}
     modules = {name for name in names if name.startswith("clarigrpc._resources.")}
     return "".join(inspect.getsource(sys.modules[name]) for name in modules)
 
