@@ -69,7 +69,7 @@ class Accounts:
         self._apps: dict[UserApp, v2.App | None] = {}
         self._forgotten = 0
         self.put_user(v2.User(id=PUBLIC_APP.user_id))
-        public = v2.App(id=PUBLIC_APP.app_id, description="The models that everybody may use")
+        public = v2.App(id=PUBLIC_APP.app_id, description="Models that every user may use")
         public.visibility.gettable = v2.Visibility.PUBLIC
         self.put_app(PUBLIC_APP.user_id, public)
 

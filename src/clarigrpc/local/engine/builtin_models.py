@@ -28,7 +28,7 @@ def public_models() -> list[CatalogEntry]:
             model_type_id="visual-classifier",
             task="color-recognition",
             description="Finds the dominant colours of an image, their shares of its area, and the "
-            "named web colours nearest to them. Measured on the pixels, not learned.",
+            "nearest named web colours. Computed from the pixels, not learned.",
             concepts=((name.lower(), name) for name in W3C_NAMES),
         ),
         _public(
@@ -36,39 +36,39 @@ def public_models() -> list[CatalogEntry]:
             id="face-detection",
             model_type_id="visual-detector",
             task="visual-detection",
-            description="Finds frontal faces by the Haar cascade that OpenCV ships. It tells "
-            "nobody from anybody else.",
+            description="Detects frontal faces with the Haar cascade of OpenCV. It does not "
+            "recognize persons.",
             concepts=[("face", "face")],
         ),
         _public(
             ImageEmbedding(),
             id="image-embedding",
             model_type_id="visual-embedder",
-            description="Describes where an image has which colours and edges by a vector, so that "
-            "images can be compared. Classical features; nothing is learned.",
+            description="Computes a vector of the colours and edges in each part of an image, to "
+            "compare images. Classical features, not learned.",
         ),
         _public(
             TextEmbedding(),
             id="text-embedding",
             model_type_id="text-embedder",
-            description="Describes which pieces of words a text has by a vector, so that texts can "
-            "be compared. Hashing; nothing is learned.",
+            description="Computes a vector of the parts of words in a text, to compare texts. "
+            "Hashing, not learned.",
         ),
         _public(
             TextSentiment(),
             id="text-sentiment",
             model_type_id="text-classifier",
             task="text-classification",
-            description="Rates an English text as positive, neutral or negative by the words of "
-            "the VADER lexicon and a few rules.",
+            description="Rates an English text as positive, neutral or negative with the VADER "
+            "lexicon and its rules.",
             concepts=((name, name) for name in SENTIMENTS),
         ),
         _public(
             TextStream(),
             id="text-stream",
             model_type_id="text-to-text",
-            description="Gives its prompt back word by word, to test clients of models that "
-            "generate text. It is no language model and has learned nothing.",
+            description="Returns its prompt word by word, to test clients of models that generate "
+            "text. It is not a language model.",
         ),
     ]
 

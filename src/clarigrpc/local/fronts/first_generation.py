@@ -181,7 +181,7 @@ class FirstGeneration:
             "max_image_size": math.isqrt(media_content.MAX_PIXELS),
             "max_body_bytes": self._max_body_bytes,
         }
-        content = {"status_code": "OK", "status_msg": "what this server takes", "results": results}
+        content = {"status_code": "OK", "status_msg": "limits of this server", "results": results}
         return JSONResponse(content)
 
     async def _tag(self, request: Request, body: bytes) -> JSONResponse:

@@ -14,8 +14,8 @@ _TRAINING_FIELDS = (
     v2.ModelTypeField(
         path=f"train_info.params.{ENRICH_DATASET}",
         field_type=v2.ModelTypeField.ENUM,
-        description="Whether images that show nothing in particular are added as negative "
-        "examples, where the embedding model has some.",
+        description="Whether random images are added as negative examples, if the embedding model "
+        "is image-embedding.",
         model_type_enum_options=[
             v2.ModelTypeEnumOption(id=AUTOMATIC, recommended=True),
             v2.ModelTypeEnumOption(id=DISABLED),
@@ -24,18 +24,18 @@ _TRAINING_FIELDS = (
     v2.ModelTypeField(
         path=f"train_info.params.{MUTUALLY_EXCLUSIVE}",
         field_type=v2.ModelTypeField.BOOLEAN,
-        description="Whether every input has exactly one of the concepts: their values then add "
-        "up to 1. It needs two concepts.",
+        description="Whether every input has exactly one of the concepts; their values then add up "
+        "to 1. Needs at least two concepts.",
     ),
     v2.ModelTypeField(
         path="output_info.data.concepts",
         field_type=v2.ModelTypeField.ARRAY_OF_CONCEPTS,
-        description="The concepts to learn; all that the inputs have where none is given.",
+        description="Concepts to train; by default all concepts of the inputs.",
     ),
     v2.ModelTypeField(
         path="input_info.base_embed_model",
         field_type=v2.ModelTypeField.WORKFLOW_EMBED_MODELS,
-        description="The model whose embeddings are classified.",
+        description="Model that computes the embeddings to classify.",
     ),
 )
 _TRAINING_FIELDS[0].default_value.string_value = AUTOMATIC
@@ -53,7 +53,7 @@ LISTED_MODEL_TYPES = (
     v2.ModelType(
         id="embedding-classifier",
         title="Embedding classifier",
-        description="Finds concepts by the embeddings of another model: a linear classifier.",
+        description="Classifies the embeddings of another model, with a linear classifier.",
         input_fields=["image", "video", "text"],
         output_fields=["concepts"],
         trainable=True,
@@ -64,7 +64,7 @@ LISTED_MODEL_TYPES = (
     v2.ModelType(
         id="visual-classifier",
         title="Visual classifier",
-        description="Finds concepts in images and the frames of videos.",
+        description="Classifies images and the frames of videos.",
         input_fields=["image", "video"],
         output_fields=["concepts"],
         trainable=True,
@@ -75,7 +75,7 @@ LISTED_MODEL_TYPES = (
     v2.ModelType(
         id="text-classifier",
         title="Text classifier",
-        description="Finds concepts in texts.",
+        description="Classifies texts.",
         input_fields=["text"],
         output_fields=["concepts"],
         trainable=True,
@@ -86,35 +86,35 @@ LISTED_MODEL_TYPES = (
     v2.ModelType(
         id="visual-detector",
         title="Visual detector",
-        description="Finds where in images something is.",
+        description="Detects objects and their positions in images.",
         input_fields=["image", "video"],
         output_fields=["regions[...].region_info", "regions[...].data.concepts"],
     ),
     v2.ModelType(
         id="visual-embedder",
         title="Visual embedder",
-        description="Describes images by vectors.",
+        description="Computes vectors of images.",
         input_fields=["image", "video"],
         output_fields=["embeddings"],
     ),
     v2.ModelType(
         id="text-embedder",
         title="Text embedder",
-        description="Describes texts by vectors.",
+        description="Computes vectors of texts.",
         input_fields=["text"],
         output_fields=["embeddings"],
     ),
     v2.ModelType(
         id="text-to-text",
         title="Text to text",
-        description="Answers text by text.",
+        description="Generates text from text.",
         input_fields=["text"],
         output_fields=["text"],
     ),
     v2.ModelType(
         id="any-to-any",
         title="Any to any",
-        description="A model with methods and arguments of its own.",
+        description="A model with its own methods and arguments.",
         creatable=True,
     ),
 )
