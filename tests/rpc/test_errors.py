@@ -19,7 +19,7 @@ from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._contract import methods
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc import grpc_failures, statuses
-from clarigrpc._rpc.statuses import Kind
+from clarigrpc._rpc.statuses import StatusKind
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
@@ -27,25 +27,25 @@ from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
 Code = v2.StatusCode
 ONCE = RetryPolicy(max_attempts=1)
 
-# Kind -> its class.
+# StatusKind -> its class.
 CLASSES = {
-    Kind.PARTIAL: errors.PartialFailureError,
-    Kind.FAILED: errors.ApiError,
-    Kind.AUTHENTICATION: errors.AuthenticationError,
-    Kind.PERMISSION_DENIED: errors.PermissionDeniedError,
-    Kind.NOT_FOUND: errors.NotFoundError,
-    Kind.ALREADY_EXISTS: errors.AlreadyExistsError,
-    Kind.INVALID_ARGUMENT: errors.InvalidArgumentError,
-    Kind.RATE_LIMIT: errors.RateLimitError,
-    Kind.QUOTA_EXCEEDED: errors.QuotaExceededError,
-    Kind.NOT_READY: errors.NotReadyError,
-    Kind.UNAVAILABLE: errors.UnavailableError,
-    Kind.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
-    Kind.CANCELLED: errors.CancelledError,
-    Kind.UNIMPLEMENTED: errors.UnimplementedError,
-    Kind.INTERNAL: errors.InternalError,
+    StatusKind.PARTIAL: errors.PartialFailureError,
+    StatusKind.FAILED: errors.ApiError,
+    StatusKind.AUTHENTICATION: errors.AuthenticationError,
+    StatusKind.PERMISSION_DENIED: errors.PermissionDeniedError,
+    StatusKind.NOT_FOUND: errors.NotFoundError,
+    StatusKind.ALREADY_EXISTS: errors.AlreadyExistsError,
+    StatusKind.INVALID_ARGUMENT: errors.InvalidArgumentError,
+    StatusKind.RATE_LIMIT: errors.RateLimitError,
+    StatusKind.QUOTA_EXCEEDED: errors.QuotaExceededError,
+    StatusKind.NOT_READY: errors.NotReadyError,
+    StatusKind.UNAVAILABLE: errors.UnavailableError,
+    StatusKind.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
+    StatusKind.CANCELLED: errors.CancelledError,
+    StatusKind.UNIMPLEMENTED: errors.UnimplementedError,
+    StatusKind.INTERNAL: errors.InternalError,
 }
-RETRYABLE = {Kind.RATE_LIMIT, Kind.NOT_READY, Kind.UNAVAILABLE}
+RETRYABLE = {StatusKind.RATE_LIMIT, StatusKind.NOT_READY, StatusKind.UNAVAILABLE}
 
 
 def unclassified(codes: Mapping[str, int]) -> list[str]:
@@ -60,7 +60,7 @@ def test_every_status_code_is_classified() -> None:
 
 def test_a_new_status_code_is_noticed() -> None:
     assert unclassified({**dict(Code.items()), "BRAND_NEW": 99_999}) == ["BRAND_NEW"]
-    assert statuses.kind_of(99_999) is Kind.INTERNAL
+    assert statuses.kind_of(99_999) is StatusKind.INTERNAL
     assert code_name(99_999) == "UNKNOWN"
 
 
@@ -68,7 +68,7 @@ def test_no_status_code_is_classified_twice_or_made_up() -> None:
     listed = [
         (name, kind) for kind, names in statuses._STATUS_NAMES.items() for name in names.split()
     ]
-    kinds: dict[int, Kind] = {}
+    kinds: dict[int, StatusKind] = {}
     for name, kind in listed:
         number = Code.Value(name)
         assert kinds.setdefault(number, kind) is kind, name
@@ -77,12 +77,12 @@ def test_no_status_code_is_classified_twice_or_made_up() -> None:
 
 def test_every_grpc_code_is_classified() -> None:
     for code in grpc.StatusCode:
-        assert isinstance(statuses.kind_of_grpc(code), Kind), code
+        assert isinstance(statuses.kind_of_grpc(code), StatusKind), code
     assert statuses._GRPC_KINDS.keys() == set(grpc.StatusCode)
 
 
 def test_every_kind_is_a_success_or_has_a_class() -> None:
-    assert set(CLASSES) == set(Kind) - {Kind.SUCCESS, Kind.PENDING}
+    assert set(CLASSES) == set(StatusKind) - {StatusKind.SUCCESS, StatusKind.PENDING}
     assert statuses.RETRYABLE == RETRYABLE
 
 
@@ -92,7 +92,7 @@ def test_a_response_with_a_code_becomes_the_class_of_its_kind(name: str) -> None
     response = v2.SingleModelResponse(status=v2.Status(code=code, description="d", details="x"))
     error = statuses.from_response(response, method="GetModel", request_id="r", item_field="")
     kind = statuses.STATUS_KINDS[code]
-    if kind in (Kind.SUCCESS, Kind.PENDING):
+    if kind in (StatusKind.SUCCESS, StatusKind.PENDING):
         assert error is None
         return
     assert type(error) is CLASSES[kind]
@@ -104,26 +104,26 @@ def test_a_response_with_a_code_becomes_the_class_of_its_kind(name: str) -> None
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("SUCCESS", Kind.SUCCESS),
-        ("MIXED_STATUS", Kind.PARTIAL),
-        ("FAILURE", Kind.FAILED),
-        ("CONN_KEY_INVALID", Kind.AUTHENTICATION),
-        ("CONN_INSUFFICIENT_SCOPES", Kind.PERMISSION_DENIED),
-        ("CONN_THROTTLED", Kind.RATE_LIMIT),
-        ("CONN_EXCEED_MONTHLY_LIMIT", Kind.QUOTA_EXCEEDED),
-        ("MODEL_DOES_NOT_EXIST", Kind.NOT_FOUND),
-        ("MODEL_DEPLOYING", Kind.NOT_READY),
-        ("MODEL_LOADING", Kind.NOT_READY),
-        ("MODEL_BUILDING", Kind.PENDING),
-        ("UPLOAD_DONE", Kind.SUCCESS),
-        ("INPUT_DUPLICATE", Kind.ALREADY_EXISTS),
-        ("INPUT_PENDING", Kind.PENDING),
-        ("RPC_REQUEST_TIMEOUT", Kind.DEADLINE_EXCEEDED),
-        ("NOT_IMPLEMENTED", Kind.UNIMPLEMENTED),
-        ("INTERNAL_SERVER_ISSUE", Kind.INTERNAL),
+        ("SUCCESS", StatusKind.SUCCESS),
+        ("MIXED_STATUS", StatusKind.PARTIAL),
+        ("FAILURE", StatusKind.FAILED),
+        ("CONN_KEY_INVALID", StatusKind.AUTHENTICATION),
+        ("CONN_INSUFFICIENT_SCOPES", StatusKind.PERMISSION_DENIED),
+        ("CONN_THROTTLED", StatusKind.RATE_LIMIT),
+        ("CONN_EXCEED_MONTHLY_LIMIT", StatusKind.QUOTA_EXCEEDED),
+        ("MODEL_DOES_NOT_EXIST", StatusKind.NOT_FOUND),
+        ("MODEL_DEPLOYING", StatusKind.NOT_READY),
+        ("MODEL_LOADING", StatusKind.NOT_READY),
+        ("MODEL_BUILDING", StatusKind.PENDING),
+        ("UPLOAD_DONE", StatusKind.SUCCESS),
+        ("INPUT_DUPLICATE", StatusKind.ALREADY_EXISTS),
+        ("INPUT_PENDING", StatusKind.PENDING),
+        ("RPC_REQUEST_TIMEOUT", StatusKind.DEADLINE_EXCEEDED),
+        ("NOT_IMPLEMENTED", StatusKind.UNIMPLEMENTED),
+        ("INTERNAL_SERVER_ISSUE", StatusKind.INTERNAL),
     ],
 )
-def test_kinds_of_well_known_codes(name: str, kind: Kind) -> None:
+def test_kinds_of_well_known_codes(name: str, kind: StatusKind) -> None:
     assert statuses.kind_of(Code.Value(name)) is kind
 
 

@@ -204,7 +204,11 @@ class DatasetVersionOperations(
             failure = statuses.from_item(export.status, method=method, request_id="")
             if failure is not None:
                 raise failure
-            return None if statuses.kind_of(export.status.code) is statuses.Kind.PENDING else export
+            return (
+                None
+                if statuses.kind_of(export.status.code) is statuses.StatusKind.PENDING
+                else export
+            )
 
         def late() -> errors.ApiError:
             return errors.DeadlineExceededError(

@@ -15,7 +15,7 @@ from clarigrpc._rpc.plan import Plan, Sleep
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-_PENDING = statuses.Kind.PENDING
+_PENDING = statuses.StatusKind.PENDING
 
 T = TypeVar("T")
 

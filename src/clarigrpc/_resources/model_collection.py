@@ -437,7 +437,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
             code = version.status.code
             if code == v2.StatusCode.MODEL_TRAINED:
                 return version
-            if statuses.kind_of(code) is statuses.Kind.PENDING:
+            if statuses.kind_of(code) is statuses.StatusKind.PENDING:
                 return None
             failure = statuses.from_item(
                 version.status, method=method, request_id=response.status.req_id

@@ -202,7 +202,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
             credentials: Call credentials of gRPC, beside the client's.
             wait_for_ready: Whether to wait, within the timeout, until there is a connection.
             compression: Compression of the request.
-            idempotent: Whether the call may be sent twice. None: as the method is.
+            idempotent: Whether the call may be sent twice. None uses the property of the method.
             raise_on_partial: Whether MIXED_STATUS is an error. None uses the client's setting.
             retry: When the call is sent again after a failure; False sends it once, as ``future``
                 of the sync channel does. None uses the client's setting.

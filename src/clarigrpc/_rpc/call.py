@@ -181,7 +181,7 @@ class BoundMethod:
         """The retry loop of one call, ready to be sent its first error.
 
         Args:
-            idempotent: Whether the call may be sent twice. None: as the method is.
+            idempotent: Whether the call may be sent twice. None uses the property of the method.
             deadline: When the call has to be over, by ``time.monotonic``.
             retry: Its policy. None uses the client's setting.
         """

@@ -1,4 +1,4 @@
-"""The reading of gRPC's failures: texts, trailers, rich details."""
+"""What the error of a gRPC call tells: by its text, its trailing metadata, its rich details."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
 def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float | None:
-    """Seconds that trailing metadata or HTTP headers ask to wait.
+    """Seconds that the server asks to wait before the next attempt.
 
-    None where they do not say, ``inf`` where they ask not to come back (a negative or malformed
-    ``grpc-retry-pushback-ms``, as gRFC A6 has it).
+    None if it names none, ``inf`` if there shall be no next attempt (a ``grpc-retry-pushback-ms``
+    that is negative or malformed, see gRFC A6).
+
+    Args:
+        metadata: Trailing metadata of the call, or HTTP headers of the response.
     """
     for key, value in metadata or ():
         text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
@@ -69,8 +72,8 @@ def was_not_sent(error: Any) -> bool:
     )
 
 
-# Fragments of gRPC's error text, in lower case -> what they mean; the first that fits counts.
-# The texts differ between versions of gRPC.
+# Fragments of gRPC's text, in lower case -> what they mean; the first that fits counts. The texts
+# differ between releases of gRPC.
 _EXPLANATIONS = (
     (
         ("http1", "http/1", "http2 preface", "failed parsing http/2"),
@@ -120,9 +123,16 @@ _EXPLANATIONS = (
 
 
 def explain(code: grpc.StatusCode, text: str, target: str, *, not_sent: bool) -> str:
-    """What happened on the way to the server, and what to do, as far as gRPC's text tells."""
+    """A description of a failure that the service did not describe, and what to do about it.
+
+    Args:
+        code: gRPC status of the call.
+        text: gRPC's own text, from which the reason is read.
+        target: URL of the server.
+        not_sent: Whether no byte of the request was sent.
+    """
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"no complete answer from {target} in time; raise timeout= for a slow call"
+        return f"no complete response from {target} in time; raise timeout= for slow calls"
     if code is not grpc.StatusCode.UNAVAILABLE:
         return text or code.name.replace("_", " ").lower()
     lower = text.lower()

@@ -1,4 +1,4 @@
-"""The one table that maps a status to an exception, and the reading of V2 statuses."""
+"""What a V2 status or a gRPC status means, and which exception stands for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from clarigrpc.errors import (
 )
 
 
-class Kind(enum.Enum):
+class StatusKind(enum.Enum):
     """What a status means for the caller."""
 
     SUCCESS = "success"
@@ -60,37 +60,34 @@ class Kind(enum.Enum):
     INTERNAL = "internal"
 
 
-RETRYABLE = frozenset({Kind.RATE_LIMIT, Kind.NOT_READY, Kind.UNAVAILABLE})
-
-
-"""Kinds that may pass when the same request is sent again after a while."""
-
+RETRYABLE = frozenset({StatusKind.RATE_LIMIT, StatusKind.NOT_READY, StatusKind.UNAVAILABLE})
+"""Kinds of failures that may pass when the same request is sent again after a while."""
 
 _GRPC_KINDS = {
-    grpc.StatusCode.OK: Kind.SUCCESS,
-    grpc.StatusCode.CANCELLED: Kind.CANCELLED,
-    grpc.StatusCode.UNKNOWN: Kind.INTERNAL,
-    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID_ARGUMENT,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.DEADLINE_EXCEEDED,
-    grpc.StatusCode.NOT_FOUND: Kind.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS: Kind.ALREADY_EXISTS,
-    grpc.StatusCode.PERMISSION_DENIED: Kind.PERMISSION_DENIED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.RATE_LIMIT,
-    grpc.StatusCode.FAILED_PRECONDITION: Kind.INVALID_ARGUMENT,
-    grpc.StatusCode.ABORTED: Kind.UNAVAILABLE,
-    grpc.StatusCode.OUT_OF_RANGE: Kind.INVALID_ARGUMENT,
-    grpc.StatusCode.UNIMPLEMENTED: Kind.UNIMPLEMENTED,
-    grpc.StatusCode.INTERNAL: Kind.INTERNAL,
-    grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
-    grpc.StatusCode.DATA_LOSS: Kind.INTERNAL,
-    grpc.StatusCode.UNAUTHENTICATED: Kind.AUTHENTICATION,
+    grpc.StatusCode.OK: StatusKind.SUCCESS,
+    grpc.StatusCode.CANCELLED: StatusKind.CANCELLED,
+    grpc.StatusCode.UNKNOWN: StatusKind.INTERNAL,
+    grpc.StatusCode.INVALID_ARGUMENT: StatusKind.INVALID_ARGUMENT,
+    grpc.StatusCode.DEADLINE_EXCEEDED: StatusKind.DEADLINE_EXCEEDED,
+    grpc.StatusCode.NOT_FOUND: StatusKind.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: StatusKind.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED: StatusKind.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: StatusKind.RATE_LIMIT,
+    grpc.StatusCode.FAILED_PRECONDITION: StatusKind.INVALID_ARGUMENT,
+    grpc.StatusCode.ABORTED: StatusKind.UNAVAILABLE,
+    grpc.StatusCode.OUT_OF_RANGE: StatusKind.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED: StatusKind.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL: StatusKind.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE: StatusKind.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS: StatusKind.INTERNAL,
+    grpc.StatusCode.UNAUTHENTICATED: StatusKind.AUTHENTICATION,
 }
 
 
 # V2 status codes by meaning. A code of an item or a resource (an input that is pending, a model
 # that is training) stands here beside those of a whole response: the meaning is the same.
 _STATUS_NAMES = {
-    Kind.SUCCESS: """
+    StatusKind.SUCCESS: """
         SUCCESS MODEL_TRAINED MODEL_UNTRAINED MODEL_MODIFY_SUCCESS MODEL_EVALUATED
         MODEL_NOT_EVALUATED MODEL_EXPORTED WORKFLOW_MODIFY_SUCCESS CONCEPT_MODIFY_SUCCESS
         ANNOTATION_SUCCESS ANNOTATION_MODIFY_SUCCESS ANNOTATION_TRACK_IDLE
@@ -105,7 +102,7 @@ _STATUS_NAMES = {
         PASSWORD_VALIDATION_SUCCESS MAINTENANCE_SUCCESS DATASET_VERSION_READY
         DATASET_INPUT_SUCCESS DATASET_VERSION_EXPORT_SUCCESS JOB_COMPLETED JOB_PAUSED UPLOAD_DONE
     """,
-    Kind.PENDING: """
+    StatusKind.PENDING: """
         ACCEPTED MODEL_TRAINING MODEL_QUEUED_FOR_TRAINING MODEL_UPLOADING MODEL_BUILDING
         MODEL_MODIFY_PENDING MODEL_EVALUATING MODEL_QUEUED_FOR_EVALUATION MODEL_EXPORTING
         MODEL_EXPORT_PENDING WORKFLOW_MODIFY_PENDING CONCEPT_MODIFY_PENDING ANNOTATION_PENDING
@@ -124,8 +121,8 @@ _STATUS_NAMES = {
         DATASET_VERSION_IN_PROGRESS DATASET_VERSION_EXPORT_PENDING
         DATASET_VERSION_EXPORT_IN_PROGRESS JOB_QUEUED JOB_RUNNING UPLOAD_IN_PROGRESS
     """,
-    Kind.PARTIAL: "MIXED_STATUS EVALUATION_MIXED ASYNC_WORKER_MULTI_ERRORS",
-    Kind.FAILED: """
+    StatusKind.PARTIAL: "MIXED_STATUS EVALUATION_MIXED ASYNC_WORKER_MULTI_ERRORS",
+    StatusKind.FAILED: """
         FAILURE MODEL_UPLOADING_FAILED MODEL_TRAINING_FAILED MODEL_BUILDING_FAILED
         MODEL_BUILD_UNEXPECTED_ERROR MODEL_TRAINING_NO_DATA MODEL_TRAINING_NO_POSITIVES
         MODEL_TRAINING_ONE_VS_N_SINGLE_CLASS MODEL_TRAINING_TIMED_OUT
@@ -156,12 +153,12 @@ _STATUS_NAMES = {
         UPLOAD_EXPIRED MP_DOWNLOAD_ERROR MP_RESOLVE_DNS_ERROR MP_DOWNLOAD_MAX_SIZE_EXCEEDED_ERROR
         MP_IMAGE_DECODE_ERROR MP_IMAGE_PROCESSING_ERROR MOVED TEAPOT
     """,
-    Kind.AUTHENTICATION: """
+    StatusKind.AUTHENTICATION: """
         CONN_ACCOUNT_ISSUES CONN_TOKEN_INVALID CONN_CREDENTIALS_INVALID CONN_KEY_INVALID
         CONN_KEY_NOT_FOUND CONN_AUTH_METHOD_DISABLED SSO_IDENTITY_PROVIDER_DOES_NOT_EXIST
         AUTH_MISSING_IDP_ASSOC PASSWORD_VALIDATION_FAILED
     """,
-    Kind.PERMISSION_DENIED: """
+    StatusKind.PERMISSION_DENIED: """
         CONN_INSUFFICIENT_SCOPES CONN_NO_GDPR_CONSENT MODEL_PERMISSION_DENIED
         WORKFLOW_PERMISSION_DENIED ANNOTATION_PERMISSION_DENIED MODULE_PERMISSION_DENIED
         RUNNER_PERMISSION_DENIED INPUT_PERMISSION_DENIED INPUT_VIDEO_PERMISSION_DENIED
@@ -169,7 +166,7 @@ _STATUS_NAMES = {
         LICENSE_NEED_UPDATE LICENSE_EXPIRED LICENSE_REVOKED LICENSE_DELETED
         TWILIO_PHONE_NUMBER_BLOCKED
     """,
-    Kind.NOT_FOUND: """
+    StatusKind.NOT_FOUND: """
         CONN_DOES_NOT_EXIST MODEL_DOES_NOT_EXIST WORKFLOW_DOES_NOT_EXIST MODULE_DOES_NOT_EXIST
         RUNNER_DOES_NOT_EXIST NODEPOOL_DOES_NOT_EXIST COMPUTE_CLUSTER_DOES_NOT_EXIST
         DEPLOYMENT_DOES_NOT_EXIST INSTANCE_TYPE_DOES_NOT_EXIST PIPELINE_STEP_DOES_NOT_EXIST
@@ -178,12 +175,12 @@ _STATUS_NAMES = {
         COLLECTOR_MISSING TASK_MISSING LICENSE_DOES_NOT_EXIST FEATUREFLAG_CONFIG_NOT_FOUND
         FEATUREFLAG_NOT_FOUND
     """,
-    Kind.ALREADY_EXISTS: """
+    StatusKind.ALREADY_EXISTS: """
         WORKFLOW_DUPLICATE INPUT_DUPLICATE INPUT_VIDEO_DUPLICATE DATABASE_DUPLICATE_KEY
         DATASET_INPUT_DUPLICATE DATASET_VERSION_CONFLICT JOB_CONFLICT TASK_CONFLICT
         UPLOAD_CONFLICT
     """,
-    Kind.INVALID_ARGUMENT: """
+    StatusKind.INVALID_ARGUMENT: """
         CONN_BAD_REQUEST_FORMAT CONN_INVALID_REQUEST CONN_METHOD_NOT_ALLOWED CONN_INVALID_RANGE
         MODEL_TRAINING_INVALID_PARAMS MODEL_INVALID_ARGUMENT MODEL_INVALID_REQUEST
         MODEL_REFERENCE_INVALID_ARGUMENT MODEL_EXAMPLE_INPUT_INVALID_ARGUMENT
@@ -209,22 +206,22 @@ _STATUS_NAMES = {
         PASSWORDPOLICY_INVALID_ARGUMENT FEATUREFLAG_INVALID_ARGUMENT BILLING_INVALID_INFO
         LOG_ENTRIES_INVALID_REQUEST SQS_INVALID_RECEIPT_HANDLE BAD_REQUEST
     """,
-    Kind.RATE_LIMIT: """
+    StatusKind.RATE_LIMIT: """
         CONN_THROTTLED CONN_EXCEED_HOURLY_LIMIT RPC_REQUEST_QUEUE_FULL SQS_OVERLIMIT
         TWILIO_MAX_VERIFICATION_BEGIN_EXCEEDED TWILIO_MAX_VERIFICATION_CHECK_EXCEEDED
         INTERNAL_RESOURCE_EXHAUSTED
     """,
-    Kind.QUOTA_EXCEEDED: """
+    StatusKind.QUOTA_EXCEEDED: """
         CONN_EXCEED_MONTHLY_LIMIT CONN_EXCEEDS_LIMITS INPUT_OVER_LIMIT INPUT_VIDEO_OVER_LIMIT
         LICENSE_VOLUME_EXCEEDED BILLING_MISSING_TOKENS
     """,
-    Kind.NOT_READY: """
+    StatusKind.NOT_READY: """
         TRY_AGAIN MODEL_DEPLOYING MODEL_QUEUED_FOR_DEPLOYMENT MODEL_NOT_DEPLOYED
         MODEL_BUSY_PLEASE_RETRY MODEL_LOADING MODEL_TRAINING_MSG_REDELIVER
         MODEL_EVALUATION_MSG_REDELIVER RUNNER_NEEDS_RETRY PIPELINE_STEP_NOT_READY
         SEARCH_BY_NOT_FULLY_INDEXED_INPUT SEARCH_COUNTS_UNAVAILABLE REDIS_STREAM_BACKOFF
     """,
-    Kind.UNAVAILABLE: """
+    StatusKind.UNAVAILABLE: """
         INPUT_CONNECTION_FAILED REQUEST_DISABLED_FOR_MAINTENANCE
         INPUT_WRITES_DISABLED_FOR_MAINTENANCE DATABASE_STATEMENT_TIMEOUT
         DATABASE_DEADLOCK_DETECTED DATABASE_FAIL_TO_GET_CONNECTIONS DATABASE_TOO_MANY_CLIENTS
@@ -233,14 +230,14 @@ _STATUS_NAMES = {
         QUEUE_SUBSCRIPTION_TIMEOUT REDIS_NO_CONSUMERS DATATIER_CONN_ERROR
         INTERNAL_REDIS_UNAVAILABLE
     """,
-    Kind.DEADLINE_EXCEEDED: "RPC_REQUEST_TIMEOUT INTERNAL_UNEXPECTED_TIMEOUT",
-    Kind.CANCELLED: """
+    StatusKind.DEADLINE_EXCEEDED: "RPC_REQUEST_TIMEOUT INTERNAL_UNEXPECTED_TIMEOUT",
+    StatusKind.CANCELLED: """
         BULK_OPERATION_CANCELLED RUNNER_ITEM_CANCELLED DATABASE_CANCELED RPC_CANCELED
         REQUEST_CANCELED_BY_USER LABEL_ORDER_CANCELED JOB_CANCELLED UPLOAD_CANCELED
         INTERNAL_CONTEXT_CANCELED
     """,
-    Kind.UNIMPLEMENTED: "NOT_IMPLEMENTED RPC_UNKNOWN_METHOD TASK_NOT_IMPLEMENTED",
-    Kind.INTERNAL: """
+    StatusKind.UNIMPLEMENTED: "NOT_IMPLEMENTED RPC_UNKNOWN_METHOD TASK_NOT_IMPLEMENTED",
+    StatusKind.INTERNAL: """
         ZERO DATABASE_INVALID_ROWS_AFFECTED DATABASE_FAIL_TASK CLUSTER_INTERNAL_FAILURE
         QUEUE_PUBLISH_ERROR QUEUE_SUBSCRIPTION_ERROR QUEUE_MARSHALLING_FAILED
         QUEUE_UNMARSHALLING_FAILED QUEUE_MAX_MSG_REDELIVERY_EXCEEDED QUEUE_ACK_FAILURE SQS_UNKNOWN
@@ -258,26 +255,26 @@ _STATUS_NAMES = {
 }
 
 
-_CLASSES: dict[Kind, type[ApiError]] = {
-    Kind.PARTIAL: PartialFailureError,
-    Kind.FAILED: ApiError,
-    Kind.AUTHENTICATION: AuthenticationError,
-    Kind.PERMISSION_DENIED: PermissionDeniedError,
-    Kind.NOT_FOUND: NotFoundError,
-    Kind.ALREADY_EXISTS: AlreadyExistsError,
-    Kind.INVALID_ARGUMENT: InvalidArgumentError,
-    Kind.RATE_LIMIT: RateLimitError,
-    Kind.QUOTA_EXCEEDED: QuotaExceededError,
-    Kind.NOT_READY: NotReadyError,
-    Kind.UNAVAILABLE: UnavailableError,
-    Kind.DEADLINE_EXCEEDED: DeadlineExceededError,
-    Kind.CANCELLED: CancelledError,
-    Kind.UNIMPLEMENTED: UnimplementedError,
-    Kind.INTERNAL: InternalError,
+_CLASSES: dict[StatusKind, type[ApiError]] = {
+    StatusKind.PARTIAL: PartialFailureError,
+    StatusKind.FAILED: ApiError,
+    StatusKind.AUTHENTICATION: AuthenticationError,
+    StatusKind.PERMISSION_DENIED: PermissionDeniedError,
+    StatusKind.NOT_FOUND: NotFoundError,
+    StatusKind.ALREADY_EXISTS: AlreadyExistsError,
+    StatusKind.INVALID_ARGUMENT: InvalidArgumentError,
+    StatusKind.RATE_LIMIT: RateLimitError,
+    StatusKind.QUOTA_EXCEEDED: QuotaExceededError,
+    StatusKind.NOT_READY: NotReadyError,
+    StatusKind.UNAVAILABLE: UnavailableError,
+    StatusKind.DEADLINE_EXCEEDED: DeadlineExceededError,
+    StatusKind.CANCELLED: CancelledError,
+    StatusKind.UNIMPLEMENTED: UnimplementedError,
+    StatusKind.INTERNAL: InternalError,
 }
 
 
-def _kinds_by_code() -> dict[int, Kind]:
+def _kinds_by_code() -> dict[int, StatusKind]:
     return {
         v2.StatusCode.Value(name): kind
         for kind, names in _STATUS_NAMES.items()
@@ -286,25 +283,20 @@ def _kinds_by_code() -> dict[int, Kind]:
 
 
 STATUS_KINDS = _kinds_by_code()
-
-
-"""Every V2 status code -> what it means."""
-
+"""V2 status code -> its kind, for every code."""
 
 PASSING = frozenset(
-    code for code, kind in STATUS_KINDS.items() if kind in (Kind.SUCCESS, Kind.PENDING)
+    code for code, kind in STATUS_KINDS.items() if kind in (StatusKind.SUCCESS, StatusKind.PENDING)
 )
-
-
 """V2 status codes that are no failure."""
 
 
-def kind_of(code: int) -> Kind:
+def kind_of(code: int) -> StatusKind:
     """What a V2 status code means; a code newer than this package counts as INTERNAL."""
-    return STATUS_KINDS.get(code, Kind.INTERNAL)
+    return STATUS_KINDS.get(code, StatusKind.INTERNAL)
 
 
-def kind_of_grpc(code: grpc.StatusCode) -> Kind:
+def kind_of_grpc(code: grpc.StatusCode) -> StatusKind:
     """What a gRPC status code means."""
     return _GRPC_KINDS[code]
 
@@ -317,9 +309,9 @@ def from_response(
     item_field: str,
     trailing: Metadata | None = None,
 ) -> ApiError | None:
-    """The exception that a response's V2 status stands for, or None when it is no failure.
+    """The exception for the V2 status of a response; None if it is no failure.
 
-    A response without a status is none: gRPC's OK then stands alone.
+    A response without a V2 status is no failure: gRPC's OK counts.
     """
     status = response.status
     code = status.code
@@ -327,8 +319,8 @@ def from_response(
         return None
     kind = kind_of(code)
     items = getattr(response, item_field, ()) if item_field else ()
-    if kind is Kind.FAILED and any(_failed(item.status) for item in items):
-        kind = Kind.PARTIAL  # every item may have failed for a reason of its own
+    if kind is StatusKind.FAILED and any(_failed(item.status) for item in items):
+        kind = StatusKind.PARTIAL  # every item may have failed for a reason of its own
     error = _CLASSES[kind](
         status.description or code_name(code).replace("_", " ").lower(),
         code=code,
@@ -356,7 +348,7 @@ def from_response(
 
 
 def from_item(status: v2.Status, *, method: str, request_id: str) -> ApiError | None:
-    """The exception for the status of a single item, or None when it is no failure."""
+    """The exception for the V2 status of one item; None if it is no failure."""
     if not _failed(status):
         return None
     kind = kind_of(status.code)
@@ -376,16 +368,16 @@ def _failed(status: v2.Status) -> bool:
 
 
 def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiError:
-    """The exception for a call that gRPC ended: ``error`` is a ``grpc.RpcError`` with a code."""
+    """The exception for a failed call: ``error`` is a ``grpc.RpcError`` with a code."""
     code: grpc.StatusCode = error.code()
     text: str = error.details() or ""
     trailing = error.trailing_metadata()
     kind = _GRPC_KINDS[code]
     if code is grpc.StatusCode.INTERNAL and text == WRITE_FAILED:
-        code, kind = grpc.StatusCode.UNAVAILABLE, Kind.UNAVAILABLE
+        code, kind = grpc.StatusCode.UNAVAILABLE, StatusKind.UNAVAILABLE
     rich = rich_details(error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
-        kind = Kind.INVALID_ARGUMENT
+        kind = StatusKind.INVALID_ARGUMENT
         text += "; raise max_message_bytes of the client, or send less at a time"
     retry_after = retry_after_of(trailing)
     if retry_after is None:

@@ -146,7 +146,7 @@ class _Multicallable(BoundMethod):
         self._real = real
 
     def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
-        """Id and metadata of a new call, and what getting them left of the timeout."""
+        """Id and metadata of a new call, and the rest of the timeout after fetching credentials."""
         self._bound()  # notices a fork, after which ids start anew
         credentials = self.core.credentials
         pairs = credentials.cached()
@@ -161,7 +161,7 @@ _Options: TypeAlias = tuple[grpc.CallCredentials | None, bool | None, grpc.Compr
 
 
 class Cancellation:
-    """Ends the blocking calls that were given it, from another thread."""
+    """Cancels sync calls from another thread; they are given it when they start."""
 
     def __init__(self) -> None:
         self._calls: set[Any] = set()
@@ -169,7 +169,7 @@ class Cancellation:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """End the calls that run, and those to come, with ``CancelledError``."""
+        """Cancel running and later calls: they end with ``CancelledError``."""
         self._cancelled.set()
         with self._lock:
             calls = list(self._calls)
@@ -178,7 +178,7 @@ class Cancellation:
 
     @contextmanager
     def of(self, call: Any) -> Iterator[None]:
-        """Know of ``call`` while it runs."""
+        """Have ``cancel`` reach ``call`` while the block runs."""
         with self._lock:
             self._calls.add(call)
         try:
@@ -190,7 +190,7 @@ class Cancellation:
                 self._calls.discard(call)
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless and until it is cancelled."""
+        """Wait; raises ``CancelledError`` when it is cancelled meanwhile."""
         if self._cancelled.wait(seconds):
             raise errors.CancelledError("cancelled by the caller")
 
@@ -254,7 +254,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             credentials: Call credentials of gRPC, beside the client's.
             wait_for_ready: Whether to wait, within the timeout, until there is a connection.
             compression: Compression of the request.
-            idempotent: Whether the call may be sent twice. None: as the method is.
+            idempotent: Whether the call may be sent twice. None uses the property of the method.
             raise_on_partial: Whether MIXED_STATUS is an error. None uses the client's setting.
             retry: When the call is sent again after a failure; False sends it once. None uses the
                 client's setting.
@@ -516,7 +516,7 @@ class RequestStream(Iterator[bytes]):
 
 
 class _CallInfo:
-    """What can be asked of a call, answered by the real one."""
+    """What can be asked of a call; the transport's call answers."""
 
     _call: Any
 

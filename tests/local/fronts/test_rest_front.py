@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc._contract import methods
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.statuses import Kind
+from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
 from clarigrpc.local.fronts.http_messages import HTTP_STATUSES, http_status
 from clarigrpc.local.fronts.rest_front import RestFront
@@ -131,10 +131,14 @@ def test_malformed_timeouts_are_none(text: str) -> None:
 
 
 def test_every_kind_and_every_code_has_an_http_status() -> None:
-    assert set(HTTP_STATUSES) == set(Kind)
+    assert set(HTTP_STATUSES) == set(StatusKind)
     for value in v2.StatusCode.DESCRIPTOR.values:
         status = http_status(value.number)
-        passing = statuses.kind_of(value.number) in (Kind.SUCCESS, Kind.PENDING, Kind.PARTIAL)
+        passing = statuses.kind_of(value.number) in (
+            StatusKind.SUCCESS,
+            StatusKind.PENDING,
+            StatusKind.PARTIAL,
+        )
         assert (200 <= status < 300) == passing, value.name
     assert http_status(123456789) == 500
 

@@ -38,7 +38,7 @@ from starlette.types import Receive, Scope, Send
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.statuses import Kind
+from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc.local.accounts.oauth_applications import AccessToken, Application
 from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
@@ -261,10 +261,10 @@ def _unauthorized(code: str) -> _RefusalError:
 def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _RefusalError:
     """The failure of a request that has no outputs."""
     kind = statuses.kind_of(status.code)
-    if kind is Kind.AUTHENTICATION:
+    if kind is StatusKind.AUTHENTICATION:
         return _unauthorized("TOKEN_INVALID")  # it ended between two looks at it
     message = f"{status.description}: {status.details}" if status.details else status.description
-    if kind is Kind.RATE_LIMIT:
+    if kind is StatusKind.RATE_LIMIT:
         # Clients of this generation read whole seconds.
         whole = headers.get("retry-after")
         wait = {"x-throttle-wait-seconds": whole} if whole is not None else {}
@@ -276,12 +276,12 @@ def _refusal(status: v2.Status, headers: Mapping[str, str]) -> _RefusalError:
 # Failures that another request would not have.
 _CLIENT_KINDS = frozenset(
     {
-        Kind.ALREADY_EXISTS,
-        Kind.FAILED,
-        Kind.INVALID_ARGUMENT,
-        Kind.NOT_FOUND,
-        Kind.PERMISSION_DENIED,
-        Kind.QUOTA_EXCEEDED,
+        StatusKind.ALREADY_EXISTS,
+        StatusKind.FAILED,
+        StatusKind.INVALID_ARGUMENT,
+        StatusKind.NOT_FOUND,
+        StatusKind.PERMISSION_DENIED,
+        StatusKind.QUOTA_EXCEEDED,
     }
 )
 

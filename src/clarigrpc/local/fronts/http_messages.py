@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from clarigrpc import v2
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.statuses import Kind
+from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.v2 import StatusCode
@@ -22,23 +22,23 @@ MAX_BODY_BYTES = 128 * 1024 * 1024
 _JSON = "application/json"
 
 HTTP_STATUSES = {
-    Kind.SUCCESS: 200,
-    Kind.PENDING: 200,
-    Kind.PARTIAL: 200,
-    Kind.FAILED: 400,
-    Kind.AUTHENTICATION: 401,
-    Kind.PERMISSION_DENIED: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.ALREADY_EXISTS: 409,
-    Kind.INVALID_ARGUMENT: 400,
-    Kind.RATE_LIMIT: 429,
-    Kind.QUOTA_EXCEEDED: 402,
-    Kind.NOT_READY: 503,
-    Kind.UNAVAILABLE: 503,
-    Kind.DEADLINE_EXCEEDED: 504,
-    Kind.CANCELLED: 499,
-    Kind.UNIMPLEMENTED: 501,
-    Kind.INTERNAL: 500,
+    StatusKind.SUCCESS: 200,
+    StatusKind.PENDING: 200,
+    StatusKind.PARTIAL: 200,
+    StatusKind.FAILED: 400,
+    StatusKind.AUTHENTICATION: 401,
+    StatusKind.PERMISSION_DENIED: 403,
+    StatusKind.NOT_FOUND: 404,
+    StatusKind.ALREADY_EXISTS: 409,
+    StatusKind.INVALID_ARGUMENT: 400,
+    StatusKind.RATE_LIMIT: 429,
+    StatusKind.QUOTA_EXCEEDED: 402,
+    StatusKind.NOT_READY: 503,
+    StatusKind.UNAVAILABLE: 503,
+    StatusKind.DEADLINE_EXCEEDED: 504,
+    StatusKind.CANCELLED: 499,
+    StatusKind.UNIMPLEMENTED: 501,
+    StatusKind.INTERNAL: 500,
 }
 """HTTP status of a response by what its V2 status means."""
 

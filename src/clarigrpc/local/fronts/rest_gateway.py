@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clarigrpc._contract import methods
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.statuses import Kind
+from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding, TranscodingError
 from clarigrpc.local.fronts.http_messages import (
@@ -62,12 +62,12 @@ _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1
 _logger = logging.getLogger(__name__)
 
 _ABORT_CODES = {
-    Kind.CANCELLED: StatusCode.RPC_CANCELED,
-    Kind.DEADLINE_EXCEEDED: StatusCode.RPC_REQUEST_TIMEOUT,
-    Kind.INVALID_ARGUMENT: StatusCode.CONN_INVALID_REQUEST,
-    Kind.RATE_LIMIT: StatusCode.CONN_THROTTLED,
-    Kind.UNIMPLEMENTED: StatusCode.NOT_IMPLEMENTED,
-    Kind.UNAVAILABLE: StatusCode.RPC_SERVER_UNAVAILABLE,
+    StatusKind.CANCELLED: StatusCode.RPC_CANCELED,
+    StatusKind.DEADLINE_EXCEEDED: StatusCode.RPC_REQUEST_TIMEOUT,
+    StatusKind.INVALID_ARGUMENT: StatusCode.CONN_INVALID_REQUEST,
+    StatusKind.RATE_LIMIT: StatusCode.CONN_THROTTLED,
+    StatusKind.UNIMPLEMENTED: StatusCode.NOT_IMPLEMENTED,
+    StatusKind.UNAVAILABLE: StatusCode.RPC_SERVER_UNAVAILABLE,
 }
 
 

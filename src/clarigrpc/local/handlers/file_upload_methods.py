@@ -216,7 +216,7 @@ class _Upload:
         if version_id:
             self.version = self._load(version_id)
             status = target.status(self.version)
-            if statuses.kind_of(status.code) is statuses.Kind.FAILED:
+            if statuses.kind_of(status.code) is statuses.StatusKind.FAILED:
                 raise ServiceError(StatusCode.UPLOAD_FAILED, status.details)
             state = json.loads(self._state(version_id).body)
             if status.code != target.uploading:
