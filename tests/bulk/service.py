@@ -69,8 +69,8 @@ class Hanging:
         yield v2.MultiOutputResponse()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 1.0) -> bool:
-    """Whether the condition comes true in time."""
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> bool:
+    """Whether the condition comes true, sooner or later."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -86,7 +86,7 @@ async def test_fixed_batches_are_full(both: Both, scripted: ScriptedServer) -> N
 
 
 async def test_requests_are_in_flight_together(both: Both, scripted: ScriptedServer) -> None:
-    barrier = threading.Barrier(6, timeout=5)
+    barrier = threading.Barrier(6, timeout=30)
 
     def together(request: Any) -> Any:
         barrier.wait()
@@ -189,6 +189,7 @@ async def test_a_rate_limit_is_kept_to(connect: Connect) -> None:
     assert not [result.error for result in results if result.error]
 
 
+@pytest.mark.measures
 async def test_a_deadline_is_an_error_for_each(both: Both, scripted: ScriptedServer) -> None:
     scripted.always(METHOD, Hanging())
     began = time.monotonic()
@@ -236,6 +237,7 @@ async def test_a_closed_client_is_told(both: Both, scripted: ScriptedServer) -> 
         await both.collect(model.predict_many(texts(3)))
 
 
+@pytest.mark.measures
 async def test_memory_stays_where_it_is_over_an_endless_source(
     both: Both, scripted: ScriptedServer
 ) -> None:
@@ -275,12 +277,13 @@ def test_stopping_early_ends_calls_and_threads(scripted: ScriptedServer) -> None
         # Which of the requests the server answers is chance.
         stream = client.model("m").predict_many(values, batch_size=2, in_flight=8, ordered=False)
         assert len({next(stream).index for _ in range(3)}) == 3
-        assert hanging.began.wait(1)
+        assert hanging.began.wait(30)
         stream.close()
         assert wait_until(lambda: hanging.running == 0)
     assert wait_until(lambda: threads() <= before)
 
 
+@pytest.mark.measures
 async def test_stopping_early_ends_tasks(scripted: ScriptedServer) -> None:
     hanging = Hanging()
     scripted.on(METHOD, *[script(outputs)] * 3)
@@ -300,14 +303,14 @@ async def test_stopping_early_ends_tasks(scripted: ScriptedServer) -> None:
         stream = model.predict_many(source(), batch_size=2, in_flight=8, ordered=False)
         await anext(stream)
         await anext(stream)
-        await asyncio.to_thread(hanging.began.wait, 1)
+        assert await asyncio.to_thread(hanging.began.wait, 30)
         began = time.monotonic()
         await stream.aclose()
         assert time.monotonic() - began < 1
         assert asyncio.all_tasks() <= before
         assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
         gc.collect()
-        await asyncio.wait_for(closed.wait(), 1)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_a_cancelled_task_ends_its_run(scripted: ScriptedServer) -> None:
@@ -320,13 +323,14 @@ async def test_a_cancelled_task_ends_its_run(scripted: ScriptedServer) -> None:
                 pass
 
         task = asyncio.create_task(consume())
-        await asyncio.to_thread(hanging.began.wait, 2)
+        assert await asyncio.to_thread(hanging.began.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
 
 
+@pytest.mark.measures
 async def test_results_of_a_slow_asynchronous_source_come_at_once(
     scripted: ScriptedServer,
 ) -> None:
@@ -344,6 +348,7 @@ async def test_results_of_a_slow_asynchronous_source_come_at_once(
             assert time.monotonic() - given[result.index] < 0.14
 
 
+@pytest.mark.measures
 def test_results_of_a_slow_blocking_source_come_between_its_values(
     scripted: ScriptedServer,
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_source_that_waits_loses_nothing_blocking(server: LocalServer, ears: E
     assert ears.heard == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.measures
 async def test_it_ends_at_the_deadline(local: Both, server: LocalServer, ears: Ears) -> None:
     server.faults.deploy_seconds = 60
     started = time.monotonic()
@@ -174,4 +175,4 @@ async def test_cancel_while_it_waits(local: Both, server: LocalServer) -> None:
     await asyncio.sleep(0.5)
     stream.cancel()
     with pytest.raises(errors.CancelledError):
-        await asyncio.wait_for(reading, 1)
+        await asyncio.wait_for(reading, 10)

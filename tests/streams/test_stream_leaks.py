@@ -20,6 +20,8 @@ import pytest
 from clarigrpc import AsyncClient, Client, text, v2
 from tests.faults.processes import ServerProcess
 
+pytestmark = pytest.mark.measures
+
 STREAMS = 1000
 WARM = 200
 AT_ONCE = 20

@@ -28,6 +28,7 @@ from clarigrpc._uploads.upload_progress import UploadProgress
 from clarigrpc._uploads.upload_session import UploadResult
 from clarigrpc.local import LocalServer
 from tests.both import Both
+from tests.bulk.service import wait_until
 from tests.conftest import Connect
 
 PART = 128 << 10
@@ -314,9 +315,12 @@ async def test_no_thread_is_left(both: Both, file: Path) -> None:
     await upload(both, CONTENT)
     before = {thread for thread in threading.enumerate() if "asyncio" not in thread.name}
     await upload(both, file, stream_bytes=2 * PART)
-    after = {thread for thread in threading.enumerate() if "asyncio" not in thread.name}
-    left = {thread.name for thread in after - before if "clarigrpc-local" not in thread.name}
-    assert left == set()
+
+    def left() -> set[threading.Thread]:
+        others = set(threading.enumerate()) - before
+        return {t for t in others if not t.name.startswith(("asyncio", "clarigrpc-local"))}
+
+    assert await asyncio.to_thread(wait_until, lambda: not left()), left()
 
 
 # Services that misbehave
@@ -489,6 +493,7 @@ def _stuck(stream: int, context: Any, requests: Iterator[Any]) -> Iterator[Any]:
         ended.wait(30)
 
 
+@pytest.mark.measures
 async def test_a_deadline_ends_it_within_a_second(connect: Connect, file: Path) -> None:
     with fake(_stuck) as (base, _):
         both = connect(base)
@@ -503,6 +508,7 @@ async def test_a_deadline_ends_it_within_a_second(connect: Connect, file: Path) 
         await both.close()
 
 
+@pytest.mark.measures
 async def test_a_cancelled_task_ends_within_a_second(
     connect: Connect, file: Path, client_kind: str
 ) -> None:
@@ -545,6 +551,7 @@ def _interrupt(base: str, pat: str, client_kind: str, source: str, options: str)
     return time.monotonic() - start
 
 
+@pytest.mark.measures
 def test_ctrl_c_ends_it_within_a_second(client_kind: str, file: Path) -> None:
     with fake(_stuck) as (base, _):
         # Leaving the process takes a while as well.

@@ -31,7 +31,7 @@ CONTENT = random.Random(2).randbytes(40 * PART + 5)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HERE = Path(__file__).parent
 QUICK = RetryPolicy(max_attempts=8, initial_backoff=0.05, max_backoff=0.5)
-PATIENT = RetryPolicy(max_attempts=10, initial_backoff=1.5, max_backoff=3)
+PATIENT = RetryPolicy(max_attempts=1000, initial_backoff=0.5, max_backoff=1)
 """For the seconds that a server takes to start."""
 
 
@@ -134,6 +134,7 @@ async def test_slow_and_late(both: Both, proxy: FaultProxy, file: Path, data_dir
     assert stored(data_dir) == {SHA256}
 
 
+@pytest.mark.measures
 async def test_a_blackhole_ends_at_the_deadline_and_the_next_call_goes_on(
     both: Both, proxy: FaultProxy, file: Path, data_dir: Path
 ) -> None:
@@ -170,15 +171,20 @@ async def test_a_stream_that_cannot_seek_survives_cuts(
     assert stored(data_dir) == {SHA256}
 
 
-async def test_a_stale_state_is_not_used(
-    both: Both, proxy: FaultProxy, file: Path, data_dir: Path
-) -> None:
+class _Interrupted(Exception):
+    """Ends an upload in the middle."""
+
+
+def _interrupt(progress: UploadProgress) -> None:
+    if progress.bytes_done:
+        raise _Interrupted
+
+
+async def test_a_stale_state_is_not_used(both: Both, file: Path) -> None:
     """The file changes after the first call broke off: its parts are not mixed."""
-    proxy.throttle(4 << 20, Direction.TO_SERVER)
-    with pytest.raises(errors.DeadlineExceededError):
-        await send(both, file, timeout=0.5)
+    with pytest.raises(_Interrupted):
+        await send(both, file, progress=_interrupt)
     assert len(states(file.parent)) == 1
-    proxy.throttle(None)
     file.write_bytes(CONTENT[::-1])
     result = await send(both, file)
     assert result.resumed_from == 0
@@ -186,13 +192,11 @@ async def test_a_stale_state_is_not_used(
 
 
 async def test_other_bytes_at_the_service_begin_anew(
-    both: Both, proxy: FaultProxy, file: Path, data_dir: Path
+    both: Both, file: Path, data_dir: Path
 ) -> None:
     """A state that looks right for a version with other bytes: the service tells, all is new."""
-    proxy.throttle(4 << 20, Direction.TO_SERVER)
-    with pytest.raises(errors.DeadlineExceededError):
-        await send(both, file, timeout=0.7)
-    proxy.throttle(None)
+    with pytest.raises(_Interrupted):
+        await send(both, file, progress=_interrupt)
     (state,) = states(file.parent)
     fields = json.loads(state.read_text())
     fields["version_id"] = "gone"
@@ -231,9 +235,9 @@ async def test_the_server_is_killed_and_restarted(
                 marks.pop(0)
                 loop.call_soon_threadsafe(due.set)
 
-        task = asyncio.create_task(send(both, file, progress=on_progress, timeout=60))
+        task = asyncio.create_task(send(both, file, progress=on_progress, timeout=200))
         for _ in range(2):
-            await due.wait()
+            await asyncio.wait_for(due.wait(), 100)
             due.clear()
             await asyncio.to_thread(process.restart)
         await task
@@ -282,6 +286,7 @@ async def test_the_client_is_killed_and_the_next_goes_on(
     assert states(file.parent) == []
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("kind", ["path", "stream"])
 async def test_memory_stays_flat(
     process: ServerProcess, connect: Connect, client_kind: str, tmp_path: Path, kind: str
