@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from clarigrpc._config.retry_policy import RetryPolicy as RetryPolicy
     from clarigrpc._config.settings import Settings as Settings
     from clarigrpc._resources.annotations import AnnotationFilters as AnnotationFilters
+    from clarigrpc._resources.annotations import AnnotationListFilters as AnnotationListFilters
     from clarigrpc._resources.annotations import Annotations as Annotations
     from clarigrpc._resources.annotations import AnnotationTracks as AnnotationTracks
     from clarigrpc._resources.annotations import AsyncAnnotationFilters as AsyncAnnotationFilters
     from clarigrpc._resources.annotations import AsyncAnnotations as AsyncAnnotations
     from clarigrpc._resources.annotations import AsyncAnnotationTracks as AsyncAnnotationTracks
     from clarigrpc._resources.annotations import FrameOptions as FrameOptions
+    from clarigrpc._resources.annotations import TrackFilters as TrackFilters
+    from clarigrpc._resources.apps import AppFilters as AppFilters
     from clarigrpc._resources.apps import Apps as Apps
     from clarigrpc._resources.apps import AsyncApps as AsyncApps
     from clarigrpc._resources.apps import AsyncDuplications as AsyncDuplications
@@ -42,10 +45,13 @@ if TYPE_CHECKING:
     from clarigrpc._resources.artifacts import ArtifactVersions as ArtifactVersions
     from clarigrpc._resources.artifacts import AsyncArtifacts as AsyncArtifacts
     from clarigrpc._resources.artifacts import AsyncArtifactVersions as AsyncArtifactVersions
-    from clarigrpc._resources.base import Action as Action
+    from clarigrpc._resources.base import Paging as Paging
+    from clarigrpc._resources.base import PatchAction as PatchAction
     from clarigrpc._resources.collaborations import AsyncCollaborations as AsyncCollaborations
     from clarigrpc._resources.collaborations import AsyncCollaborators as AsyncCollaborators
+    from clarigrpc._resources.collaborations import CollaborationFilters as CollaborationFilters
     from clarigrpc._resources.collaborations import Collaborations as Collaborations
+    from clarigrpc._resources.collaborations import CollaboratorFilters as CollaboratorFilters
     from clarigrpc._resources.collaborations import Collaborators as Collaborators
     from clarigrpc._resources.collectors import AsyncCollectors as AsyncCollectors
     from clarigrpc._resources.collectors import Collectors as Collectors
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
     from clarigrpc._resources.compute import AsyncDeployments as AsyncDeployments
     from clarigrpc._resources.compute import AsyncNodepools as AsyncNodepools
     from clarigrpc._resources.compute import ComputeClusters as ComputeClusters
+    from clarigrpc._resources.compute import DeploymentFilters as DeploymentFilters
     from clarigrpc._resources.compute import Deployments as Deployments
     from clarigrpc._resources.compute import Nodepools as Nodepools
     from clarigrpc._resources.concepts import AsyncConceptLanguages as AsyncConceptLanguages
@@ -63,20 +70,26 @@ if TYPE_CHECKING:
     from clarigrpc._resources.concepts import ConceptRelations as ConceptRelations
     from clarigrpc._resources.concepts import Concepts as Concepts
     from clarigrpc._resources.concepts import KnowledgeGraphs as KnowledgeGraphs
+    from clarigrpc._resources.concepts import RelationFilters as RelationFilters
     from clarigrpc._resources.datasets import AsyncDatasetInputs as AsyncDatasetInputs
     from clarigrpc._resources.datasets import AsyncDatasets as AsyncDatasets
     from clarigrpc._resources.datasets import AsyncDatasetVersions as AsyncDatasetVersions
+    from clarigrpc._resources.datasets import DatasetFilters as DatasetFilters
     from clarigrpc._resources.datasets import DatasetInputs as DatasetInputs
     from clarigrpc._resources.datasets import Datasets as Datasets
+    from clarigrpc._resources.datasets import DatasetVersionFilters as DatasetVersionFilters
     from clarigrpc._resources.datasets import DatasetVersions as DatasetVersions
+    from clarigrpc._resources.datasets import MetricsFilters as MetricsFilters
     from clarigrpc._resources.evaluations import AsyncEvaluations as AsyncEvaluations
     from clarigrpc._resources.evaluations import (
         AsyncModelVersionEvaluations as AsyncModelVersionEvaluations,
     )
+    from clarigrpc._resources.evaluations import EvaluationFilters as EvaluationFilters
     from clarigrpc._resources.evaluations import Evaluations as Evaluations
     from clarigrpc._resources.evaluations import ModelVersionEvaluations as ModelVersionEvaluations
     from clarigrpc._resources.file_uploads import UploadKeywords as UploadKeywords
     from clarigrpc._resources.inputs import AsyncInputs as AsyncInputs
+    from clarigrpc._resources.inputs import InputFilters as InputFilters
     from clarigrpc._resources.inputs import Inputs as Inputs
     from clarigrpc._resources.jobs import AsyncBulkOperations as AsyncBulkOperations
     from clarigrpc._resources.jobs import AsyncExtractionJobs as AsyncExtractionJobs
@@ -85,10 +98,12 @@ if TYPE_CHECKING:
     from clarigrpc._resources.jobs import ExtractionJobs as ExtractionJobs
     from clarigrpc._resources.jobs import Jobs as Jobs
     from clarigrpc._resources.keys import AsyncKeys as AsyncKeys
+    from clarigrpc._resources.keys import KeyFilters as KeyFilters
     from clarigrpc._resources.keys import Keys as Keys
     from clarigrpc._resources.label_orders import AsyncLabelOrders as AsyncLabelOrders
     from clarigrpc._resources.label_orders import LabelOrders as LabelOrders
     from clarigrpc._resources.logs import AsyncLogs as AsyncLogs
+    from clarigrpc._resources.logs import LogFilters as LogFilters
     from clarigrpc._resources.logs import LogIds as LogIds
     from clarigrpc._resources.logs import Logs as Logs
     from clarigrpc._resources.model_collection import AsyncInputExamples as AsyncInputExamples
@@ -96,8 +111,10 @@ if TYPE_CHECKING:
     from clarigrpc._resources.model_collection import AsyncModelTypes as AsyncModelTypes
     from clarigrpc._resources.model_collection import AsyncModelVersions as AsyncModelVersions
     from clarigrpc._resources.model_collection import InputExamples as InputExamples
+    from clarigrpc._resources.model_collection import ModelFilters as ModelFilters
     from clarigrpc._resources.model_collection import Models as Models
     from clarigrpc._resources.model_collection import ModelTypes as ModelTypes
+    from clarigrpc._resources.model_collection import ModelVersionFilters as ModelVersionFilters
     from clarigrpc._resources.model_collection import ModelVersions as ModelVersions
     from clarigrpc._resources.model_handle import AsyncModel as AsyncModel
     from clarigrpc._resources.model_handle import Model as Model
@@ -106,6 +123,7 @@ if TYPE_CHECKING:
     from clarigrpc._resources.modules import AsyncModules as AsyncModules
     from clarigrpc._resources.modules import AsyncModuleVersions as AsyncModuleVersions
     from clarigrpc._resources.modules import InstalledModules as InstalledModules
+    from clarigrpc._resources.modules import ModuleFilters as ModuleFilters
     from clarigrpc._resources.modules import Modules as Modules
     from clarigrpc._resources.modules import ModuleVersions as ModuleVersions
     from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps as AsyncPipelineSteps
@@ -114,14 +132,18 @@ if TYPE_CHECKING:
     )
     from clarigrpc._resources.pipeline_steps import PipelineSteps as PipelineSteps
     from clarigrpc._resources.pipeline_steps import PipelineStepVersions as PipelineStepVersions
+    from clarigrpc._resources.pipeline_steps import StepVersionFilters as StepVersionFilters
     from clarigrpc._resources.pipelines import AsyncPipelines as AsyncPipelines
     from clarigrpc._resources.pipelines import AsyncPipelineVersionRuns as AsyncPipelineVersionRuns
     from clarigrpc._resources.pipelines import AsyncPipelineVersions as AsyncPipelineVersions
     from clarigrpc._resources.pipelines import Pipelines as Pipelines
     from clarigrpc._resources.pipelines import PipelineVersionRuns as PipelineVersionRuns
     from clarigrpc._resources.pipelines import PipelineVersions as PipelineVersions
+    from clarigrpc._resources.pipelines import RunFilters as RunFilters
+    from clarigrpc._resources.pipelines import StatusLogFilters as StatusLogFilters
     from clarigrpc._resources.runners import AsyncRunnerItems as AsyncRunnerItems
     from clarigrpc._resources.runners import AsyncRunners as AsyncRunners
+    from clarigrpc._resources.runners import RunnerFilters as RunnerFilters
     from clarigrpc._resources.runners import RunnerItems as RunnerItems
     from clarigrpc._resources.runners import Runners as Runners
     from clarigrpc._resources.scopes import AsyncScopes as AsyncScopes
@@ -130,11 +152,14 @@ if TYPE_CHECKING:
     from clarigrpc._resources.search import AsyncSearch as AsyncSearch
     from clarigrpc._resources.search import SavedSearches as SavedSearches
     from clarigrpc._resources.search import Search as Search
+    from clarigrpc._resources.search import SearchOptions as SearchOptions
     from clarigrpc._resources.secrets import AsyncSecrets as AsyncSecrets
     from clarigrpc._resources.secrets import Secrets as Secrets
     from clarigrpc._resources.status_codes import AsyncStatusCodes as AsyncStatusCodes
     from clarigrpc._resources.status_codes import StatusCodes as StatusCodes
     from clarigrpc._resources.tasks import AsyncTasks as AsyncTasks
+    from clarigrpc._resources.tasks import CountFilters as CountFilters
+    from clarigrpc._resources.tasks import TaskFilters as TaskFilters
     from clarigrpc._resources.tasks import Tasks as Tasks
     from clarigrpc._resources.uploads import AsyncUploads as AsyncUploads
     from clarigrpc._resources.uploads import Uploads as Uploads
@@ -146,6 +171,7 @@ if TYPE_CHECKING:
     from clarigrpc._resources.workflows import AsyncWorkflowVersions as AsyncWorkflowVersions
     from clarigrpc._resources.workflows import EvaluationData as EvaluationData
     from clarigrpc._resources.workflows import WorkflowEvaluations as WorkflowEvaluations
+    from clarigrpc._resources.workflows import WorkflowFilters as WorkflowFilters
     from clarigrpc._resources.workflows import Workflows as Workflows
     from clarigrpc._resources.workflows import WorkflowVersions as WorkflowVersions
     from clarigrpc._streams.response_stream import AsyncStream as AsyncStream
@@ -199,14 +225,17 @@ else:
             "clarigrpc._config.settings": ("Settings",),
             "clarigrpc._resources.annotations": (
                 "AnnotationFilters",
+                "AnnotationListFilters",
                 "AnnotationTracks",
                 "Annotations",
                 "AsyncAnnotationFilters",
                 "AsyncAnnotationTracks",
                 "AsyncAnnotations",
                 "FrameOptions",
+                "TrackFilters",
             ),
             "clarigrpc._resources.apps": (
+                "AppFilters",
                 "Apps",
                 "AsyncApps",
                 "AsyncDuplications",
@@ -218,11 +247,16 @@ else:
                 "AsyncArtifactVersions",
                 "AsyncArtifacts",
             ),
-            "clarigrpc._resources.base": ("Action",),
+            "clarigrpc._resources.base": (
+                "Paging",
+                "PatchAction",
+            ),
             "clarigrpc._resources.collaborations": (
                 "AsyncCollaborations",
                 "AsyncCollaborators",
+                "CollaborationFilters",
                 "Collaborations",
+                "CollaboratorFilters",
                 "Collaborators",
             ),
             "clarigrpc._resources.collectors": (
@@ -234,6 +268,7 @@ else:
                 "AsyncDeployments",
                 "AsyncNodepools",
                 "ComputeClusters",
+                "DeploymentFilters",
                 "Deployments",
                 "Nodepools",
             ),
@@ -246,24 +281,30 @@ else:
                 "ConceptRelations",
                 "Concepts",
                 "KnowledgeGraphs",
+                "RelationFilters",
             ),
             "clarigrpc._resources.datasets": (
                 "AsyncDatasetInputs",
                 "AsyncDatasetVersions",
                 "AsyncDatasets",
+                "DatasetFilters",
                 "DatasetInputs",
+                "DatasetVersionFilters",
                 "DatasetVersions",
                 "Datasets",
+                "MetricsFilters",
             ),
             "clarigrpc._resources.evaluations": (
                 "AsyncEvaluations",
                 "AsyncModelVersionEvaluations",
+                "EvaluationFilters",
                 "Evaluations",
                 "ModelVersionEvaluations",
             ),
             "clarigrpc._resources.file_uploads": ("UploadKeywords",),
             "clarigrpc._resources.inputs": (
                 "AsyncInputs",
+                "InputFilters",
                 "Inputs",
             ),
             "clarigrpc._resources.jobs": (
@@ -276,6 +317,7 @@ else:
             ),
             "clarigrpc._resources.keys": (
                 "AsyncKeys",
+                "KeyFilters",
                 "Keys",
             ),
             "clarigrpc._resources.label_orders": (
@@ -284,6 +326,7 @@ else:
             ),
             "clarigrpc._resources.logs": (
                 "AsyncLogs",
+                "LogFilters",
                 "LogIds",
                 "Logs",
             ),
@@ -293,7 +336,9 @@ else:
                 "AsyncModelVersions",
                 "AsyncModels",
                 "InputExamples",
+                "ModelFilters",
                 "ModelTypes",
+                "ModelVersionFilters",
                 "ModelVersions",
                 "Models",
             ),
@@ -307,6 +352,7 @@ else:
                 "AsyncModuleVersions",
                 "AsyncModules",
                 "InstalledModules",
+                "ModuleFilters",
                 "ModuleVersions",
                 "Modules",
             ),
@@ -315,6 +361,7 @@ else:
                 "AsyncPipelineSteps",
                 "PipelineStepVersions",
                 "PipelineSteps",
+                "StepVersionFilters",
             ),
             "clarigrpc._resources.pipelines": (
                 "AsyncPipelineVersionRuns",
@@ -323,10 +370,13 @@ else:
                 "PipelineVersionRuns",
                 "PipelineVersions",
                 "Pipelines",
+                "RunFilters",
+                "StatusLogFilters",
             ),
             "clarigrpc._resources.runners": (
                 "AsyncRunnerItems",
                 "AsyncRunners",
+                "RunnerFilters",
                 "RunnerItems",
                 "Runners",
             ),
@@ -339,6 +389,7 @@ else:
                 "AsyncSearch",
                 "SavedSearches",
                 "Search",
+                "SearchOptions",
             ),
             "clarigrpc._resources.secrets": (
                 "AsyncSecrets",
@@ -350,6 +401,8 @@ else:
             ),
             "clarigrpc._resources.tasks": (
                 "AsyncTasks",
+                "CountFilters",
+                "TaskFilters",
                 "Tasks",
             ),
             "clarigrpc._resources.uploads": (
@@ -367,6 +420,7 @@ else:
                 "AsyncWorkflows",
                 "EvaluationData",
                 "WorkflowEvaluations",
+                "WorkflowFilters",
                 "WorkflowVersions",
                 "Workflows",
             ),

@@ -9,12 +9,12 @@ from typing import Any, TypedDict, Unpack
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
-    Action,
     Creates,
     Deletes,
     Gets,
     Lists,
     Paging,
+    PatchAction,
     Patches,
     as_ids,
     chunks,
@@ -48,12 +48,14 @@ class FrameOptions(TypedDict, total=False):
     min_prediction_score: float
 
 
+@named_in("clarigrpc.types")
 class TrackFilters(Paging, total=False):
     """Options of ``client.annotations.tracks(input_id).list``."""
 
     ids: Sequence[str]
 
 
+@named_in("clarigrpc.types")
 class AnnotationListFilters(Paging, total=False):
     """Options of ``client.annotations.list``."""
 
@@ -247,7 +249,7 @@ class AnnotationOperations(Creates[v2.Annotation]):
         self,
         item: v2.Annotation | Mapping[str, Any],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         delete_if_empty_data: bool = False,
         timeout: float | None = None,
     ) -> Plan[v2.Annotation]:
@@ -284,7 +286,7 @@ class AnnotationOperations(Creates[v2.Annotation]):
         self,
         items: Iterable[v2.Annotation | Mapping[str, Any]],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         delete_if_empty_data: bool = False,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,

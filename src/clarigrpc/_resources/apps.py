@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
+@named_in("clarigrpc.types")
 class AppFilters(Paging, total=False):
     """Options of ``client.apps.list``."""
 

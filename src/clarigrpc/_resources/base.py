@@ -27,15 +27,17 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 
-Action = Literal["merge", "overwrite", "remove"]
+PatchAction = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
 
 
+@named_in("clarigrpc.types")
 class Paging(TypedDict, total=False):
     """Options of every ``list``; the methods that take them describe them."""
 
@@ -425,7 +427,7 @@ class Patches(Collection[MessageT]):
         self,
         item: MessageT | Mapping[str, Any],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
     ) -> Plan[MessageT]:
         """Change one resource.
@@ -455,7 +457,7 @@ class Patches(Collection[MessageT]):
         self,
         items: Iterable[MessageT | Mapping[str, Any]],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[list[MessageT]]:

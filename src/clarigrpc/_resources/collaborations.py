@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Domain, Paging, Patches, as_ids
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
+@named_in("clarigrpc.types")
 class CollaboratorFilters(Paging, total=False):
     """Options of ``client.collaborators.list``."""
 
@@ -70,6 +72,7 @@ class Collaborators(CollaboratorOperations, Sync): ...
 class AsyncCollaborators(CollaboratorOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class CollaborationFilters(Paging, total=False):
     """Options of ``client.collaborations.list``."""
 

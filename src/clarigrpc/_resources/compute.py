@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.runners import AsyncRunners, Runners
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
@@ -118,6 +119,7 @@ class ComputeClusters(ComputeClusterOperations, Sync): ...
 class AsyncComputeClusters(ComputeClusterOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class DeploymentFilters(Paging, total=False):
     """Options of ``client.deployments.list``."""
 

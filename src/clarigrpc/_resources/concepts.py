@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
@@ -31,6 +32,7 @@ class ConceptLanguages(ConceptLanguageOperations, Sync): ...
 class AsyncConceptLanguages(ConceptLanguageOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class RelationFilters(Paging, total=False):
     """Options of ``client.concepts.relations(concept_id).list``."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
     Deletes,
@@ -95,12 +96,14 @@ class DatasetInputs(DatasetInputOperations, Sync): ...
 class AsyncDatasetInputs(DatasetInputOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class DatasetVersionFilters(Paging, total=False):
     """Options of ``client.datasets.versions(dataset_id).list``."""
 
     request_origins: Sequence[v2.DatasetVersionRequestOrigin.ValueType]
 
 
+@named_in("clarigrpc.types")
 class MetricsFilters(Paging, total=False):
     """Options of ``client.datasets.versions(dataset_id).metrics``."""
 
@@ -306,6 +309,7 @@ class DatasetVersions(DatasetVersionOperations, Sync): ...
 class AsyncDatasetVersions(DatasetVersionOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class DatasetFilters(Paging, total=False):
     """Options of ``client.datasets.list``."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Collection, Creates, Lists, Paging
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
@@ -42,6 +43,7 @@ class _GetsEvaluation(Collection[v2.EvalMetrics]):
         return (yield from self._fetch(evaluation_id, timeout, fields=fields))
 
 
+@named_in("clarigrpc.types")
 class EvaluationFilters(Paging, total=False):
     """Options of ``client.evaluations.list``."""
 

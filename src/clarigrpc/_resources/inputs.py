@@ -15,13 +15,15 @@ from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_sources import AsyncInputSource
 from clarigrpc._bulk.input_upload import InputUpload
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc._resources.base import Action, Gets, Paging, as_list, chunks
+from clarigrpc._public_names import named_in
+from clarigrpc._resources.base import Gets, Paging, PatchAction, as_list, chunks
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, driven, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import ConceptLabels, PredictInput, as_input, concept_messages
 
 
+@named_in("clarigrpc.types")
 class InputFilters(Paging, total=False):
     """Options of ``client.inputs.list``."""
 
@@ -120,7 +122,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         self,
         inputs: v2.Input | Iterable[v2.Input],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Plan[builtins.list[v2.Input]]:
@@ -271,7 +273,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     def _change(
         self,
         concepts: Mapping[str, ConceptLabels],
-        action: Action,
+        action: PatchAction,
         timeout: float | None,
         raise_on_partial: bool | None,
     ) -> Plan[builtins.list[v2.Input]]:

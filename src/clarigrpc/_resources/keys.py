@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
 
 
+@named_in("clarigrpc.types")
 class KeyFilters(Paging, total=False):
     """Options of ``client.keys.list``."""
 

@@ -31,6 +31,7 @@ class LogIds(TypedDict, total=False):
     pipeline_step_version_id: str
 
 
+@named_in("clarigrpc.types")
 class LogFilters(LogIds, Paging, total=False):
     """Options of ``client.logs.list``."""
 

@@ -8,12 +8,13 @@ from typing import Any, Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
-    Action,
     Deletes,
     Gets,
     Lists,
     Paging,
+    PatchAction,
     Patches,
     as_ids,
 )
@@ -52,6 +53,7 @@ class InputExamples(InputExampleOperations, Sync): ...
 class AsyncInputExamples(InputExampleOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class ModelVersionFilters(Paging, total=False):
     """Options of ``client.models.versions(model_id).list``."""
 
@@ -260,6 +262,7 @@ class ModelVersions(ModelVersionOperations, Sync): ...
 class AsyncModelVersions(ModelVersionOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class ModelFilters(Paging, total=False):
     """Options of ``client.models.list``."""
 
@@ -478,7 +481,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         model_id: str,
         languages: Sequence[str],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
         """Change the languages that a model understands.
@@ -508,7 +511,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         model_id: str,
         toolkits: Sequence[str],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
         """Change the toolkits that a model was made with.
@@ -538,7 +541,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         model_id: str,
         use_cases: Sequence[str],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
         """Change the use cases of a model.
@@ -568,7 +571,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         model_id: str,
         consents: Sequence[str],
         *,
-        action: Action = "merge",
+        action: PatchAction = "merge",
         timeout: float | None = None,
     ) -> Plan[builtins.list[str]]:
         """Change the consents that users of a model have to give.
@@ -597,7 +600,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         field: str,
         model_id: str,
         values: Sequence[str],
-        action: Action,
+        action: PatchAction,
         timeout: float | None,
     ) -> Plan[builtins.list[str]]:
         fields = {"model_id": model_id, field: values, "action": action}

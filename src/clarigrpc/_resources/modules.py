@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
@@ -56,6 +57,7 @@ class ModuleVersions(ModuleVersionOperations, Sync): ...
 class AsyncModuleVersions(ModuleVersionOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class ModuleFilters(Paging, total=False):
     """Options of ``client.modules.list``."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
@@ -15,6 +16,7 @@ from clarigrpc._uploads.upload_session import UploadSession
 from clarigrpc._uploads.upload_sources import UploadSource
 
 
+@named_in("clarigrpc.types")
 class StepVersionFilters(Paging, total=False):
     """Options of ``client.pipeline_steps.versions(pipeline_step_id).list``."""
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 
 
+@named_in("clarigrpc.types")
 class RunFilters(Paging, total=False):
     """Options of ``list`` of the runs of a pipeline version."""
 
@@ -19,6 +21,7 @@ class RunFilters(Paging, total=False):
     nodepool_id: str
 
 
+@named_in("clarigrpc.types")
 class StatusLogFilters(Paging, total=False):
     """Options of ``status_logs`` of the runs of a pipeline version."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
     Deletes,
@@ -68,6 +69,7 @@ class RunnerItems(RunnerItemOperations, Sync): ...
 class AsyncRunnerItems(RunnerItemOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class RunnerFilters(Paging, total=False):
     """Options of ``client.runners.list``."""
 

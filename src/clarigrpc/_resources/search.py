@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from clarigrpc import query, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Deletes, Domain, Gets, Lists, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Sync, iteration, lazy, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
+@named_in("clarigrpc.types")
 class SearchOptions(Paging, total=False):
     """Options of ``client.search.inputs`` and ``client.search.annotations``."""
 

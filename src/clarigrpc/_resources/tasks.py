@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
 from clarigrpc import v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
+@named_in("clarigrpc.types")
 class TaskFilters(Paging, total=False):
     """Options of ``client.tasks.list``."""
 
@@ -24,6 +26,7 @@ class TaskFilters(Paging, total=False):
     additional_fields: Sequence[str]
 
 
+@named_in("clarigrpc.types")
 class CountFilters(TypedDict, total=False):
     """Options of ``client.tasks.annotation_counts`` and ``client.tasks.input_counts``."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
     Deletes,
@@ -140,6 +141,7 @@ class WorkflowVersions(WorkflowVersionOperations, Sync): ...
 class AsyncWorkflowVersions(WorkflowVersionOperations, Async): ...
 
 
+@named_in("clarigrpc.types")
 class WorkflowFilters(Paging, total=False):
     """Options of ``client.workflows.list``."""
 
