@@ -523,6 +523,43 @@ def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFro
         assert not stream.cancel()
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"])
+def test_a_stream_cancelled_before_its_head_comes(answer: bytes) -> None:
+    arrived, cancelled, closed = threading.Event(), threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                arrived.set()
+                cancelled.wait(10)
+                connection.sendall(answer)
+                connection.settimeout(10)
+                while answer and connection.recv(1000):
+                    pass
+                closed.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with opened(f"http://127.0.0.1:{server.getsockname()[1]}") as transport:
+            stream = Method(transport, "GenerateModelOutputs")(GENERATE, timeout=30)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                reading = pool.submit(next, stream)
+                assert arrived.wait(5)
+                started = time.monotonic()
+                assert stream.cancel()
+                error = reading.exception(5)
+            assert time.monotonic() - started < 5
+            assert isinstance(error, TransportError)
+            assert error.code() is grpc.StatusCode.CANCELLED
+            assert stream.code() is grpc.StatusCode.CANCELLED
+            # The response that comes late is closed, and its connection with it.
+            cancelled.set()
+            assert closed.wait(5)
+        thread.join()
+
+
 def test_a_stream_that_is_dropped_frees_its_connection(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = endless
     with opened(front.base, max_connections=1) as transport:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -70,15 +71,13 @@ class SyncHttpTransport(SyncTransport):
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(client: httpx.Client, exchange: Exchange) -> Iterator[bytes]:
-    """Send the request and yield the responses as they come."""
-    with exchange.errors():
-        response = client.send(exchange.request, stream=True)
-        with contextlib.closing(response):
-            exchange.opened(response)
-            for chunk in response.iter_bytes():
-                yield from exchange.feed(chunk)
-            yield from exchange.end()
+def _read(exchange: Exchange, opened: Callable[[], httpx.Response]) -> Iterator[bytes]:
+    """Open the response and yield what it holds as it comes."""
+    with exchange.errors(), contextlib.closing(opened()) as response:
+        exchange.opened(response)
+        for chunk in response.iter_bytes():
+            yield from exchange.feed(chunk)
+        yield from exchange.end()
 
 
 class _UnaryMethod:
@@ -107,7 +106,7 @@ class _UnaryMethod:
     ) -> tuple[bytes, grpc.Call]:
         client = self._transport.client()
         exchange = self._method.exchange(request, deadline, metadata, credentials)
-        (response,) = _read(client, exchange)
+        (response,) = _read(exchange, lambda: client.send(exchange.request, stream=True))
         return response, _EndedCall(exchange.metadata)
 
     def future(
@@ -275,9 +274,47 @@ class _StreamMethod:
         def prepare(deadline: Deadline) -> Exchange:
             return self._method.exchange(request, deadline, metadata, credentials)
 
-        call = _StreamCall(self._transport.client(), prepare, timeout)
+        self._transport.client()  # refuses calls on a closed transport
+        call = _StreamCall(self._transport, prepare, timeout)
         self._transport.streams.add(call)
         return call
+
+
+class _Opening:
+    """Waits for the head of a response. The wait can be cancelled, by any thread.
+
+    httpx has no way to end it. So it is done in a thread of the transport, which goes on until the
+    head comes or the deadline passes, and then closes the response that nobody wants any more.
+    """
+
+    def __init__(self, transport: SyncHttpTransport) -> None:
+        self._transport = transport
+        self._cancelled: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def cancel(self) -> None:
+        """End the wait with CANCELLED. Once only."""
+        self._cancelled.set_result(None)
+
+    def wait(self, request: httpx.Request) -> httpx.Response:
+        """Send the request; returns the response when its head is there."""
+        send = partial(self._transport.client().send, request, stream=True)
+        head = self._transport.executor().submit(send)
+        either: tuple[concurrent.futures.Future[Any], ...] = (head, self._cancelled)
+        came = False
+        try:
+            concurrent.futures.wait(either, return_when=concurrent.futures.FIRST_COMPLETED)
+            came = head.done()
+        finally:
+            if not came:
+                head.add_done_callback(_close_response)
+        if not came:
+            raise cancellation()
+        return head.result()
+
+
+def _close_response(head: concurrent.futures.Future[httpx.Response]) -> None:
+    if not head.cancelled() and head.exception() is None:
+        head.result().close()
 
 
 class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
@@ -285,12 +322,12 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
 
     def __init__(
         self,
-        client: httpx.Client,
+        transport: SyncHttpTransport,
         prepare: Callable[[Deadline], Exchange],
         timeout: float | None,
     ) -> None:
         super().__init__(timeout)
-        self._client = client
+        self._opening = _Opening(transport)
         self._prepare = prepare
         # Does not know the call: one that is dropped is freed at once, and its connection with it.
         self._responses: Iterator[bytes] | None = None
@@ -306,21 +343,26 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
             if self._responses is None:
                 self.exchange = self._prepare(self._deadline)
                 self.exchange.cancelled = self._cancelled
-                self._responses = _read(self._client, self.exchange)
+                self._responses = _read(
+                    self.exchange, partial(self._opening.wait, self.exchange.request)
+                )
             return next(self._responses)
         except StopIteration:
             self._end()
             raise
         except TransportError as error:
-            # Cancelled by another thread, which broke the connection.
-            failure = cancellation() if self._cancelled else error
-            self._end(failure)
+            if not self._cancelled:
+                self._end(error)
+                raise
+            # Another thread has broken the connection.
+            self._end(failure := cancellation())
             raise failure from error
 
     def cancel(self) -> bool:
         if self._ended or self._cancelled:
             return False
         self._cancelled = True
+        self._opening.cancel()
         if self.exchange is None:
             return True
         self.exchange.cancelled = True
