@@ -99,12 +99,19 @@ class ApiError(ClarigrpcError):
         retry_after: Seconds to wait before the next attempt; None if the service names none.
         not_sent: True if no byte of the request was sent, so that the service cannot have acted on
             it; False if that is not known.
+        not_reached: True if the service was not reached for a reason that may pass by itself, for
+            example a refused connection while it restarts.
+        connection_lost: True if the connection broke while the call ran.
+        attempts: Failures of the earlier attempts of the call, oldest first, at most 20.
         status: V2 status message; None if the service sent none.
         rich_details: ``google.rpc`` messages of the gRPC status, for example ``BadRequest``.
         response: The complete response; None if the service sent none.
     """
 
     response: Message | None = None
+    not_reached: bool = False
+    connection_lost: bool = False
+    attempts: tuple[ApiError, ...] = ()
 
     def __init__(
         self,
@@ -133,6 +140,11 @@ class ApiError(ClarigrpcError):
         self.status = status
         self.rich_details: tuple[Message, ...] = tuple(rich_details)
         self.not_sent = not_sent
+
+    @property
+    def stack_trace(self) -> str:
+        """Stack trace of the model or service, a line each; empty if the status has none."""
+        return "\n".join(self.status.stack_trace) if self.status is not None else ""
 
     def __str__(self) -> str:
         text = f"{self.method}: {self.description}" if self.method else self.description

@@ -170,10 +170,9 @@ def test_no_more_attempts_than_allowed(
     outages = [
         failure
         for failure in failures[: len(run.waits)]
-        if not isinstance(failure.error, errors.NotReadyError)
-        and not (
-            isinstance(failure.error, errors.RateLimitError)
-            and failure.error.retry_after is not None
+        if not (
+            costs_nothing(failure.error)
+            and (policy.wait_until_ready or not isinstance(failure.error, errors.NotReadyError))
         )
     ]
     assert len(outages) <= policy.max_attempts - 1
@@ -217,7 +216,64 @@ def test_a_throttle_with_a_wish_is_waited_for_as_long_as_there_is_time() -> None
     told = failing(errors.RateLimitError, told=1.0)
     assert len(simulate(repeated(told, 20), policy, timeout=1e6).waits) == 20
     silent = failing(errors.RateLimitError)
-    assert len(simulate(repeated(silent, 20), policy, timeout=1e6).waits) == 1
+    assert len(simulate(repeated(silent, 20), policy, timeout=1e6).waits) == 20
+    once = RetryPolicy(max_attempts=1)
+    assert simulate(repeated(told), once, timeout=1e6).waits == []
+
+
+def costs_nothing(error: errors.ApiError) -> bool:
+    return isinstance(error, errors.NotReadyError | errors.RateLimitError) or (
+        isinstance(error, errors.UnavailableError)
+        and (error.not_reached or error.retry_after is not None)
+    )
+
+
+def test_what_did_not_reach_the_service_is_sent_again_until_the_deadline() -> None:
+    refused = failing(not_sent=True)
+    refused.not_reached = True
+    budget = RetryBudget(reserve=1)
+    run = simulate(repeated(refused, 5000, 0.001), RetryPolicy(), timeout=60, budget=budget)
+    assert run.error is refused
+    assert run.ends[-1] > 1059.5
+    assert len(run.starts) < 100  # at a pace that falls
+    assert budget.spend()
+
+
+def test_a_lost_connection_costs_attempts_and_no_budget() -> None:
+    lost = failing()
+    lost.connection_lost = True
+    budget = RetryBudget(reserve=1)
+    run = simulate(repeated(lost), RetryPolicy(max_attempts=4), timeout=1e6, budget=budget)
+    assert len(run.starts) == 4
+    assert budget.spend()
+
+
+def test_an_empty_budget_is_named_by_the_error() -> None:
+    budget = RetryBudget(reserve=1)
+    run = simulate(
+        [Failure(failing(), 0) for _ in range(9)], RetryPolicy(), timeout=9, budget=budget
+    )
+    assert len(run.starts) == 2
+    assert "budget" in str(run.error)
+    without = RetryPolicy(budget=None)
+    run = simulate([Failure(failing(), 0) for _ in range(9)], without, timeout=9, budget=budget)
+    assert len(run.starts) == 5
+    assert "budget" not in str(run.error)
+
+
+def test_a_call_that_succeeds_gives_back_half_of_its_retries() -> None:
+    budget = RetryBudget(ratio=0.0, reserve=10)
+    simulate([Failure(failing(), 0)] * 4, RetryPolicy(), timeout=1e6, budget=budget)
+    assert budget.tokens == 8
+    simulate([Failure(failing(), 0)] * 9, RetryPolicy(), timeout=1e6, budget=budget)
+    assert budget.tokens == 4
+
+
+def test_an_error_has_the_failures_before_it() -> None:
+    failures = [Failure(failing(), 0) for _ in range(5)]
+    run = simulate(failures, RetryPolicy(), timeout=1e6)
+    assert run.error is not None
+    assert run.error.attempts == tuple(failure.error for failure in failures[:4])
 
 
 def test_a_model_on_its_way_is_waited_for_until_the_deadline() -> None:
@@ -301,6 +357,11 @@ def test_the_budget_comes_back() -> None:
         {"max_backoff": math.nan},
         {"max_retry_after": -1},
         {"max_retry_after": math.nan},
+        {"budget": -0.1},
+        {"budget": 1.1},
+        {"budget": math.nan},
+        {"budget_reserve": -1},
+        {"budget_reserve": math.inf},
     ],
 )
 def test_policies_that_make_no_sense(settings_of_a_policy: dict[str, float]) -> None:

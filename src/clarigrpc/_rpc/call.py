@@ -136,7 +136,7 @@ class BoundMethod:
         result = self.rpc_error(error, request_id)
         # A server that stops cancels what it runs, without a word; another one may answer.
         if result.grpc_code is grpc.StatusCode.CANCELLED and result.details in _STOPPED:
-            result.retryable = True
+            result.retryable = result.connection_lost = True
         return result
 
     def cancelled(self, request_id: str) -> errors.CancelledError:
@@ -187,6 +187,9 @@ class BoundMethod:
         """
         if idempotent is None:
             idempotent = self.method is not None and self.method.idempotent
+        if self.method is not None and self.method.kind != "unary_unary":
+            # The hour that a stream may take is not for waiting until it begins.
+            deadline = min(deadline, time.monotonic() + self.core.settings.timeout)
         loop = _logged(
             retry_delays(
                 retry or self.core.settings.retry,

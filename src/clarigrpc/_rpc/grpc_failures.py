@@ -23,6 +23,38 @@ _NOT_SENT = (
     "empty address list",
 )
 
+# Of those, what does not pass by itself: certificates, another protocol, names.
+_LASTING = (
+    "certificate",
+    "handshak",
+    "ssl",
+    "http1",
+    "http/1",
+    "http2 preface",
+    "failed parsing http/2",
+    "illegal request line",
+    "illegal status line",
+    "empty address list",
+    "dns",
+    "errors resolving",
+)
+
+# Fragments of the text that gRPC gives with UNAVAILABLE where a connection broke under a call. A
+# server that refuses a call says so in words of its own.
+_LOST = (
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "goaway",
+    "stream removed",
+    "transport closed",
+    "endpoint closing",
+    "connection dropped",
+    "recvmsg",
+    "sendmsg",
+    "keepalive watchdog",
+)
+
 WRITE_FAILED = "Internal error from Core"
 """What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
 
@@ -69,6 +101,32 @@ def was_not_sent(error: Any) -> bool:
     text = error.details() or ""
     return error.code() is grpc.StatusCode.UNAVAILABLE and any(
         fragment in text for fragment in _NOT_SENT
+    )
+
+
+def may_pass(text: str) -> bool:
+    """Whether the reason for which nothing was sent may pass by itself, as a restart does."""
+    lower = text.lower()
+    return not any(fragment in lower for fragment in _LASTING)
+
+
+def connection_was_lost(error: Any) -> bool:
+    """Whether the connection broke while the call ran.
+
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+    """
+    told: bool | None = getattr(error, "connection_lost", None)
+    if told is not None:
+        return told
+    text = error.details() or ""
+    if text == WRITE_FAILED:
+        return error.code() is grpc.StatusCode.INTERNAL
+    lower = text.lower()
+    return (
+        error.code() is grpc.StatusCode.UNAVAILABLE
+        and not was_not_sent(error)
+        and any(fragment in lower for fragment in _LOST)
     )
 
 

@@ -37,7 +37,7 @@ class SharedTransport(Generic[TransportT]):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.credentials = settings.credentials
-        self.budget = RetryBudget()
+        self.budget = RetryBudget(settings.retry.budget, settings.retry.budget_reserve)
         self.pid = getpid()
         self.current: TransportT | None = None
         self._closed = False

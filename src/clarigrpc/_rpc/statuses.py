@@ -11,7 +11,9 @@ from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc.grpc_failures import (
     WRITE_FAILED,
+    connection_was_lost,
     explain,
+    may_pass,
     retry_after_of,
     retry_info,
     rich_details,
@@ -394,5 +396,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
         rich_details=rich,
         not_sent=not_sent,
     )
+    result.not_reached = not_sent and may_pass(text)
+    result.connection_lost = connection_was_lost(error)
     result.__cause__ = error
     return result

@@ -337,10 +337,8 @@ class Exchange:
             ) from error
         return message
 
-    def _failed(
-        self, code: grpc.StatusCode, details: str, *, not_sent: bool = False
-    ) -> TransportError:
-        return transport_error(code, details, self.metadata, not_sent=not_sent)
+    def _failed(self, code: grpc.StatusCode, details: str, **what_broke: bool) -> TransportError:
+        return transport_error(code, details, self.metadata, **what_broke)
 
     def _foreign(self, http_status: int, what: str) -> TransportError:
         code = grpc.StatusCode.INTERNAL
@@ -368,7 +366,9 @@ class Exchange:
             raise self._failed(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         except (httpx.NetworkError, httpx.ProtocolError, httpx.ProxyError) as error:
             details = str(error) or "the connection broke"
-            raise self._failed(grpc.StatusCode.UNAVAILABLE, details) from error
+            raise self._failed(
+                grpc.StatusCode.UNAVAILABLE, details, connection_lost=True
+            ) from error
         except httpx.HTTPError as error:
             raise self._failed(grpc.StatusCode.INTERNAL, str(error)) from error
 

@@ -57,9 +57,11 @@ class TransportError(aio.AioRpcError):
 
     Attributes:
         not_sent: True where certainly no byte of the request has left this process.
+        connection_lost: True where the connection broke while the call ran.
     """
 
     not_sent: bool = False
+    connection_lost: bool = False
 
 
 def transport_error(
@@ -68,11 +70,13 @@ def transport_error(
     metadata: aio.Metadata | None = None,
     *,
     not_sent: bool = False,
+    connection_lost: bool = False,
 ) -> TransportError:
     """The error that a call ends with; ``metadata`` are the response's."""
     metadata = metadata or aio.Metadata()
     error = TransportError(code, metadata, metadata, details)
     error.not_sent = not_sent
+    error.connection_lost = connection_lost
     return error
 
 
