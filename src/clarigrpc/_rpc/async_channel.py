@@ -513,6 +513,8 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                     raise method.silent(self.request_id)
                 response = method.deserialize(encoded)
                 if not method.checked or response.status.code == SUCCESS:
+                    if retries is not None:
+                        retries.close()  # now: an error's traceback may keep this frame
                     return response
                 trailing = yield from self._call.trailing_metadata().__await__()
                 failure = method.response_error(
@@ -586,6 +588,9 @@ class _ReadableCall(_AsyncCall):
                 delay = self._retrying.send(error)
             else:
                 self._may_restart = False  # what was delivered cannot be taken back
+                if self._retrying is not None:
+                    self._retrying.close()
+                    self._retrying = None
                 return response
             self._call.cancel()
             await self._again(delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import time
@@ -211,15 +212,16 @@ def _draw() -> float:
 
 
 def _logged(delays: RetryLoop) -> RetryLoop:
-    error = yield next(delays)
-    while True:
-        try:
-            delay = delays.send(error)
-        except errors.ApiError:
-            logger.debug("failed: %s", error)
-            raise
-        logger.info("trying again in %.2f s: %s", delay, error)
-        error = yield delay
+    with contextlib.closing(delays):
+        error = yield next(delays)
+        while True:
+            try:
+                delay = delays.send(error)
+            except errors.ApiError:
+                logger.debug("failed: %s", error)
+                raise
+            logger.info("trying again in %.2f s: %s", delay, error)
+            error = yield delay
 
 
 def _row(path: str) -> Method | None:

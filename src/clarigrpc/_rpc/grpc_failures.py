@@ -53,6 +53,10 @@ _LOST = (
     "recvmsg",
     "sendmsg",
     "keepalive watchdog",
+    # Servers that stop, in the words of several languages' libraries.
+    "cancelling all calls",
+    "transport is closing",
+    "shutting down",
 )
 
 WRITE_FAILED = "Internal error from Core"

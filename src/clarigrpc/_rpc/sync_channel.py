@@ -306,6 +306,8 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                     raise self.silent(request_id)
                 response = self.deserialize(encoded)
                 if not self.checked or response.status.code == SUCCESS:
+                    if retries is not None:
+                        retries.close()  # now: an error's traceback may keep this frame
                     return response, call
                 failure = self.response_error(
                     response, request_id, call.trailing_metadata(), raise_on_partial
@@ -665,6 +667,9 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
             if failure is not None:
                 raise failure
         self._restart = None  # what was delivered cannot be taken back
+        if self._retries is not None:
+            self._retries.close()
+            self._retries = None
         return response
 
     def __enter__(self) -> ResponseStream:
