@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from clarigrpc import AsyncClient, Client, ClientCredentials, RetryPolicy
@@ -46,6 +47,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "wait_for_ready": (1, "yes", None),
     "hedge": (True, "0.9", [0.9]),
     "metadata": ("a", {"a": "b"}, [("a",)], [("a", 1)], [(1, "a")], ["ab"], None, 5),
+    "interceptors": (5, "x", object(), [object()], [Client], None),
     "context": (5, b"default"),
     "config_file": (5, ["config"], True),
 }
@@ -142,3 +144,24 @@ def test_texts_of_public_classes_are_literals() -> None:
 def test_the_longest_timeout(make: Callable[..., Any]) -> None:
     settings = make(pat=PAT, base=BASE, timeout=MAX_TIMEOUT, stream_timeout=MAX_TIMEOUT).settings
     assert settings.timeout == settings.stream_timeout == 365 * 24 * 3600
+
+
+class _Sync(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        raise NotImplementedError
+
+
+class _Async(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("make", "interceptor", "says"),
+    [(Client, _Async(), "Client takes"), (AsyncClient, _Sync(), "AsyncClient takes")],
+)
+def test_interceptors_of_the_other_kind(
+    make: Callable[..., Any], interceptor: Any, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"interceptors: {says}"):
+        make(pat=PAT, interceptors=[interceptor])

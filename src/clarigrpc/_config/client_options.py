@@ -72,6 +72,9 @@ class ClientOptions:
         hedge: Latency quantile (0.5-1) after which predict() is sent a second time; the first
             response wins. Second requests draw on the retry budget. None turns hedging off.
         metadata: Metadata that is sent with every call, as (key, value) pairs.
+        interceptors: Interceptors of gRPC, the outermost first: those of ``grpc`` for ``Client``
+            (``grpc.UnaryUnaryClientInterceptor`` ...), those of ``grpc.aio`` for ``AsyncClient``.
+            They see messages, and a call with all its retries as one call.
         context: Context of the CLI's config file to read. Default: its current context.
         config_file: Path of the CLI's config file. Default: ``~/.config/clarifai/config``.
 
@@ -102,6 +105,7 @@ class ClientOptions:
     wait_for_ready: bool = False
     hedge: float | None = None
     metadata: Sequence[tuple[str, str | bytes]] = ()
+    interceptors: Sequence[Interceptor] = ()
     context: str | None = None
     config_file: str | os.PathLike[str] | None = None
 

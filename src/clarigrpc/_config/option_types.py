@@ -36,10 +36,10 @@ def check_types(options: Any, owner: str = "") -> None:
     for name, (default, annotation) in _fields(checked).items():
         value = getattr(options, name)
         if value is not default and not _fits(value, annotation):
-            # Only a choice among words is repeated: anything else may be a credential.
-            found = repr(value) if _choices(annotation) else type(value).__name__
             field = f"{name} of {owner}" if owner else name
-            raise ConfigurationError(f"{field} has to be {_in_words(annotation)}, not {found}")
+            raise ConfigurationError(
+                f"{field} has to be {_in_words(annotation)}, not {_found(value, annotation)}"
+            )
 
 
 @cache
@@ -93,10 +93,25 @@ def _in_words(annotation: Any) -> str:
     origin = get_origin(annotation) or annotation
     if origin is collections.abc.Sequence:
         (item,) = get_args(annotation)
-        return f"a list of {_in_words(item)}"
+        each = get_args(item) if _is_union(item) else (item,)
+        return f"a list of {_or([_many(one) for one in each])}"
     if origin is tuple:
         return f"({', '.join(map(_in_words, get_args(annotation)))})"
     return _WORDS.get(origin) or f"a {origin.__name__}"
+
+
+def _many(annotation: Any) -> str:
+    return "strings" if annotation is str else _in_words(annotation).removeprefix("a ")
+
+
+def _found(value: Any, annotation: Any) -> str:
+    """What was given instead. Values are not shown, as they may be credentials."""
+    if _choices(annotation):
+        return repr(value)
+    kind = type(value).__name__
+    if isinstance(value, (list, tuple)):
+        return f"a {kind} of {_or([type(one).__name__ for one in value]) or 'nothing'}"
+    return kind
 
 
 def _or(words: list[str]) -> str:

@@ -23,6 +23,7 @@ import grpc
 from grpc import aio
 
 from clarigrpc import errors
+from clarigrpc._config.client_options import AsyncInterceptor
 from clarigrpc._config.retry_policy import Retry, RetryPolicy, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
@@ -34,6 +35,7 @@ from clarigrpc._rpc.call import (
     CallCore,
     Deserializer,
     Serializer,
+    check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.shared_transport import AsyncSharedTransport
@@ -64,6 +66,12 @@ class AsyncChannel(ChannelMethods, aio.Channel):
         self._owner = shared is None
         self.shared = shared or AsyncSharedTransport(settings)
         self.core = CallCore(settings, self.shared)
+        self._kinds: dict[CallKind, Any] = PLAIN
+        if settings.interceptors:
+            from clarigrpc._rpc.async_interceptors import INTERCEPTED
+
+            check_interceptors(settings, AsyncInterceptor, "AsyncClient", "grpc.aio")
+            self._kinds = INTERCEPTED
 
     def view(self, settings: Settings) -> AsyncChannel:
         """A channel with other settings over the same transport, which closing it leaves open."""
@@ -76,7 +84,7 @@ class AsyncChannel(ChannelMethods, aio.Channel):
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> Any:
-        return _MULTICALLABLES[kind](self, path, serialize, deserialize)
+        return self._kinds[kind](self, path, serialize, deserialize)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The connectivity, of several connections that of the first one.
@@ -302,7 +310,7 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         )
 
 
-_MULTICALLABLES: dict[CallKind, type[_Multicallable]] = {
+PLAIN: dict[CallKind, type[_Multicallable]] = {
     made.kind: made for made in (UnaryUnary, UnaryStream, StreamUnary, StreamStream)
 }
 

@@ -75,6 +75,20 @@ class CallCore:
         return timeout, deadline_after(timeout, time.monotonic())
 
 
+def check_interceptors(settings: Settings, kind: Any, client: str, module: str) -> None:
+    """Check that interceptors are for this kind of client.
+
+    Raises:
+        ConfigurationError: One is not.
+    """
+    for one in settings.interceptors:
+        if not isinstance(one, kind):
+            raise errors.ConfigurationError(
+                f"interceptors: {client} takes interceptors of {module}, "
+                f"{module}.UnaryUnaryClientInterceptor for example, not {type(one).__name__}"
+            )
+
+
 def _documentation(bound: BoundMethod) -> str:
     return bound.method.documentation() if bound.method is not None else ""
 
@@ -231,6 +245,39 @@ def _row(path: str) -> Method | None:
     except KeyError:
         return None
     return row if row.path == path else None
+
+
+def message_codec(
+    path: str, serialize: Serializer | None
+) -> tuple[Deserializer | None, Serializer | None]:
+    """For those who want messages where a caller has serialized requests: what parses these.
+
+    Args:
+        path: Path of the method.
+        serialize: The caller's serializer, None for serialized requests.
+
+    Returns:
+        What makes messages of requests, None where they are that already; and the serializer.
+    """
+    method = _row(path) if serialize is None else None
+    if method is None:
+        return None, serialize
+    request = method.request_class()
+    return request.FromString, request.SerializeToString
+
+
+_GRPC_ARGUMENTS = ("timeout", "metadata", "credentials", "wait_for_ready", "compression")
+
+
+def split_arguments(
+    args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The arguments of a multicallable: the request, those that gRPC knows, and ours."""
+    given = dict(zip(("request", *_GRPC_ARGUMENTS), args, strict=False)) | options
+    requests = given.pop("request_iterator", None)
+    request = given.pop("request", requests)
+    known = {name: given.pop(name, None) for name in _GRPC_ARGUMENTS}
+    return request, known, given
 
 
 def _unchanged(value: Any) -> Any:

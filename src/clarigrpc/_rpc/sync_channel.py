@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import grpc
 
 from clarigrpc import errors
+from clarigrpc._config.client_options import SyncInterceptor
 from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
@@ -32,6 +33,7 @@ from clarigrpc._rpc.call import (
     Deserializer,
     RetryLoop,
     Serializer,
+    check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
@@ -63,6 +65,12 @@ class SyncChannel(ChannelMethods, grpc.Channel):
         self._owner = shared is None
         self.shared = shared or SyncSharedTransport(settings)
         self.core = CallCore(settings, self.shared)
+        self._kinds: dict[CallKind, Any] = PLAIN
+        if settings.interceptors:
+            from clarigrpc._rpc.sync_interceptors import INTERCEPTED
+
+            check_interceptors(settings, SyncInterceptor, "Client", "grpc")
+            self._kinds = INTERCEPTED
 
     def view(self, settings: Settings) -> SyncChannel:
         """A channel with other settings over the same transport, which closing it leaves open."""
@@ -99,7 +107,7 @@ class SyncChannel(ChannelMethods, grpc.Channel):
         serialize: Serializer | None,
         deserialize: Deserializer | None,
     ) -> Any:
-        return _MULTICALLABLES[kind](self, path, serialize, deserialize)
+        return self._kinds[kind](self, path, serialize, deserialize)
 
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
@@ -481,7 +489,7 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         return ResponseStream(self, call, request_id, deadline, requests=requests)
 
 
-_MULTICALLABLES: dict[CallKind, type[_Multicallable]] = {
+PLAIN: dict[CallKind, type[_Multicallable]] = {
     made.kind: made for made in (UnaryUnary, UnaryStream, StreamUnary, StreamStream)
 }
 
@@ -517,7 +525,7 @@ class RequestStream(Iterator[bytes]):
             raise StopIteration from None
 
 
-class _CallInfo:
+class CallInfo:
     """What can be asked of a call; the transport's call answers."""
 
     _call: Any
@@ -580,7 +588,7 @@ def single_threaded_calls() -> dict[type[Any], Callable[[Any], Any]]:
     return {made: consume}
 
 
-class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
+class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
     """The responses of a stream. Drop it, ``cancel`` it or leave its ``with`` block to end it."""
 
     def __init__(
@@ -679,7 +687,7 @@ class ResponseStream(_CallInfo, grpc.Call, Iterator[Any]):
         self.cancel()
 
 
-class ResponseFuture(_CallInfo, _FutureBase):
+class ResponseFuture(CallInfo, _FutureBase):
     """The response of a call that runs by itself."""
 
     def __init__(
