@@ -114,7 +114,7 @@ async def test_a_model_that_does_not_exist(local: Both) -> None:
         with pytest.raises(errors.InvalidArgumentError, match="needs the id of a model"):
             local.client.model(wrong)
     for address in ("clarifai/main/color-recognition", "https://h/clarifai/main/models/m"):
-        with pytest.raises(errors.InvalidArgumentError, match="no id of a model; say"):
+        with pytest.raises(errors.InvalidArgumentError, match="not the id of a model; use"):
             local.client.model(address)
 
 
