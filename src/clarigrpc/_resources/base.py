@@ -160,7 +160,7 @@ class Domain(Operations):
     """The operations of a domain, as a client has them."""
 
     def within(self: DomainT, *, user_id: str = "", app_id: str = "") -> DomainT:
-        """The same resource for another user or app.
+        """Return the same resource for another user or app.
 
         Args:
             user_id: Id of the user. Empty keeps the current one.
