@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
+import PIL.ImageOps
 import pytest
 
 from clarigrpc import audio, errors, image, text, v2, video
@@ -110,7 +112,7 @@ def test_pictures_and_arrays_are_sent_as_png() -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((2, 2, 3), np.float32),
+        np.zeros((2, 2, 3), np.int32),
         np.zeros(4, np.uint8),
         np.zeros((1, 2, 2, 3), np.uint8),
         np.zeros((0, 2, 3), np.uint8),
@@ -128,3 +130,102 @@ def test_what_predict_takes() -> None:
     assert as_input(b"x").data.image.base64 == b"x"
     with pytest.raises(TypeError, match=r"say image\(\.\.\.\)"):
         as_input("cat.jpg")  # type: ignore[arg-type]
+
+
+MODES = [
+    *("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La"),
+    *("CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F"),
+]
+
+
+def sent(picture: Any) -> PIL.Image.Image:
+    return PIL.Image.open(io.BytesIO(image(picture).data.image.base64))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_pillow_is_sent_or_refused(mode: str) -> None:
+    made = sent(PIL.Image.new(mode, (5, 3)))
+    assert made.size == (5, 3)
+    assert made.mode in ("1", "L", "LA", "P", "RGB", "RGBA")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa", "PA"])
+def test_colours_stay_what_they_are(mode: str) -> None:
+    red = PIL.Image.new("RGB", (4, 4), (255, 0, 0))
+    if mode == "LAB":
+        srgb, lab = PIL.ImageCms.createProfile("sRGB"), PIL.ImageCms.createProfile("LAB")
+        other: Any = PIL.ImageCms.profileToProfile(red, srgb, lab, outputMode="LAB")
+    elif mode == "RGBa":
+        other = red.convert("RGBA").convert(mode)
+    elif mode == "PA":
+        other = red.convert("P").convert(mode)
+    else:
+        other = red.convert(mode)
+    pixel: Any = sent(other).convert("RGB").getpixel((1, 1))
+    assert np.abs(np.subtract(pixel, (255, 0, 0))).max() < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_sent_as_a_viewer_shows_it(orientation: int) -> None:
+    upright = PIL.Image.new("RGB", (40, 20), "red")
+    upright.paste("blue", (0, 0, 10, 20))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    upright.save(file, "JPEG", exif=exif, quality=100)
+    opened = PIL.Image.open(file)
+    shown = PIL.ImageOps.exif_transpose(opened)
+    made = sent(opened)
+    assert made.getexif().get(0x0112, 1) == 1
+    assert np.abs(np.asarray(made, int) - np.asarray(shown, int)).max() < 8
+
+
+def test_samples_of_more_than_8_bits_are_scaled_or_refused() -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    expected = np.rint(ramp / 257)
+    pictures: list[Any] = [
+        ramp,
+        PIL.Image.fromarray(ramp),
+        PIL.Image.fromarray(ramp.astype(np.int32)),
+    ]
+    for picture in pictures:
+        assert np.abs(np.asarray(sent(picture), int) - expected).max() <= 1
+    share = (ramp / 65535).astype(np.float32)
+    shares: list[Any] = [share, share.astype(np.float64), PIL.Image.fromarray(share)]
+    for picture in shares:
+        assert np.abs(np.asarray(sent(picture), int) - expected).max() <= 1
+    assert set(np.unique(np.asarray(sent(ramp > 30000).convert("L")))) == {0, 255}
+    integers = ramp.astype(np.int32)
+    for array in (share * 2, share - 1, share * np.nan, integers):
+        with pytest.raises(errors.InvalidArgumentError, match=r"samples|dtype"):
+            image(array)
+    outside: list[Any] = [integers + 1, integers - 1, share * 2]
+    for picture in outside:
+        with pytest.raises(errors.InvalidArgumentError, match="samples"):
+            image(PIL.Image.fromarray(picture))
+
+
+@each
+def test_data_uris(make: Any, kind: str) -> None:
+    for uri in ("data:image/png;base64,AAEC", "DATA:;base64,AAEC", "data:,%00%01%02"):
+        assert getattr(make(uri).data, kind).base64 == b"\x00\x01\x02"
+    for wrong in ("data:image/png;base64", "data:image/png;base64,A*B="):
+        with pytest.raises(errors.InvalidArgumentError, match=r"data URI|base64"):
+            make(wrong)
+
+
+@each
+def test_text_that_is_no_path_is_a_short_error(make: Any, kind: str) -> None:
+    for wrong in ("QUJD" * 10_000, "ab/" * 500, "a\0b"):
+        with pytest.raises(errors.InvalidArgumentError, match="no path") as found:
+            make(wrong)
+        assert len(str(found.value)) < 300
+
+
+def test_places() -> None:
+    for made in (image(CONTENT, geo=(50.5, -7)), text("x", geo=(50.5, -7))):
+        point = made.data.geo.geo_point
+        assert (point.latitude, point.longitude) == (50.5, -7)
+    for wrong in ((91, 0), (0, 181), (float("nan"), 0)):
+        with pytest.raises(errors.InvalidArgumentError, match="latitude"):
+            text("x", geo=wrong)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import unquote_to_bytes
 
-from clarigrpc import v2
-from clarigrpc._extras import NeedsExtra
+from clarigrpc import _pictures, v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
@@ -31,7 +33,10 @@ class PilImage(Protocol):
 
 @named_in("clarigrpc.types")
 class ImageArray(Protocol):
-    """A NumPy array of shape (height, width) or (height, width, 3 or 4) and dtype uint8."""
+    """A NumPy array of shape (height, width) or (height, width, 3 or 4).
+
+    Its dtype is uint8, uint16 (scaled to 8 bits), bool, or a float with samples from 0 to 1.
+    """
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
@@ -63,32 +68,38 @@ def image(
     id: str = "",
     concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
+    geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
     """An input with an image.
 
     Args:
         source: A path, an ``http(s)://`` URL (fetched by the service), the bytes of an image
-            file, a binary file object, a PIL image or an array of shape (height, width[, 3 or 4])
-            and dtype uint8 (both sent as PNG; needs the extra ``image``).
+            file, a ``data:`` URI, a binary file object, a PIL image or an array (both sent as PNG,
+            turned as the EXIF orientation says; needs the extra ``image``).
         id: Id of the input; the service makes one up when it is empty.
         concepts: Ids of concepts that the image shows, one or many, or a mapping of id to value (0
             or 1).
-        metadata: JSON-like values to be kept with the input.
+        metadata: Values to keep with the input: None, bool, numbers, str, dates, and lists and
+            mappings of those.
+        geo: Where it was taken: (latitude, longitude) in degrees.
         allow_duplicate_url: Whether the same URL may be added a second time.
 
     Raises:
         FileNotFoundError: There is no file of this name.
-        InvalidArgumentError: The source is empty, or a URL of another scheme.
-        TypeError: The source is of none of these types.
+        InvalidArgumentError: The source is empty, a URL of another scheme, no path, or an image
+            that has no obvious form of 8 bits a sample.
+        TypeError: The source is of none of these types, or ``metadata`` has a value without a JSON
+            form.
+        ValueError: A number of ``metadata`` has no JSON form (NaN); the text names its key.
     """
-    result = _input(id, concepts, metadata)
+    result = _input(id, concepts, metadata, geo)
     target = result.data.image
     content: Any = source
     if type(content).__module__.partition(".")[0] == "numpy":
-        content = _from_array(content)
+        content = _pictures.from_array(content)
     if isinstance(content, PilImage):
-        content = _png(content)
+        content = _pictures.encode_png(content)
     _fill(target, content, "image")
     if allow_duplicate_url:
         target.allow_duplicate_url = True
@@ -101,10 +112,11 @@ def video(
     id: str = "",
     concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
+    geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
     """An input with a video: a path, a URL, bytes or a binary file object. As ``image``."""
-    result = _input(id, concepts, metadata)
+    result = _input(id, concepts, metadata, geo)
     _fill(result.data.video, source, "video")
     if allow_duplicate_url:
         result.data.video.allow_duplicate_url = True
@@ -117,10 +129,11 @@ def audio(
     id: str = "",
     concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
+    geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
     """An input with audio: a path, a URL, bytes or a binary file object. As ``image``."""
-    result = _input(id, concepts, metadata)
+    result = _input(id, concepts, metadata, geo)
     _fill(result.data.audio, source, "audio")
     if allow_duplicate_url:
         result.data.audio.allow_duplicate_url = True
@@ -133,6 +146,7 @@ def text(
     id: str = "",
     concepts: ConceptLabels = (),
     metadata: Mapping[str, Any] | None = None,
+    geo: tuple[float, float] | None = None,
 ) -> v2.Input:
     """An input with text, given as it is (a text is never taken for a path or a URL).
 
@@ -141,7 +155,7 @@ def text(
     """
     if not isinstance(raw, str):
         raise TypeError(f"text() takes a string, not {type(raw).__name__}")
-    result = _input(id, concepts, metadata)
+    result = _input(id, concepts, metadata, geo)
     result.data.text.raw = raw
     return result
 
@@ -178,23 +192,49 @@ def concept_messages(concepts: ConceptLabels) -> list[v2.Concept]:
         ) from error
 
 
-def _input(id: str, concepts: ConceptLabels, metadata: Mapping[str, Any] | None) -> v2.Input:
+def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
+    """A place on the map.
+
+    Args:
+        latitude: Degrees north, -90 to 90.
+        longitude: Degrees east, -180 to 180.
+
+    Raises:
+        InvalidArgumentError: A coordinate is out of range.
+    """
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180):
+        raise InvalidArgumentError(
+            f"latitude must be -90 to 90 and longitude -180 to 180, not {latitude}, {longitude}"
+        )
+    return v2.GeoPoint(latitude=latitude, longitude=longitude)
+
+
+def _input(
+    id: str,
+    concepts: ConceptLabels,
+    metadata: Mapping[str, Any] | None,
+    geo: tuple[float, float] | None,
+) -> v2.Input:
     result = v2.Input(id=id)
     if concepts:
         result.data.concepts.extend(concept_messages(concepts))
     if metadata:
-        result.data.metadata.update(dict(metadata))
+        result.data.metadata.CopyFrom(wellknown.struct(metadata))
+    if geo is not None:
+        result.data.geo.geo_point.CopyFrom(geo_point(*geo))
     return result
 
 
 def _fill(target: Any, source: Any, kind: str) -> None:
     """Set ``url`` or ``base64`` of an image, video or audio message in place."""
-    if isinstance(source, str) and "://" in source:
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        source = _from_data_uri(source, kind)
+    elif isinstance(source, str) and "://" in source:
         scheme = source.partition("://")[0].lower()
         if scheme not in ("http", "https"):
             raise InvalidArgumentError(
-                f"{kind}({source!r}): the service fetches http:// and https:// URLs only; give a "
-                "path or bytes for anything else"
+                f"{kind}({_shown(source)}): the service fetches http:// and https:// URLs only; "
+                "give a path or bytes for anything else"
             )
         target.url = source
         return
@@ -204,19 +244,52 @@ def _fill(target: Any, source: Any, kind: str) -> None:
     target.base64 = content
 
 
+_MOST_SHOWN = 100
+_LONGEST_PATH = 255
+"""Characters of a text that may be the path of a missing file; longer ones are encoded content."""
+
+
+def _shown(source: object) -> str:
+    """A source as an error text shows it."""
+    text = repr(source)
+    if len(text) <= _MOST_SHOWN:
+        return text
+    return f"{text[:_MOST_SHOWN]}... ({len(text)} characters)"
+
+
+def _from_data_uri(uri: str, kind: str) -> bytes:
+    """The content of a ``data:`` URI (RFC 2397)."""
+    header, comma, content = uri.partition(",")
+    if not comma:
+        raise InvalidArgumentError(f"{kind}({_shown(uri)}): a data URI has a comma before its data")
+    unquoted = unquote_to_bytes(content)
+    if not header.lower().endswith(";base64"):
+        return unquoted
+    try:
+        return base64.b64decode(b"".join(unquoted.split()), validate=True)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{kind}({_shown(uri)}): no valid base64: {error}") from error
+
+
 def _content(source: Any, kind: str) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, (bytearray, memoryview)):
         return bytes(source)
     if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
         try:
-            with open(source, "rb") as file:
+            with open(path, "rb") as file:
                 return file.read()
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{kind}({os.fspath(source)!r}): there is no such file"
-            ) from None
+            if len(path) <= _LONGEST_PATH:
+                raise FileNotFoundError(f"{kind}({path!r}): there is no such file") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL character
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise
+        raise InvalidArgumentError(
+            f"{kind}({_shown(path)}) is no path; give content as bytes or as a data: URI"
+        )
     if callable(getattr(source, "read", None)):
         content = source.read()
         if isinstance(content, bytes):
@@ -225,26 +298,3 @@ def _content(source: Any, kind: str) -> bytes:
     raise TypeError(
         f"{kind}() takes a path, a URL, bytes or a binary file, not {type(source).__name__}"
     )
-
-
-def _png(picture: PilImage) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _from_array(array: Any) -> Any:
-    if str(array.dtype) != "uint8" or array.ndim not in (2, 3) or array.size == 0:
-        raise InvalidArgumentError(
-            "image() takes arrays of shape (height, width) or (height, width, 3 or 4) and dtype "
-            f"uint8, not {array.shape} of {array.dtype}"
-        )
-    with NeedsExtra("image", "an array as an image"):
-        from PIL import Image
-
-    try:
-        return Image.fromarray(array)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"image(): an array of shape {array.shape}: {error}") from error

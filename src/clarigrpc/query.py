@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from clarigrpc import v2
+from clarigrpc import v2, wellknown
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import ImageSource, image
+from clarigrpc.media import ImageSource, geo_point, image
 
 Condition = v2.Filter | v2.Rank
 Unit = Literal["kilometers", "miles", "degrees", "radians"]
@@ -79,7 +79,7 @@ def has_metadata(values: Mapping[str, Any]) -> v2.Filter:
             way.
     """
     data = v2.Data()
-    data.metadata.update(dict(values))
+    data.metadata.CopyFrom(wellknown.struct(values))
     return _annotated(data)
 
 
@@ -100,7 +100,7 @@ def near(
     if unit not in _LIMITS:
         raise InvalidArgumentError(f"unit must be one of {', '.join(_LIMITS)}, not {unit!r}")
     limit = v2.GeoLimit(type=_LIMITS[unit], value=within)
-    geo = v2.Geo(geo_point=_point(latitude, longitude), geo_limit=limit)
+    geo = v2.Geo(geo_point=geo_point(latitude, longitude), geo_limit=limit)
     return _annotated(v2.Data(geo=geo))
 
 
@@ -109,12 +109,13 @@ def in_box(first: tuple[float, float], second: tuple[float, float]) -> v2.Filter
 
     Args:
         first: One corner: ``(latitude, longitude)`` in degrees.
-        second: The opposite corner.
+        second: The opposite corner. Of the two boxes with these corners the narrow one is meant:
+            longitudes 170 and -170 are 20 degrees apart, across the 180th meridian.
 
     Raises:
         InvalidArgumentError: The coordinates are out of range.
     """
-    corners = [v2.GeoBoxedPoint(geo_point=_point(*corner)) for corner in (first, second)]
+    corners = [v2.GeoBoxedPoint(geo_point=geo_point(*corner)) for corner in (first, second)]
     return _annotated(v2.Data(geo=v2.Geo(geo_box=corners)))
 
 
@@ -296,11 +297,3 @@ def _annotated(data: v2.Data) -> v2.Filter:
 
 def _ranked(data: v2.Data) -> v2.Rank:
     return v2.Rank(annotation=v2.Annotation(data=data))
-
-
-def _point(latitude: float, longitude: float) -> v2.GeoPoint:
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise InvalidArgumentError(
-            f"latitude must be -90 to 90 and longitude -180 to 180, not {latitude}, {longitude}"
-        )
-    return v2.GeoPoint(latitude=latitude, longitude=longitude)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from numbers import Real
 from typing import Any, TypeVar, cast, overload
@@ -37,17 +37,22 @@ __all__ = ["convert", "duration", "struct", "timestamp", "value"]
 M = TypeVar("M", bound=Message)
 
 # google/protobuf/duration.proto: at most 10,000 years of either sign.
+_MAX_DEPTH = 30
+"""Levels of a Struct: each is three messages, and protobuf reads 100 inside each other."""
+
 _MAX_DURATION = timedelta(seconds=315_576_000_000)
 
 
 def struct(mapping: Mapping[str, object]) -> Struct:
     """A ``Struct`` with the content of ``mapping``.
 
-    Values are None, bool, numbers, str, and lists, tuples and mappings of those. All numbers
-    become doubles: integers beyond 2**53 lose digits.
+    Values are None, bool, numbers (those of NumPy too), str, dates and datetimes (as ISO 8601), and
+    lists, tuples and mappings of those. All numbers become doubles: integers beyond 2**53 lose
+    digits.
 
     Raises TypeError for a key that is not a str or a value that JSON has no form for, ValueError
-    for NaN, an infinity or a number too large; both say where in the mapping.
+    for NaN, an infinity, a number too large, or values nested more than 30 levels deep; both say
+    where in the mapping.
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"a Struct is made of a mapping, not of {_type_name(mapping)}")
@@ -135,14 +140,20 @@ def _new(full_name: str) -> Message:
     return message
 
 
-def _fill_struct(message: Struct, mapping: Mapping[Any, object], path: str) -> None:
+def _fill_struct(message: Struct, mapping: Mapping[Any, object], path: str, depth: int = 1) -> None:
     for key, item in mapping.items():
         if not isinstance(key, str):
             raise TypeError(f"{path or 'mapping'}: key {key!r} is {_type_name(key)}, not str")
-        _fill_value(message.fields[key], item, f"{path}.{key}" if path else key)
+        _fill_value(message.fields[key], item, f"{path}.{key}" if path else key, depth)
 
 
-def _fill_value(message: Value, item: object, path: str) -> None:
+def _fill_value(message: Value, item: Any, path: str, depth: int = 0) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(
+            f"{path[:60]}...: nested more than {_MAX_DEPTH} levels deep, which no message can hold"
+        )
+    if type(item).__module__ == "numpy" and getattr(item, "ndim", None) == 0:
+        item = item.item()
     if item is None:
         message.null_value = 0  # type: ignore[assignment]  # NULL_VALUE, the enum's only one
     elif isinstance(item, bool):
@@ -153,15 +164,17 @@ def _fill_value(message: Value, item: object, path: str) -> None:
         message.string_value = item
     elif isinstance(item, Mapping):
         message.struct_value.SetInParent()
-        _fill_struct(message.struct_value, item, path)
+        _fill_struct(message.struct_value, item, path, depth + 1)
     elif isinstance(item, (list, tuple)):
         message.list_value.SetInParent()
         for index, element in enumerate(item):
-            _fill_value(message.list_value.values.add(), element, f"{path}[{index}]")
+            _fill_value(message.list_value.values.add(), element, f"{path}[{index}]", depth + 1)
+    elif isinstance(item, date):  # and datetime, a subclass
+        message.string_value = item.isoformat()
     else:
         raise TypeError(
             f"{path or 'value'}: {_type_name(item)} has no JSON form; "
-            "give None, a bool, a number, a str, a list or a mapping"
+            "give None, a bool, a number, a str, a date, a list or a mapping"
         )
 
 

@@ -39,6 +39,8 @@ async def test_filters(both: Both) -> None:
     assert await ids(both, query.near(52.0, 13.0, within=100)) == ["red"]
     assert await ids(both, query.near(48.0, 11.0, within=100, unit="miles")) == ["blue"]
     assert await ids(both, query.in_box((52, 13), (53, 14))) == ["red"]
+    # Across the 180th meridian, and not the long way round past red.
+    assert await ids(both, query.in_box((52, 170), (53, -170))) == []
     assert await ids(both, query.is_input("word")) == ["word"]
     assert await ids(both, query.is_kind("text")) == ["word"]
     done = query.has_status(v2.StatusCode.INPUT_SUCCESS)

@@ -220,6 +220,20 @@ def is_on_earth(point: v2.GeoPoint) -> bool:
     return abs(point.latitude) <= 90 and abs(point.longitude) <= 180
 
 
+def box_edges(geo: v2.Geo) -> tuple[float, float, float, float]:
+    """South, north, west and east edge of a ``geo_box``, in degrees.
+
+    Of the two boxes with the same corners it is the narrower one, which may cross the 180th
+    meridian: its west edge is then greater than its east edge.
+    """
+    one, two = (corner.geo_point for corner in geo.geo_box)
+    south, north = sorted((one.latitude, two.latitude))
+    west, east = sorted((one.longitude, two.longitude))
+    if east - west > 180:
+        west, east = east, west
+    return south, north, west, east
+
+
 def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
     point = have.geo_point
     if not is_on_earth(wanted.geo_point):
@@ -228,12 +242,12 @@ def _near(have: v2.Geo, wanted: v2.Geo) -> bool:
             "geo_point is out of range: latitude -90 to 90, longitude -180 to 180",
         )
     if len(wanted.geo_box) == 2:
-        one, two = (corner.geo_point for corner in wanted.geo_box)
-        return min(one.latitude, two.latitude) <= point.latitude <= max(
-            one.latitude, two.latitude
-        ) and min(one.longitude, two.longitude) <= point.longitude <= max(
-            one.longitude, two.longitude
-        )
+        south, north, west, east = box_edges(wanted)
+        if not south <= point.latitude <= north:
+            return False
+        if west <= east:
+            return west <= point.longitude <= east
+        return point.longitude >= west or point.longitude <= east
     if not wanted.HasField("geo_limit"):
         return bool(point == wanted.geo_point)
     return distance_km(point, wanted.geo_point) <= limit_km(wanted.geo_limit)

@@ -141,9 +141,9 @@ def _wanted_in_data(data: v2.Data) -> Iterator[HasTerm | InBox | HasText]:
 def _box(geo: v2.Geo) -> InBox | None:
     """A box around all places that a filter lets through; None where it would be no box."""
     if len(geo.geo_box) == 2:
-        one, two = (corner.geo_point for corner in geo.geo_box)
-        south, north = sorted((one.latitude, two.latitude))
-        west, east = sorted((one.longitude, two.longitude))
+        south, north, west, east = search_filters.box_edges(geo)
+        if west > east:  # across the 180th meridian
+            west, east = -180.0, 180.0
     else:
         point = geo.geo_point
         km = search_filters.limit_km(geo.geo_limit) if geo.HasField("geo_limit") else 0.0
