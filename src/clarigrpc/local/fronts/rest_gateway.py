@@ -76,15 +76,19 @@ class CallServer(Protocol):
 
     def implements(self, method: str) -> bool:
         """Whether the method does anything here."""
+        ...
 
     def unary(self, method: str, request: Any, call: ServedCall) -> Message:
         """Serve a call with one response, which carries its V2 status."""
+        ...
 
     def server_stream(self, method: str, request: Any, call: ServedCall) -> Iterator[Message]:
         """Serve a call with many responses."""
+        ...
 
     def duplex(self, method: str, requests: Iterator[Any], call: ServedCall) -> Iterator[Message]:
         """Serve a call with many requests and responses."""
+        ...
 
 
 def parse_timeout(text: str) -> float | None:

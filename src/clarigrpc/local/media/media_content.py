@@ -169,12 +169,13 @@ def open_container(content: bytes) -> Iterator[InputContainer]:
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101), also for what fails to be read inside.
     """
     import av
+    from av.error import FFmpegError
 
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(io.BytesIO(content), "r", options=options) as container:
             yield container
-    except (av.FFmpegError, ValueError, EOFError, StopIteration) as error:
+    except (FFmpegError, ValueError, EOFError, StopIteration) as error:
         raise ServiceError(
             StatusCode.INPUT_UNSUPPORTED_FORMAT,
             "the content is not video or audio that can be decoded",

@@ -127,7 +127,9 @@ def fit(
             parts.append(fitted(vectors, labels[:, column]))
         rows = np.vstack([part.coef_ for part in parts])
         bias = np.concatenate([part.intercept_ for part in parts])
-    return Weights(tuple(concepts), rows.astype(np.float32), bias.astype(np.float32), exclusive)
+    return Weights(
+        tuple(concepts), np.asarray(rows, np.float32), np.asarray(bias, np.float32), exclusive
+    )
 
 
 class EmbeddingClassifier(Runtime):

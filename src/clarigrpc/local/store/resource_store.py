@@ -294,9 +294,9 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """Everything inside happens at once or not at all; may be nested."""
         with self._lock:
+            known = len(self._numbers)
             if self._depth == 0:
                 self._db.execute("BEGIN IMMEDIATE")
-                known = len(self._numbers)
             self._depth += 1
             try:
                 yield
