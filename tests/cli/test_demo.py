@@ -37,5 +37,5 @@ def test_demo_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     wrong = _demo(str(tmp_path / "text.png"))
     assert wrong.returncode == 1
-    assert "no image that can be decoded" in wrong.stderr
+    assert "not an image that can be decoded" in wrong.stderr
     assert "Traceback" not in missing.stderr + wrong.stderr
