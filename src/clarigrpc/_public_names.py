@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import get_annotations
 from typing import TypeVar, get_type_hints, is_typeddict
 
@@ -25,3 +25,8 @@ def named_in(module: str) -> Callable[[T], T]:
         return definition
 
     return named
+
+
+def without_private(names: Iterable[str]) -> list[str]:
+    """Names as ``dir()`` is to show them: without those that begin with one underscore."""
+    return [name for name in names if name.startswith("__") or not name.startswith("_")]

@@ -9,6 +9,7 @@ from clarigrpc import types
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
 from clarigrpc._config.keyword_options import takes
 from clarigrpc._config.settings import Settings, resolve
+from clarigrpc._public_names import without_private
 from clarigrpc._resources.sync_async import Async, Sync, driven, lazy
 from clarigrpc._rpc.async_channel import AsyncChannel
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
@@ -235,7 +236,7 @@ class _BaseClient(Generic[ChannelT]):
         return f"{type(self).__name__}({context.settings if context else ''!r})"
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name.startswith("__") or name[0] != "_"]
+        return without_private(super().__dir__())
 
     @property
     def settings(self) -> Settings:

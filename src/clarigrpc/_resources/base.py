@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc._public_names import named_in
+from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.client_interface import ClientInterface
@@ -74,6 +74,9 @@ class Operations:
         self.app_id = app_id
         self._parents = dict(parents or {})
         self._unary = client.unary
+
+    def __dir__(self) -> list[str]:
+        return without_private(super().__dir__())
 
     def __repr__(self) -> str:
         ids = {"user_id": self.user_id, "app_id": self.app_id, **self._parents}

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 import grpc
 import grpc.aio
@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from clarigrpc import AsyncClient, Client, query, v2, wellknown
+from clarigrpc import AsyncClient, Client, RetryPolicy, query, v2, wellknown
 
 request = v2.PostInputsRequest(
     user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"),
@@ -92,3 +92,32 @@ async def awaited_resources(client: AsyncClient) -> None:
     assert_type(await client.jobs.wait(["j"], timeout=5.0), list[v2.InputsAddJob])
     async for hit in client.search.inputs(query.by_concept("c")):
         assert_type(hit, v2.Hit)
+
+
+class Counting(grpc.UnaryUnaryClientInterceptor):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        self.calls += 1
+        return continuation(client_call_details, request)
+
+
+def options(client: Client, other: AsyncClient) -> None:
+    made = Client(
+        pat="x",
+        base=["127.0.0.1:1", "127.0.0.1:2"],
+        timeout=3,
+        retry=RetryPolicy(max_attempts=2),
+        hedge=0.95,
+        metadata=[("x-tenant", "t")],
+        interceptors=[Counting()],
+    )
+    assert_type(made, Client)
+    assert_type(client.with_options(timeout=3, retry=False), Client)
+    assert_type(other.with_options(metadata=[("a", "b")], user_id="u"), AsyncClient)
+    assert_type(client.with_options(app_id="a").datasets.get("d"), v2.Dataset)
+    assert_type(made.settings.timeout, float)
+    assert_type(made.settings.user_id, str)
