@@ -104,6 +104,34 @@ def _without_server_side(source: str) -> str:
     return "".join(kept)
 
 
+# The multicallables of a client take more than gRPC's: retry=, raise_on_partial= ...
+_CLIENT_TYPES = {
+    "_grpc.UnaryUnaryMultiCallable": "_types.UnaryUnary",
+    "_grpc.UnaryStreamMultiCallable": "_types.UnaryStream",
+    "_aio.UnaryUnaryMultiCallable": "_types.AsyncUnaryUnary",
+    "_aio.UnaryStreamMultiCallable": "_types.AsyncUnaryStream",
+}
+
+
+def _client_stub(source: str) -> str:
+    """The types of ``client.v2`` out of those of the stub, which a client's are a kind of."""
+    source = source.replace("  # type: ignore[assignment]", "")
+    source = source[source.index("from clarigrpc.v2 import") :]
+    source = re.sub(r"^GRPC_\w+: str\n", "", source, flags=re.M)
+    for theirs, ours in _CLIENT_TYPES.items():
+        source = source.replace(f"{theirs}[", f"{ours}[")
+    source = re.sub(
+        r"^class (V2\w+)(?:\(V2Stub\))?:", r"class \1(_service.\1):", source, flags=re.M
+    )
+    # They are made by a client.
+    source = re.sub(r"\n(?:    @_typing\.overload\n)?    def __(?:new|init)__\(.*", "", source)
+    imports = (
+        "from clarigrpc._rpc import multicallable_types as _types\n"
+        "from clarigrpc.v2 import service_pb2_grpc as _service\n"
+    )
+    return HEADER + imports + source
+
+
 def _defined(statement: ast.stmt) -> set[str]:
     """The names that a statement defines."""
     if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
@@ -234,6 +262,8 @@ def generate(directory: Path) -> None:
                 if "Stub" not in source:
                     continue  # only the file with the service has stubs
                 source = _without_server_side(source)
+                if path.suffix == ".pyi":
+                    (directory / "client_stub.pyi").write_text(_client_stub(source))
             (directory / path.name).write_text(source)
         _write_index(descriptor_set, directory)
 

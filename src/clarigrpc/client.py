@@ -17,7 +17,7 @@ from clarigrpc._rpc.sync_channel import SyncChannel
 
 if TYPE_CHECKING:
     from clarigrpc.v2 import OutputConfig
-    from clarigrpc.v2.service_pb2_grpc import V2AsyncStub, V2Stub
+    from clarigrpc.v2.client_stub import V2AsyncStub, V2Stub
 
 __all__ = [
     "AsyncClient",

@@ -8,7 +8,9 @@ has them from the extra ``typing``. What ends in ``# error if typed`` is only fo
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -22,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from clarigrpc import AsyncClient, Client
 from tests.contract.peer import PEERS, ROOT, environment, locked, run
 
 SNIPPETS = Path(__file__).resolve().parent / "snippets"
@@ -162,3 +165,29 @@ def test_all_types_are_known(tmp_path: Path) -> None:
     ]
     assert report["exportedSymbolCounts"]["withKnownType"] > 10_000
     assert report["completenessScore"] >= 0.99, unknown
+
+
+@pytest.mark.parametrize(
+    ("client_class", "prefix"), [(Client, ""), (AsyncClient, "Async")], ids=["sync", "async"]
+)
+@pytest.mark.parametrize(
+    ("kind", "rpc"), [("UnaryUnary", "ListInputs"), ("UnaryStream", "GenerateModelOutputs")]
+)
+async def test_calls_take_what_their_types_say(
+    client_class: type[Any], prefix: str, kind: str, rpc: str
+) -> None:
+    multicallable = type(getattr(client_class(pat="x" * 20).v2, rpc))
+    tree = ast.parse((ROOT / "src" / "clarigrpc" / "_rpc" / "multicallable_types.pyi").read_text())
+    (declared,) = (
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == prefix + kind
+    )
+    methods = [node for node in declared.body if isinstance(node, ast.FunctionDef)]
+    assert methods
+    for method in methods:
+        parameters = inspect.signature(getattr(multicallable, method.name)).parameters
+        real = {name: one.kind is one.KEYWORD_ONLY for name, one in parameters.items()}
+        real.pop("cancellation", None)  # among ourselves
+        arguments = method.args
+        assert real == {one.arg: False for one in arguments.args} | {
+            one.arg: True for one in arguments.kwonlyargs
+        }, method.name

@@ -116,7 +116,24 @@ def resources(client: Client, datasets: Datasets, inputs: Inputs) -> None:
     assert_type(client.workflows.predict("w", image("cat.jpg")), v2.WorkflowResult)
     assert_type(client.search.inputs(query.like_image("cat.jpg")), Iterator[v2.Hit])
     assert_type(client.model("m", coalesce=True), Model)
-    client.v2.ListInputs(v2.ListInputsRequest(page=1), timeout=1.0)
+
+
+def methods(client: Client, request: v2.PostInputsRequest, policy: RetryPolicy) -> None:
+    pairs = [("x-key", "value")]
+    response = client.v2.PostInputs(request, timeout=1.0, metadata=pairs, raise_on_partial=False)
+    assert_type(response, v2.MultiInputResponse)
+    client.v2.PostInputs(request, retry=False)
+    client.v2.PostInputs(request, retry=policy, idempotent=True)
+    assert_type(client.v2.PostInputs.with_call(request)[0], v2.MultiInputResponse)
+    for found in client.v2.GenerateModelOutputs(v2.PostModelOutputsRequest(), retry=False):
+        assert_type(found, v2.MultiOutputResponse)
+    with client.v2.GenerateModelOutputs(v2.PostModelOutputsRequest()) as stream:
+        stream.cancel()
+    of_any_channel(client.v2)
+
+
+def of_any_channel(stub: v2.V2Stub) -> None:
+    stub.ListInputs(v2.ListInputsRequest(page=1))
 
 
 def failures(client: Client) -> None:
@@ -138,7 +155,11 @@ async def awaited(client: AsyncClient, values: AsyncIterator[v2.Input]) -> None:
             assert_type(result.output, v2.Output)
     assert_type(model.stream(values), AsyncStream[v2.Output])
     assert_type(await model.methods(), dict[str, v2.MethodSignature])
-    await client.v2.ListInputs(v2.ListInputsRequest(page=1))
+    response = await client.v2.ListInputs(v2.ListInputsRequest(page=1), retry=False)
+    assert_type(response, v2.MultiInputResponse)
+    async for found in client.v2.GenerateModelOutputs(v2.PostModelOutputsRequest(), retry=False):
+        assert_type(found, v2.MultiOutputResponse)
+    of_any_channel(client.v2)
 
 
 Client(pat="x", retry=RetryPolicy(max_attempts=1), base=["https://a.example", "https://b.example"])
