@@ -1,7 +1,7 @@
-"""One logic, two colours: operations as plans that two drivers run.
+"""One logic, sync and async: operations as plans that two drivers run.
 
 A plan is a generator that yields what has to be waited for (a ``Call``, a ``Sleep``, a ``Run``)
-and returns its result. Written once, it is run by a blocking and by an awaiting driver::
+and returns its result. Written once, it is run by a sync and by an async driver::
 
     def _get(self, input_id: str) -> Plan[v2.Input]:
         response = yield from call("GetInput", v2.GetInputRequest(input_id=input_id))
@@ -84,7 +84,7 @@ def _invoke(resource: Resource, step: Call) -> Any:
 
 
 def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
-    """The blocking driver."""
+    """The sync driver."""
     try:
         step = next(steps)
         while True:
@@ -111,7 +111,7 @@ def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
 
 
 async def _adrive(resource: Resource, steps: ItemPlan[T]) -> AsyncIterator[T]:
-    """The awaiting driver."""
+    """The async driver."""
     try:
         step = next(steps)
         while True:
