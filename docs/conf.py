@@ -1,5 +1,6 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -10,6 +11,7 @@ from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from clarigrpc import types
 from clarigrpc.cli.app import app as commands
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,6 +48,10 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+# Names of aliases instead of what they stand for: the page on type annotations has them.
+autodoc_type_aliases = {
+    name: name for name in vars(types)["__all__"] if not isinstance(getattr(types, name), type)
+}
 # The arguments of a class are described in its text; most classes are not created by their users.
 autodoc_class_signature = "separated"
 autodoc_default_options = {
@@ -94,8 +100,16 @@ class HelpDirective(SphinxDirective):
         return section
 
 
+def _name_aliases(*event: object) -> tuple[str | None, ...]:
+    """Signature and return type; Sphinx shows its placeholder of an alias inside other types."""
+    return tuple(
+        text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", str(text)) for text in event[-2:]
+    )
+
+
 def setup(app: Sphinx) -> None:
     """Adds the directives, and shows HTTP requests although they lack what their lexer needs."""
     app.add_directive("help", HelpDirective)
     app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)
+    app.connect("autodoc-process-signature", _name_aliases)
