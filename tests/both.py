@@ -1,6 +1,6 @@
-"""One test body for the blocking and the asyncio client.
+"""One test body for the sync and the async client.
 
-A ``Both`` wraps either: its methods are coroutines, those of the blocking client run in a thread.
+A ``Both`` wraps either: its methods are coroutines, those of the sync client run in a thread.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Both:
 
     Attributes:
         client: The client itself.
-        blocking: Whether it is the blocking one.
+        is_sync: Whether it is the sync one.
     """
 
     def __init__(self, client_kind: ClientKind, **settings: Any) -> None:
-        self.blocking = client_kind == "sync"
-        self.client: Any = (Client if self.blocking else AsyncClient)(**settings)
+        self.is_sync = client_kind == "sync"
+        self.client: Any = (Client if self.is_sync else AsyncClient)(**settings)
 
     async def run(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """What a function or method of the client returns."""
-        if self.blocking:
+        if self.is_sync:
             return await asyncio.to_thread(function, *args, **options)
         return await function(*args, **options)
 
@@ -43,7 +43,7 @@ class Both:
 
     async def items(self, stream: Any) -> AsyncIterator[Any]:
         """What a stream or another iterator of the client yields."""
-        if self.blocking:
+        if self.is_sync:
             iterator = iter(stream)
             while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
                 yield item

@@ -125,7 +125,7 @@ def test_limits_out_of_range(both: Both, limits: dict[str, Any]) -> None:
 
 async def all_at_once(both: Both, predict: Callable[..., Any], values: list[Any]) -> list[Any]:
     """What each of concurrent callers gets: an output, or the exception."""
-    if not both.blocking:
+    if not both.is_sync:
         return await asyncio.gather(*map(predict, values), return_exceptions=True)
     start = threading.Barrier(len(values))
 

@@ -242,7 +242,7 @@ async def test_an_asynchronous_source_needs_an_async_client(client: Both) -> Non
             await asyncio.sleep(0)
             yield one
 
-    if client.blocking:
+    if client.is_sync:
         with pytest.raises(TypeError, match="AsyncClient"):
             await upload(client, source())
     else:

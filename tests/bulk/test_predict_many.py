@@ -260,7 +260,7 @@ async def test_memory_stays_where_it_is_over_an_endless_source(
         tracemalloc.stop()
     assert marks[3] - marks[1] < 500_000
     assert next(taken) <= 2001 + 2 * 4 * 32 + 64
-    await (both.run(stream.close) if both.blocking else stream.aclose())
+    await (both.run(stream.close) if both.is_sync else stream.aclose())
 
 
 def threads() -> set[threading.Thread]:

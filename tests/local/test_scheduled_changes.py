@@ -243,7 +243,7 @@ async def test_former_places_of_model_options_warn(connect: Connect, server: Loc
 
 async def test_names_of_models_are_deprecated(connect: Connect, server: LocalServer) -> None:
     both = connect(server.base, pat=server.pat, user_id="", app_id="")
-    model = v2.Model(id=f"named-{both.blocking}", name="My model", display_name="My model")
+    model = v2.Model(id=f"named-{both.is_sync}", name="My model", display_name="My model")
     with pytest.warns(DeprecationWarning, match="PostModels: models") as found:
         response = await both.call("PostModels", v2.PostModelsRequest(models=[model]))
     assert {str(one.message) for one in found} == {
@@ -301,7 +301,7 @@ async def test_face_model_types_have_new_names(
     connect: Connect, server: LocalServer, former: str, name: str
 ) -> None:
     both = connect(server.base, pat=server.pat)
-    model_id = f"{former}-{both.blocking}"
+    model_id = f"{former}-{both.is_sync}"
     made = v2.PostModelsRequest(models=[v2.Model(id=model_id, model_type_id=former)])
     with pytest.warns(DeprecationWarning, match=f"{former!r} is deprecated: use {name!r}"):
         response = await both.call("PostModels", made)

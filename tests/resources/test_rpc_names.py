@@ -105,9 +105,7 @@ async def _send(both: Both, verb: Verb, given: list[Any], options: dict[str, Any
     """Call a verb; what it makes of the answer does not matter here."""
     method = eval(f"client.{verb.expression}", {"client": both.client})
     made = (
-        method(*given, **options)
-        if not both.blocking
-        else await both.run(method, *given, **options)
+        method(*given, **options) if not both.is_sync else await both.run(method, *given, **options)
     )
     if hasattr(made, "__await__"):
         made = await made

@@ -260,7 +260,7 @@ async def test_leaving_a_stream_ends_it(
     ended: list[float] = []
     scripted.on(method, endless(ended))
     stream = both.open(method, iter([PREDICT]) if method == DUPLEX else PREDICT)
-    if how == "with" and both.blocking:
+    if how == "with" and both.is_sync:
         with stream:
             await asyncio.to_thread(next, stream)
     elif how == "with":
@@ -540,7 +540,7 @@ async def test_a_proxy_is_not_asked_for_this_machine(
 
 
 async def test_connectivity(both: Both, scripted: ScriptedServer) -> None:
-    if both.blocking:
+    if both.is_sync:
         states: list[grpc.ChannelConnectivity] = []
         both.client.channel.subscribe(states.append, try_to_connect=True)
         ready = grpc.ChannelConnectivity.READY

@@ -164,7 +164,7 @@ async def called(both: Both, method: str, request: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         call = getattr(both.client.v2, method)
-        if both.blocking:
+        if both.is_sync:
             call(request)
             line = here() - 1
         else:
@@ -220,7 +220,7 @@ async def test_a_place_warns_once(both: Both, scripted: ScriptedServer) -> None:
 
     async def ask() -> None:
         result = call(request)
-        if not both.blocking:
+        if not both.is_sync:
             await result
 
     with warnings.catch_warnings(record=True) as found:
@@ -228,7 +228,7 @@ async def test_a_place_warns_once(both: Both, scripted: ScriptedServer) -> None:
         for _ in range(3):
             await ask()
         result = call(request)  # another place
-        if not both.blocking:
+        if not both.is_sync:
             await result
     assert len(found) == 2
     assert found[0].lineno != found[1].lineno
@@ -242,7 +242,7 @@ async def test_a_resource_warns_at_the_line_of_its_caller(
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         search = both.client.models.list(model_type_id="facedetect")
-        if both.blocking:
+        if both.is_sync:
             list(search)
             line = here() - 1
         else:

@@ -75,7 +75,7 @@ def answers(scripted: ScriptedServer) -> None:
 
 def goes_directly(both: Both) -> bool:
     bound = both.client.v2.GetModel
-    return (bound._direct if both.blocking else bound.direct) is not None
+    return (bound._direct if both.is_sync else bound.direct) is not None
 
 
 async def call_twice(both: Both, scripted: ScriptedServer) -> None:
@@ -231,8 +231,8 @@ async def test_a_call_that_the_core_does_not_start_is_made_the_public_way(
     monkeypatch: pytest.MonkeyPatch,
     told: Callable[[], list[str]],
 ) -> None:
-    path: ModuleType = sync_fast_path if both.blocking else async_fast_path
-    start = 0 if both.blocking else 1
+    path: ModuleType = sync_fast_path if both.is_sync else async_fast_path
+    start = 0 if both.is_sync else 1
 
     def with_other_start(*paths: str) -> Callable[[Any], Any]:
         def get(multicallable: Any) -> Any:

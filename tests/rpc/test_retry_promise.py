@@ -62,7 +62,7 @@ async def outcomes(both: Both, calls: int, at_once: int, timeout: float) -> Coun
             except errors.ApiError as error:
                 found[f"{type(error).__name__}: {error}"] += 1
 
-    if both.blocking:
+    if both.is_sync:
         threads = [threading.Thread(target=one) for _ in range(at_once)]
         for thread in threads:
             thread.start()

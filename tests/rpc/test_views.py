@@ -32,7 +32,7 @@ OUTPUTS = reply(
 def view_of(both: Both, **options: Any) -> Both:
     """A view of the client, for the same tests."""
     view = Both.__new__(Both)
-    view.blocking = both.blocking
+    view.is_sync = both.is_sync
     view.client = both.client.with_options(**options)
     return view
 

@@ -98,7 +98,7 @@ async def test_predict(local: Both, ears: Ears, caplog: pytest.LogCaptureFixture
 
 async def test_call(local: Both, ears: Ears) -> None:
     model = local.client.model("ears")
-    if local.blocking:
+    if local.is_sync:
         found = await asyncio.to_thread(lambda: list(model.call("stream", prompts=["a", "b"])))
     else:
         found = [one async for one in model.call("stream", prompts=["a", "b"])]

@@ -131,7 +131,7 @@ class Tools:
         def blocking() -> Any:
             return self.model.call(method, **arguments)
 
-        return await (asyncio.to_thread(blocking) if self.both.blocking else blocking())
+        return await (asyncio.to_thread(blocking) if self.both.is_sync else blocking())
 
     async def stream(self, method: str, **arguments: Any) -> list[Any]:
         """The results of a method that streams them."""

@@ -63,7 +63,7 @@ def answer(request: Any) -> Any:
 
 async def open_stream(both: Both, model: Any, values: Any, **options: Any) -> Any:
     """A stream, opened where its client lives."""
-    if both.blocking:
+    if both.is_sync:
         return await asyncio.to_thread(model.stream, values, **options)
     return model.stream(values, **options)
 
@@ -79,7 +79,7 @@ async def test_an_empty_stream(local: Both) -> None:
 
 async def test_it_is_duplex(local: Both) -> None:
     """Each value is made out of the answer to the one before."""
-    if local.blocking:
+    if local.is_sync:
         answers: queue.Queue[str] = queue.Queue()
 
         def values() -> Iterator[v2.Input]:
@@ -283,7 +283,7 @@ async def test_the_deadline_holds_while_the_source_waits(local: Both) -> None:
 
     found: list[Any] = []
     started = time.monotonic()
-    source = values() if local.blocking else avalues()
+    source = values() if local.is_sync else avalues()
     stream = await open_stream(local, echo(local), source, timeout=0.5)
     with pytest.raises(errors.DeadlineExceededError):
         await local.collect(stream, found)
@@ -324,7 +324,7 @@ async def test_leaving_the_block_ends_the_call(both: Both, scripted: ScriptedSer
     scripted.on("StreamModelOutputs", serve)
     endless = (one for number in range(10**9) for one in words(1, number))
     stream = await open_stream(both, both.client.model("m"), endless)
-    if both.blocking:
+    if both.is_sync:
         with stream:
             assert said([next(stream)]) == ["w0"]
     else:
