@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
+from google.protobuf.struct_pb2 import Struct
+
 from clarigrpc import _pictures, v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
@@ -58,6 +60,9 @@ PredictInput: TypeAlias = v2.Input | _Content | PilImage | ImageArray
 """What is predicted, searched or added as it is: an input that ``image()``, ``text()``,
 ``video()`` or ``audio()`` made, or the source of an image, but no string, which could be a path, a
 URL or a text."""
+InputMetadata: TypeAlias = Mapping[str, Any] | Struct
+"""Values to keep with an input, by key: None, bool, numbers, str, dates, and lists and mappings of
+those. A ``Struct`` of ``wellknown.struct`` is taken as it is."""
 ConceptLabels: TypeAlias = str | v2.Concept | Iterable[str | v2.Concept] | Mapping[str, float]
 """Concepts of an input: ids or messages, one or many, or a mapping of id to value."""
 
@@ -67,7 +72,7 @@ def image(
     *,
     id: str = "",
     concepts: ConceptLabels = (),
-    metadata: Mapping[str, Any] | None = None,
+    metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -111,7 +116,7 @@ def video(
     *,
     id: str = "",
     concepts: ConceptLabels = (),
-    metadata: Mapping[str, Any] | None = None,
+    metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -128,7 +133,7 @@ def audio(
     *,
     id: str = "",
     concepts: ConceptLabels = (),
-    metadata: Mapping[str, Any] | None = None,
+    metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
 ) -> v2.Input:
@@ -145,7 +150,7 @@ def text(
     *,
     id: str = "",
     concepts: ConceptLabels = (),
-    metadata: Mapping[str, Any] | None = None,
+    metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
 ) -> v2.Input:
     """An input with text, given as it is (a text is never taken for a path or a URL).
@@ -212,7 +217,7 @@ def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
 def _input(
     id: str,
     concepts: ConceptLabels,
-    metadata: Mapping[str, Any] | None,
+    metadata: InputMetadata | None,
     geo: tuple[float, float] | None,
 ) -> v2.Input:
     result = v2.Input(id=id)

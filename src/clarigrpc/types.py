@@ -185,6 +185,7 @@ if TYPE_CHECKING:
     from clarigrpc.media import ConceptLabels as ConceptLabels
     from clarigrpc.media import ImageArray as ImageArray
     from clarigrpc.media import ImageSource as ImageSource
+    from clarigrpc.media import InputMetadata as InputMetadata
     from clarigrpc.media import MediaSource as MediaSource
     from clarigrpc.media import PilImage as PilImage
     from clarigrpc.media import PredictInput as PredictInput
@@ -440,6 +441,7 @@ else:
             "clarigrpc.media": (
                 "BinaryFile",
                 "ConceptLabels",
+                "InputMetadata",
                 "ImageArray",
                 "ImageSource",
                 "MediaSource",

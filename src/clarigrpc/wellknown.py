@@ -43,7 +43,7 @@ _MAX_DEPTH = 30
 _MAX_DURATION = timedelta(seconds=315_576_000_000)
 
 
-def struct(mapping: Mapping[str, object]) -> Struct:
+def struct(mapping: Mapping[str, object] | Struct, *, skip_nan: bool = False) -> Struct:
     """A ``Struct`` with the content of ``mapping``.
 
     Values are None, bool, numbers (those of NumPy too), str, dates and datetimes (as ISO 8601), and
@@ -52,13 +52,28 @@ def struct(mapping: Mapping[str, object]) -> Struct:
 
     Raises TypeError for a key that is not a str or a value that JSON has no form for, ValueError
     for NaN, an infinity, a number too large, or values nested more than 30 levels deep; both say
-    where in the mapping.
+    where in the mapping. With ``skip_nan``, keys whose value is NaN are left out, as pandas has NaN
+    for what is missing.
     """
+    if isinstance(mapping, Message):
+        return cast(Struct, _convert_message(mapping))
     if not isinstance(mapping, Mapping):
         raise TypeError(f"a Struct is made of a mapping, not of {_type_name(mapping)}")
     message = cast(Struct, _new("google.protobuf.Struct"))
-    _fill_struct(message, mapping, "")
+    _fill_struct(message, _without_nan(mapping) if skip_nan else mapping, "")
     return message
+
+
+def _without_nan(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return {key: _without_nan(one) for key, one in item.items() if not _is_nan(one)}
+    if isinstance(item, (list, tuple)):
+        return [_without_nan(one) for one in item]
+    return item
+
+
+def _is_nan(item: Any) -> bool:
+    return isinstance(item, Real) and math.isnan(item)
 
 
 def value(obj: object) -> Value:
@@ -184,7 +199,8 @@ def _number(item: Real, path: str) -> float:
     except OverflowError:
         raise ValueError(f"{path or 'value'}: the number is too large for a double") from None
     if not math.isfinite(number):
-        raise ValueError(f"{path or 'value'}: {number} has no JSON form")
+        hint = "; struct(..., skip_nan=True) leaves such keys out" if math.isnan(number) else ""
+        raise ValueError(f"{path or 'value'}: {number} has no JSON form{hint}")
     return number
 
 

@@ -16,9 +16,11 @@ from typing import Any
 import PIL.Image
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc.ingest import from_coco, from_csv, from_folder
+from clarigrpc.ingest import from_coco, from_csv, from_folder, from_json
 from clarigrpc.local import LocalServer
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.types import UploadReport
@@ -383,7 +385,7 @@ async def test_a_csv_is_uploaded_row_by_row(client: Both, tmp_path: Path) -> Non
     ]
     file = tmp_path / "inputs.csv"
     with file.open("w", newline="") as lines:
-        fields = ["id", "url", "path", "text", "concepts", "metadata", "other"]
+        fields = ["id", "url", "path", "text", "concepts", "metadata"]
         writer = csv.DictWriter(lines, fields)
         writer.writeheader()
         writer.writerows(rows)
@@ -413,11 +415,145 @@ def test_urls_of_a_csv_become_inputs_of_their_kind(tmp_path: Path) -> None:
     assert inputs[1].data.image.url == "http://h/a"
     assert inputs[2].data.audio.url == "http://h/b"
     assert inputs[3].data.text.url == "http://h/c.txt"
-    file.write_text("name\nx\n")
+    file.write_text("id\nx\n")
     with pytest.raises(errors.InvalidArgumentError, match="header"):
         from_csv(file)
+    file.write_text("text,name,other\nx,y,z\n")
+    with pytest.raises(errors.InvalidArgumentError, match="'name', 'other'; known are url"):
+        from_csv(file)
+    assert len(list(from_csv(file, ignore_columns=["name", "other"]))) == 1
+    file.write_bytes("text\nfine\ncaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(errors.InvalidArgumentError, match=r"urls\.csv.*not utf-8-sig.*encoding="):
+        from_csv(file)
+    assert [make().data.text.raw for make in from_csv(file, encoding="latin-1")][1] == "caf\u00e9"
     with pytest.raises(FileNotFoundError):
         from_csv(tmp_path / "nowhere.csv")
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {
+                "text": TEXTS,
+                "metadata": st.dictionaries(st.text(), JSON, max_size=3).map(json.dumps) | TEXTS,
+                "latitude": st.floats(-100, 100).map(str) | st.just(""),
+                "longitude": st.floats(-200, 200).map(str) | st.just(""),
+                "id": st.sampled_from(["", "a", "b"]),
+            }
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_every_row_of_a_csv_is_an_input_or_names_its_place(
+    rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]), quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+    made = list(from_csv(file))
+    assert len(made) == len(rows)
+    for row, make in zip(rows, made, strict=True):
+        refused = ""
+        try:
+            message = make()
+        except errors.InvalidArgumentError as error:
+            refused = str(error)
+        if refused:
+            assert "rows.csv, line" in refused
+            assert row["id"] == "" or f"id {row['id']}" in refused
+        else:
+            assert message.data.text.raw == row["text"]
+            assert message.id == row["id"]
+            assert message.data.HasField("geo") == bool(row["latitude"])
+
+
+def test_long_fields_and_unbalanced_rows(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    long = "x" * 200_000
+    deep = '{""k"":' * 60 + "1" + "}" * 60
+    file.write_text(f'id,text,metadata\na,{long},\nb,y,,1\nc,z,"{deep}"\nd,"last\nline",\n')
+    first, more, nested, last = from_csv(file)
+    assert first().data.text.raw == long
+    for make, line in ((more, 3), (nested, 4)):
+        with pytest.raises(errors.InvalidArgumentError, match=f"line {line}, id"):
+            make()
+    assert last().data.text.raw == "last\nline"
+
+
+def test_places_datasets_and_splits(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,latitude,longitude,dataset_ids,split\nx,40.5,-74,d|e,train\ny,1,,,\n")
+    first, second = from_csv(file)
+    message = first()
+    assert message.data.geo.geo_point.longitude == -74
+    assert list(message.dataset_ids) == ["d", "e"]
+    assert message.data.metadata["split"] == "train"
+    with pytest.raises(errors.InvalidArgumentError, match="latitude and longitude must both"):
+        second()
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"id": "a", "text": "x", "metadata": {"k": {"n": 1}}, "concepts": ["c"], "latitude": 1,'
+        ' "longitude": 2}\n\nnonsense\n{"text": "y", "metadata": {"price": NaN}}\n'
+        '{"text": "z", "colour": 1}\n{"text": 5}\n[]\n{"text": "q", "concepts": "c"}\n'
+    )
+    first, *rest = from_json(file)
+    message = first()
+    assert message.data.metadata["k"]["n"] == 1
+    assert [concept.id for concept in message.data.concepts] == ["c"]
+    assert message.data.geo.geo_point.latitude == 1
+    for make, line in zip(rest, (3, 4, 5, 6, 7, 8), strict=True):
+        with pytest.raises(errors.InvalidArgumentError, match=f"rows.jsonl, line {line}: "):
+            make()
+    price = list(from_json(file, skip_nan=True, ignore_keys=["colour"]))
+    assert "price" not in price[2]().data.metadata
+    assert price[3]().data.text.raw == "z"
+
+
+def test_links_of_a_folder(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "nested").mkdir(parents=True)
+    (top / "a.txt").write_text("\ufeffa")
+    (top / "nested" / "loop").symlink_to(top)
+    (top / "b.txt").symlink_to(top / "a.txt")
+    (make,) = from_folder(top)
+    assert make().data.text.raw == "a"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "c.txt").write_text("c")
+    (top / "link").symlink_to(outside)
+    (top / "again").symlink_to(outside)
+    with pytest.raises(errors.InvalidArgumentError, match="leads out of the folder"):
+        from_folder(top)
+    found = [make() for make in from_folder(top, follow_links=True)]
+    assert [one.data.text.raw for one in found] == ["a", "c"]
+
+
+async def test_a_report_has_the_ids_that_were_added(client: Both, tmp_path: Path) -> None:
+    (tmp_path / "good.txt").write_text("x")
+    (tmp_path / "broken.png").write_bytes(b"")
+    report = await upload(client, tmp_path)
+    assert len(report.added_ids) == report.added == 1
+    assert [one.id for one in await stored(client)] == report.added_ids
+    (failed,) = report.failed_inputs
+    assert failed.source == str(tmp_path / "broken.png")
+    assert failed.source in str(failed)
 
 
 def test_a_coco_file_gives_each_image_its_categories(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class PendingInput:
         since: Start of the upload that first sent it, in seconds since the epoch.
         derived: Whether the id is derived from the content.
         unsure: Whether an earlier attempt may have added it.
+        source: Path, or file and line, that it was read from.
     """
 
     index: int
@@ -35,6 +36,7 @@ class PendingInput:
     since: float = 0.0
     derived: bool = False
     unsure: bool = False
+    source: str = ""
 
     @property
     def size(self) -> int:

@@ -331,6 +331,7 @@ class InputEngine:
 
     def _add(self, inputs: Collection[PendingInput]) -> None:
         self.report.added += len(inputs)
+        self.report.added_ids.extend(one.id for one in inputs)
         self._record("added", inputs)
 
     def _fail_all(self, inputs: Iterable[PendingInput], status: v2.Status) -> None:
@@ -339,7 +340,7 @@ class InputEngine:
 
     def _fail(self, one: PendingInput, status: v2.Status) -> None:
         self.report.failed_inputs.append(
-            FailedInput(one.index, one.id, status, one.input, one.unsure, one.since)
+            FailedInput(one.index, one.id, status, one.input, one.unsure, one.since, one.source)
         )
         if not one.unsure:
             self._record("failed", [one])

@@ -24,6 +24,7 @@ class FailedInput:
         maybe_added: Whether the service may have added the input although no response was
             received. An upload of this object finds out.
         since: Start of the failed upload, in seconds since the epoch.
+        source: Where it came from: the path of a file, or a file and line; empty if unknown.
     """
 
     index: int
@@ -32,12 +33,13 @@ class FailedInput:
     input: v2.Input | Callable[[], v2.Input] = field(repr=False)
     maybe_added: bool = False
     since: float = 0.0
+    source: str = ""
 
     def __str__(self) -> str:
         text = f"{self.status.description} {self.status.details}".strip()
+        name = ", ".join(filter(None, (self.id or "no id", self.source)))
         return (
-            f"input {self.index} ({self.id or 'no id'}): {self.status.code} "
-            f"{code_name(self.status.code)} {text}"
+            f"input {self.index} ({name}): {self.status.code} {code_name(self.status.code)} {text}"
         )
 
 
@@ -51,6 +53,7 @@ class UploadReport:
     Attributes:
         taken: Inputs read from the source.
         added: Inputs added by this upload.
+        added_ids: Ids of those, in the order of the responses, for ``inputs.wait``.
         recognised: Inputs among ``added`` whose response was lost and that were found in the app.
         resumed: Inputs that were added before according to the journal, and not sent again.
         failed_inputs: Inputs that were not added.
@@ -61,6 +64,7 @@ class UploadReport:
 
     taken: int = 0
     added: int = 0
+    added_ids: list[str] = field(default_factory=list, repr=False)
     recognised: int = 0
     resumed: int = 0
     failed_inputs: list[FailedInput] = field(default_factory=list)

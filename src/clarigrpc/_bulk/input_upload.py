@@ -14,7 +14,7 @@ from clarigrpc._bulk.input_engine import InputEngine, status_of
 from clarigrpc._bulk.input_journal import Journal
 from clarigrpc._bulk.input_progress import InputProgress, ReportCallback
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_sources import AsyncInputSource, open_input_source
+from clarigrpc._bulk.input_sources import AsyncInputSource, SourceInput, open_input_source
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc.media import as_input
@@ -94,11 +94,15 @@ class InputUpload:
         self.report.taken += 1
         failure = value if isinstance(value, FailedInput) else None
         given = value.input if failure else value
+        source = failure.source if failure else ""
         if callable(given):
+            input_id = ""
+            if isinstance(given, SourceInput):
+                source, input_id = given.source, given.id
             try:
                 message = as_input(given())
             except _READ_ERRORS as error:
-                self._reject(index, "", status_of(error), given)
+                self._reject(index, input_id, status_of(error), given, source)
                 return False
         else:
             message = as_input(given)
@@ -106,8 +110,9 @@ class InputUpload:
             pending = unsure_input(index, message, failure.since)
         else:
             pending = pending_input(index, message, self._since)
+        pending.source = source
         if len(pending.encoded) > self._max_input_bytes:
-            self._reject(index, pending.id, _too_large(len(pending.encoded)), message)
+            self._reject(index, pending.id, _too_large(len(pending.encoded)), message, source)
             return False
         if self._journal is not None:
             if self._journal.is_added(pending.id):
@@ -164,9 +169,11 @@ class InputUpload:
         if self._journal is not None:
             self._journal.close()
 
-    def _reject(self, index: int, input_id: str, status: v2.Status, given: Any) -> None:
+    def _reject(
+        self, index: int, input_id: str, status: v2.Status, given: Any, source: str
+    ) -> None:
         """Fail an input without sending it."""
-        self.report.failed_inputs.append(FailedInput(index, input_id, status, given))
+        self.report.failed_inputs.append(FailedInput(index, input_id, status, given, source=source))
 
 
 def _too_large(size: int) -> v2.Status:

@@ -29,6 +29,9 @@ SUCCESS = 10000
 # What gRPC says where the server reset the call without a status.
 _STOPPED = ("", "CANCELLED", "Received RST_STREAM with error code 8")
 
+_STREAM_PATIENCE = 60.0
+"""Seconds for which opening a stream is repeated at least, if its timeout allows it."""
+
 logger = logging.getLogger("clarigrpc")
 
 Serializer = Callable[[Any], bytes]
@@ -204,7 +207,8 @@ class BoundMethod:
             idempotent = self.method is not None and self.method.idempotent
         if self.method is not None and self.method.kind != "unary_unary":
             # The hour that a stream may take is not for waiting until it begins.
-            deadline = min(deadline, time.monotonic() + self.core.settings.timeout)
+            patience = max(self.core.settings.timeout, _STREAM_PATIENCE)
+            deadline = min(deadline, time.monotonic() + patience)
         loop = _logged(
             retry_delays(
                 retry or self.core.settings.retry,
