@@ -515,7 +515,7 @@ def test_json_lines(tmp_path: Path) -> None:
     )
     first, *rest = from_json(file)
     message = first()
-    assert message.data.metadata["k"]["n"] == 1
+    assert message.data.metadata.fields["k"].struct_value.fields["n"].number_value == 1
     assert [concept.id for concept in message.data.concepts] == ["c"]
     assert message.data.geo.geo_point.latitude == 1
     for make, line in zip(rest, (3, 4, 5, 6, 7, 8), strict=True):
