@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from grpc import aio
 
 from clarigrpc import Client, RetryPolicy, errors, image, text, v2
+from clarigrpc.local import LocalServer
 from clarigrpc.local.fronts.rest_front import RestFront
 from tests.backend import Backend, outputs, respond
 from tests.both import Both, ClientKind
@@ -564,3 +566,48 @@ async def test_interceptors_of_other_calls_leave_a_call_alone(
     assert await both.call("GetModel", GET) == reply("GetModel")
     with pytest.raises(errors.NotFoundError):
         await both.call("GetModel", GET)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+async def test_everything_that_calls_works_with_interceptors(
+    connect: Connect, client_kind: ClientKind, transport: str, log: Log, tmp_path: Path
+) -> None:
+    with LocalServer(rest_port=0, models={"echo": lambda text: text}) as server:
+        both = connect(
+            str(server.base if transport == "grpc" else server.rest_base),
+            transport=transport,
+            pat=server.pat,
+            user_id=server.user_id,
+            app_id=server.app_id,
+            timeout=30,
+            interceptors=spies(client_kind, log),
+        )
+        client = both.client
+        model = client.model("echo")
+
+        def said(output: Any) -> str:
+            return str(output.data.parts[0].data.string_value)
+
+        assert said(await both.run(model.predict, text("a"))) == "a"
+        assert await both.run(model.call, "predict", text="b") == "b"
+        many = await both.collect(model.predict_many([text(str(n)) for n in range(50)]))
+        assert [said(one.output) for one in many] == [str(n) for n in range(50)]
+        shared = client.model("echo", coalesce=True)
+        found = await asyncio.gather(
+            *(both.run(shared.predict, text(str(number))) for number in range(20))
+        )
+        assert [said(one) for one in found] == [str(number) for number in range(20)]
+        report = await both.run(
+            client.inputs.upload, [text(str(n), id=f"i{n}") for n in range(300)]
+        )
+        assert report.taken == 300
+        assert len(await both.collect(client.inputs.list(per_page=64))) == 300
+        if transport == "grpc":
+            path = tmp_path / "model.tar"
+            path.write_bytes(bytes(3_000_000))
+            await both.run(client.models.create, "mine")
+            result = await both.run(client.model("mine").upload_version, path)
+            assert result.size == 3_000_000
+    begun = [line[2] for line in log.lines if line[1] == "begins"]
+    assert len(begun) > 10
+    assert not any(isinstance(one, bytes) for one in begun)
