@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import PIL.Image
+import PIL.ImageOps
 
 from clarigrpc import v2
 from clarigrpc.local.media.url_fetching import Fetcher, check_url
@@ -15,6 +17,7 @@ from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.v2 import StatusCode
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer
 
 # Of a number in 32 bits with a sign.
@@ -82,7 +85,7 @@ def content_of(data: v2.Data, fetcher: Fetcher) -> bytes:
 
 
 def open_image(content: bytes, *, side: int | None = None) -> PIL.Image.Image:
-    """Decodes an image file.
+    """Decodes an image file and turns it as its EXIF orientation says.
 
     Args:
         content: The file.
@@ -99,6 +102,8 @@ def open_image(content: bytes, *, side: int | None = None) -> PIL.Image.Image:
             if side is not None:
                 image.draft("RGB", (side, side))
             image.load()
+            # In place, since a copy has no format.
+            PIL.ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:
         # Pillow's decoders raise whatever a malformed file leads them to.
         raise ServiceError(
@@ -157,6 +162,41 @@ def inspect(content: bytes, kind: str, data: v2.Data) -> PIL.Image.Image | None:
     return None
 
 
+_Turn = PIL.Image.Transpose
+# Of a display matrix (ISO/IEC 14496-12, 6.2.2): x' = ax + cy, y' = bx + dy, with y downwards.
+_TURNS = {
+    (0, 1, -1, 0): _Turn.ROTATE_270,  # Pillow turns counterclockwise
+    (-1, 0, 0, -1): _Turn.ROTATE_180,
+    (0, -1, 1, 0): _Turn.ROTATE_90,
+    (-1, 0, 0, 1): _Turn.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): _Turn.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): _Turn.TRANSPOSE,
+    (0, -1, -1, 0): _Turn.TRANSVERSE,
+}
+_MATRIX = struct.Struct("=9i")
+
+
+def frame_image(frame: VideoFrame) -> PIL.Image.Image:
+    """The picture of a video frame, turned as the display matrix says.
+
+    A matrix that is no turn by a multiple of 90 degrees, mirrored or not, changes nothing.
+    """
+    image: PIL.Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    turn = _turn(frame)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(frame: VideoFrame) -> PIL.Image.Transpose | None:
+    try:
+        matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
+    except KeyError:
+        return None
+    if matrix.buffer_size != _MATRIX.size:
+        return None
+    a, b, _, c, d, *_ = _MATRIX.unpack(bytes(matrix))
+    return _TURNS.get(tuple((value > 0) - (value < 0) for value in (a, b, c, d)))
+
+
 # Playlists and the like are not among them: they would make FFmpeg open what they name.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,wav,mp3,flac,aac"
 
@@ -192,7 +232,7 @@ def _inspect_video(content: bytes, info: v2.VideoInfo) -> None:
                 StatusCode.INPUT_OVER_LIMIT, f"a frame has more than {MAX_PIXELS} pixels"
             )
         first = next(container.decode(stream))
-        info.width, info.height = first.width, first.height
+        info.width, info.height = frame_image(first).size
         info.fps = float(stream.average_rate or 0)
         info.video_format = container.format.name
         info.bit_rate = min(container.bit_rate, _INT32_MAX)

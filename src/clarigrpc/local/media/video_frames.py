@@ -95,7 +95,7 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
         index = 0
         for number, frame, end in _shown(container, stream, is_active):
             if end > middle + _ROUNDING_MS:
-                image: PIL.Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+                image = media_content.frame_image(frame)
                 while end > middle + _ROUNDING_MS:  # one frame may show for several intervals
                     yield Sample(index, round(middle), number, image)
                     index += 1
