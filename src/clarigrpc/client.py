@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from clarigrpc import types
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
@@ -238,6 +237,13 @@ class _BaseClient(Generic[ChannelT]):
     def __dir__(self) -> list[str]:
         return without_private(super().__dir__())
 
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} has a connection, and cannot be pickled or copied; create a {name} in each "
+            "process, or use with_options() for other options on the same connection"
+        )
+
     @property
     def settings(self) -> Settings:
         """The resolved options, for example ``client.settings.timeout``."""
@@ -251,10 +257,11 @@ class _BaseClient(Generic[ChannelT]):
     @takes(ViewOptions)
     def with_options(self, changes: ViewOptions) -> Self:
         """The client with other options on the same connection."""
-        view = copy.copy(self)
-        for name in vars(self):
-            if isinstance(getattr(type(self), name, None), lazy):
-                del view.__dict__[name]  # a resource, which has the options of this client
+        view = object.__new__(type(self))
+        for name, value in vars(self).items():
+            # Not the resources, which have the options of this client.
+            if not isinstance(getattr(type(self), name, None), lazy):
+                view.__dict__[name] = value
         view._context = self._context.view(self.settings.changed(changes))
         return view
 

@@ -100,6 +100,8 @@ def test_numbers_of_every_kind_are_numbers(make: Callable[..., Any]) -> None:
         {"max_backoff": None},
         {"multiplier": "2"},
         {"max_retry_after": "60"},
+        {"budget": "0.1"},
+        {"budget_reserve": None},
         {"max_retry_after": math.nan},
         {"wait_until_ready": 1},
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import time
 import weakref
 from collections.abc import Iterator
@@ -232,6 +234,14 @@ def test_a_view_of_a_subclass_keeps_what_that_has() -> None:
     view = Named("n").with_options(timeout=3)
     assert isinstance(view, Named)
     assert (view.name, view.settings.timeout) == ("n", 3)
+
+
+def test_pickling_a_client_says_what_to_do_instead() -> None:
+    for make in (Client, AsyncClient):
+        client = make(pat=PAT)
+        for function in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=f"create a {make.__name__} in each process"):
+                function(client)
 
 
 def test_making_a_view_is_cheap() -> None:
