@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -134,5 +135,9 @@ def serve(
         click.echo("\n".join(lines))
         click.echo("clarigrpc: serving, press Ctrl-C to stop", err=True)
 
-    with server:
+    try:
+        server.start()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    with closing(server):
         server.serve_until_signalled(ready=ready)

@@ -75,8 +75,9 @@ class LocalServer:
         host: Address that it listens on.
 
     Raises:
-        OSError: ``config`` cannot be read, or ``data_dir`` cannot be created.
-        ValueError: ``config`` is not valid.
+        OSError: ``config`` or the credentials in ``data_dir`` cannot be read, or ``data_dir``
+            cannot be created.
+        ValueError: ``config`` is not valid, or ``credentials.json`` in ``data_dir`` is damaged.
         TypeError: One of ``models`` cannot be served, for example because of its annotations.
     """
 
@@ -197,7 +198,8 @@ class LocalServer:
         """Starts the server, and returns it.
 
         Raises:
-            OSError: A port is in use, or ``data_dir`` is in use by another server.
+            OSError: A port is in use, or ``data_dir`` is in use by another server, damaged, or
+                has files of another program.
             RuntimeError: The server is already running.
             ValueError: A resource of ``config`` is refused.
         """

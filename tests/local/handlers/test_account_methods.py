@@ -127,3 +127,14 @@ def test_passwords(raw: Raw) -> None:
 def test_counts_of_an_app(library: Raw) -> None:
     counts = ok(library("GetResourceCounts", v2.GetResourceCountsRequest()))
     assert (counts.inputs, counts.datasets, counts.workflows) == (3, 0, 0)
+
+
+def test_an_app_that_keeps_its_id_keeps_what_is_in_it(raw: Raw) -> None:
+    raw("PostApps", v2.PostAppsRequest(apps=[v2.App(id="shop")]))
+    ids = v2.UserAppIDSet(user_id="me", app_id="shop")
+    raw("PostConcepts", v2.PostConceptsRequest(user_app_id=ids, concepts=[v2.Concept(id="cat")]))
+    change = v2.PatchAppsIdsRequest(action="overwrite")
+    change.ids.add(id="shop", new_id="shop")
+    raw("PatchAppsIds", change)
+    listed = raw("ListConcepts", v2.ListConceptsRequest(user_app_id=ids))
+    assert [concept.id for concept in listed.concepts] == ["cat"]

@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+_NAMES = ("pat", "api_key", "session_token", "client_id", "client_secret")
+
 
 class DefaultCredentials:
     """The user of a local server, its app, and the secrets that prove to be that user.
@@ -20,6 +22,10 @@ class DefaultCredentials:
         client_id: Id of the app's application of the first API generation; likewise.
         client_secret: Its secret; likewise.
         path: File that keeps the secrets over a restart, readable by its owner only.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It does not hold credentials.
     """
 
     def __init__(
@@ -46,15 +52,37 @@ class DefaultCredentials:
         self.client_secret: str = (
             client_secret or stored.get("client_secret") or secrets.token_urlsafe(24)
         )
-        if path is not None:
-            names = ("pat", "api_key", "session_token", "client_id", "client_secret")
-            _write(path, {name: getattr(self, name) for name in names})
+        self._path = path
+
+    def keep(self) -> None:
+        """Writes the file. The folder must be this server's, which its database shows.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self._path is not None:
+            _write(self._path, {name: getattr(self, name) for name in _NAMES})
 
 
 def _read(path: Path | None) -> dict[str, str]:
     if path is None or not path.exists():
         return {}
-    return dict(json.loads(path.read_text()))
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_damaged(path, str(error))) from error
+    if not isinstance(stored, dict):
+        raise ValueError(_damaged(path, "it must hold a JSON object"))  # noqa: TRY004 (of a file)
+    for name in _NAMES:
+        value = stored.get(name, "")
+        # What a header cannot carry proves nothing.
+        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            raise ValueError(_damaged(path, f"{name} must be a string of printable ASCII"))
+    return stored
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} holds no credentials: {why}; delete it to get new ones"
 
 
 def _write(path: Path, values: dict[str, str]) -> None:
@@ -63,4 +91,6 @@ def _write(path: Path, values: dict[str, str]) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(values, file)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)

@@ -68,6 +68,7 @@ class Accounts:
         self._callers: dict[str, tuple[Principal, float]] = {}
         self._apps: dict[UserApp, v2.App | None] = {}
         self._forgotten = 0
+        store.when_undone(self.forget)
         self.put_user(v2.User(id=PUBLIC_APP.user_id))
         public = v2.App(id=PUBLIC_APP.app_id, description="Models that every user may use")
         public.visibility.gettable = v2.Visibility.PUBLIC

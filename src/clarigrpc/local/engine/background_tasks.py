@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 
 from clarigrpc.local.engine.context import State
 from clarigrpc.local.service_errors import StatusCodeValue
-from clarigrpc.local.store.resource_store import Row, StoredCollection
+from clarigrpc.local.store.resource_store import Row, StoredCollection, StoreError
 
 BackgroundTask = Callable[[State, StoredCollection, Row], None]
 """Takes a resource on; afterwards its status is another one."""
 
 _TASKS_PER_ROUND = 16
+DATABASE_PAUSE_SECONDS = 1.0
+"""Time between two tries of work while the database fails, for example on a full disk."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -68,11 +71,18 @@ class BackgroundWorker:
 
     def _run(self, state: State) -> None:
         failed: set[Any] = set()
+        pause: float | None = None
         while not self._closing:
-            self._news.wait()
+            self._news.wait(pause)
             self._news.clear()
-            while not self._closing and self._round(state, failed):
-                pass
+            try:
+                while not self._closing and self._round(state, failed):
+                    pass
+                pause = None
+            except StoreError as error:
+                if pause is None:
+                    _logger.warning("background work is tried again: %s", error)
+                pause = DATABASE_PAUSE_SECONDS
 
     def _round(self, state: State, failed: set[Any]) -> bool:
         """Does what waits; False where nothing did."""
@@ -83,6 +93,8 @@ class BackgroundWorker:
                     continue
                 try:
                     work(state, where, row)
+                except StoreError:
+                    raise
                 except Exception:
                     # The thread must outlive one bad resource, which is left as it is.
                     _logger.exception("background work on %s %r failed", where.kind, row.id)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from clarigrpc import v2
+from clarigrpc.local.engine.background_tasks import DATABASE_PAUSE_SECONDS
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
@@ -16,7 +17,7 @@ from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection, StoreError
 from clarigrpc.v2 import StatusCode
 
 _INPUTS_PER_ROUND = 64
@@ -86,12 +87,18 @@ class InputProcessor:
         self._pool.shutdown()
 
     def _run(self) -> None:
+        pause: float | None = None
         while not self._closing:
-            self._work.wait()
+            self._work.wait(pause)
             self._work.clear()
             try:
                 while not self._closing and (self._delete() or self._process()):
                     pass
+                pause = None
+            except StoreError as error:
+                if pause is None:
+                    _logger.warning("work on inputs is tried again: %s", error)
+                pause = DATABASE_PAUSE_SECONDS
             except Exception:
                 # The thread must outlive one bad row; the inputs stay pending.
                 _logger.exception("work on inputs failed")
@@ -135,6 +142,8 @@ class InputProcessor:
         except ServiceError as error:
             # One code for every failure of processing; the details tell them apart.
             item.status.CopyFrom(make_status(StatusCode.INPUT_FAILED, str(error)))
+        except StoreError:
+            raise
         except Exception:
             _logger.exception("processing of input %s failed", item.id)
             item.status.CopyFrom(

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limiter, Limits
 from clarigrpc.local.service_errors import CallAborted, ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resource_store import Store
+from clarigrpc.local.store.resource_store import Store, StoreError
 from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
@@ -139,6 +139,7 @@ class V2Service:
         token_seconds: How long an access token is valid.
 
     Raises:
+        OSError: The folder cannot be used.
         ValueError: The seed does not fit.
     """
 
@@ -157,40 +158,45 @@ class V2Service:
         token_seconds: int = TOKEN_SECONDS,
     ) -> None:
         self._limiter = Limiter(limits) if limits is not None else None
-        self._scratch = None if data_dir else Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
-        folder = data_dir or self._scratch
-        assert folder is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None, INDEXERS)
-        applications = Applications(store, token_seconds)
-        fetcher = fetcher or Fetcher()
-        faults = faults or Faults()
-        embeddings = Embeddings(store)
-        downloads = Downloads(folder / "downloads", store)
-        self.state: State = State(
-            store=store,
-            accounts=Accounts(store, credentials, applications),
-            applications=applications,
-            catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
-            input_processor=InputProcessor(store, fetcher, faults, embeddings, downloads),
-            background=BackgroundWorker(_BACKGROUND_TASKS),
-            uploads=UploadStore(folder / "uploads"),
-            downloads=downloads,
-            fetcher=fetcher,
-            embeddings=embeddings,
-            faults=faults,
-            build_seconds=build_seconds,
-            input_roots=tuple(root.resolve() for root in input_roots),
-            runners=RunnerQueues(),
-        )
-        try:
+        with ExitStack() as opened:
+            if data_dir is None:
+                folder = Path(tempfile.mkdtemp(prefix="clarigrpc-local-"))
+                opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            else:
+                folder = data_dir
+                folder.mkdir(parents=True, exist_ok=True)
+            store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None, INDEXERS)
+            opened.callback(store.close)
+            uploads = UploadStore(folder / "uploads")
+            opened.callback(uploads.close)
+            applications = Applications(store, token_seconds)
+            fetcher = fetcher or Fetcher()
+            faults = faults or Faults()
+            embeddings = Embeddings(store)
+            downloads = Downloads(folder / "downloads", store)
+            self.state: State = State(
+                store=store,
+                accounts=Accounts(store, credentials, applications),
+                applications=applications,
+                catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
+                input_processor=InputProcessor(store, fetcher, faults, embeddings, downloads),
+                background=BackgroundWorker(_BACKGROUND_TASKS),
+                uploads=uploads,
+                downloads=downloads,
+                fetcher=fetcher,
+                embeddings=embeddings,
+                faults=faults,
+                build_seconds=build_seconds,
+                input_roots=tuple(root.resolve() for root in input_roots),
+                runners=RunnerQueues(),
+            )
             with store.transaction():
                 if seed is not None:
                     seed.apply(self.state)
                 self.state.accounts.put_defaults()
-        except BaseException:
-            store.close()
-            raise
+            # Not before: another server may have the folder, or another program the files.
+            credentials.keep()
+            self._resources = opened.pop_all()
         self.state.input_processor.start()
         self.state.background.start(self.state)
 
@@ -198,10 +204,7 @@ class V2Service:
         """Ends background work and closes the store. Calls in work must have ended."""
         self.state.input_processor.close()
         self.state.background.close()
-        self.state.uploads.close()
-        self.state.store.close()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._resources.close()
 
     @staticmethod
     def implements(method: str) -> bool:
@@ -298,6 +301,9 @@ class V2Service:
             raise error
         if isinstance(error, ServiceError):
             status = error.status()
+        elif isinstance(error, StoreError):
+            _logger.error("%s failed: %s", call.method, error)
+            status = make_status(StatusCode.INTERNAL_DATABASE_ISSUE, str(error))
         elif not call.is_active():
             # Reading the requests of a client that has gone fails; nobody hears the answer.
             raise CallAborted(grpc.StatusCode.CANCELLED, "the client disconnected") from error

@@ -7,20 +7,27 @@ two statements is small, and a writer never sees another writer's half.
 Durability: write-ahead log with synchronous=NORMAL. A commit is in the operating system's hands
 before the server acknowledges it, so SIGKILL loses nothing; only a power cut can lose the last
 commits, which a development server accepts in return for not waiting for the disk at each call.
+
+A statement or a commit that fails (full disk, input/output error) undoes the whole transaction, in
+the database and in what was remembered of it: the next transaction begins from what was committed
+last.
 """
 
 from __future__ import annotations
 
 import enum
 import json
+import logging
 import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
+
+from google.protobuf.message import DecodeError
 
 from clarigrpc.local.user_app import UserApp
 
@@ -88,6 +95,10 @@ CREATE TRIGGER IF NOT EXISTS text_gone AFTER DELETE ON resources BEGIN
 END;
 """
 
+# Tells a database of this program from those of others.
+_APPLICATION_ID = 0x636C6772
+_TABLES = frozenset(("collections", "resources"))
+
 # Raised with what the tables of `Indexed` hold: a folder of an earlier version is then indexed
 # anew.
 _INDEX_VERSION = 2
@@ -106,6 +117,8 @@ PARENT_SEPARATOR = "\x1f"
 
 # A condition that so many resources hold is not used where another one has fewer.
 _COMMON = 512
+
+_logger = logging.getLogger(__name__)
 
 # Rows that a walk reads at once: few at first, since many callers stop early.
 _ROWS_OF_FIRST_READ, _ROWS_PER_READ = 32, 512
@@ -154,6 +167,10 @@ class DuplicateIdError(Exception):
     """The collection has a resource of that id."""
 
 
+class StoreError(OSError):
+    """The database cannot be read or written; the transaction that ran is undone."""
+
+
 class Tag(NamedTuple):
     """A concept that a resource carries, as there or as not there."""
 
@@ -189,7 +206,7 @@ class Indexed(NamedTuple):
 
 
 Indexer: TypeAlias = Callable[[bytes], Indexed]
-"""Says how to find a resource, from its message."""
+"""Says how to find a resource, from its message; DecodeError where that is damaged."""
 
 
 class HasTerm(NamedTuple):
@@ -253,7 +270,7 @@ class Store:
         indexers: For each kind that can be looked up, what by.
 
     Raises:
-        OSError: Another process has the file.
+        OSError: Another process has the file, it is damaged, or another program's.
     """
 
     def __init__(
@@ -262,6 +279,9 @@ class Store:
         self._indexers = indexers or {}
         self._lock = threading.RLock()
         self._depth = 0
+        self._failure: sqlite3.Error | None = None
+        self._after: list[Callable[[], object]] = []
+        self._undone: list[Callable[[], object]] = []
         self._numbers: dict[StoredCollection, int] = {}
         if path is not None:
             # The ids of keys are secrets.
@@ -273,16 +293,34 @@ class Store:
             check_same_thread=False,
             isolation_level=None,
         )
+        try:
+            self._open(path)
+        except (sqlite3.Error, OSError, ValueError, DecodeError) as error:
+            self._db.close()
+            raise OSError(_unusable(path, error)) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, path: Path | None) -> None:
         # One server a folder: files of uploads lie beside, which a second one would write, too.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            self._db.close()
-            raise OSError(f"{path} is in use by another server: {error}") from error
+        # Before anything is written: the file may be another program's.
+        names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
+        (owner,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if names and (owner not in (0, _APPLICATION_ID) or not names >= _TABLES):
+            raise ValueError("it belongs to another program")
+        if version > _INDEX_VERSION:
+            raise ValueError("it was written by a later version of clarigrpc")
+        self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(_SCHEMA)
+        with self.transaction():
+            for statement in _statements(_SCHEMA):
+                self._change(statement)
+            if owner != _APPLICATION_ID:
+                self._change(f"PRAGMA application_id = {_APPLICATION_ID}")
         self._index_anew()
 
     def close(self) -> None:
@@ -292,40 +330,130 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens at once or not at all; may be nested."""
+        """Everything inside happens at once or not at all; may be nested.
+
+        Raises:
+            StoreError: A statement inside or the commit failed, and nothing happened.
+        """
         with self._lock:
-            known = len(self._numbers)
             if self._depth == 0:
-                self._db.execute("BEGIN IMMEDIATE")
+                self._change("BEGIN IMMEDIATE")
             self._depth += 1
             try:
                 yield
+                if self._depth == 1:
+                    self._change("COMMIT")
             except BaseException:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._db.execute("ROLLBACK")
-                    if len(self._numbers) != known:
-                        self._numbers.clear()
+                if self._depth == 1:
+                    self._undo()
                 raise
-            self._depth -= 1
-            if self._depth == 0:
-                self._db.execute("COMMIT")
+            finally:
+                self._depth -= 1
+            if self._depth:
+                return
+            after, self._after = self._after, []
+        for work in after:
+            work()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Inside a transaction: what fails inside is undone alone."""
         with self.transaction():
             name = f"at_{self._depth}"
-            self._db.execute(f"SAVEPOINT {name}")
+            self._change(f"SAVEPOINT {name}")
+            known = len(self._after)
             try:
                 yield
             except BaseException:
-                self._db.execute(f"ROLLBACK TO {name}")
-                self._db.execute(f"RELEASE {name}")
-                # Numbers of collections that were made inside are void.
-                self._numbers.clear()
+                # After a failure of the database the whole transaction is undone, at its end.
+                if self._failure is None:
+                    self._change(f"ROLLBACK TO {name}")
+                    self._change(f"RELEASE {name}")
+                    del self._after[known:]
+                    self._forget()
                 raise
-            self._db.execute(f"RELEASE {name}")
+            self._change(f"RELEASE {name}")
+
+    def after_commit(self, work: Callable[[], object]) -> None:
+        """Does what cannot be undone once the running transaction is committed.
+
+        Outside of a transaction that is at once; nothing is done when the transaction is undone.
+
+        Args:
+            work: Must not raise.
+        """
+        with self._lock:
+            if self._depth:
+                self._after.append(work)
+                return
+        work()
+
+    def when_undone(self, forget: Callable[[], object]) -> None:
+        """Calls ``forget`` whenever something is undone that may have been read before."""
+        self._undone.append(forget)
+
+    def _undo(self) -> None:
+        self._failure = None
+        self._after.clear()
+        self._forget()
+        try:
+            # After some failures SQLite has done so itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error:
+            # Tried again by the next statement, which fails where this fails again.
+            _logger.exception("a transaction could not be undone")
+
+    def _forget(self) -> None:
+        self._numbers.clear()
+        for forget in self._undone:
+            forget()
+
+    def _check(self) -> None:
+        """Refuses statements that would not be part of the transaction that they belong to."""
+        if self._failure is not None:
+            raise StoreError(f"the transaction is undone: {self._failure}") from self._failure
+        if self._db.in_transaction is not (self._depth > 0):
+            if self._depth:
+                self._failure = sqlite3.OperationalError("SQLite has ended the transaction")
+                raise StoreError(str(self._failure))
+            self._db.execute("ROLLBACK")
+
+    def _change(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Carries out a statement that changes something; under the lock."""
+        try:
+            self._check()
+            return self._db.execute(statement, values)
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _change_each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        try:
+            self._check()
+            self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """What a query finds."""
+        with self._lock:
+            try:
+                self._check()
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def _row(self, query: str, values: Sequence[object] = ()) -> Any:
+        """The one row that a query finds, None where it finds none."""
+        rows = self._rows(query, values)
+        return rows[0] if rows else None
+
+    def _failed(self, error: sqlite3.Error) -> StoreError:
+        if self._depth:
+            self._failure = error
+        return StoreError(f"the database failed: {error}")
 
     def insert(
         self,
@@ -352,70 +480,70 @@ class Store:
         """
         with self.transaction():
             try:
-                cursor = self._db.execute(
+                cursor = self._change(
                     "INSERT INTO resources (collection, id, key, status, body)"
                     " VALUES (?, ?, ?, ?, ?)",
-                    (self._number(where), resource_id, key, status, body),
+                    (self._numbered(where), resource_id, key, status, body),
                 )
             except sqlite3.IntegrityError:
                 raise DuplicateIdError(resource_id) from None
             assert cursor.lastrowid is not None
             if content is not None:
-                self._db.execute("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
+                self._change("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
             if where.kind in self._indexers:
-                self._index(where.kind, self._number(where), cursor.lastrowid, body, status)
+                self._index(where.kind, self._numbered(where), cursor.lastrowid, body, status)
 
     def get(self, where: StoredCollection, resource_id: str) -> Row | None:
         """The resource of that id, None where there is none."""
         with self._lock:
-            row = self._db.execute(
+            row = self._row(
                 "SELECT seq, id, status, body FROM resources WHERE collection = ? AND id = ?",
                 (self._number(where), resource_id),
-            ).fetchone()
+            )
         return Row(*row) if row else None
 
     def content(self, seq: int) -> bytes | None:
         """The bytes that belong to a resource."""
         with self._lock:
-            row = self._db.execute("SELECT data FROM contents WHERE seq = ?", (seq,)).fetchone()
+            row = self._row("SELECT data FROM contents WHERE seq = ?", (seq,))
         return row[0] if row else None
 
     def set_content(self, seq: int, content: bytes) -> None:
         """Replaces the bytes that belong to a resource."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (seq, content))
+            self._change("INSERT OR REPLACE INTO contents VALUES (?, ?)", (seq, content))
 
     def set_key(self, seq: int, key: str | None) -> None:
         """Changes the second name of a resource."""
         with self.transaction():
-            self._db.execute("UPDATE resources SET key = ? WHERE seq = ?", (key, seq))
+            self._change("UPDATE resources SET key = ? WHERE seq = ?", (key, seq))
 
     def key(self, seq: int) -> str | None:
         """The second name of a resource."""
         with self._lock:
-            row = self._db.execute("SELECT key FROM resources WHERE seq = ?", (seq,)).fetchone()
+            row = self._row("SELECT key FROM resources WHERE seq = ?", (seq,))
         return row[0] if row else None
 
     def has_key(self, where: StoredCollection, key: str) -> bool:
         """Whether a resource of the collection has that second name."""
         with self._lock:
-            row = self._db.execute(
+            row = self._row(
                 "SELECT 1 FROM resources WHERE collection = ? AND key = ?",
                 (self._number(where), key),
-            ).fetchone()
+            )
         return row is not None
 
     def update(self, seq: int, body: bytes, status: int) -> None:
         """Replaces the message and the status of a resource."""
         with self.transaction():
-            self._db.execute(
+            self._change(
                 "UPDATE resources SET body = ?, status = ? WHERE seq = ?", (body, status, seq)
             )
-            found = self._db.execute(
+            found = self._row(
                 "SELECT c.kind, c.number FROM resources r JOIN collections c"
                 " ON c.number = r.collection WHERE r.seq = ?",
                 (seq,),
-            ).fetchone()
+            )
             if found is not None and found[0] in self._indexers:
                 kind, number = found
                 self._index(kind, number, seq, body, status)
@@ -427,7 +555,7 @@ class Store:
             return [
                 i
                 for i in ids
-                if self._db.execute(
+                if self._change(
                     "UPDATE resources SET doomed = 1 WHERE collection = ? AND id = ?", (number, i)
                 ).rowcount
             ]
@@ -435,23 +563,21 @@ class Store:
     def delete_doomed(self, limit: int) -> int:
         """Deletes what is marked, at most ``limit`` resources; returns how many it were."""
         with self.transaction():
-            rows = self._db.execute(
-                "SELECT seq FROM resources WHERE doomed LIMIT ?", (limit,)
-            ).fetchall()
+            rows = self._rows("SELECT seq FROM resources WHERE doomed LIMIT ?", (limit,))
             for (seq,) in rows:
-                self._db.execute(
+                self._change(
                     "INSERT OR REPLACE INTO gone SELECT collection, id, seq FROM resources"
                     " WHERE seq = ?",
                     (seq,),
                 )
-                self._db.execute("DELETE FROM resources WHERE seq = ?", (seq,))
+                self._change("DELETE FROM resources WHERE seq = ?", (seq,))
         return len(rows)
 
     def delete(self, where: StoredCollection, resource_id: str) -> bool:
         """Deletes a resource at once; False where there is none."""
         with self.transaction():
             return bool(
-                self._db.execute(
+                self._change(
                     "DELETE FROM resources WHERE collection = ? AND id = ?",
                     (self._number(where), resource_id),
                 ).rowcount
@@ -492,7 +618,7 @@ class Store:
                 query += f" AND key IN ({', '.join('?' * len(keys))})"
                 values += keys
             query += f" ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
-            rows = self._db.execute(query, (*values, limit, offset)).fetchall()
+            rows = self._rows(query, (*values, limit, offset))
         return [Row(*row) for row in rows]
 
     def after(
@@ -526,35 +652,33 @@ class Store:
                 if by_id:
                     values.append(last_id)
                 else:
-                    place = self._db.execute(
+                    place = self._row(
                         "SELECT seq FROM resources WHERE collection = ?1 AND id = ?2 UNION ALL"
                         " SELECT seq FROM gone WHERE collection = ?1 AND id = ?2",
                         (number, last_id),
-                    ).fetchone()
+                    )
                     if place is None:
                         return None
                     values.append(place[0])
             query += f" ORDER BY {column} {'DESC' if descending else 'ASC'} LIMIT ?"
-            rows = self._db.execute(query, (*values, limit)).fetchall()
+            rows = self._rows(query, (*values, limit))
         return [Row(*row) for row in rows]
 
     def waiting(self, kind: str, status: int, limit: int) -> list[tuple[StoredCollection, Row]]:
         """Resources of a kind, in any app, that have the status; of each app the oldest first."""
         with self._lock:
-            rows = self._db.execute(
+            rows = self._rows(
                 "SELECT c.kind, c.user_id, c.app_id, c.parent, r.seq, r.id, r.status, r.body"
                 " FROM resources r JOIN collections c ON c.number = r.collection"
                 " WHERE r.status = ? AND c.kind = ? ORDER BY r.collection, r.seq LIMIT ?",
                 (status, kind, limit),
-            ).fetchall()
+            )
         return [(StoredCollection(*row[:4]), Row(*row[4:])) for row in rows]
 
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""
         with self._lock:
-            row = self._db.execute(
-                "SELECT seq, id, status, body FROM resources WHERE seq = ?", (seq,)
-            ).fetchone()
+            row = self._row("SELECT seq, id, status, body FROM resources WHERE seq = ?", (seq,))
         return Row(*row) if row else None
 
     def walk(self, where: StoredCollection, *, newest_first: bool = True) -> Iterator[Row]:
@@ -572,9 +696,7 @@ class Store:
                 if last is not None:
                     query += f" AND seq {sign} ?"
                     values.append(last)
-                rows = self._db.execute(
-                    f"{query} ORDER BY seq {order} LIMIT ?", (*values, size)
-                ).fetchall()
+                rows = self._rows(f"{query} ORDER BY seq {order} LIMIT ?", (*values, size))
             for row in rows:
                 yield Row(*row)
             if len(rows) < size:
@@ -585,18 +707,18 @@ class Store:
     def count(self, where: StoredCollection) -> int:
         """How many resources the collection has."""
         with self._lock:
-            (number,) = self._db.execute(
+            (number,) = self._row(
                 "SELECT count(*) FROM resources WHERE collection = ?", (self._number(where),)
-            ).fetchone()
+            )
         return int(number)
 
     def extent(self, where: StoredCollection) -> tuple[int, int]:
         """Size of a collection and its last place; what is added or deleted changes one of them."""
         with self._lock:
-            size, last = self._db.execute(
+            size, last = self._row(
                 "SELECT count(*), max(seq) FROM resources WHERE collection = ?",
                 (self._number(where),),
-            ).fetchone()
+            )
         return size, last or 0
 
     def collections(
@@ -614,20 +736,22 @@ class Store:
             nested = parent + PARENT_SEPARATOR
             values += [parent, len(nested), nested]
         with self._lock:
-            rows = self._db.execute(query, values).fetchall()
+            rows = self._rows(query, values)
         return [StoredCollection(*row) for row in rows]
 
     def clear(self, where: StoredCollection) -> None:
         """Deletes all resources of a collection."""
         with self.transaction():
-            self._db.execute("DELETE FROM resources WHERE collection = ?", (self._number(where),))
+            self._change("DELETE FROM resources WHERE collection = ?", (self._number(where),))
 
     def move(self, where: StoredCollection, to: StoredCollection) -> None:
         """Gives a collection another place, which must be empty."""
+        if where == to:
+            return
         with self.transaction():
             self.clear(to)
-            self._db.execute("DELETE FROM collections WHERE number = ?", (self._number(to),))
-            self._db.execute(
+            self._change("DELETE FROM collections WHERE number = ?", (self._number(to),))
+            self._change(
                 "UPDATE collections SET kind = ?, user_id = ?, app_id = ?, parent = ?"
                 " WHERE number = ?",
                 (*to, self._number(where)),
@@ -642,7 +766,7 @@ class Store:
         """
         with self.transaction():
             try:
-                self._db.execute(
+                self._change(
                     "UPDATE resources SET id = ? WHERE collection = ? AND id = ?",
                     (new_id, self._number(where), resource_id),
                 )
@@ -653,16 +777,16 @@ class Store:
         """How many resources of the collection have which status."""
         with self._lock:
             return dict(
-                self._db.execute(
+                self._rows(
                     "SELECT status, count(*) FROM resources WHERE collection = ? GROUP BY status",
                     (self._number(where),),
-                ).fetchall()
+                )
             )
 
     def own_file(self, name: str, seq: int) -> None:
         """Notes that a file belongs to a resource, which may have been deleted meanwhile."""
         with self.transaction():
-            self._db.execute(
+            self._change(
                 "INSERT OR REPLACE INTO files"
                 " VALUES (?, (SELECT seq FROM resources WHERE seq = ?))",
                 (name, seq),
@@ -671,22 +795,22 @@ class Store:
     def abandoned_files(self) -> list[str]:
         """The files whose resources are deleted."""
         with self._lock:
-            rows = self._db.execute("SELECT name FROM files WHERE seq IS NULL").fetchall()
+            rows = self._rows("SELECT name FROM files WHERE seq IS NULL")
         return [name for (name,) in rows]
 
     def forget_file(self, name: str) -> None:
         """Drops the note of a file."""
         with self.transaction():
-            self._db.execute("DELETE FROM files WHERE name = ?", (name,))
+            self._change("DELETE FROM files WHERE name = ?", (name,))
 
     def count_tags(self, where: StoredCollection) -> list[TagCount]:
         """How many resources carry which concept, by the concepts' ids."""
         with self._lock:
-            rows = self._db.execute(
+            rows = self._rows(
                 "SELECT id, positive, status, max(name), count(*) FROM tags"
                 " WHERE collection = ? GROUP BY id, positive, status",
                 (self._number(where),),
-            ).fetchall()
+            )
         return [TagCount(*row) for row in rows]
 
     # Looking up
@@ -710,7 +834,7 @@ class Store:
                 parts = [self._lookup(where, lookup, "seq") for lookup in alternatives]
                 either = " UNION ALL ".join(text for text, _ in parts)
                 given = [value for _, one in parts for value in one]
-                found = self._db.execute(f"{either} LIMIT {_COMMON}", given).fetchall()
+                found = self._rows(f"{either} LIMIT {_COMMON}", given)
                 if len(found) < _COMMON:
                     rare.append({seq for (seq,) in found})
                 tests += f" AND seq IN ({either})"
@@ -720,11 +844,11 @@ class Store:
                 # What is common would have to be gone through to rule out a few of these.
                 places = json.dumps(list(set.intersection(*rare)))
                 query += " seq IN (SELECT value FROM json_each(?))"
-                rows = self._db.execute(f"{query} ORDER BY seq DESC", (places,)).fetchall()
+                rows = self._rows(f"{query} ORDER BY seq DESC", (places,))
             else:
                 # Unary plus keeps SQLite from going through the whole collection.
                 query += f" {'+' if wanted else ''}collection = ?{tests} ORDER BY seq DESC"
-                rows = self._db.execute(query, (number, *values)).fetchall()
+                rows = self._rows(query, (number, *values))
         return [Candidate(*row) for row in rows]
 
     def values(self, where: StoredCollection, wanted: Sequence[Lookup]) -> dict[str, float]:
@@ -733,7 +857,7 @@ class Store:
         with self._lock:
             for lookup in wanted:
                 query, values = self._lookup(where, lookup, "id, t.value")
-                for resource_id, value in self._db.execute(query, values):
+                for resource_id, value in self._rows(query, values):
                     found[resource_id] = max(value, found.get(resource_id, value))
         return found
 
@@ -772,72 +896,100 @@ class Store:
             with self._lock:
                 query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
                 query += f" ({', '.join('?' * len(stretch))})"
-                found = self._db.execute(query, stretch).fetchall()
+                found = self._rows(query, stretch)
             by_place = {row[0]: Row(*row) for row in found}
             yield from (by_place[place] for place in stretch if place in by_place)
 
     def _index(self, kind: str, number: int, seq: int, body: bytes, status: int) -> None:
         found = self._indexers[kind](body)
         terms = {(term, value) for term, value in found.terms if not math.isnan(value)}
-        kept = set(
-            self._db.execute("SELECT term, value FROM terms WHERE seq = ?", (seq,)).fetchall()
-        )
-        self._db.executemany(
+        kept = set(self._rows("SELECT term, value FROM terms WHERE seq = ?", (seq,)))
+        self._change_each(
             "DELETE FROM terms WHERE collection = ? AND term = ? AND value = ? AND seq = ?",
             [(number, term, value, seq) for term, value in kept - terms],
         )
-        self._db.executemany(
+        self._change_each(
             "INSERT INTO terms VALUES (?, ?, ?, ?)",
             [(number, term, value, seq) for term, value in terms - kept],
         )
         if found.place is None:
-            self._db.execute("DELETE FROM places WHERE seq = ?", (seq,))
+            self._change("DELETE FROM places WHERE seq = ?", (seq,))
         else:
-            self._db.execute(
+            self._change(
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", (seq, number, *found.place)
             )
-        self._db.execute("DELETE FROM tags WHERE seq = ?", (seq,))
-        self._db.executemany(
+        self._change("DELETE FROM tags WHERE seq = ?", (seq,))
+        self._change_each(
             "INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?, ?, ?)",
             [(number, tag.id, tag.positive, status, seq, tag.name) for tag in found.tags],
         )
         text = _folded(found.text)
-        was = self._db.execute("SELECT text FROM texts WHERE rowid = ?", (seq,)).fetchone()
+        was = self._row("SELECT text FROM texts WHERE rowid = ?", (seq,))
         if (was[0] if was else "") != text:
-            self._db.execute("DELETE FROM texts WHERE rowid = ?", (seq,))
+            self._change("DELETE FROM texts WHERE rowid = ?", (seq,))
             if text:
-                self._db.execute("INSERT INTO texts (rowid, text) VALUES (?, ?)", (seq, text))
+                self._change("INSERT INTO texts (rowid, text) VALUES (?, ?)", (seq, text))
 
     def _index_anew(self) -> None:
         """Indexes what an earlier version kept without the present index."""
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (version,) = self._row("PRAGMA user_version")
         if version == _INDEX_VERSION:
             return
         with self.transaction():
             for statement in _EMPTY_INDEX:
-                self._db.execute(statement)
+                self._change(statement)
             for kind in self._indexers:
                 for where in self.collections(kind):
                     for row in self.walk(where):
                         self._index(kind, self._number(where), row.seq, row.body, row.status)
-            self._db.execute(f"PRAGMA user_version = {_INDEX_VERSION}")
+            self._change(f"PRAGMA user_version = {_INDEX_VERSION}")
 
     def _number(self, where: StoredCollection) -> int:
-        number = self._numbers.get(where)
-        if number is None:
-            with self.transaction():
-                self._db.execute(
-                    "INSERT OR IGNORE INTO collections (kind, user_id, app_id, parent)"
-                    " VALUES (?, ?, ?, ?)",
-                    where,
-                )
-                (number,) = self._db.execute(
+        """The number of a collection; 0, which none has, where it was never used."""
+        with self._lock:
+            number = self._numbers.get(where)
+            if number is None:
+                row = self._row(
                     "SELECT number FROM collections"
                     " WHERE kind = ? AND user_id = ? AND app_id = ? AND parent = ?",
                     where,
-                ).fetchone()
-                self._numbers[where] = number
+                )
+                if row is None:
+                    return 0
+                number = self._numbers[where] = row[0]
+            return number
+
+    def _numbered(self, where: StoredCollection) -> int:
+        """The number of a collection, which is made where it was never used."""
+        number = self._number(where)
+        if not number:
+            self._change(
+                "INSERT INTO collections (kind, user_id, app_id, parent) VALUES (?, ?, ?, ?)",
+                where,
+            )
+            number = self._number(where)
         return number
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; each ends at the end of a line."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _unusable(path: Path | None, error: Exception) -> str:
+    """Why a database cannot be opened."""
+    failure = error.__cause__ if isinstance(error, StoreError) else error
+    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_BUSY:
+        return f"{path} is in use by another server"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return f"{path} is damaged, or not a database: {failure}"
+    return f"{path} cannot be used: {failure}"
 
 
 def is_lookup(text: str) -> bool:
