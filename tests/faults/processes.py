@@ -47,7 +47,7 @@ class ServerProcess:
         command: Command = serve_command,
         base: re.Pattern[str] = _BASE,
         env: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
+        timeout: float = 120.0,
     ) -> None:
         self._data_dir = data_dir
         self._command = command

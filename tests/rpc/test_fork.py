@@ -19,12 +19,12 @@ PREAMBLE = """
 import asyncio, faulthandler, multiprocessing, os, sys, threading
 from clarigrpc import AsyncClient, Client, errors, v2
 
-faulthandler.dump_traceback_later(15, exit=True)
+faulthandler.dump_traceback_later(60, exit=True)
 base = sys.argv[1]
 GET = v2.GetModelRequest(model_id="m")
 
 def client(kind=Client):
-    return kind(pat="p-0123456789abcdef", base=base, timeout=5)
+    return kind(pat="p-0123456789abcdef", base=base, timeout=20)
 
 def in_child(work):
     # What `work` returns, or the error it raises, or the signal that ends the child, as text.
@@ -51,7 +51,7 @@ def run(server: ScriptedServer, script: str, **environment: str) -> list[str]:
         [sys.executable, "-c", PREAMBLE + textwrap.dedent(script), server.base],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
         env={**os.environ, **environment},
     )

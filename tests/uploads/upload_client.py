@@ -1,7 +1,8 @@
-"""Uploads in a process of its own: ``upload_client.py BASE PAT COLOUR SOURCE OPTIONS``.
+"""Uploads in a process of its own: ``upload_client.py BASE PAT CLIENT_KIND SOURCE OPTIONS``.
 
 Prints a line of JSON for each report of progress and one for the result. SOURCE is a path, or
-``stream:PATH`` for its content as a stream that cannot seek.
+``stream:PATH`` for its content as a stream that cannot seek. The option ``warm_up`` names another
+source, which is uploaded first.
 """
 
 import asyncio
@@ -47,28 +48,33 @@ def report(progress: UploadProgress) -> None:
     tell(done=progress.bytes_done, memory=anonymous_memory())
 
 
+def opened(source: str) -> Any:
+    """What to upload for the name of a source."""
+    return Unseekable(source.partition(":")[2]) if source.startswith("stream:") else source
+
+
 def main() -> None:
-    base, pat, colour, source, text = sys.argv[1:]
+    base, pat, client_kind, source, text = sys.argv[1:]
     options = {"progress": report, **json.loads(text)}
     ids: dict[str, Any] = {"user_id": "local-user", "app_id": "local-app"}
-    value: Any = Unseekable(source.partition(":")[2]) if source.startswith("stream:") else source
-    warm_up = options.pop("warm_up", False)
+    value = opened(source)
+    warm_up = options.pop("warm_up", None)
 
     async def asynchronous() -> Any:
         async with AsyncClient(base=base, pat=pat, **ids) as client:
             if warm_up:
-                await client.model("m").upload_version(bytes(4 << 20))
+                await client.model("m").upload_version(opened(warm_up))
                 tell(memory=anonymous_memory())
             return await client.model("m").upload_version(value, **options)
 
     def synchronous() -> Any:
         with Client(base=base, pat=pat, **ids) as client:
             if warm_up:
-                client.model("m").upload_version(bytes(4 << 20))
+                client.model("m").upload_version(opened(warm_up))
                 tell(memory=anonymous_memory())
             return client.model("m").upload_version(value, **options)
 
-    result = synchronous() if colour == "sync" else asyncio.run(asynchronous())
+    result = synchronous() if client_kind == "sync" else asyncio.run(asynchronous())
     tell(version_id=result.version_id, sha256=result.sha256, resumed_from=result.resumed_from)
 
 
