@@ -280,7 +280,7 @@ class _StreamMethod:
         return call
 
 
-class _Opening:
+class _HeadWait:
     """Waits for the head of a response. The wait can be cancelled, by any thread.
 
     httpx has no way to end it. So it is done in a thread of the transport, which goes on until the
@@ -327,7 +327,7 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         timeout: float | None,
     ) -> None:
         super().__init__(timeout)
-        self._opening = _Opening(transport)
+        self._opening = _HeadWait(transport)
         self._prepare = prepare
         # Does not know the call: one that is dropped is freed at once, and its connection with it.
         self._responses: Iterator[bytes] | None = None
