@@ -294,7 +294,7 @@ async def test_a_callback_sees_the_progress(client: Both) -> None:
 
 @pytest.mark.measures
 async def test_a_throttle_sets_the_pace(connect: Connect) -> None:
-    rate, count, reached = 25.0, 75, 0.0
+    rate, count, reached = 10.0, 30, 0.0
     for _ in range(3):  # a starved machine may be what is slow
         with LocalServer(faults=Faults(rate_limit=rate, rate_burst=2.0)) as server:
             both = connect(
