@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids
+from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids, sole
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
@@ -165,7 +165,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
             user_app_id=self._ids(app_id),
             app_duplications=[wanted],
         )
-        return response.app_duplications[0]
+        return sole(response.app_duplications, "PostAppDuplications", response)
 
     @operation
     def wait_duplicated(

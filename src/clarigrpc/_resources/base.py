@@ -20,7 +20,7 @@ resources among themselves: what a user sees of one are its verbs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
@@ -207,10 +207,12 @@ class Collection(Domain, Generic[MessageT]):
     _delete_rpc: ClassVar[str] = ""
     _delete_one_rpc: ClassVar[str] = ""
 
-    def _one_of(self, item: MessageT | str | Mapping[str, Any]) -> MessageT:
+    def _one_of(
+        self, item: MessageT | str | Mapping[str, Any], ids_allowed: bool = True
+    ) -> MessageT:
         """A message out of one, an id, or a mapping like its JSON."""
         made: MessageT
-        if isinstance(item, str):
+        if isinstance(item, str) and ids_allowed:
             made = self._message(id=item)
         elif isinstance(item, Mapping):
             from google.protobuf import json_format  # not for those who only predict
@@ -222,7 +224,9 @@ class Collection(Domain, Generic[MessageT]):
         elif isinstance(item, self._message):
             made = item
         else:
-            expected = f"a v2.{self._message.__name__}, an id or a mapping"
+            expected = (
+                f"a v2.{self._message.__name__}{', an id' if ids_allowed else ''} or a mapping"
+            )
             raise TypeError(f"expected {expected}, not {type(item).__name__}")
         return made
 
@@ -245,7 +249,13 @@ class Collection(Domain, Generic[MessageT]):
         """Change resources, in requests of 128; returns them as the service has them."""
         # The same change twice changes nothing more.
         return self._write(
-            self._patch_rpc, items, timeout, raise_on_partial, idempotent=True, **fields
+            self._patch_rpc,
+            items,
+            timeout,
+            raise_on_partial,
+            idempotent=True,
+            ids_allowed=False,  # an id alone would change nothing, or empty the resource
+            **fields,
         )
 
     def _write(
@@ -256,13 +266,16 @@ class Collection(Domain, Generic[MessageT]):
         raise_on_partial: bool | None,
         *,
         idempotent: bool | None = None,
+        ids_allowed: bool = True,
         **fields: Any,
     ) -> Plan[list[MessageT]]:
         """Send items with a method, in requests of 128; returns them as the service has them."""
         row = lookup(method)
         sent = field_of(row.request_name, self._message.__name__)
         answered = field_of(row.response_name, self._message.__name__)
-        wanted = [self._one_of(one) for one in items]
+        if isinstance(items, str | Mapping | self._message):
+            raise TypeError(f"expected a list of items, not {type(items).__name__}")
+        wanted = [self._one_of(one, ids_allowed) for one in items]
         if not wanted:
             raise errors.InvalidArgumentError(f"{method} needs at least one item")
         merged = row.response_class()()
@@ -283,6 +296,7 @@ class Collection(Domain, Generic[MessageT]):
                         f"{done} of {len(wanted)} items were processed before this error"
                     )
                 raise
+            check_count(getattr(response, answered), chunk, method, response)
             getattr(merged, answered).MergeFrom(getattr(response, answered))
             merged.status.CopyFrom(response.status)
             codes.add(response.status.code)
@@ -305,9 +319,14 @@ class Collection(Domain, Generic[MessageT]):
         method = self._get_rpc
         id_field = self._id_field(method)
         response = yield from self._invoke(method, timeout, **{id_field: resource_id}, **fields)
-        found: MessageT = getattr(
-            response, field_of(lookup(method).response_name, self._message.__name__)
-        )
+        field = field_of(lookup(method).response_name, self._message.__name__)
+        if not response.HasField(field):
+            raise errors.InternalError(
+                "the service reported success without the resource",
+                method=method,
+                request_id=response.status.req_id,
+            )
+        found: MessageT = getattr(response, field)
         return found
 
     def _id_field(self, method: str) -> str:
@@ -326,7 +345,7 @@ class Collection(Domain, Generic[MessageT]):
         ids = [v2.IdUpdateSource(id=old_id, new_id=new_id)]
         response = yield from self._invoke(method, timeout, ids=ids, action="overwrite")
         field = field_of(lookup(method).response_name, self._message.__name__)
-        renamed: MessageT = getattr(response, field)[0]
+        renamed: MessageT = sole(getattr(response, field), method, response)
         return renamed
 
 
@@ -587,10 +606,59 @@ def chunks(values: Sequence[T], size: int = MAX_ITEMS) -> Iterator[Sequence[T]]:
 
 
 def as_list(value: T | Iterable[T], single: type[Any] | tuple[type[Any], ...]) -> list[T]:
-    """A list of one or of many."""
-    return [value] if isinstance(value, single) else list(value)  # type: ignore[arg-type]
+    """A list of one or of many.
+
+    Raises:
+        TypeError: It is a string or bytes, which would be a list of its letters.
+    """
+    if isinstance(value, single):
+        return [value]
+    if isinstance(value, str | bytes):
+        raise TypeError(f"expected one message or mapping, or a list, not {type(value).__name__}")
+    return list(value)  # type: ignore[arg-type]
 
 
 def as_ids(ids: str | Iterable[str]) -> list[str]:
-    """A list of one id or of many."""
-    return [ids] if isinstance(ids, str) else list(ids)
+    """A list of one id or of many.
+
+    Raises:
+        TypeError: It is a mapping or bytes, or holds what is no string.
+    """
+    if isinstance(ids, str):
+        return [ids]
+    if isinstance(ids, Mapping | bytes) or not isinstance(ids, Iterable):
+        raise TypeError(f"expected an id or a list of ids, not {type(ids).__name__}")
+    given = list(ids)
+    for one in given:
+        if not isinstance(one, str):
+            raise TypeError(f"an id is a string, not {type(one).__name__}")
+    return given
+
+
+def check_count(found: Sized, wanted: Sized, method: str, response: Any) -> None:
+    """Raise where a response reports success and has not as many items as the request.
+
+    Raises:
+        InternalError: The numbers differ.
+    """
+    if response.status.code == v2.StatusCode.SUCCESS and len(found) != len(wanted):
+        raise errors.InternalError(
+            f"the service reported success with {len(found)} of {len(wanted)} items",
+            method=method,
+            request_id=response.status.req_id,
+        )
+
+
+def sole(found: Sequence[T], method: str, response: Any) -> T:
+    """The first item of a response that has one.
+
+    Raises:
+        InternalError: There is none.
+    """
+    if not found:
+        raise errors.InternalError(
+            "the service reported success without the resource",
+            method=method,
+            request_id=response.status.req_id,
+        )
+    return found[0]

@@ -51,7 +51,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def create(
         self,
-        inputs: v2.Input | Iterable[PredictInput],
+        inputs: v2.Input | Mapping[str, Any] | Iterable[PredictInput | Mapping[str, Any]],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
@@ -62,7 +62,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         (30001). Wait for them with ``wait``.
 
         Args:
-            inputs: What ``image()``, ``video()``, ``audio()`` and ``text()`` return; one or many.
+            inputs: What ``image()``, ``video()``, ``audio()`` and ``text()`` return, or mappings
+                with the fields of an input (as in JSON); one or many.
             timeout: Seconds for each request. None uses the client's setting.
             raise_on_partial: Whether a rejected input raises an error. False returns it with the
                 others, with its status. None uses the client's setting.
@@ -76,8 +77,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             InvalidArgumentError: No input is given.
             TypeError: A value is not an input.
         """
-        given: builtins.list[PredictInput] = as_list(inputs, v2.Input)
-        wanted = [as_input(one) for one in given]
+        given: builtins.list[Any] = as_list(inputs, (v2.Input, Mapping))
+        wanted = [one if isinstance(one, Mapping) else as_input(one) for one in given]
         return [*(yield from self._post(wanted, timeout, raise_on_partial))]
 
     @iteration
@@ -120,7 +121,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def patch(
         self,
-        inputs: v2.Input | Iterable[v2.Input],
+        inputs: v2.Input | Mapping[str, Any] | Iterable[v2.Input | Mapping[str, Any]],
         *,
         action: PatchAction = "merge",
         timeout: float | None = None,
@@ -129,7 +130,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         """Change inputs, in requests of 128.
 
         Args:
-            inputs: One or many, each with its id and the parts of ``data`` to change.
+            inputs: One or many, as messages or mappings, each with its id and the parts of
+                ``data`` to change.
             action: How concepts, metadata and datasets change: ``"merge"`` adds or replaces them;
                 ``"remove"`` removes them; ``"overwrite"`` replaces all of them and drops what is
                 not given.
@@ -145,7 +147,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             NotFoundError: The only input does not exist.
             InvalidArgumentError: No input is given.
         """
-        wanted: builtins.list[v2.Input] = as_list(inputs, v2.Input)
+        wanted: builtins.list[Any] = as_list(inputs, (v2.Input, Mapping))
         plan = self._patch(wanted, timeout, raise_on_partial, action=action)
         return [*(yield from plan)]
 
@@ -243,7 +245,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     @operation
     def overwrite(
         self,
-        inputs: v2.Input | Iterable[v2.Input],
+        inputs: v2.Input | Mapping[str, Any] | Iterable[v2.Input | Mapping[str, Any]],
         *,
         timeout: float | None = None,
         raise_on_partial: bool | None = None,

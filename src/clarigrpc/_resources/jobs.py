@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, as_ids
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, as_ids, sole
 from clarigrpc._resources.file_uploads import UploadKeywords
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import Async, Sync, operation
@@ -72,7 +72,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         response: v2.MultiInputsAddJobResponse = yield from self._invoke(
             "PostInputsDataSources", timeout, data_sources=sources, call_back_url=call_back_url
         )
-        return response.inputs_add_jobs[0]
+        return sole(response.inputs_add_jobs, "PostInputsDataSources", response)
 
     @operation
     def create_for_uploads(
@@ -116,7 +116,7 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
         response: v2.MultiInputsAddJobResponse = yield from self._invoke(
             "PostInputsUploads", timeout, inputs_uploads=wanted
         )
-        return response.inputs_add_jobs[0]
+        return sole(response.inputs_add_jobs, "PostInputsUploads", response)
 
     @operation
     def upload(
@@ -172,6 +172,10 @@ class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.Inpu
                 self, [wanted], job_id=job_id, template=template, conflicts=conflicts
             )
             job.CopyFrom(made)
+            if not made.uploads:
+                raise errors.InternalError(
+                    "the service made a job without an upload", method="PostInputsUploads"
+                )
             return made.uploads[0]
 
         uploads = UploadOperations(self._client, self.user_id, self.app_id)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._resources.base import Deletes, Gets, Lists
+from clarigrpc._resources.base import Deletes, Gets, Lists, sole
 from clarigrpc._resources.file_uploads import UploadKeywords, open_for
 from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc import statuses
@@ -157,7 +157,7 @@ class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
         response: v2.MultiUploadResponse = yield from call(
             "PostUploads", request, idempotent=True, raise_on_partial=False
         )
-        upload = response.uploads[0]
+        upload = sole(response.uploads, "PostUploads", response)
         failure = statuses.from_item(
             upload.status, method="PostUploads", request_id=response.status.req_id
         )

@@ -16,6 +16,7 @@ from clarigrpc._resources.base import (
     Paging,
     Patches,
     as_ids,
+    check_count,
     chunks,
 )
 from clarigrpc._resources.long_running import Waits
@@ -288,6 +289,7 @@ class WorkflowOperations(
             response: v2.PostWorkflowResultsResponse = yield from call(
                 method, self._request(method, fields), timeout=timeout, raise_on_partial=False
             )
+            check_count(response.results, chunk, method, response)
             merged.results.MergeFrom(response.results)
             merged.status.CopyFrom(response.status)
             codes.add(response.status.code)

@@ -20,6 +20,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from clarigrpc import errors
@@ -535,6 +536,8 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                 failure.__cause__ = error
             except errors.ApiError as error:
                 failure = error
+            except DecodeError as error:
+                failure = method.garbled(error, self.request_id)
             if retries is None:
                 retries = self._retries()
             yield from self._again(retries.send(failure)).__await__()
@@ -620,7 +623,11 @@ class _ReadableCall(_AsyncCall):
         if encoded is aio.EOF:
             return encoded
         method = self._method
-        response = method.deserialize(encoded)
+        try:
+            response = method.parse(encoded, self.request_id)
+        except errors.InternalError:
+            self._call.cancel()
+            raise
         if method.checked and response.status.code != SUCCESS:
             self._refuse(response, None)
         return response
@@ -699,7 +706,11 @@ class StreamUnaryCall(_WritableCall, aio.StreamUnaryCall[Any, Any]):
                 raise requests.error from None
             raise
         method = self._method
-        response = method.deserialize(encoded)
+        try:
+            response = method.parse(encoded, self.request_id)
+        except errors.InternalError:
+            self._call.cancel()
+            raise
         if method.checked and response.status.code != SUCCESS:
             self._refuse(response, tuple(await self._call.trailing_metadata()))
         return response

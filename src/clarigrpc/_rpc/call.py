@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from clarigrpc import errors
 from clarigrpc._config.credentials import check_metadata
@@ -162,6 +163,28 @@ class BoundMethod:
         return errors.CancelledError(
             "cancelled by the caller", method=self.name, request_id=request_id
         )
+
+    def garbled(self, error: Exception, request_id: str) -> errors.InternalError:
+        """The exception for a response that is no message of the method's type."""
+        failure = errors.InternalError(
+            "the response cannot be parsed",
+            details=str(error),
+            method=self.name,
+            request_id=request_id,
+        )
+        failure.__cause__ = error
+        return failure
+
+    def parse(self, encoded: bytes, request_id: str) -> Any:
+        """The response that was received.
+
+        Raises:
+            InternalError: The bytes are no message of the method's type.
+        """
+        try:
+            return self.deserialize(encoded)
+        except DecodeError as error:
+            raise self.garbled(error, request_id) from error
 
     def silent(self, request_id: str) -> errors.InternalError:
         """The exception for a server that says OK and answers nothing."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -81,13 +83,23 @@ def retry_after_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> float 
         if key == _PUSHBACK_KEY:
             return float(text) / 1000 if text.isdecimal() else float("inf")
         if key in _THROTTLE_KEYS:
-            try:
-                seconds = float(text)
-            except ValueError:  # an HTTP date; nobody of this service sends one
-                continue
-            if not math.isnan(seconds):
+            seconds = _seconds_until(text)
+            if seconds is not None:
                 return max(0.0, seconds)
     return None
+
+
+def _seconds_until(text: str) -> float | None:
+    """A number of seconds, or an HTTP date as RFC 9110 has it; None for anything else."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        return moment.timestamp() - time.time()
+    return None if math.isnan(seconds) else seconds
 
 
 def was_not_sent(error: Any) -> bool:

@@ -381,6 +381,9 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         kind = StatusKind.INVALID_ARGUMENT
         text += "; raise max_message_bytes of the client, or send less at a time"
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "metadata size exceeds" in text:
+        kind = StatusKind.INVALID_ARGUMENT
+        text += "; the metadata of the call are too large for the server"
     retry_after = retry_after_of(trailing)
     if retry_after is None:
         retry_after = retry_info(rich)

@@ -18,6 +18,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from clarigrpc import errors
 from clarigrpc._config.client_options import SyncInterceptor
@@ -327,6 +328,8 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                 failure.__cause__ = error
             except errors.ApiError as error:
                 failure = error
+            except DecodeError as error:
+                failure = self.garbled(error, request_id)
             if retries is None:
                 retries = self.retries(idempotent, deadline, policy)
                 pause = time.sleep if cancellation is None else cancellation.pause
@@ -669,7 +672,12 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
             raise self._method.rpc_error(error, self.request_id) from error
-        response = self._method.deserialize(encoded)
+        try:
+            response = self._method.parse(encoded, self.request_id)
+        except errors.InternalError:
+            self._call.cancel()
+            self._free()
+            raise
         if self._method.checked and response.status.code != SUCCESS:
             failure = self._method.response_error(response, self.request_id, None, None)
             if failure is not None:
@@ -731,7 +739,10 @@ class ResponseFuture(CallInfo, _FutureBase):
             return None, method.unary_error(self._call, self.request_id)
         except grpc.RpcError as error:
             return None, method.unary_error(error, self.request_id)
-        response = method.deserialize(encoded)
+        try:
+            response = method.parse(encoded, self.request_id)
+        except errors.InternalError as error:
+            return None, error
         if not method.checked or response.status.code == SUCCESS:
             return response, None
         failure = method.response_error(

@@ -107,7 +107,7 @@ class _Body:
         if self._chunks is None:
             response = await self._client.send(exchange.request, stream=True)
             exchange.opened(response)
-            self._chunks = response.aiter_bytes()
+            self._chunks = response.aiter_raw()
         try:
             self._complete += exchange.feed(await anext(self._chunks))
         except StopAsyncIteration:

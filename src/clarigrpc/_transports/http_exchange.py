@@ -25,10 +25,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
+import re
 import socket
 import ssl
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,11 +60,26 @@ _CODES_BY_HTTP_STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.UNIMPLEMENTED,
-    429: grpc.StatusCode.UNAVAILABLE,
+    408: grpc.StatusCode.UNAVAILABLE,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    414: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    431: grpc.StatusCode.INVALID_ARGUMENT,
     502: grpc.StatusCode.UNAVAILABLE,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.UNAVAILABLE,
 }
+_HTTP_MEANINGS = {
+    413: "a proxy says that the request is too large; send less at a time, or URLs",
+    414: "a proxy says that the address of the request is too long",
+    429: "a proxy says that there are too many requests",
+    431: "a proxy says that the headers are too large",
+}
+_GRPC_STATUS = re.compile("[0-9]{1,2}")
+_PIECE_BYTES = 1 << 20
+_LONGEST_DETAILS = 10_000
+"""Characters of an error text that are kept."""
+
 # Of the HTTP message and not of the call.
 _HTTP_ONLY = frozenset(
     {
@@ -223,6 +240,7 @@ class Exchange:
         self._received = bytearray()
         self._status = 200
         self._by_line = False
+        self._decompressor: Any = None
         self.metadata = aio.Metadata()
         message = method.row.request_class().FromString(request)
         try:
@@ -244,13 +262,15 @@ class Exchange:
         self.http = response
         if self.cancelled:  # asked after http is set: who cancels does it the other way round
             raise cancellation()
-        try:
-            self.metadata = _response_metadata(response.headers)
-        except ValueError as error:
-            raise self._failed(
-                grpc.StatusCode.INTERNAL, f"a header that ends in -bin is not base64: {error}"
-            ) from error
+        self.metadata = _response_metadata(response.headers)
         self._status = response.status_code
+        if 300 <= self._status < 400:
+            where = response.headers.get("location", "nowhere")[:200]
+            raise self._failed(
+                grpc.StatusCode.UNAVAILABLE,
+                f"HTTP {self._status}: the server redirects to {where}; give that address as base=",
+            )
+        self._decompressor = self._decompressor_of(response.headers.get("content-encoding", ""))
         # A stream has a line for each message, unless it fails before its first one.
         kind = response.headers.get("content-type", "")
         self._by_line = self._method.response_streaming and (
@@ -258,20 +278,50 @@ class Exchange:
         )
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take a piece of the body; returns the responses that it completes."""
-        self._deadline.check()
-        if self._by_line:
-            return self._feed_lines(chunk)
-        self._received += chunk
-        self._limit()
-        return []
+        """Take a piece of the body as it was sent; returns the responses that it completes."""
+        complete: list[bytes] = []
+        for piece in self._decompressed(chunk):
+            self._deadline.check()
+            if self._by_line:
+                complete += self._feed_lines(piece)
+            else:
+                self._received += piece
+                self._limit()
+        return complete
+
+    def _decompressor_of(self, codings: str) -> Any:
+        """What undoes the one coding of a response; None where it has none."""
+        named = [coding for one in codings.lower().split(",") if (coding := one.strip())]
+        if named in ([], ["identity"]):
+            return None
+        if named in (["gzip"], ["x-gzip"], ["deflate"]):
+            return zlib.decompressobj(zlib.MAX_WBITS | 32)  # the header tells gzip from zlib
+        raise self._failed(
+            grpc.StatusCode.INTERNAL,
+            f"the response has the content encoding {codings[:100]!r}, which nobody asked for",
+        )
+
+    def _decompressed(self, chunk: bytes) -> Iterator[bytes]:
+        """The content of a chunk in pieces of bounded size: a few bytes can unfold to gigabytes."""
+        decompressor = self._decompressor
+        if decompressor is None:
+            yield chunk
+            return
+        try:
+            while chunk:
+                yield decompressor.decompress(chunk, _PIECE_BYTES)
+                chunk = decompressor.unconsumed_tail
+        except zlib.error as error:
+            raise self._failed(
+                grpc.StatusCode.INTERNAL, f"the compressed response cannot be read: {error}"
+            ) from error
 
     def end(self) -> list[bytes]:
         """The body is complete; returns the response that this completes, if any."""
         if not self._by_line:
             return [self._response()]
         # The last line may lack its end.
-        return self.feed(b"\n") if self._received.strip() else []
+        return self._feed_lines(b"\n") if self._received.strip() else []
 
     def _feed_lines(self, chunk: bytes) -> list[bytes]:
         *lines, rest = chunk.split(b"\n")
@@ -299,8 +349,9 @@ class Exchange:
         if not isinstance(failure, dict):
             raise self._failed(grpc.StatusCode.INTERNAL, "a line is neither result nor error")
         code = failure.get("code", failure.get("grpc_code"))
+        known = STATUS_CODES.get(code) if isinstance(code, int) else None
         raise self._failed(
-            STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), str(failure.get("message", ""))
+            known or grpc.StatusCode.UNKNOWN, str(failure.get("message", ""))[:_LONGEST_DETAILS]
         )
 
     def _response(self) -> bytes:
@@ -308,7 +359,8 @@ class Exchange:
         tree = self._tree(bytes(self._received), self._status)
         aborted = self.metadata.get("grpc-status")
         if aborted not in (None, "0"):
-            code = STATUS_CODES.get(int(aborted) if str(aborted).isdecimal() else -1)
+            # At most two digits: a longer number is none of gRPC's, and may be endless.
+            code = STATUS_CODES.get(int(aborted) if _GRPC_STATUS.fullmatch(str(aborted)) else -1)
             status = tree.get("status")
             details = str(status.get("details", "")) if isinstance(status, dict) else ""
             raise self._failed(code or grpc.StatusCode.UNKNOWN, details)
@@ -344,7 +396,8 @@ class Exchange:
         code = grpc.StatusCode.INTERNAL
         if http_status >= 400:
             code = _CODES_BY_HTTP_STATUS.get(http_status, grpc.StatusCode.UNKNOWN)
-        return self._failed(code, f"HTTP {http_status}: {what}")
+        meaning = _HTTP_MEANINGS.get(http_status, what)
+        return self._failed(code, f"HTTP {http_status}: {meaning}")
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -441,6 +494,12 @@ def _response_metadata(headers: httpx.Headers) -> aio.Metadata:
     for key, value in headers.multi_items():
         # The service's own header has fractions of a second, that of HTTP has not.
         rounded = key == "retry-after" and "x-throttle-wait-seconds" in headers
-        if key not in _HTTP_ONLY and not rounded:
-            pairs.append((key, base64.b64decode(value + "==") if key.endswith("-bin") else value))
+        if key in _HTTP_ONLY or rounded:
+            continue
+        if not key.endswith("-bin"):
+            pairs.append((key, value))
+            continue
+        # What is no base64 is a proxy's, and none of the call's metadata.
+        with contextlib.suppress(ValueError):
+            pairs.append((key, base64.b64decode(value + "==")))
     return aio.Metadata(*pairs)

@@ -75,7 +75,7 @@ def _read(exchange: Exchange, opened: Callable[[], httpx.Response]) -> Iterator[
     """Open the response and yield what it holds as it comes."""
     with exchange.errors(), contextlib.closing(opened()) as response:
         exchange.opened(response)
-        for chunk in response.iter_bytes():
+        for chunk in response.iter_raw():
             yield from exchange.feed(chunk)
         yield from exchange.end()
 
