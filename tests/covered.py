@@ -68,9 +68,12 @@ def main() -> int:
     here["COVERAGE_FILE"] = f"{ROOT / '.coverage'}"
     code = subprocess.run(tests, env={**os.environ, **here}, check=False).returncode
     subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
-    with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
-        subprocess.run([*COVERAGE, "json", "--quiet", "-o", report.name], check=True)
-        files: dict[str, dict[str, Any]] = json.load(report)["files"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "coverage.json")
+        # Only of src: tests also import copies, which are gone by now.
+        options = ("--quiet", f"--include={SOURCES}/*", "-o", str(report))
+        subprocess.run([*COVERAGE, "json", *options], check=True)
+        files: dict[str, dict[str, Any]] = json.loads(report.read_text())["files"]
     parts: dict[str, list[dict[str, Any]]] = {}
     for path, file in sorted(files.items()):
         parts.setdefault(part_of(path), []).append(file)
