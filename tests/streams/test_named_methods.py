@@ -584,3 +584,47 @@ def test_any_answer_is_signatures_or_none(text: str) -> None:
     output.data.text.raw = text
     with contextlib.suppress(errors.UnimplementedError):
         read_signatures(output, "m")
+
+
+class Nullable:
+    """Methods whose arguments and results may be None."""
+
+    def whole(self, a: int | None = 5) -> int | None:
+        return a
+
+    def words(self, a: str | None = "") -> str | None:
+        return a
+
+    def share(self, a: float | None) -> float | None:
+        return a
+
+    def many(self, a: list[int] | None = None) -> list[int] | None:
+        return a
+
+    def plain(self, a: int = 5) -> int:
+        return a
+
+    def untyped(self, a):  # type: ignore[no-untyped-def]
+        return a
+
+
+async def test_none_stays_none(connect: Connect) -> None:
+    with LocalServer(models={"nullable": Nullable()}) as server:
+        both = connect(server.base, pat=server.pat, user_id=server.user_id, app_id=server.app_id)
+        model = both.client.model("nullable")
+        for name, value in (("whole", 7), ("words", "x"), ("share", 0.5), ("many", [1])):
+            assert await both.run(model.call, name, a=None) is None
+            assert await both.run(model.call, name, a=value) == value
+        assert await both.run(model.call, "whole") == 5
+        assert await both.run(model.call, "words") == ""
+        assert await both.run(model.call, "whole", a=0) == 0
+        assert await both.run(model.call, "plain", a=None) == 5
+        signatures = await both.run(model.methods)
+        assert signatures["whole"].input_fields[0].type == v2.ModelTypeField.INT
+
+
+@pytest.mark.parametrize("value", [{"x": 1}, {"a": {"b": [1, "c", None]}}, [{"k": 1}], "text", 7])
+async def test_what_an_untyped_argument_is_given_arrives(connect: Connect, value: Any) -> None:
+    with LocalServer(models={"nullable": Nullable()}) as server:
+        both = connect(server.base, pat=server.pat, user_id=server.user_id, app_id=server.app_id)
+        assert await both.run(both.client.model("nullable").call, "untyped", a=value) == value

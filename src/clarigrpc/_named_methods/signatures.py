@@ -9,7 +9,15 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import errors, v2
-from clarigrpc._named_methods.values import Field, MediaReader, decode, encode, type_name
+from clarigrpc._named_methods.values import (
+    NULLABLE,
+    Field,
+    MediaReader,
+    decode,
+    encode,
+    encode_none,
+    type_name,
+)
 
 METHOD_NAME = "_method_name"
 """Key in an input's metadata for the name of the method to call."""
@@ -64,7 +72,8 @@ def signature_text(signature: v2.MethodSignature) -> str:
     """A signature in Python syntax: ``shout(text: str, times: int = 1) -> str``."""
     arguments = []
     for field in signature.input_fields:
-        text = f"{field.name}: {type_name(field)}"
+        nullable = " | None" if field.placeholder == NULLABLE and field.type else ""
+        text = f"{field.name}: {type_name(field)}{nullable}"
         if not field.required:
             default = field.default
             text += f" = {default!r}" if field.type == Field.STR else f" = {default or None}"
@@ -99,7 +108,8 @@ class MethodCall:
 
     Args:
         signature: Signature of the method.
-        arguments: Values by argument name. None uses the server's default of an optional argument.
+        arguments: Values by argument name. None stays None where the signature says that the
+            argument may be None; else it uses the server's default of an optional argument.
         request: Serializes the request for an input.
 
     Attributes:
@@ -136,6 +146,9 @@ class MethodCall:
         self._data.metadata.update({METHOD_NAME: signature.name})
         for name, field in fields.items():
             value = arguments.get(name)
+            if value is None and name in arguments and field.placeholder == NULLABLE:
+                encode_none(self._data.parts.add(id=name).data)
+                continue
             if value is None and (field.required or field is self._streamed):
                 raise self._type_error(f"missing argument {name!r}")
             if value is None:

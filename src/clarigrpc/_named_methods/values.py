@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
-from clarigrpc import media, v2
+from clarigrpc import media, v2, wellknown
 from clarigrpc._extras import NeedsExtra
 
 if TYPE_CHECKING:
@@ -78,6 +78,22 @@ _MESSAGES: Mapping[type[Any], DataType.ValueType] = {
 }
 
 
+NULLABLE = "None"
+"""Placeholder of a field whose value may be None; servers of others leave it empty."""
+_NONE = "_none"
+"""Key of the metadata that stand for None: protobuf's 0 and "" are the same as nothing."""
+
+
+def encode_none(data: v2.Data) -> None:
+    """Write None into ``data``."""
+    data.metadata.fields[_NONE].bool_value = True
+
+
+def is_none(data: v2.Data) -> bool:
+    """Whether ``encode_none`` wrote the data."""
+    return _NONE in data.metadata.fields
+
+
 def type_name(field: v2.ModelTypeField) -> str:
     """The type of a field in Python syntax."""
     args = [type_name(arg) for arg in field.type_args]
@@ -127,8 +143,12 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
         return
     if kind == Field.NOT_SET:
         if value is None:
+            encode_none(data)
             return
         kind = type_of(value)
+        if kind == Field.JSON_DATA:  # a string could not be told from the text of JSON
+            data.struct_value.CopyFrom(wellknown.struct(value))
+            return
     if kind in SCALARS:
         setattr(data, SCALARS[kind], _scalar(value, kind))
     elif kind == Field.JSON_DATA:
@@ -296,6 +316,8 @@ def decode(data: v2.Data, field: v2.ModelTypeField, reader: MediaReader) -> Any:
     Raises:
         ValueError: The data contains no such value.
     """
+    if is_none(data):
+        return None
     kind = field.type or inferred_type(data)
     if kind == Field.STR and data.HasField("text"):
         return reader.text(data)

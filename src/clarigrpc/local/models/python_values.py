@@ -66,12 +66,19 @@ class Converter:
             self.field.iterator = True
             annotation = typing.get_args(annotation)[0]
         self._annotation = _not_optional(annotation)
+        self._nullable = annotation in (None, types.NoneType, Any) or (
+            self._annotation is not annotation
+        )
+        if self._nullable:
+            self.field.placeholder = values.NULLABLE
         _describe(self.field, self._annotation, name)
 
     def encode(self, value: Any) -> v2.Data:
         """The data for a value; TypeError for one that no data can hold."""
         data = v2.Data()
-        if value is not None or self.field.type == v2.ModelTypeField.JSON_DATA:
+        if value is None:
+            values.encode_none(data)
+        else:
             values.encode(value, self.field, data)
         return data
 
@@ -81,6 +88,10 @@ class Converter:
             return data
         if self._annotation is v2.Image:  # as it is, not decoded
             return data.image
+        if values.is_none(data) and not self._nullable:
+            raise ServiceError(
+                StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name} may not be None"
+            )
         try:
             return values.decode(data, self.field, _Reader(fetcher))
         except ValueError as error:
