@@ -244,6 +244,7 @@ def test_pickling_a_client_says_what_to_do_instead() -> None:
                 function(client)
 
 
+@pytest.mark.measures
 def test_making_a_view_is_cheap() -> None:
     client = Client(pat=PAT, user_id="u", app_id="a")
     began = time.thread_time()

@@ -123,5 +123,5 @@ async def test_logs(both: Both, scripted: ScriptedServer) -> None:
 
 
 async def test_an_id_that_logs_do_not_have(both: Both) -> None:
-    with pytest.raises(TypeError, match=r"runner_id.*not input_id"):
+    with pytest.raises(TypeError, match=r"no field input_id; it has .*runner_id"):
         both.client.logs.stream("runner", input_id="x")

@@ -524,6 +524,7 @@ def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFro
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"])
+@pytest.mark.measures
 def test_a_stream_cancelled_before_its_head_comes(answer: bytes) -> None:
     arrived, cancelled, closed = threading.Event(), threading.Event(), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:

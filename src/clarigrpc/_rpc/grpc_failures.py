@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -94,6 +93,8 @@ def _seconds_until(text: str) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
+        from email.utils import parsedate_to_datetime  # much to import for what is rarely sent
+
         try:
             moment = parsedate_to_datetime(text)
         except (ValueError, OverflowError):
