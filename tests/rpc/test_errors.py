@@ -397,7 +397,8 @@ async def test_broken_rich_details_do_not_hide_the_failure(
         ((("retry-after", "5"),), 5.0),
         ((("Retry-After", "0.25"),), 0.25),
         ((("retry-after", "-1"),), 0.0),
-        ((("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),), None),
+        ((("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"),), 0.0),  # a date that has passed
+        ((("retry-after", "Wed, 41 Oct 2015 07:28:00 GMT"),), None),
         ((("x-throttle-wait-seconds", "3"),), 3.0),
         ((("grpc-retry-pushback-ms", "1500"),), 1.5),
         ((("grpc-retry-pushback-ms", "0"),), 0.0),
