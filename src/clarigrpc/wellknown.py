@@ -36,10 +36,10 @@ __all__ = ["convert", "duration", "struct", "timestamp", "value"]
 
 M = TypeVar("M", bound=Message)
 
-# google/protobuf/duration.proto: at most 10,000 years of either sign.
-_MAX_DEPTH = 30
+MAX_STRUCT_DEPTH = 30
 """Levels of a Struct: each is three messages, and protobuf reads 100 inside each other."""
 
+# google/protobuf/duration.proto: at most 10,000 years of either sign.
 _MAX_DURATION = timedelta(seconds=315_576_000_000)
 
 
@@ -163,9 +163,10 @@ def _fill_struct(message: Struct, mapping: Mapping[Any, object], path: str, dept
 
 
 def _fill_value(message: Value, item: Any, path: str, depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
+    if depth > MAX_STRUCT_DEPTH:
         raise ValueError(
-            f"{path[:60]}...: nested more than {_MAX_DEPTH} levels deep, which no message can hold"
+            f"{path[:60]}...: nested more than {MAX_STRUCT_DEPTH} levels deep, "
+            "which no message can hold"
         )
     if type(item).__module__ == "numpy" and getattr(item, "ndim", None) == 0:
         item = item.item()

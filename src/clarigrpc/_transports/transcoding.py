@@ -22,6 +22,7 @@ import json
 import math
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -343,6 +344,27 @@ def from_json(tree: Any, message: Message, *, ignore_unknown: bool = False) -> N
         json_format.ParseDict(tree, message, ignore_unknown_fields=ignore_unknown)
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
         raise TranscodingError(str(error) or "nested too deeply") from error
+    except OverflowError as error:
+        raise TranscodingError(
+            f"{_place_of_huge_integer(tree)}: the integer is too large for a double"
+        ) from error
+
+
+def _place_of_huge_integer(tree: Any) -> str:
+    """Where the first integer beyond a double is."""
+    waiting = [("", tree)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            inner = [(f"{path}.{key}" if path else str(key), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            inner = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+        elif isinstance(value, int) and abs(value) > sys.float_info.max:
+            return path
+        else:
+            continue
+        waiting += reversed(inner)
+    return "a field"
 
 
 @cache

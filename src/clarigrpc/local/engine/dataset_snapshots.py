@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from google.protobuf import json_format
 
 from clarigrpc import v2
+from clarigrpc.local import json_values
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.box_interpolation import interpolate
 from clarigrpc.local.engine.dataset_membership import members_of
@@ -225,7 +226,8 @@ def export(path: Path, form: ExportFormat.ValueType, content: list[SnapshotEntry
             archive.writestr("annotations.pb", annotations.SerializeToString())
         elif form == ExportFormat.CLARIFAI_DATA_JSON:
             for name, message in (("inputs", inputs), ("annotations", annotations)):
-                text = json_format.MessageToJson(message, preserving_proto_field_name=True)
+                shown, _ = json_values.with_nulls(message)
+                text = json_format.MessageToJson(shown, preserving_proto_field_name=True)
                 archive.writestr(f"{name}.json", text)
         else:
             archive.writestr("annotations.json", json.dumps(coco(content), indent=1))

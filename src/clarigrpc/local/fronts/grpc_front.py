@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -23,6 +25,11 @@ from clarigrpc.v2._index import METHODS
 _PATH_PREFIX = f"/{SERVICE}/"
 _MAX_MESSAGE_BYTES = 132 << 20
 """Largest message either way: published clients send upload parts of 127 MB."""
+
+_READABLE_DEPTH = 100
+"""Messages inside each other that protobuf reads."""
+_MAX_SEARCHED_BYTES = 1 << 20
+"""A longer message is not searched for the reason why it cannot be read."""
 
 
 class GrpcFront:
@@ -156,9 +163,33 @@ def _parser(cls: type[Message]) -> Callable[[bytes], Message | _Malformed]:
         try:
             return cls.FromString(payload)
         except DecodeError:
+            deep = _too_deep(cls.DESCRIPTOR, payload)
+            if deep:
+                return _Malformed(f"{deep}: nested more than {_READABLE_DEPTH} messages deep")
             return _Malformed(f"this is not a {cls.DESCRIPTOR.name}")
 
     return parse
+
+
+def _too_deep(descriptor: Any, payload: bytes) -> str:
+    """The beginning of the path of what is nested too deeply; empty where nothing is."""
+    if len(payload) > _MAX_SEARCHED_BYTES:
+        return ""
+    waiting: list[tuple[Any, bytes, list[str]]] = [(descriptor, payload, [])]
+    while waiting:
+        inside, content, path = waiting.pop()
+        if len(path) > _READABLE_DEPTH:
+            return ".".join(path[:8]) + "..."
+        try:
+            # A message without fields of its own has them all as unknown ones.
+            fields: Any = UnknownFieldSet(Empty.FromString(content))
+        except DecodeError:
+            continue
+        for each in fields:
+            field = inside.fields_by_number.get(each.field_number)
+            if field is not None and field.message_type is not None and type(each.data) is bytes:
+                waiting.append((field.message_type, each.data, [*path, field.name]))
+    return ""
 
 
 def _parsed(request: Message | _Malformed) -> Message:

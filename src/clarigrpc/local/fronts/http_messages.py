@@ -90,9 +90,9 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def reply_with(message: Any, headers: dict[str, str]) -> HttpReply:
-    """A response with a message as JSON, and the HTTP status of its V2 status."""
-    body = transcoding.dumps(transcoding.to_json(message))
+def json_reply(tree: dict[str, Any], message: Any, headers: dict[str, str]) -> HttpReply:
+    """A response with ``message``, whose JSON is ``tree``; its V2 status makes the HTTP status."""
+    body = transcoding.dumps(tree)
     return HttpReply(http_status(message.status.code), response_headers(headers, _JSON), body)
 
 
@@ -100,7 +100,8 @@ def failure(
     code: StatusCode.ValueType, details: str, headers: dict[str, str] | None = None
 ) -> HttpReply:
     """A response that carries a V2 status alone."""
-    return reply_with(v2.BaseResponse(status=make_status(code, details)), headers or {})
+    message = v2.BaseResponse(status=make_status(code, details))
+    return json_reply(transcoding.to_json(message), message, headers or {})
 
 
 def response_headers(trailing: dict[str, str], content_type: str) -> dict[str, str]:

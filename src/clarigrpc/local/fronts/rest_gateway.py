@@ -36,14 +36,15 @@ from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding, TranscodingError
+from clarigrpc.local import json_values
 from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
     BodyTooLongError,
     HttpReply,
     failure,
     http_status,
+    json_reply,
     read_body,
-    reply_with,
     respond,
     response_headers,
 )
@@ -149,6 +150,7 @@ class RestGateway:
         self._executor = executor
         self._max_body_bytes = max_body_bytes
         self._is_closing = is_closing
+        self._told_of_nulls = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -239,12 +241,28 @@ class RestGateway:
     ) -> None:
         def work() -> HttpReply:
             try:
-                return reply_with(answer(), call.trailing)
+                message = answer()
+                tree = self._json_of(message, call)
+                return json_reply(tree, message, call.trailing)
             except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
                 return _explain(error, call)
 
         reply = await asyncio.get_running_loop().run_in_executor(self._executor, work)
         await respond(reply, scope, receive, send)
+
+    def _json_of(self, message: Message, call: ServedCall) -> dict[str, Any]:
+        """The message as JSON; data of earlier versions may hold values that have none."""
+        try:
+            return transcoding.to_json(message)
+        except TranscodingError:
+            message, flaws = json_values.with_nulls(message)
+            tree = transcoding.to_json(message)
+        if not self._told_of_nulls:
+            self._told_of_nulls = True
+            _logger.warning(
+                "%s: %s; over HTTP such values are null (said once)", call.method, flaws[0]
+            )
+        return tree
 
     async def _stream(
         self,
@@ -290,7 +308,7 @@ class RestGateway:
         head: HttpReply | None = None
         try:
             for message in start():
-                line = transcoding.dumps({"result": transcoding.to_json(message)}) + b"\n"
+                line = transcoding.dumps({"result": self._json_of(message, call)}) + b"\n"
                 if head is None:
                     status: Any = message
                     head = HttpReply(

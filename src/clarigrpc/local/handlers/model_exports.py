@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local import json_values
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import versions_of
@@ -90,7 +91,7 @@ def _export(state: State, where: StoredCollection, row: Row) -> None:
             make_status(StatusCode.MODEL_EXPORTING_FAILED, "the version has no content")
         )
     else:
-        version = v2.ModelVersion.FromString(version_row.body)
+        version, _ = json_values.with_nulls(v2.ModelVersion.FromString(version_row.body))
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(VERSION_FILE, json_format.MessageToJson(version))
             if weights is not None:

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local import json_values
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
@@ -207,6 +208,8 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
     try:
         context.state.faults.fail_input(output.input.id, StatusCode.MODEL_PREDICTION_FAILED)
         data = work()
+        if data is not None:
+            json_values.check_output(data)
     except ServiceError as error:
         output.status.CopyFrom(error.status())
         return False

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local import json_values
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.accounts.user_accounts import Accounts
@@ -263,8 +264,8 @@ class V2Service:
         responses: Iterator[Message] = iter(())
         try:
             with self._serving(call, request) as context:
-                if request is None and self._limiter is not None:
-                    payload = self._counted(context, payload)
+                if request is None:
+                    payload = self._checked(context, payload)
                 responses = handler(context, payload)
                 for response in self.state.faults.cut(responses):
                     yield self._named(call, response)
@@ -280,6 +281,7 @@ class V2Service:
         self.state.faults.before(call, request)
         context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
         if request is not None:
+            json_values.check(request)
             retired_options.check(call.method, request)
         if self._limiter is None:
             yield context
@@ -290,10 +292,11 @@ class V2Service:
         finally:
             release()
 
-    def _counted(self, context: Context, requests: Iterator[Message]) -> Iterator[Message]:
-        assert self._limiter is not None
+    def _checked(self, context: Context, requests: Iterator[Message]) -> Iterator[Message]:
         for request in requests:
-            self._limiter.count(context.caller.user_id, context.call, request)
+            json_values.check(request)
+            if self._limiter is not None:
+                self._limiter.count(context.caller.user_id, context.call, request)
             yield request
 
     def _failure(self, call: ServedCall, error: Exception) -> Message:

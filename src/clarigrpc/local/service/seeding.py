@@ -41,6 +41,7 @@ from typing import Any, Self
 from google.protobuf import json_format
 
 from clarigrpc import v2
+from clarigrpc.local import json_values
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.engine.context import Context, State
@@ -206,6 +207,8 @@ def _applications(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _message(cls: Any, entry: Mapping[str, Any], besides: tuple[str, ...] = ()) -> Any:
     fields = {name: value for name, value in entry.items() if name not in besides}
     try:
-        return json_format.ParseDict(fields, cls())
-    except json_format.ParseError as error:
+        message = json_format.ParseDict(fields, cls())
+        json_values.check(message)
+    except (json_format.ParseError, OverflowError, RecursionError, ServiceError) as error:
         raise ValueError(f"configuration: {entry.get('id')!r}: {error}") from error
+    return message
