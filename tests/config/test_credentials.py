@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -261,6 +264,72 @@ async def test_no_endpoint(connect: Connect, scripted: ScriptedServer, tokens: T
     with pytest.raises(errors.AuthenticationError, match="no access token from") as caught:
         await both.call("GetModel", GET)
     assert caught.value.retryable
+
+
+def variables(error: BaseException | None) -> Iterator[str]:
+    """The variables of all frames that an exception and those that led to it remember."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if f"{os.sep}tests{os.sep}" not in frame.f_code.co_filename:
+                yield from (f"{name}={value!r}" for name, value in frame.f_locals.items())
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "nobody",
+        "late",
+        {"error": "invalid_client", "error_description": f"{SECRET} is wrong"},
+        {"hello": SECRET},
+        {"access_token": f"{SECRET}-token", "token_type": "Bearer", "expires_in": 1},
+        {"access_token": f"{SECRET}-\N{SNOWMAN}", "token_type": "Bearer", "expires_in": 999},
+    ],
+)
+async def test_no_frame_shows_a_secret(
+    connect: Connect, scripted: ScriptedServer, tokens: Tokens, answer: Any
+) -> None:
+    both = connect(scripted.base, oauth=tokens.credentials(timeout=0.3), retry=None)
+    if answer == "nobody":
+        tokens.server.server_close()
+    elif answer == "late":
+        tokens.delay = 0.6
+    else:
+        tokens.answer = answer
+    with pytest.raises(errors.ClarigrpcError) as caught:
+        await both.call("GetModel", GET, timeout=2)
+    assert not [found for found in variables(caught.value) if SECRET in found]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ClientCredentials("i", SECRET, leeway="x"),  # type: ignore[arg-type]
+        lambda: ClientCredentials(5, SECRET),  # type: ignore[arg-type]
+        lambda: Client(pat=SECRET, base="nonsense//"),
+        lambda: Client(oauth=ClientCredentials("i", SECRET), api_key=SECRET),
+        lambda: Client(session_token=f"{SECRET} x"),
+        lambda: Client(pat=SECRET, timeout=-1),
+    ],
+)
+def test_no_frame_of_a_refused_option_shows_a_secret(make: Callable[[], object]) -> None:
+    with pytest.raises(errors.ConfigurationError) as caught:
+        make()
+    assert not [found for found in variables(caught.value) if SECRET in found]
+
+
+def test_no_frame_of_a_broken_config_file_or_environment_shows_a_secret(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / ".config" / "clarifai" / "config"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"current_context: a\ncontexts: {{a: {{CLARIFAI_API_KEY: {SECRET}}}}}")
+    monkeypatch.setenv("CLARIFAI_PAT", SECRET)
+    monkeypatch.setenv("CLARIFAI_SESSION_TOKEN", SECRET)
+    for options in ({"context": "typo"}, {}, {"context": "a", "base": "nonsense//"}):
+        with pytest.raises(errors.ConfigurationError) as caught:
+            Client(**options)  # type: ignore[arg-type]
+        assert not [found for found in variables(caught.value) if SECRET in found]
 
 
 @pytest.mark.parametrize("client_kind", ["async"])

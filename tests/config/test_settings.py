@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def write_config(home: Path, text: str) -> Path:
     return path
 
 
-PEM = b"-----BEGIN CERTIFICATE-----"
+PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 CONTEXTS = f"""
 current_context: default
 contexts:
@@ -82,7 +83,7 @@ def test_argument_wins_over_environment_over_file(
     client = make()
     assert key_of(client) == ("authorization", f"Key {OTHER}")
     assert client.settings.user_id == "user-of-environment"
-    assert client.settings.app_id == "app-of-file"
+    assert client.settings.app_id == ""  # the one of the file is another user's
     assert client.settings.target.port == 2
 
     client = make(pat="argument-0123456789", user_id="u", app_id="a", base="http://127.0.0.1:3")
@@ -163,6 +164,79 @@ def test_envvar_means_that_the_environment_has_it(
     client = Client(context="forwarding")
     assert key_of(client) == ("authorization", f"Key {SECRET}")
     assert client.settings.user_id == "user-of-forwarding"
+
+
+SOURCES = st.fixed_dictionaries(
+    {},
+    optional={
+        "CLARIFAI_GRPC_BASE": st.just("http://127.0.0.1:{}"),
+        "CLARIFAI_API_BASE": st.just("http://127.0.0.1:{}"),
+        "CLARIFAI_USER_ID": st.just("user-{}"),
+        "CLARIFAI_APP_ID": st.just("app-{}"),
+        "CLARIFAI_PAT": st.just("pat-{}"),
+    },
+)
+
+
+@settings(database=None, deadline=None, max_examples=150)
+@given(environment=SOURCES, context=SOURCES, delegated=st.booleans(), named=st.booleans())
+def test_one_source_for_address_user_and_credential(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    context: dict[str, str],
+    delegated: bool,
+    named: bool,
+) -> None:
+    """Whatever the environment (1) and a context (2) hold, what is used comes from one of them."""
+    context = {name: value.format(2) for name, value in context.items()}
+    if delegated:
+        context["CLARIFAI_PAT"] = "ENVVAR"
+    file = yaml.safe_dump({"current_context": "c", "contexts": {"c": context}})
+    path = write_config(tmp_path_factory.mktemp("home"), file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clarigrpc._config.settings.CONFIG_PATH", str(path))
+        for name, value in environment.items():
+            patch.setenv(name, value.format(1))
+        try:
+            client = Client(context="c" if named else None)
+        except ConfigurationError:
+            # One of them has no credential, and nobody else lends it one.
+            assert not ("CLARIFAI_PAT" in environment and context.get("CLARIFAI_PAT"))
+            assert delegated or not (named and "CLARIFAI_PAT" in context)
+            return
+    (_, key), found = key_of(client), client.settings
+    used = {found.user_id[-1:], str(found.target.port)[-1:] if found.target.port < 9 else ""} - {""}
+    if delegated and key == "Key pat-1":
+        assert len(used) < 2  # the context's, if it says that the credential is elsewhere
+    else:
+        assert used <= {key[-1]}
+    if named:
+        assert "1" not in used
+        assert found.app_id in ("", "app-2")
+
+
+def test_a_context_that_is_named_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(home, CONTEXTS)
+    monkeypatch.setenv("CLARIFAI_PAT", "pat-of-environment")
+    monkeypatch.setenv("CLARIFAI_USER_ID", "user-of-environment")
+    monkeypatch.setenv("CLARIFAI_APP_ID", "app-of-environment")
+    monkeypatch.setenv("CLARIFAI_API_BASE", "http://127.0.0.1:2")
+    client = Client(context="lower")
+    assert key_of(client) == ("authorization", f"Key {OTHER}")
+    assert (client.settings.user_id, client.settings.app_id) == ("user-of-lower", "")
+    assert client.settings.target.url == "https://api.clarifai.com:443"
+    assert Client(context="lower", user_id="u").settings.user_id == "u"
+    # The address is also used with what the caller gives besides.
+    assert Client(context="default", pat="p").settings.target.port == 1
+    complete = {"pat": SECRET, "user_id": "u", "app_id": "a", "base": "http://127.0.0.1:1"}
+    for besides in ({}, complete):
+        raises("no context 'typo'", context="typo", **besides)
+
+
+def test_why_the_current_context_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(home, CONTEXTS)
+    monkeypatch.setenv("CLARIFAI_API_BASE", "http://127.0.0.1:2")
+    raises("CLARIFAI_API_BASE is set there, so that the current context of .* is not used")
 
 
 @pytest.mark.parametrize(
@@ -375,6 +449,32 @@ def test_timeouts_that_cannot_be(name: str, value: float) -> None:
 @pytest.mark.parametrize("value", [0, -1, 2**31])
 def test_message_limits(value: int) -> None:
     raises("max_message_bytes has to be between", pat=SECRET, max_message_bytes=value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_certificates_among_other_text(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "roots.pem"
+    path.write_bytes(f"# für\n{PEM.decode()}\nzwischen, ü\n{PEM.decode()}".encode(encoding))
+    assert Client(pat=SECRET, root_certificates=path).settings.root_certificates == PEM * 2
+
+
+@settings(database=None, deadline=None, max_examples=200)
+@given(st.lists(st.binary(max_size=20).filter(lambda text: b"-" not in text), min_size=3))
+def test_certificates_among_any_bytes(comments: list[bytes]) -> None:
+    text = (b"\n" + PEM).join(comments)
+    found = Client(pat=SECRET, root_certificates=text).settings.root_certificates
+    assert found == PEM * (len(comments) - 1)
+
+
+def test_damaged_certificates() -> None:
+    for text in (PEM[:-20], PEM[20:], b"", PEM.replace(b"MIIB", b"M\xffB")):
+        raises(
+            "root_certificates: what .* (is not|has damaged) PEM", pat=OTHER, root_certificates=text
+        )
+    for options in ({"root_certificates": PEM}, {"client_key": PEM, "client_certificate": PEM}):
+        client = Client(pat=SECRET, transport="rest", **options)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="is no valid PEM"):
+            client.inputs.status()
 
 
 def test_other_settings() -> None:

@@ -91,6 +91,16 @@ def parse_base(base: str) -> Target:
     return Target(host=host, port=port or (443 if tls else 80), tls=tls)
 
 
+def target_of(url: str) -> Target:
+    """Where an address with a path is.
+
+    Raises:
+        ConfigurationError: Scheme, host or port are not as in a base address.
+    """
+    parts = urlsplit(url)
+    return parse_base(f"{parts.scheme}://{parts.netloc}")
+
+
 def parse_bases(base: str | Sequence[str]) -> tuple[tuple[Target, ...], bool]:
     """The addresses of the service, and whether calls are spread over them.
 

@@ -14,9 +14,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Protocol
 
+from clarigrpc._config.addresses import target_of
 from clarigrpc._config.option_types import check_types
 from clarigrpc._extras import NeedsExtra
 from clarigrpc._fork_lock import ForkLock
@@ -27,6 +28,9 @@ from clarigrpc.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
 )
+
+if TYPE_CHECKING:
+    import httpx
 
 Pairs = tuple[tuple[str, str], ...]
 AuthCallable = Callable[[], Sequence[tuple[str, str]]]
@@ -76,6 +80,13 @@ def _text(value: str | bytes) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
+def _drop_frames(error: BaseException | None) -> None:
+    """Take the frames, with their variables, from an exception and those that led to it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 class Secret(str):
     """Text whose repr does not show it, for tracebacks that print local variables."""
 
@@ -86,7 +97,7 @@ class Secret(str):
 
 
 @named_in("clarigrpc")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ClientCredentials:
     """OAuth2 client credentials of an application of the first API generation.
 
@@ -104,7 +115,19 @@ class ClientCredentials:
     leeway: float = 60.0
     timeout: float = 30.0
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str,
+        token_url: str = token_url,
+        leeway: float = leeway,
+        timeout: float = timeout,
+    ) -> None:
+        if isinstance(client_secret, str):
+            client_secret = Secret(client_secret)  # tracebacks may show the variables of this frame
+        values = (client_id, client_secret, token_url, leeway, timeout)
+        for option, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, option.name, value)
         check_types(self, "ClientCredentials")
 
 
@@ -233,16 +256,26 @@ class _OAuth:
         return DeadlineExceededError(f"no access token from {self._application.token_url} in time")
 
     def _request_token(self, timeout: float) -> None:
+        asked = time.monotonic()
+        # Failures are raised here, and not where they are found: the frames there, which a
+        # traceback may show with their variables, hold secrets.
+        response = self._response(timeout)
+        found = response if isinstance(response, Exception) else self._pairs(response)
+        if isinstance(found, Exception):
+            raise found
+        pairs, lifetime = found
+        check_metadata(pairs)
+        self._token = (pairs, asked + lifetime - self._application.leeway)
+
+    def _response(self, timeout: float) -> httpx.Response | Exception:
         with NeedsExtra("oauth", "OAuth2 credentials"):
             import httpx
-            from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
+            from oauthlib.oauth2 import BackendApplicationClient
         application = self._application
-        url = application.token_url
         oauth = BackendApplicationClient(application.client_id)
-        asked = time.monotonic()
         try:
-            response = httpx.post(
-                url,
+            return httpx.post(
+                application.token_url,
                 content=oauth.prepare_request_body(
                     include_client_id=True, client_secret=application.client_secret
                 ),
@@ -251,35 +284,45 @@ class _OAuth:
                     "content-type": "application/x-www-form-urlencoded",
                 },
                 timeout=timeout,
+                # The environment's proxies are not for this machine.
+                trust_env=not target_of(application.token_url).is_loopback,
             )
         except httpx.TimeoutException:
-            raise self._late() from None
+            return self._late()
         except httpx.HTTPError as error:
-            raise self._no_token(f"{type(error).__name__}: {error}", retryable=True) from None
+            return self._no_token(f"{type(error).__name__}: {error}", retryable=True)
+        except BaseException as error:  # Ctrl-C, say
+            _drop_frames(error)
+            raise
+
+    def _pairs(self, response: httpx.Response) -> tuple[Pairs, float] | Exception:
+        """The metadata and how many seconds they are valid, or what is wrong with the response."""
+        from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
+
+        url, leeway = self._application.token_url, self._application.leeway
+        oauth = BackendApplicationClient(self._application.client_id)
         try:
             answer = oauth.parse_request_body_response(response.text)
             lifetime = float(answer["expires_in"])
             secret = Secret(f"Bearer {answer['access_token']}")
         except OAuth2Error as error:
             if not response.is_success:
-                raise AuthenticationError(
+                return AuthenticationError(
                     f"{url} refused the client credentials", details=self._told(str(error))
-                ) from None
-            raise self._no_token(f"HTTP {response.status_code} without a token") from None
+                )
+            return self._no_token(f"HTTP {response.status_code} without a token")
         except (ValueError, KeyError, TypeError):
             # Not in the form of OAuth2 at all; a gateway that is down says this, too.
-            raise self._no_token(
+            return self._no_token(
                 f"HTTP {response.status_code} without a token", retryable=response.is_server_error
-            ) from None
-        if not lifetime > application.leeway:
-            # A token that lives shorter than the leeway would be fetched for ever.
-            raise AuthenticationError(
-                f"the token of {url} expires within the leeway of {application.leeway:g} s; use a "
-                "smaller leeway"
             )
-        pairs = (("authorization", secret),)
-        check_metadata(pairs)
-        self._token = (pairs, asked + lifetime - application.leeway)
+        if not lifetime > leeway:
+            # A token that lives shorter than the leeway would be fetched for ever.
+            return AuthenticationError(
+                f"the token of {url} expires within the leeway of {leeway:g} s; use a smaller "
+                "leeway"
+            )
+        return (("authorization", secret),), lifetime
 
     def _no_token(self, details: str, *, retryable: bool = False) -> AuthenticationError:
         return AuthenticationError(

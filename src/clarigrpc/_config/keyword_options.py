@@ -35,11 +35,12 @@ def takes(
                 called += f".{method.__name__}"
             if args:
                 raise TypeError(f"{called}() takes its options by name")
-            for name, value in given.items():
+            for name in given:
                 if name not in parameters:
                     raise TypeError(_unknown(called, name, list(parameters)))
-                if name in SECRET_OPTIONS and isinstance(value, str):
-                    given[name] = Secret(value)  # tracebacks may show the variables of this frame
+                if name in SECRET_OPTIONS and isinstance(given[name], str):
+                    # Tracebacks may show the variables of this frame.
+                    given[name] = Secret(given[name])  # type: ignore[arg-type]
             return method(self, options(*args, **given))
 
         owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)

@@ -1,4 +1,8 @@
-"""Settings of a client: argument > environment > CLI config file > default.
+"""Settings of a client: argument > environment or context of the CLI's config file > default.
+
+Address, user and credential that the arguments leave open all come from the environment, or all
+from one context: a context that the caller names wins over the environment, which wins over the
+current context.
 
 The only module that reads the environment. The names are those that users of the service already
 set: ``CLARIFAI_PAT``, ``CLARIFAI_API_KEY``, ``CLARIFAI_SESSION_TOKEN``, ``CLARIFAI_USER_ID``,
@@ -9,12 +13,13 @@ set: ``CLARIFAI_PAT``, ``CLARIFAI_API_KEY``, ``CLARIFAI_SESSION_TOKEN``, ``CLARI
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from clarigrpc._config.addresses import Target, parse_base, parse_bases
+from clarigrpc._config.addresses import Target, parse_bases, target_of
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
 from clarigrpc._config.credentials import SECRET_OPTIONS, Credentials, Secret, check_metadata
 from clarigrpc._config.retry_policy import RetryPolicy, as_policy
@@ -24,6 +29,18 @@ from clarigrpc.errors import ConfigurationError, InvalidArgumentError
 
 DEFAULT_BASE = "https://api.clarifai.com"
 CONFIG_PATH = "~/.config/clarifai/config"
+
+_ADDRESSES = ("CLARIFAI_GRPC_BASE", "CLARIFAI_API_BASE")
+_USER = "CLARIFAI_USER_ID"
+_APP = "CLARIFAI_APP_ID"
+_ROOTS = "CLARIFAI_ROOT_CERTIFICATES_PATH"
+# Each of them means something only together with the others of its source.
+_BELONG_TOGETHER = (*_ADDRESSES, _USER, *SECRET_OPTIONS.values())
+_VARIABLES = (*_BELONG_TOGETHER, _APP, _ROOTS)
+# In the config file: the environment has the value.
+_FROM_ENVIRONMENT = "ENVVAR"
+
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 _OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
 
@@ -89,16 +106,13 @@ def resolve(options: ClientOptions) -> Settings:
     targets, balanced = parse_bases(
         options.base
         if options.base is not None and options.base != ""
-        else sources.variable("CLARIFAI_GRPC_BASE")
-        or sources.variable("CLARIFAI_API_BASE")
-        or DEFAULT_BASE
+        else next(filter(None, map(sources.variable, _ADDRESSES)), DEFAULT_BASE)
     )
     credentials = _credentials(options, sources)
     target = targets[0]
     destinations = list(targets)
     if options.oauth is not None:
-        parts = urlsplit(options.oauth.token_url)
-        destinations.append(parse_base(f"{parts.scheme}://{parts.netloc}"))
+        destinations.append(target_of(options.oauth.token_url))
     for destination in destinations:
         if not (destination.tls or destination.is_loopback or options.allow_plaintext):
             raise ConfigurationError(
@@ -121,7 +135,8 @@ def resolve(options: ClientOptions) -> Settings:
         raise ConfigurationError("client_key and client_certificate go together: give both")
     roots = options.root_certificates
     if roots is None and target.tls:
-        roots = sources.variable("CLARIFAI_ROOT_CERTIFICATES_PATH")
+        # Whom this machine trusts does not depend on who calls.
+        roots = sources.variable(_ROOTS) or os.environ.get(_ROOTS) or None
     return Settings(
         _checked(vars(options))
         | {
@@ -130,8 +145,8 @@ def resolve(options: ClientOptions) -> Settings:
             "others": targets[1:],
             "balanced": balanced,
             "credentials": credentials,
-            "user_id": options.user_id or sources.variable("CLARIFAI_USER_ID") or "",
-            "app_id": options.app_id or sources.variable("CLARIFAI_APP_ID") or "",
+            "user_id": options.user_id or sources.variable(_USER),
+            "app_id": options.app_id or sources.variable(_APP),
             "root_certificates": _pem(roots, "root_certificates"),
             "client_key": _pem(options.client_key, "client_key"),
             "client_certificate": _pem(options.client_certificate, "client_certificate"),
@@ -163,23 +178,14 @@ def _credentials(options: ClientOptions, sources: _Sources) -> Credentials:
         for name in (*SECRET_OPTIONS, "oauth", "auth")
         if (value := getattr(options, name)) is not None
     }
-    levels: tuple[tuple[str, Callable[[], Mapping[str, Any]]], ...] = (
-        ("argument", lambda: arguments),
-        ("environment", sources.environment_secrets),
-        ("config file", sources.file_secrets),
-    )
-    for origin, secrets in levels:
-        found = secrets()
-        if len(found) > 1:
-            raise ConfigurationError(
-                f"more than one credential ({origin}): {', '.join(found)}; set exactly one"
-            )
-        for name, value in found.items():
-            return _credential(_OPTION_OF.get(name, name), value, f"{name} ({origin})")
-    raise ConfigurationError(
-        "no credential: give pat= to the client, or set CLARIFAI_PAT in the environment "
-        f"(or in the current context of {CONFIG_PATH})"
-    )
+    found, origin = (arguments, "argument") if arguments else sources.secrets()
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"more than one credential ({origin}): {', '.join(found)}; set exactly one"
+        )
+    for name, value in found.items():
+        return _credential(_OPTION_OF.get(name, name), value, f"{name} ({origin})")
+    raise ConfigurationError(f"no credential: {sources.advice()}")
 
 
 def _credential(name: str, value: Any, origin: str) -> Credentials:
@@ -197,27 +203,68 @@ def _credential(name: str, value: Any, origin: str) -> Credentials:
 
 
 class _Sources:
-    """The environment, and the current context of the CLI's config file, read when needed."""
+    """Where the address, the user and the credential come from: the environment or a context."""
 
     def __init__(self, context: str | None, config_file: str | os.PathLike[str] | None) -> None:
         self._context_name = context
         self._path = os.path.expanduser(os.fspath(config_file or CONFIG_PATH))
         self._explicit = context is not None or config_file is not None
-        self._context: Mapping[str, str] | None = None
+        # A context that was asked for has to be there, whether or not anything is taken from it.
+        self._found = self._choose() if self._explicit else None
 
-    def variable(self, name: str) -> str | None:
-        return os.environ.get(name) or self._from_file().get(name)
+    def variable(self, name: str) -> str:
+        """A variable of the source; "" where it has none."""
+        return str(self._chosen[0].get(name, ""))
 
-    def environment_secrets(self) -> dict[str, str]:
-        return _secrets(os.environ)
+    def secrets(self) -> tuple[dict[str, Any], str]:
+        """The secrets of the source, and what to call it."""
+        variables, origin = self._chosen
+        return _secrets(variables), origin
 
-    def file_secrets(self) -> dict[str, str]:
-        return _secrets(self._from_file())
+    def advice(self) -> str:
+        """What to do where there is no credential."""
+        variables, origin = self._chosen
+        if origin != "environment":
+            return (
+                f"{origin} of {self._path} has no CLARIFAI_PAT (ENVVAR stands for the one of the "
+                "environment); set it, or give pat= to the client"
+            )
+        told = f"(or in the current context of {CONFIG_PATH})"
+        given = [name for name in (*_ADDRESSES, _USER) if variables.get(name)]
+        if given and os.path.isfile(self._path):
+            told = (
+                f"too: {given[0]} is set there, so that the current context of {self._path} is "
+                "not used; context= names one to use"
+            )
+        return f"give pat= to the client, or set CLARIFAI_PAT in the environment {told}"
 
-    def _from_file(self) -> Mapping[str, str]:
-        if self._context is None:
-            self._context = self._read()
-        return self._context
+    @property
+    def _chosen(self) -> tuple[Mapping[str, str], str]:
+        if self._found is None:
+            self._found = self._choose()
+        return self._found
+
+    def _choose(self) -> tuple[Mapping[str, str], str]:
+        environment = _hidden({name: os.environ.get(name, "") for name in _VARIABLES})
+        if not self._explicit and (
+            any(map(environment.get, _ADDRESSES))
+            and environment.get(_USER)
+            and _secrets(environment)
+        ):
+            return environment, "environment"
+        context = self._read()
+        values = {
+            name: environment.get(name, "") if value == _FROM_ENVIRONMENT else value
+            for name, value in context.items()
+        }
+        if not self._explicit:
+            if not context or any(
+                environment.get(name) and context.get(name) != _FROM_ENVIRONMENT
+                for name in _BELONG_TOGETHER
+            ):
+                return environment, "environment"
+            values[_APP] = environment.get(_APP) or values.get(_APP, "")
+        return values, f"context {self._context_name!r}"
 
     def _read(self) -> Mapping[str, str]:
         if not os.path.isfile(self._path):
@@ -234,7 +281,7 @@ class _Sources:
             return {}
         try:
             with open(self._path, encoding="utf-8") as file:
-                content = yaml.safe_load(file)
+                content = _hidden(yaml.safe_load(file))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             # The parser quotes the file, which holds credentials.
             raise ConfigurationError(
@@ -247,6 +294,7 @@ class _Sources:
         if not isinstance(contexts, dict):
             raise ConfigurationError(f"the config file {self._path} has no contexts")
         name = self._context_name or content.get("current_context")
+        name = self._context_name = None if name is None else str(name)
         chosen = contexts.get(name)
         if not isinstance(chosen, dict):
             known = ", ".join(map(str, contexts)) or "none"
@@ -255,17 +303,22 @@ class _Sources:
             )
         values = chosen["env"] if isinstance(chosen.get("env"), dict) else chosen
         return {
-            _variable_name(str(key)): str(value)
+            _variable_name(str(key)): value if isinstance(value, str) else str(value)
             for key, value in values.items()
-            if value not in (None, "ENVVAR")
+            if value is not None
         }
 
 
 def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
     """The secrets among variables."""
-    return {
-        name: Secret(variables[name]) for name in SECRET_OPTIONS.values() if variables.get(name)
-    }
+    return {name: variables[name] for name in SECRET_OPTIONS.values() if variables.get(name)}
+
+
+def _hidden(values: Any) -> Any:
+    """The same, without text that a traceback could show."""
+    if isinstance(values, dict):
+        return {name: _hidden(value) for name, value in values.items()}
+    return Secret(values) if isinstance(values, str) else values
 
 
 def _variable_name(key: str) -> str:
@@ -286,6 +339,20 @@ def _pem(source: str | os.PathLike[str] | bytes | None, name: str) -> bytes | No
             raise ConfigurationError(
                 f"{name}: {origin} cannot be read ({error.strerror})"
             ) from error
-    if b"-----BEGIN " not in pem:
-        raise ConfigurationError(f"{name}: {origin} is not PEM (-----BEGIN ...)")
-    return pem
+    return _pem_blocks(pem, f"{name}: {origin}")
+
+
+def _pem_blocks(text: bytes, origin: str) -> bytes:
+    """The certificates or keys alone: a byte order mark or comments in any encoding may go along.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = text.decode("utf-16", "replace").encode()
+    blocks = [found.group() for found in _PEM_BLOCK.finditer(text)]
+    if not blocks:
+        raise ConfigurationError(f"{origin} is not PEM (-----BEGIN ... -----END ...)")
+    if not all(map(bytes.isascii, blocks)):
+        raise ConfigurationError(f"{origin} has damaged PEM: other characters than ASCII")
+    return b"\n".join(blocks) + b"\n"

@@ -92,7 +92,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_reconnect_backoff_ms", 2_000),
         *_KEEPALIVE,
     ]
-    if settings.target.is_loopback:
+    if any(target.is_loopback for target in (settings.target, *settings.others)):
         options.append(("grpc.enable_http_proxy", 0))
     if service_config := _service_config(settings):
         options.append(("grpc.service_config", service_config))

@@ -39,12 +39,14 @@ import grpc
 import httpx
 from grpc import aio
 
+from clarigrpc._config.addresses import parse_base
 from clarigrpc._contract import methods
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import TranscodingError
 from clarigrpc._transports.transport import STATUS_CODES, TransportError, transport_error
 from clarigrpc._version import __version__
+from clarigrpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
@@ -115,14 +117,13 @@ class HttpOptions:
         """The options that the settings of a client stand for."""
         verify: ssl.SSLContext | bool = True
         if settings.target.tls:
-            roots = settings.root_certificates
-            verify = ssl.create_default_context(cadata=roots.decode("ascii") if roots else None)
-            if settings.client_certificate is not None:
-                # The ssl module reads a certificate and its key from files only.
-                with tempfile.NamedTemporaryFile() as pem:
-                    pem.write(settings.client_certificate + b"\n" + (settings.client_key or b""))
-                    pem.flush()
-                    verify.load_cert_chain(pem.name)
+            try:
+                verify = _tls(settings)
+            except ssl.SSLError as error:
+                raise ConfigurationError(
+                    "root_certificates=, client_key= or client_certificate= is no valid PEM "
+                    f"({error.reason or error})"
+                ) from None
         return cls(settings.target.url, verify, max_response_bytes=settings.max_message_bytes)
 
     def client_arguments(self) -> dict[str, Any]:
@@ -135,8 +136,20 @@ class HttpOptions:
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,
             ),
             # The environment's proxies are not for this machine.
-            "trust_env": httpx.URL(self.base).host not in ("localhost", "127.0.0.1", "::1"),
+            "trust_env": not parse_base(self.base).is_loopback,
         }
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    roots = settings.root_certificates
+    context = ssl.create_default_context(cadata=roots.decode("ascii") if roots else None)
+    if settings.client_certificate is not None:
+        # The ssl module reads a certificate and its key from files only.
+        with tempfile.NamedTemporaryFile() as pem:
+            pem.write(settings.client_certificate + b"\n" + (settings.client_key or b""))
+            pem.flush()
+            context.load_cert_chain(pem.name)
+    return context
 
 
 def cancellation() -> TransportError:
