@@ -58,7 +58,8 @@ class ClientOptions:
         allow_plaintext: Whether credentials may be sent unencrypted to another machine.
         max_message_bytes: Size limit of a message in bytes, in both directions. Default 256 MiB.
         root_certificates: Certificate authorities to trust, as PEM bytes or the path of a PEM
-            file. Environment: CLARIFAI_ROOT_CERTIFICATES_PATH. Default: those of gRPC.
+            file; text around the certificates is ignored. Environment:
+            CLARIFAI_ROOT_CERTIFICATES_PATH. Default: those of gRPC.
         client_key: Private key of a client certificate, as PEM bytes or the path of a PEM file.
         client_certificate: Client certificate, as PEM bytes or the path of a PEM file.
         retry: When failed calls are sent again. False turns retries off. Default:
@@ -75,8 +76,11 @@ class ClientOptions:
         interceptors: Interceptors of gRPC, the outermost first: those of ``grpc`` for ``Client``
             (``grpc.UnaryUnaryClientInterceptor`` ...), those of ``grpc.aio`` for ``AsyncClient``.
             They see messages, and a call with all its retries as one call.
-        context: Context of the CLI's config file to read. Default: its current context.
-        config_file: Path of the CLI's config file. Default: ``~/.config/clarifai/config``.
+        context: Context of the CLI's config file to use, in place of the environment. Default:
+            the environment where it sets an address, a user or a credential, else the current
+            context of the file.
+        config_file: Path of the CLI's config file, to use in place of the environment. Default:
+            ``~/.config/clarifai/config``.
 
     Raises:
         ConfigurationError: An option is missing, malformed, of a wrong type, or contradicts

@@ -64,7 +64,8 @@ _CONNECTION_OPTIONS = (
     _connection_option(
         "--context",
         metavar="NAME",
-        help="Context of ~/.config/clarifai/config.  [default: its current context]",
+        help="Context of ~/.config/clarifai/config to use, in place of the environment.  "
+        "[default: its current context, where the environment has no settings]",
     ),
     _connection_option(
         "--timeout",
