@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,15 +185,17 @@ def _events() -> st.SearchStrategy[list[Record]]:
 
 
 def _apply(records: list[Record]) -> tuple[set[str], set[str]]:
+    """The inputs that were added, and those with an attempt of unknown outcome."""
     added: set[str] = set()
-    unsure: set[str] = set()
+    attempts: Counter[str] = Counter()
     for record in records:
-        if record.event == "sent":
-            unsure |= set(record.ids)
-        else:
-            unsure -= set(record.ids)
-            added |= set(record.ids) if record.event == "added" else set()
-    return added, unsure
+        for one in record.ids:
+            if record.event == "added":
+                added.add(one)
+                attempts[one] = 0
+            else:
+                attempts[one] = max(0, attempts[one] + (1 if record.event == "sent" else -1))
+    return added, {one for one, count in attempts.items() if count}
 
 
 @settings(deadline=None, max_examples=60)
@@ -220,8 +223,8 @@ def test_a_journal_torn_anywhere_knows_its_whole_lines(
 
 
 def _check(journal: Journal, added: set[str], unsure: set[str], records: list[Record]) -> None:
-    assert journal.unsure == unsure
     for input_id in {i for record in records for i in record.ids}:
+        assert journal.is_unsure(input_id) == (input_id in unsure)
         assert journal.is_added(input_id) == (input_id in added)
 
 
@@ -232,7 +235,65 @@ def test_a_journal_is_bound_to_its_target(tmp_path: Path) -> None:
         Journal(path, {**TARGET, "app_id": "other"}, now=0.0)
 
 
-@pytest.mark.parametrize("content", [b"no journal\n", b"no journal", b'{"sent":[]}\n', b"[]\n"])
+def test_a_journal_belongs_to_one_upload(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, TARGET, now=0.0) as journal:
+        with pytest.raises(errors.ConfigurationError, match="in use by another upload"):
+            Journal(path, TARGET, now=0.0)
+        journal.write([Record("sent", ["a"])])
+    with Journal(path, TARGET, now=0.0) as journal:
+        assert journal.is_unsure("a")
+
+
+def test_the_failure_of_one_of_two_inputs_with_an_id_leaves_the_other_open(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, TARGET, now=0.0) as journal:
+        journal.write([Record("sent", ["a"]), Record("sent", ["a"]), Record("failed", ["a"])])
+    with Journal(path, TARGET, now=0.0) as journal:
+        assert journal.is_unsure("a")
+
+
+@settings(deadline=None, max_examples=40)
+@given(before=_events(), during=_events().filter(bool), after=_events(), room=st.integers(0, 200))
+def test_a_full_disk_leaves_no_broken_line(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[Record],
+    during: list[Record],
+    after: list[Record],
+    room: int,
+) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    with Journal(path, TARGET, now=5.0) as journal:
+        journal.write(before)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+        try:
+            journal.write(during)
+            written = during
+        except OSError:
+            # Whole lines are true; the next write removes them, and they are written again.
+            whole = path.read_bytes().count(b"\n") - 1 - len(before)
+            written = [] if after else during[:whole]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        journal.write(after)
+    with Journal(path, TARGET, now=9.0) as journal:
+        # What could not be written whole either remains (without an end) or is gone.
+        _check(journal, *_apply(before + written + after), before + during + after)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no journal\n",
+        b"no journal",
+        b'{"sent":[]}\n',
+        b"[]\n",
+        b'{"journal":1,"target":{},"since":NaN}\n',
+        b'{"journal":' + b"[" * 100_000 + b"\n",
+    ],
+)
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal"
     path.write_bytes(content)
@@ -241,12 +302,15 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
     assert path.read_bytes() == content
 
 
-def test_a_journal_with_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "broken", [b"{garbage", b"\xff", b'{"sent":"abc"}', b'{"sent":[1]}', b'{"other":[]}', b"1", b""]
+)
+def test_a_journal_with_a_broken_line_inside_is_refused(tmp_path: Path, broken: bytes) -> None:
     path = tmp_path / "journal"
     with Journal(path, TARGET, now=0.0) as journal:
         journal.write([Record("sent", ["a"]), Record("added", ["a"])])
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + b"{garbage\n" + lines[2])
+    path.write_bytes(lines[0] + broken + b"\n" + lines[2])
     with pytest.raises(errors.ConfigurationError, match="line 2"):
         Journal(path, TARGET, now=0.0)
 

@@ -162,6 +162,32 @@ def test_another_input_of_the_id_is_told_from_ours_after_a_retry(client_kind: st
 
 
 @pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_two_uploads_do_not_share_a_journal(client_kind: str, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    refused: list[errors.ConfigurationError] = []
+
+    with LocalServer() as server, server.client() as client:
+
+        def source() -> Iterator[v2.Input]:
+            yield text("a", id="a")
+            with pytest.raises(errors.ConfigurationError, match="in use by another") as caught:
+                client.inputs.upload([text("b", id="b")], journal=journal)
+            refused.append(caught.value)
+            yield text("c", id="c")
+
+        report = UploadReport()
+        _upload(client_kind, server.base, server.pat, source(), report, journal=journal)
+        assert report.added_ids == ["a", "c"]
+        assert len(refused) == 1
+        # Once it has ended, another may go on with it.
+        again = client.inputs.upload([text("a", id="a"), text("b", id="b")], journal=journal)
+        assert (again.resumed, again.added) == (1, 1)
+        assert {one.id for one in client.inputs.list()} == {"a", "b", "c"}
+        lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+        assert {one for line in lines for one in line.get("added", ())} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 def test_a_killed_upload_goes_on_from_its_journal(client_kind: str, tmp_path: Path) -> None:
     count = 6_000
     journal = tmp_path / "journal"

@@ -311,11 +311,13 @@ class InputEngine:
 
     def _checked(self, batch: InputBatch, response: v2.MultiInputResponse) -> None:
         stored = {one.id: one for one in response.inputs}
+        # Of two inputs with the same id at most one was added.
+        counted = {one.id for one in batch.inputs}.intersection(self.report.added_ids)
         ours = []
         for one in batch.inputs:
-            # Popped, because of two inputs with the same id at most one was added.
-            found = stored.pop(one.id, None)
-            if found is not None and is_ours(one, found):
+            found = stored.get(one.id)
+            if found is not None and one.id not in counted and is_ours(one, found):
+                counted.add(one.id)
                 ours.append(one)
                 continue
             one.unsure = False

@@ -6,7 +6,8 @@ Each line is a JSON object, appended and fsynced before the upload goes on:
 - ``{"sent": [ids]}``: before a batch is first sent; from here on, its inputs may have been added.
 - ``{"added": [ids]}`` and ``{"failed": [ids]}``: when the outcome is known.
 
-After a crash the last line may be incomplete. It is removed, as nothing happened after it.
+After a crash the last line may be incomplete. It is removed, as nothing happened after it. The file
+is locked while it is open, as the records of two uploads would contradict each other.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+import math
 import os
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
+from clarigrpc._bulk.file_lock import lock_file, unlock_file
 from clarigrpc.errors import ConfigurationError
 
 _VERSION = 1
@@ -47,7 +51,9 @@ class Journal:
         now: Seconds since the epoch.
 
     Raises:
-        ConfigurationError: The file belongs to another app, or is not a journal.
+        ConfigurationError: Another upload uses the file, it belongs to another app, or it is not a
+            journal.
+        OSError: The file cannot be opened, locked or written.
     """
 
     def __init__(
@@ -55,16 +61,18 @@ class Journal:
     ) -> None:
         self._path = Path(path)
         self.since = now
-        self.unsure: set[str] = set()
+        self._unsure: Counter[str] = Counter()
         self._added = array("Q")
+        self._end = 0
+        self._torn = False
+        # Unbuffered: what could not be written is not written later behind our back.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._file = open(os.open(path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115 - see close
         try:
-            self._file: BinaryIO = self._path.open("r+b")
-        except FileNotFoundError:
-            self._file = self._path.open("x+b")
-        try:
+            self._lock()
             self._load(dict(target))
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -79,7 +87,9 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and release its lock."""
+        if not self._file.closed:
+            unlock_file(self._file.fileno())
         self._file.close()
 
     def is_added(self, input_id: str) -> bool:
@@ -88,43 +98,64 @@ class Journal:
         place = bisect.bisect_left(self._added, digest)
         return place < len(self._added) and self._added[place] == digest
 
+    def is_unsure(self, input_id: str) -> bool:
+        """Whether the input was sent before, with an unknown outcome."""
+        return input_id in self._unsure
+
     def write(self, records: Sequence[Record]) -> None:
         """Append records. They are on the disk on return."""
         if records:
             self._append([{record.event: list(record.ids)} for record in records])
 
+    def _lock(self) -> None:
+        if not lock_file(self._file.fileno()):
+            raise ConfigurationError(
+                f"the journal {self._path} is in use by another upload: wait until it has ended, "
+                "or use a separate journal"
+            )
+
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         encoded = [json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines]
-        self._file.write(b"".join(encoded))
-        self._file.flush()
+        if self._torn:
+            # An earlier write was interrupted, or the disk was full: a line may be incomplete.
+            self._file.truncate(self._end)
+        self._torn = True
+        self._file.seek(self._end)
+        data = memoryview(b"".join(encoded))
+        end = self._end + len(data)
+        while data:
+            data = data[self._file.write(data) :]
         os.fsync(self._file.fileno())
+        self._end, self._torn = end, False
 
     def _load(self, target: dict[str, str]) -> None:
-        end = number = 0
-        for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                if end == 0 and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-                    raise ConfigurationError(f"{self._path} is not the journal of an upload")
-                break
-            try:
-                self._apply(json.loads(line), target, first=end == 0)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise ConfigurationError(
-                    f"line {number} of {self._path} is not a line of an upload's journal"
-                ) from None
-            end += len(line)
-        self._file.seek(end)
-        self._file.truncate()
+        # First, as the first "line" of other files may be gigabytes.
+        start = self._file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(start):
+            raise ConfigurationError(f"{self._path} is not the journal of an upload")
+        self._file.seek(0)
+        with open(self._file.fileno(), "rb", closefd=False) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    self._apply(json.loads(line), target, first=number == 1)
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                    raise ConfigurationError(
+                        f"line {number} of {self._path} is not a line of an upload's journal"
+                    ) from None
+                self._end += len(line)
+        self._file.truncate(self._end)
         # Sorted once, so that a million inputs cost 8 MB and not a set of strings.
         self._added = array("Q", sorted(self._added))
-        if end == 0:
+        if self._end == 0:
             self._append([{"journal": _VERSION, "target": target, "since": self.since}])
             _sync_folder(self._path.parent)
 
     def _apply(self, line: dict[str, Any], target: dict[str, str], *, first: bool) -> None:
         if first:
-            if line["journal"] != _VERSION:
-                raise ValueError(line["journal"])
+            if line["journal"] != _VERSION or not math.isfinite(line["since"]):
+                raise ValueError(line)
             if line["target"] != target:
                 raise ConfigurationError(
                     f"the journal {self._path} belongs to an upload to {line['target']}, not to "
@@ -133,14 +164,22 @@ class Journal:
             self.since = float(line["since"])
             return
         ((event, ids),) = line.items()
+        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+            raise ValueError(ids)
         if event == "sent":
-            self.unsure.update(ids)
-            return
-        if event == "added":
+            self._unsure.update(ids)
+        elif event == "added":
             self._added.extend(map(_digest, ids))
-        elif event != "failed":
+            for one in ids:
+                self._unsure.pop(one, None)
+        elif event == "failed":
+            # Of two inputs with the same id, the failure of one says nothing about the other.
+            for one in ids:
+                self._unsure[one] -= 1
+                if self._unsure[one] <= 0:
+                    del self._unsure[one]
+        else:
             raise ValueError(event)
-        self.unsure.difference_update(ids)
 
 
 def _digest(input_id: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sized
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from clarigrpc import errors, v2
 from clarigrpc._bulk.input_batches import InputBatch, encode_post, pending_input, unsure_input
 from clarigrpc._bulk.input_engine import InputEngine, status_of
-from clarigrpc._bulk.input_journal import Journal
+from clarigrpc._bulk.input_journal import Journal, Record
 from clarigrpc._bulk.input_progress import InputProgress, ReportCallback
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_sources import AsyncInputSource, SourceInput, open_input_source
@@ -68,6 +69,8 @@ class InputUpload:
         self._attempt_timeout = settings.timeout
         self.source = open_input_source(source)
         self._since = time.time()
+        self._saving = threading.Lock()
+        self._unsaved: list[Record] = []
         self._journal: Journal | None = None
         if journal is not None:
             target = {
@@ -118,7 +121,7 @@ class InputUpload:
             if self._journal.is_added(pending.id):
                 self.report.resumed += 1
                 return False
-            pending.unsure |= pending.id in self._journal.unsure
+            pending.unsure |= self._journal.is_unsure(pending.id)
         return self.engine.offer(pending)
 
     def request(self, batch: InputBatch) -> tuple[Any, Any, float]:
@@ -146,9 +149,14 @@ class InputUpload:
 
     def save(self) -> None:
         """Write the journal: before a batch is sent, and after a response."""
-        records = self.engine.records()
+        with self._saving:
+            self._save()
+
+    def _save(self) -> None:
+        self._unsaved += self.engine.records()
         if self._journal is not None:
-            self._journal.write(records)
+            self._journal.write(self._unsaved)
+        self._unsaved.clear()
 
     def show_progress(self) -> None:
         """Report the progress."""
@@ -156,18 +164,21 @@ class InputUpload:
 
     def end(self, error: BaseException | None) -> None:
         """Complete the report, close the journal and the bar."""
-        try:
-            if error is not None:
-                self.engine.abandon(status_of(error))
-                error.add_note(f"upload of inputs: {self.report}")
-            self.save()
-        finally:
-            self._progress.close()
-            self._close_journal()
+        # The thread of an async upload that was cancelled may still be saving.
+        with self._saving:
+            try:
+                if error is not None:
+                    self.engine.abandon(status_of(error))
+                    error.add_note(f"upload of inputs: {self.report}")
+                self._save()
+            finally:
+                self._progress.close()
+                self._close_journal()
 
     def _close_journal(self) -> None:
         if self._journal is not None:
             self._journal.close()
+            self._journal = None
 
     def _reject(
         self, index: int, input_id: str, status: v2.Status, given: Any, source: str

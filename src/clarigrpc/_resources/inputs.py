@@ -379,7 +379,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             timeout: Seconds for all attempts of a request together. Default 300.
             journal: Path of a file that makes the upload restartable: after a crash, call again
                 with the same source and journal, and only the rest is sent. A journal belongs to
-                one app.
+                one app and, while it is in use, to one upload.
             progress: A function called with the report as responses arrive, or True for a progress
                 bar on the terminal. Default False.
             report: A report to fill in, to be read if the upload is interrupted. None makes a new
@@ -391,7 +391,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         Raises:
             ApiError: The service rejects the whole upload (credentials, quota), or could not be
                 reached for ``timeout`` seconds. ``report`` holds the outcome so far.
-            ConfigurationError: The journal belongs to another app or server.
+            ConfigurationError: The journal belongs to another app or server, or is in use by
+                another upload.
             InvalidArgumentError: An argument is out of range.
             FileNotFoundError: The source is a path that does not exist.
             TypeError: The source yields a value that is not an input.
