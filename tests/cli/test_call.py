@@ -164,3 +164,15 @@ def test_streams_of_requests_need_grpc(cli: Run, server: LocalServer) -> None:
     result = cli("call", "StreamModelOutputs", PROMPT, *rest)
     assert result.code == 1
     assert "use gRPC" in one_line(result.err)
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1" + "0" * 400, "1" + "0" * 5000, "[" * 5000]
+)
+def test_values_that_json_or_a_message_cannot_hold(cli: Run, value: str) -> None:
+    data = '{"text":{"raw":"x"},"metadata":{"a":' + value
+    request = '{"inputs":[{"data":' + data + "}}}]}"
+    result = cli("call", "PostInputs", request)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert "Error: " in result.err

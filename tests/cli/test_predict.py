@@ -49,6 +49,19 @@ def test_json(cli: Run, photo: Path) -> None:
         assert line["output"]["data"]["colors"][0]["raw_hex"] == "#ff0000"
 
 
+def test_a_file_that_is_missing_fails_alone(cli: Run, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    missing = [str(tmp_path / "missing.jpg"), str(tmp_path / "empty.png")]
+    result = cli("predict", str(photo), *missing, *COLORS)
+    assert result.code == 1
+    assert "75.0%  #ff0000  Red" in result.out
+    assert "2 of 3 predictions failed" in one_line(result.err)
+    assert "missing.jpg" in result.err
+    result = cli("predict", missing[0], *COLORS)
+    assert (result.code, result.out) == (1, "")
+    assert "no such file" in one_line(result.err)
+
+
 def test_rest(cli: Run, server: LocalServer, photo: Path) -> None:
     rest = ("--transport", "rest", "--base", str(server.rest_base))
     result = cli("predict", str(photo), *COLORS, *rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from clarigrpc.cli.upload import upload
 from clarigrpc.errors import ClarigrpcError
 
 INTERRUPTED = 130
+
+logger = logging.getLogger("clarigrpc")
 
 
 @click.group(
@@ -47,6 +50,7 @@ def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return its exit code, see ``clarigrpc.cli.main``."""
     try:
         code = app.main(arguments, prog_name="clarigrpc", standalone_mode=False)
+        sys.stdout.flush()  # here, where a closed pipe is an exit code
     except click.UsageError as error:
         error.show()
         return error.exit_code
@@ -68,6 +72,9 @@ def run(arguments: Sequence[str] | None) -> int:
         return _failed(f"{error.filename}: {error.strerror}" if named else str(error))
     except ClarigrpcError as error:
         return _failed(str(error))
+    except Exception as error:
+        logger.debug("unexpected", exc_info=True)
+        return _failed(f"unexpected {type(error).__name__}: {error}")
     return code if isinstance(code, int) else 0
 
 

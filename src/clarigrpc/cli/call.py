@@ -24,14 +24,21 @@ _STDIN = 0
 
 
 def to_json(message: Message, *, indent: int | None = None) -> str:
-    """A message as proto3 JSON with the names of the protos; on one line without ``indent``."""
-    return json_format.MessageToJson(
-        message,
-        preserving_proto_field_name=True,
-        indent=indent,
-        ensure_ascii=False,
-        descriptor_pool=POOL,
-    )
+    """A message as proto3 JSON with the names of the protos; on one line without ``indent``.
+
+    Raises:
+        ClickException: It holds a value without a JSON form, such as NaN in metadata.
+    """
+    try:
+        return json_format.MessageToJson(
+            message,
+            preserving_proto_field_name=True,
+            indent=indent,
+            ensure_ascii=False,
+            descriptor_pool=POOL,
+        )
+    except (json_format.Error, ValueError, OverflowError) as error:
+        raise click.ClickException(f"the response cannot be written as JSON: {error}") from error
 
 
 def _list_methods(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -156,8 +163,8 @@ def _messages(row: Method, lines: Iterable[str]) -> Iterator[Message]:
 def _message(row: Method, text: str) -> Message:
     """The request that a JSON text describes."""
     try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
+        tree = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:  # an integer of thousands of digits, too
         raise click.UsageError(f"the request is not JSON: {error}") from None
     except RecursionError:
         raise click.UsageError("the request is nested too deeply") from None
@@ -166,5 +173,9 @@ def _message(row: Method, text: str) -> Message:
     message: Message = row.request_class()()
     try:
         return json_format.ParseDict(tree, message, descriptor_pool=POOL)
-    except json_format.ParseError as error:
+    except (json_format.ParseError, OverflowError, RecursionError) as error:
         raise click.UsageError(f"not a valid {row.request_name}: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

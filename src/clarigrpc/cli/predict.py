@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 import click
 
-from clarigrpc import image
+from clarigrpc import image, v2
 from clarigrpc.cli.call import to_json
 from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.errors import ClarigrpcError
 
 
 @client_command("Predict on images.")
@@ -43,10 +45,13 @@ def predict(
     from clarigrpc.cli.render import failure_of, outputs_table, terminal
 
     owner, app_id, model_id = _split(model)
-    inputs = [image(source) for source in images]
+    inputs, unreadable = _read(images)
+    if not inputs:
+        raise click.ClickException(_summary(unreadable, len(images)))
+    images = tuple(source for source, _ in inputs)
     with open_client(**settings) as client:
         chosen = client.model(model_id, user_id=owner, app_id=app_id, version_id=version_id)
-        outputs = chosen.predict(inputs, raise_on_partial=False)
+        outputs = chosen.predict([value for _, value in inputs], raise_on_partial=False)
     if as_json:
         for source, output in zip(images, outputs, strict=True):
             line = {"source": source, "output": json.loads(to_json(output))}
@@ -54,11 +59,28 @@ def predict(
     else:
         names = [_name(source) for source in images]
         terminal().print(outputs_table(zip(names, outputs, strict=True)))
-    failures = [failure for output in outputs if (failure := failure_of(output)) is not None]
+    failed = [failure for output in outputs if (failure := failure_of(output)) is not None]
+    failures = [*unreadable, *failed]
     if failures:
-        raise click.ClickException(
-            f"{len(failures)} of {len(outputs)} predictions failed; the first one: {failures[0]}"
-        )
+        raise click.ClickException(_summary(failures, len(outputs) + len(unreadable)))
+
+
+def _read(sources: tuple[str, ...]) -> tuple[list[tuple[str, v2.Input]], list[str]]:
+    """The images with their sources, and why the others cannot be read."""
+    inputs: list[tuple[str, v2.Input]] = []
+    unreadable: list[str] = []
+    for source in sources:
+        try:
+            inputs.append((source, image(source)))
+        except (OSError, ClarigrpcError) as error:
+            unreadable.append(str(error))
+    return inputs, unreadable
+
+
+def _summary(failures: Sequence[object], count: int) -> str:
+    if count == 1:
+        return str(failures[0])
+    return f"{len(failures)} of {count} predictions failed; the first one: {failures[0]}"
 
 
 def _split(model: str) -> tuple[str, str, str]:
