@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import tarfile
-import zipfile
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,14 +18,17 @@ from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers import file_upload_methods, input_methods
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
+from clarigrpc.local.media.archive_files import (
+    ARCHIVE_SUFFIXES,
+    MAX_FILE_BYTES,
+    files_in,
+    is_archive,
+)
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection, StoreError
 from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
-
-MAX_FILE_BYTES = 64 << 20
-"""Largest file that becomes an input."""
 
 _INPUTS_PER_TRANSACTION = 32
 """Inputs that one transaction of a job adds."""
@@ -37,7 +39,8 @@ _KIND_OF_SUFFIX = {
     **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".m4a"), "audio"),
     **dict.fromkeys((".txt", ".md"), "text"),
 }
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_logger = logging.getLogger(__name__)
+
 _OVER = (StatusCode.JOB_COMPLETED, StatusCode.JOB_FAILED, StatusCode.JOB_CANCELLED)
 
 
@@ -291,10 +294,10 @@ def _add_extraction(
 def _check_source(state: State, url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
-        if not parts.path.lower().endswith(_ARCHIVES):
+        if not is_archive(parts.path):
             raise ServiceError(
                 StatusCode.INPUT_INVALID_URL,
-                f"a source over HTTP must be an archive: {', '.join(_ARCHIVES)}",
+                f"a source over HTTP must be an archive: {', '.join(ARCHIVE_SUFFIXES)}",
             )
         return
     if parts.scheme != "file":
@@ -321,7 +324,11 @@ def _root(state: State, path: Path) -> Path:
 
 
 def _is_taken(name: str) -> bool:
-    return name.lower().endswith((*_ARCHIVES, *_KIND_OF_SUFFIX))
+    return is_archive(name) or _becomes_input(name)
+
+
+def _becomes_input(name: str) -> bool:
+    return name.lower().endswith(tuple(_KIND_OF_SUFFIX))
 
 
 def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
@@ -330,11 +337,12 @@ def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
     if parts.scheme == "upload":
         upload_id, _, name = url.removeprefix("upload:").partition("/")
         path = state.uploads.path(*file_upload_methods.uploads_of(app), upload_id)
-        yield from _unpacked(name, path.read_bytes())
+        yield from _opened(name, path)
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
     else:
-        yield from _unpacked(PurePosixPath(parts.path).name, state.fetcher.get(url))
+        archive = io.BytesIO(state.fetcher.get(url))
+        yield from files_in(PurePosixPath(parts.path).name, archive, _becomes_input)
 
 
 def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, bytes]]:
@@ -348,31 +356,28 @@ def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, byt
             # A link must not lead out of what the operator allows.
             if not file.is_file() or not file.resolve().is_relative_to(root):
                 continue
-            if _is_taken(file.name) and file.stat().st_size <= MAX_FILE_BYTES:
-                yield from _unpacked(file.relative_to(folder).as_posix(), file.read_bytes())
+            if _is_taken(file.name):
+                yield from _opened(file.relative_to(folder).as_posix(), file)
 
 
-def _unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+def _opened(name: str, path: Path) -> Iterator[tuple[str, bytes]]:
     """A file as it is, or the files of an archive."""
-    lower = name.lower()
-    if lower.endswith(".zip"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for entry in archive.infolist():
-                if not entry.is_dir() and entry.file_size <= MAX_FILE_BYTES:
-                    yield entry.filename, archive.read(entry)
-    elif lower.endswith(_ARCHIVES):
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is not None and member.size <= MAX_FILE_BYTES:
-                    yield member.name, file.read()
-    else:
-        yield name, content
+    with path.open("rb") as file:
+        if is_archive(name):
+            yield from files_in(name, file, _becomes_input)
+            return
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ServiceError(
+            StatusCode.INPUT_OVER_LIMIT, f"{name} has more than {MAX_FILE_BYTES} bytes"
+        )
+    yield name, content
 
 
 def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input] | None:
     """The kind of a file and the input that it becomes; None for files of no known kind."""
-    path = PurePosixPath(name)
+    # Names of files may hold what is no text.
+    path = PurePosixPath(name.encode(errors="replace").decode())
     kind = _KIND_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
         return None
@@ -389,44 +394,63 @@ def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input
 def _extract(state: State, where: StoredCollection, row: Row) -> None:
     """Carries out a queued extraction, some files at a time; stops when it is cancelled."""
     app = where.app
+    store = state.store
     job = v2.InputsExtractionJob.FromString(row.body)
     # A restart begins anew: what was added then has an id and is there already.
     job.ClearField("progress")
     live = StoredCollection.of_app(INPUT_KIND, app)
-    tracked = _tracked(app, state.store.key(row.seq) or "")
+    tracked = _tracked(app, store.key(row.seq) or "")
     files = _files(state, app, job.url)
-    over = False
-    while not over:
-        stretch: list[tuple[str, v2.Input]] = []
-        try:
-            while len(stretch) < _INPUTS_PER_TRANSACTION:
-                found = _input(*next(files), job.input_template)
-                if found is not None:
-                    stretch.append(found)
-        except StopIteration:
-            over = True
-            job.status.CopyFrom(make_status(StatusCode.JOB_COMPLETED))
-        except (OSError, ServiceError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-            over = True
-            job.status.CopyFrom(make_status(StatusCode.JOB_FAILED, str(error)))
-        else:
-            job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
-        with state.store.transaction():
-            now = state.store.get(where, row.id)
+    job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
+    while job.status.code == StatusCode.JOB_RUNNING and not state.background.closing:
+        stretch, status = _read(files, job.input_template)
+        job.status.CopyFrom(status)
+        with store.transaction():
+            now = store.by_seq(row.seq)
             if now is None or now.status == StatusCode.JOB_CANCELLED:
                 return
-            for kind, given in stretch:
-                item = v2.Input()
-                input_methods.add_input(
-                    state.store, live, given, job.input_id_conflict_resolution, item
-                )
-                if state.store.get(live, item.id) and not state.store.get(tracked, item.id):
-                    state.store.insert(tracked, item.id, b"")
-                counter = f"{kind}_inputs_count"
-                setattr(job.progress, counter, getattr(job.progress, counter) + 1)
+            try:
+                for kind, given in stretch:
+                    with store.savepoint():
+                        item = v2.Input()
+                        input_methods.add_input(
+                            store, live, given, job.input_id_conflict_resolution, item
+                        )
+                        if store.get(live, item.id) and not store.get(tracked, item.id):
+                            store.insert(tracked, item.id, b"")
+                    counter = f"{kind}_inputs_count"
+                    setattr(job.progress, counter, getattr(job.progress, counter) + 1)
+            except ServiceError as error:
+                job.status.CopyFrom(make_status(StatusCode.JOB_FAILED, f"{given.id}: {error}"))
             job.modified_at.GetCurrentTime()
-            state.store.update(row.seq, job.SerializeToString(), job.status.code)
+            store.update(row.seq, job.SerializeToString(), job.status.code)
         state.input_processor.wake()
+
+
+def _read(
+    files: Iterator[tuple[str, bytes]], template: v2.Input
+) -> tuple[list[tuple[str, v2.Input]], v2.Status]:
+    """The next inputs of a source, and the status of its job after them."""
+    stretch: list[tuple[str, v2.Input]] = []
+    size = 0
+    try:
+        while len(stretch) < _INPUTS_PER_TRANSACTION and size < MAX_FILE_BYTES:
+            name, content = next(files)
+            size += len(content)
+            found = _input(name, content, template)
+            if found is not None:
+                stretch.append(found)
+    except StopIteration:
+        return stretch, make_status(StatusCode.JOB_COMPLETED)
+    except StoreError:
+        raise
+    except (OSError, ServiceError) as error:
+        return stretch, make_status(StatusCode.JOB_FAILED, str(error))
+    except Exception:
+        # The job ends whatever its source holds: it would begin anew at each start.
+        _logger.exception("an extraction of inputs failed")
+        return stretch, make_status(StatusCode.JOB_FAILED, "internal error; see the server's log")
+    return stretch, make_status(StatusCode.JOB_RUNNING)
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
@@ -443,3 +467,5 @@ BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("inputs_extraction_job", StatusCode.JOB_QUEUED): _extract,
     Waiting("inputs_extraction_job", StatusCode.JOB_RUNNING): _extract,
 }
+THREADS: dict[str, int] = {"inputs_extraction_job": 4}
+"""Sources that are read at the same time: a large one must not hold up those of others."""

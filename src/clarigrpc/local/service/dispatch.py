@@ -181,7 +181,7 @@ class V2Service:
                 applications=applications,
                 catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
                 input_processor=InputProcessor(store, fetcher, faults, embeddings, downloads),
-                background=BackgroundWorker(_BACKGROUND_TASKS),
+                background=BackgroundWorker(_BACKGROUND_TASKS, input_jobs.THREADS),
                 uploads=uploads,
                 downloads=downloads,
                 fetcher=fetcher,
