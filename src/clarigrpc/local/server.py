@@ -71,7 +71,6 @@ class LocalServer:
     Attributes:
         base: Base address for gRPC, such as ``http://127.0.0.1:1234``; empty until the start.
         rest_base: Base address for HTTP/JSON; None without ``rest_port`` and until the start.
-        faults: The injected failures.
         host: Address that it listens on.
 
     Raises:
@@ -111,7 +110,7 @@ class LocalServer:
         app_id = app_id or (first.app_id if first else "local-app")
         self._seed = seed
         self._input_roots = tuple(Path(root) for root in input_roots)
-        self.faults: Faults = faults or Faults()
+        self._faults = faults if faults is not None else Faults()
         self.host = host
         self.base: str = ""
         self.rest_base: str | None = None
@@ -140,6 +139,11 @@ class LocalServer:
         self._service: V2Service | None = None
         self._grpc: GrpcFront | None = None
         self._rest: RestFront | None = None
+
+    @property
+    def faults(self) -> Faults:
+        """The injected failures. Change them here; another object cannot take their place."""
+        return self._faults
 
     @property
     def pat(self) -> str:
@@ -210,7 +214,7 @@ class LocalServer:
             self._credentials,
             data_dir=self._data_dir,
             entries=self._entries,
-            faults=self.faults,
+            faults=self._faults,
             fetcher=Fetcher(
                 allow_loopback=loopback or self._allow_private_urls,
                 allow_private=self._allow_private_urls,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import grpc
 
@@ -14,6 +15,7 @@ from clarigrpc._public_names import named_in
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCodeValue
 from clarigrpc.v2 import StatusCode
+from clarigrpc.v2._index import METHODS
 
 
 @named_in("clarigrpc.local")
@@ -21,11 +23,14 @@ from clarigrpc.v2 import StatusCode
 class Faults:
     """Failures that a local server injects; each can be changed while the server runs.
 
+    What is given or assigned is checked, so that no test passes because of a fault that never
+    happens.
+
     Attributes:
         drain_first: Bidirectional predictions read all requests before they answer.
         deploy_seconds: Time that a model takes to deploy, in seconds from its first prediction.
             During the first half predictions answer MODEL_DEPLOYING (21351), during the second
-            half MODEL_LOADING (21355).
+            half MODEL_LOADING (21355). Setting it deploys all models anew.
         train_seconds: Minimum time of a training, in seconds; the first half of it the version
             is queued.
         rate_limit: Calls per second. Beyond it calls answer CONN_THROTTLED (11005) with
@@ -37,9 +42,16 @@ class Faults:
             it fails. They fail with INPUT_FAILED (30002) when they are processed, and with
             MODEL_PREDICTION_FAILED (21313) in predictions.
         latency_seconds: Delay of every call, in seconds.
+        fail_methods: Methods that fail, such as ``{"PostInputs": grpc.StatusCode.INTERNAL}``: each
+            with a gRPC status, or with a V2 status code in its response.
         unavailable_next: Number of the next calls that fail with the gRPC status UNAVAILABLE.
         stream_fail_after: Number of responses after which streams fail. None lets them finish.
         stream_fail_code: gRPC status of streams that fail.
+
+    Raises:
+        AttributeError: There is no fault of that name.
+        TypeError: A value is of the wrong type.
+        ValueError: A value is out of range, or there is no method of that name.
     """
 
     drain_first: bool = False
@@ -50,6 +62,7 @@ class Faults:
     rate_counts_items: bool = False
     fail_inputs: Collection[str] | Callable[[str], bool] = ()
     latency_seconds: float = 0.0
+    fail_methods: Mapping[str, grpc.StatusCode | int] = field(default_factory=dict)
     unavailable_next: int = 0
     stream_fail_after: int | None = None
     stream_fail_code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
@@ -57,6 +70,17 @@ class Faults:
     _tokens: float = field(default=0.0, init=False, repr=False)
     _counted_at: float | None = field(default=None, init=False, repr=False)
     _touched: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        known = type(self).__dataclass_fields__
+        if name not in known:
+            public = ", ".join(each for each in known if not each.startswith("_"))
+            raise AttributeError(f"Faults have no {name!r}; they have {public}")
+        if check := _CHECKS.get(name):
+            check(name, value)
+        super().__setattr__(name, value)
+        if name == "deploy_seconds":
+            super().__setattr__("_touched", {})
 
     def before(self, call: ServedCall, request: Any = None) -> None:
         """Applies the faults of a call as a whole: raises the failure, or delays the call."""
@@ -67,6 +91,11 @@ class Faults:
                 self.unavailable_next -= fail
             if fail:
                 raise CallAborted(grpc.StatusCode.UNAVAILABLE, "injected fault")
+        failure = self.fail_methods.get(call.method)
+        if isinstance(failure, grpc.StatusCode):
+            raise CallAborted(failure, "injected fault")
+        if failure is not None:
+            raise ServiceError(cast(StatusCodeValue, failure), "injected fault")
         if self.rate_limit is not None:
             items = len(getattr(request, "inputs", ())) if self.rate_counts_items else 1
             wait = self._wait(self.rate_limit, max(items, 1))
@@ -117,6 +146,88 @@ class Faults:
             if self.stream_fail_after is not None and count >= self.stream_fail_after:
                 raise CallAborted(self.stream_fail_code, f"injected fault after {count} responses")
             yield response
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"Faults: {name} must be True or False, not {value!r}")
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"Faults: {name} must be an integer, not {value!r}")
+    if value < 0:
+        raise ValueError(f"Faults: {name} is {value}; it must not be negative")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"Faults: {name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"Faults: {name} is {value}; it must be finite and not negative")
+
+
+def _check_rate(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"Faults: {name} must be a number or None, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"Faults: {name} is {value}; it must be finite and more than 0")
+
+
+def _check_inputs(name: str, value: object) -> None:
+    if callable(value):
+        return
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise TypeError(f"Faults: {name} must be a collection of ids or a function, not {value!r}")
+    for each in value:
+        if not isinstance(each, str):
+            raise TypeError(f"Faults: {name} must have ids, which are str, not {each!r}")
+
+
+def _check_methods(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Faults: {name} must be a mapping of methods to statuses, not {value!r}")
+    for method, status in value.items():
+        if method not in METHODS:
+            raise ValueError(f"Faults: {name}: the service has no method {method!r}")
+        if isinstance(status, grpc.StatusCode):
+            _check_failure(f"{name}[{method!r}]", status)
+        elif isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError(
+                f"Faults: {name}[{method!r}] must be a grpc.StatusCode or a V2 status code, "
+                f"not {status!r}"
+            )
+        elif status not in StatusCode.values() or status in _NO_FAILURES:
+            raise ValueError(f"Faults: {name}[{method!r}]: {status} is no V2 code of a failure")
+
+
+def _check_failure(name: str, value: object) -> None:
+    if not isinstance(value, grpc.StatusCode):
+        raise TypeError(f"Faults: {name} must be a grpc.StatusCode, not {value!r}")
+    if value is grpc.StatusCode.OK:
+        raise ValueError(f"Faults: {name} is OK, which is no failure")
+
+
+def _or_none(check: _Check) -> _Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+_Check: TypeAlias = Callable[[str, object], None]
+_NO_FAILURES = (StatusCode.ZERO, StatusCode.SUCCESS)
+_CHECKS: Mapping[str, _Check] = {
+    "drain_first": _check_flag,
+    "deploy_seconds": _check_seconds,
+    "train_seconds": _check_seconds,
+    "rate_limit": _or_none(_check_rate),
+    "rate_burst": _or_none(_check_rate),
+    "rate_counts_items": _check_flag,
+    "fail_inputs": _check_inputs,
+    "latency_seconds": _check_seconds,
+    "fail_methods": _check_methods,
+    "unavailable_next": _check_count,
+    "stream_fail_after": _or_none(_check_count),
+    "stream_fail_code": _check_failure,
+}
 
 
 def _pause(seconds: float, call: ServedCall) -> None:
