@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 
 from clarigrpc import errors, v2
 from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._uploads.resume_state import SUFFIX
 from clarigrpc._uploads.upload_progress import UploadProgress
 from clarigrpc.local import LocalServer
 from tests.both import Both
@@ -169,6 +172,35 @@ async def test_a_stream_that_cannot_seek_survives_cuts(
     proxy.cut_after(bytes=len(CONTENT) // 4, times=3)
     await send(both, Unseekable(CONTENT), size=len(CONTENT))
     assert stored(data_dir) == {SHA256}
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_full_disk_where_the_state_is_kept(
+    both: Both,
+    file: Path,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    required: bool,
+) -> None:
+    def full(source: str, target: Path) -> None:
+        if str(target).endswith(SUFFIX):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", full)
+    folder = tmp_path / "state" if required else file.parent
+    if required:
+        with pytest.raises(OSError, match="No space left on device"):
+            await send(both, file, state_dir=folder)
+    else:
+        # Nobody asked for a state in that folder, so that the upload goes on without.
+        await send(both, file)
+        assert stored(data_dir) == {SHA256}
+        assert "cannot resume this upload" in caplog.text
+    assert not [path for path in folder.iterdir() if ".clarigrpc-" in path.name]
 
 
 class _Interrupted(Exception):
