@@ -67,7 +67,7 @@ def _stored(base: str, pat: str) -> collections.Counter[str]:
 
 def _finish(arguments: Sequence[str]) -> dict[str, Any]:
     finished = subprocess.run(
-        [sys.executable, str(_UPLOADER), *arguments], capture_output=True, check=True, timeout=60
+        [sys.executable, str(_UPLOADER), *arguments], capture_output=True, check=True, timeout=200
     )
     return json.loads(finished.stdout)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Uploads texts with a journal: ``uploader.py COLOUR BASE PAT JOURNAL COUNT``."""
+"""Uploads texts with a journal: ``uploader.py CLIENT_KIND BASE PAT JOURNAL COUNT``."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Duplex predictions, with both clients."""
+"""Bidi predictions, with both clients."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_an_empty_stream(local: Both) -> None:
     assert await local.collect(await open_stream(local, echo(local), [])) == []
 
 
-async def test_it_is_duplex(local: Both) -> None:
+async def test_both_directions_go_on_at_once(local: Both) -> None:
     """Each value is made out of the answer to the one before."""
     if local.is_sync:
         answers: queue.Queue[str] = queue.Queue()

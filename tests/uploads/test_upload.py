@@ -1,4 +1,4 @@
-"""Uploads against the local server, and against services that misbehave, in both colours."""
+"""Uploads against the local server, and against services that misbehave, with both clients."""
 
 from __future__ import annotations
 

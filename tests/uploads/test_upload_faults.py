@@ -305,11 +305,11 @@ async def test_the_client_is_killed_and_the_next_goes_on(
             while json.loads(client.stdout.readline())["done"] < len(CONTENT) // 2:
                 pass
             client.kill()
-            client.wait(10)
+            client.wait(60)
         assert len(states(file.parent)) == 1
         proxy.throttle(None)
         again = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=True
+            subprocess.run, command, capture_output=True, text=True, timeout=200, check=True
         )
     result = json.loads(again.stdout.splitlines()[-1])
     assert result["sha256"] == SHA256
@@ -351,7 +351,7 @@ async def test_memory_stays_flat(
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=True,
     )
     memory = [

@@ -53,12 +53,12 @@ def read_signatures(output: v2.Output, model_id: str) -> dict[str, v2.MethodSign
     """
     text = output.data.text.raw or output.data.string_value
     try:
-        told = json.loads(text)
+        decoded = json.loads(text)
         return {
             name: json_format.ParseDict(
                 one, v2.MethodSignature(name=name), ignore_unknown_fields=True
             )
-            for name, one in told.items()
+            for name, one in decoded.items()
         }
     except (ValueError, AttributeError, TypeError, RecursionError, json_format.ParseError) as error:
         raise errors.UnimplementedError(
