@@ -7,6 +7,7 @@ import itertools
 import os
 import queue
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,10 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
+from clarigrpc.local.handlers.file_upload_methods import uploads_of
 from clarigrpc.local.store import upload_files
-from clarigrpc.local.store.upload_files import PartError, PartFile
+from clarigrpc.local.store.upload_files import PartError, PartFile, ScatteredFile
+from clarigrpc.local.user_app import UserApp
 from tests.local.conftest import Raw
 
 Code = v2.StatusCode
@@ -486,14 +489,93 @@ def test_any_split_repeat_and_restart_gives_the_content(
     stream.close()
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda r: [r[0], r[0] + r[1]]))
-)
-def test_ranges_are_those_of_the_bytes(ranges: list[list[int]]) -> None:
-    merged = upload_files.merge_ranges([list(r) for r in ranges])
-    expected = {n for start, end in ranges for n in range(start, end)}
-    assert {n for start, end in merged for n in range(start, end)} == expected
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(merged))
+@given(data=st.data())
+def test_scattered_parts_are_a_set_of_bytes(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("scattered") / "content"
+    content = data.draw(st.binary(min_size=40, max_size=40))
+    there: set[int] = set()
+    file = ScatteredFile(path)
+    for number in range(1, data.draw(st.integers(1, 12)) + 1):
+        start, size = data.draw(st.integers(0, 35)), data.draw(st.integers(1, 8))
+        end = min(40, start + size)
+        sent = bytearray(content[start:end])
+        changed = data.draw(st.none() | st.integers(start, end - 1))
+        if changed is not None:
+            sent[changed - start] ^= 1
+        made = v2.UploadContentPart(part_number=number, range_start=start, data=bytes(sent))
+        if changed is None:
+            file.write([made], 40)
+            there.update(range(start, end))
+        elif changed in there:
+            with pytest.raises(PartError):
+                file.write([made], 40)
+        if data.draw(st.booleans()):  # a restart, perhaps with a torn last record
+            log = path.with_name("content.ranges")
+            if log.exists() and data.draw(st.booleans()):
+                with log.open("ab") as torn:
+                    torn.write(b"torn")
+            file = ScatteredFile(path)
+        assert {n for low, high in file.ranges for n in range(low, high)} == there
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(file.ranges))
+        assert file.received == len(there)
+    written = path.read_bytes() if path.exists() else b""
+    assert all(written[n] == content[n] for n in there)
+
+
+def test_scattered_parts_cost_the_same_however_many_there_are(tmp_path: Path) -> None:
+    file = ScatteredFile(tmp_path / "content")
+    scattered = [
+        v2.UploadContentPart(part_number=n + 1, range_start=2 * n, data=b"x")
+        for n in range(upload_files.MAX_RANGES)
+    ]
+    looked = 0
+
+    class Counted(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(index)
+
+    file._starts, file._ends = Counted(), Counted()
+    file.write(scattered, 10**6)
+    assert 0 < looked < 60 * len(scattered)
+    with pytest.raises(PartError, match="fill the gaps"):
+        file.write([v2.UploadContentPart(part_number=1, range_start=999_000, data=b"x")], 10**6)
+    file.write([v2.UploadContentPart(part_number=1, range_start=1, data=b"x")], 10**6)
+    assert len(file.ranges) == upload_files.MAX_RANGES - 1
+
+
+def test_uploads_do_not_wait_for_each_other(serve: Callable[..., Raw]) -> None:
+    raw = serve()
+    slow, quick = unary_upload(raw), unary_upload(raw)
+    uploads = raw.server._service.state.uploads  # type: ignore[union-attr]
+    app = UserApp(raw.server.user_id, raw.server.app_id)
+    with uploads.writing(uploads.path(*uploads_of(app), slow.id)):
+        assert put(raw, quick.id, parts(Model)[0]).status.code == Code.SUCCESS
+
+
+@pytest.mark.parametrize("size", [upload_files.MAX_UPLOAD_BYTES + 1, 2**63])
+def test_sizes_beyond_the_limit_are_refused_at_once(raw: Raw, size: int) -> None:
+    request = v2.PostUploadsRequest(uploads=[v2.Upload(content_name="a", content_length=size)])
+    (refused,) = raw("PostUploads", request).uploads
+    assert refused.status.code == Code.UPLOAD_FAILED
+    assert str(upload_files.MAX_UPLOAD_BYTES) in refused.status.details
+    Model.make(raw)
+    (response,) = upload(raw, Model, config(Model, total=size))
+    assert response.status.code == Code.UPLOAD_FAILED
+
+
+def test_sizes_beyond_the_free_space_are_refused_at_once(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage("/"))(10, 10, 5)
+    monkeypatch.setattr(upload_files.shutil, "disk_usage", lambda path: usage)  # type: ignore[attr-defined]
+    Model.make(raw)
+    (response,) = upload(raw, Model, config(Model, total=6))
+    assert response.status.code == Code.UPLOAD_FAILED
+    assert "5 bytes free" in response.status.details
 
 
 def test_closed_file_takes_nothing(file: Callable[[int], PartFile]) -> None:

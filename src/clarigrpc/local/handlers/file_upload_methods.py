@@ -211,6 +211,7 @@ class _Upload:
         target = self._target
         if not self._total:
             raise ServiceError(target.invalid, "total_size is 0")
+        self._context.state.uploads.check_size(self._total)
         target.check_parent(self._store)
         version_id = target.given().id
         if version_id:
@@ -365,6 +366,7 @@ def post_uploads(context: Context, request: v2.PostUploadsRequest) -> v2.MultiUp
             upload.CopyFrom(given)
             upload.id = given.id or new_id()
             try:
+                context.state.uploads.check_size(upload.content_length)
                 begin(context.state.store, app, upload)
             except ServiceError as error:
                 upload.status.CopyFrom(error.status())
@@ -388,7 +390,6 @@ def begin(store: Store, app: UserApp, upload: v2.Upload) -> None:
         raise ServiceError(
             StatusCode.UPLOAD_CONFLICT, f"upload {upload.id!r} already exists"
         ) from None
-    store.insert(_ranges(app), upload.id, b"[]")
 
 
 def put_upload_content_parts(
@@ -399,26 +400,21 @@ def put_upload_content_parts(
     if not request.content_parts:
         raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no content_parts")
     path = context.state.uploads.path(*uploads_of(app), request.upload_id)
-    with context.state.uploads.unary:
-        row = _upload_row(store, app, request.upload_id)
-        upload = v2.Upload.FromString(row.body)
-        state = store.get(_ranges(app), upload.id)
-        assert state is not None
-        ranges = json.loads(state.body)
+    _upload_row(store, app, request.upload_id)
+    with context.state.uploads.writing(path) as file:
+        upload = v2.Upload.FromString(_upload_row(store, app, request.upload_id).body)
         try:
-            for part in request.content_parts:
-                ranges = upload_files.write_part(path, ranges, part, upload.content_length)
+            file.write(request.content_parts, upload.content_length)
         except PartError as error:
             raise upload_files.as_service_error(error, StatusCode.CONN_INVALID_REQUEST) from error
-        there = sum(end - start for start, end in ranges)
         if upload.status.code == StatusCode.UPLOAD_IN_PROGRESS:
-            if there == upload.content_length:
+            if file.received == upload.content_length:
                 details = f"sha256 {upload_files.hash_file(path)}"
                 upload.status.CopyFrom(make_status(StatusCode.UPLOAD_DONE, details))
-            upload.status.percent_completed = there * 100 // upload.content_length
+            upload.status.percent_completed = file.received * 100 // upload.content_length
             upload.modified_at.GetCurrentTime()
         with store.transaction():
-            store.update(state.seq, json.dumps(ranges).encode(), 0)
+            row = _upload_row(store, app, request.upload_id)
             store.update(row.seq, upload.SerializeToString(), 0)
     return v2.SingleUploadResponse(status=make_status(StatusCode.SUCCESS), upload=upload)
 
@@ -450,7 +446,6 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
             _upload_row(store, app, upload_id)
         for upload_id in request.ids:
             store.delete(uploads_of(app), upload_id)
-            store.delete(_ranges(app), upload_id)
     for upload_id in request.ids:
         uploads = context.state.uploads
         uploads.delete(uploads.path(*uploads_of(app), upload_id))
@@ -460,10 +455,6 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
 def uploads_of(app: UserApp) -> StoredCollection:
     """Where the uploads of an app are kept."""
     return StoredCollection.of_app("upload", app)
-
-
-def _ranges(app: UserApp) -> StoredCollection:
-    return StoredCollection.of_app("upload_ranges", app)
 
 
 def _upload_row(store: Store, app: UserApp, upload_id: str) -> Row:
