@@ -543,6 +543,12 @@ def test_links_of_a_folder(tmp_path: Path) -> None:
         from_folder(top)
     found = [make() for make in from_folder(top, follow_links=True)]
     assert [one.data.text.raw for one in found] == ["a", "c"]
+    (top / "up").symlink_to(tmp_path)
+    (outside / "copy").symlink_to(outside / "deep" / "d.txt")
+    (outside / "deep").mkdir()
+    (outside / "deep" / "d.txt").write_text("d")
+    found = [make() for make in from_folder(top, follow_links=True)]
+    assert sorted(one.data.text.raw for one in found) == ["a", "c", "d"]
 
 
 async def test_a_report_has_the_ids_that_were_added(client: Both, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from clarigrpc._resources.base import chunks, field_of
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
+from tests.scripted import ScriptedServer
 
 Code = v2.StatusCode
 
@@ -157,6 +159,41 @@ async def test_the_same_over_rest(both: Both, connect: Connect, service: LocalSe
     assert await rest.collect(c.search.inputs()) == []
     with pytest.raises(errors.NotFoundError):
         await rest.run(c.workflows.get, "no-such-workflow")
+
+
+def _page(*ids: str) -> v2.MultiInputResponse:
+    response = v2.MultiInputResponse(inputs=[v2.Input(id=one) for one in ids])
+    response.status.code = Code.SUCCESS
+    return response
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 3])
+async def test_a_list_whose_pages_repeat_ends_with_an_error(
+    connect: Connect, scripted: ScriptedServer, cycle: int
+) -> None:
+    both = connect(scripted.base)
+
+    def answer(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        (request,) = requests
+        yield _page(f"a{request.page % cycle}", f"b{request.page % cycle}")
+
+    scripted.always("ListInputs", answer)
+    with pytest.raises(errors.InternalError, match="items of an earlier page") as caught:
+        await both.collect(both.client.inputs.list(per_page=2))
+    assert caught.value.method == "ListInputs"
+    assert len(scripted.seen) == 2 * cycle + 1
+    # One page that was asked for is one page.
+    assert len(await both.collect(both.client.inputs.list(per_page=2, page=5))) == 2
+
+
+async def test_items_that_move_to_later_pages_are_no_error(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = connect(scripted.base)
+    shifted = [_page("a", "b"), _page("c", "d"), _page("a", "b"), _page("c", "d"), _page("e")]
+    scripted.on("ListInputs", *shifted)
+    found = await both.collect(both.client.inputs.list(per_page=2))
+    assert [one.id for one in found] == ["a", "b", "c", "d", "a", "b", "c", "d", "e"]
 
 
 def test_resources_of_threads_are_one(service: LocalServer) -> None:

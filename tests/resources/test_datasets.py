@@ -70,6 +70,29 @@ async def test_inputs_of_a_dataset(both: Both) -> None:
         c.datasets.inputs("")
 
 
+async def test_inputs_that_cannot_be_added(both: Both) -> None:
+    c = both.client
+    await add_inputs(both, "i", "j", "k")
+    await both.run(c.datasets.create, "d")
+    inputs = c.datasets.inputs("d")
+    await both.run(inputs.add, ["i", "j"])
+    duplicate = v2.StatusCode.DATASET_INPUT_DUPLICATE
+    for ids, failed in (
+        (["i", "j"], {0: duplicate, 1: duplicate}),
+        (["i", "k", "none"], {0: duplicate, 2: v2.StatusCode.INPUT_DOES_NOT_EXIST}),
+    ):
+        with pytest.raises(errors.PartialFailureError, match="already in the dataset") as caught:
+            await both.run(inputs.add, ids)
+        assert {one.index: one.status.code for one in caught.value.failed} == failed
+        assert len(caught.value.succeeded) == len(ids) - len(failed)
+    with pytest.raises(errors.AlreadyExistsError, match="'i' is already in the dataset"):
+        await both.run(inputs.add, "i")
+    with pytest.raises(errors.NotFoundError, match="'none' does not exist"):
+        await both.run(inputs.add, "none")
+    found = await both.collect(inputs.list())
+    assert {one.input.id for one in found} == {"i", "j", "k"}
+
+
 async def test_versions(both: Both) -> None:
     c = both.client
     await add_inputs(both, "i", "j")

@@ -51,7 +51,8 @@ def _answer(method: str) -> Any:
                 getattr(response, field.name).SetInParent()
             elif field.message_type is not None and field.is_repeated and row.item_field:
                 for _ in range(count):
-                    getattr(response, field.name).add().status.code = v2.StatusCode.SUCCESS
+                    status = methods.item_status(getattr(response, field.name).add())
+                    status.code = v2.StatusCode.SUCCESS
         yield response
 
     return answer

@@ -7,6 +7,9 @@ import io
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -313,6 +316,35 @@ def test_links_to_files_are_followed_and_others_refused(tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(InvalidArgumentError, match="neither a file nor a folder"):
         open_upload_source(folder)
+
+
+_OPEN = """
+import pathlib, sys
+from clarigrpc._uploads.upload_sources import open_upload_source
+try:
+    open_upload_source(pathlib.Path(sys.argv[1]))
+except PermissionError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.parametrize("name", ["inner", "inner/deep", "inner/file", "zz"])
+def test_what_cannot_be_read_stops_the_upload_of_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "inner" / "deep").mkdir(parents=True)
+    for file in ("inner/file", "inner/deep/weights", "zz"):
+        (tmp_path / file).write_bytes(b"x")
+    (tmp_path / name).chmod(0)
+    command = [sys.executable, "-c", _OPEN, str(tmp_path)]
+    if os.geteuid() == 0:  # root reads everything, unless it gives that up
+        if not (setpriv := shutil.which("setpriv")):
+            pytest.skip("root without setpriv")
+        without = "-dac_override,-dac_read_search"
+        command = [setpriv, "--bounding-set", without, "--inh-caps", without, *command]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    finally:
+        (tmp_path / name).chmod(0o700)
+    assert run.stdout.strip() == str(tmp_path / name)
 
 
 def test_a_changed_file_is_not_completed(tmp_path: Path) -> None:

@@ -362,11 +362,13 @@ def fake(script: Callable[[int, Any, Iterator[Any]], Iterator[Any]]) -> Iterator
     server.stop(0).wait()
 
 
-def answer(code: v2.StatusCode.ValueType, remaining: int = 0, details: str = "") -> Any:
+def answer(
+    code: v2.StatusCode.ValueType, remaining: int = 0, details: str = "", version: str = "v"
+) -> Any:
     return v2.PostModelVersionsUploadResponse(
         status=v2.Status(code=code, details=details),
         bytes_remaining=remaining,
-        model_version_id="v",
+        model_version_id=version,
     )
 
 
@@ -430,6 +432,39 @@ async def test_success_before_all_was_sent_is_no_success(connect: Connect) -> No
         both = connect(base)
         with pytest.raises(errors.InternalError, match="before the whole content was sent"):
             await upload(both, content, part_size=4 << 20)
+        await both.close()
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+async def test_an_answer_about_another_version_is_an_error(connect: Connect, at_end: bool) -> None:
+    def script(stream: int, context: Any, requests: Iterator[Any]) -> Iterator[Any]:
+        yield answer(UPLOADING, len(CONTENT))
+        if not at_end:
+            yield answer(UPLOADING, len(CONTENT), version="w")
+        for _ in requests:
+            pass
+        yield answer(BUILDING, version="w")
+
+    with fake(script) as (base, handler):
+        both = connect(base)
+        with pytest.raises(errors.InternalError, match=r"about version 'w' during .* 'v'"):
+            await upload(both, CONTENT)
+        await both.close()
+    assert len(handler.configs) == 1
+
+
+async def test_a_complete_upload_without_a_version_is_an_error(
+    connect: Connect, impatient: None
+) -> None:
+    def script(stream: int, context: Any, requests: Iterator[Any]) -> Iterator[Any]:
+        for _ in requests:
+            pass
+        yield answer(BUILDING, version="")
+
+    with fake(script) as (base, _):
+        both = connect(base)
+        with pytest.raises(errors.InternalError, match="without the id of its version"):
+            await upload(both, CONTENT)
         await both.close()
 
 

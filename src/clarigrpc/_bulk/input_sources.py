@@ -167,17 +167,19 @@ def _files_below(
     if not recursive if is_folder else kind is None:
         return
     if entry.is_symlink():
-        target = entry.resolve()
-        if target.is_relative_to(real_top):
+        if entry.resolve().is_relative_to(real_top):
             return  # found where it is
         if not follow_links:
             raise InvalidArgumentError(
                 f"{entry} is a link that leads out of the folder; remove it, or use "
                 "from_folder(..., follow_links=True)"
             )
-        if target in seen:
+    if follow_links:
+        # A link may lead to a folder above, or to what another one leads to.
+        real = entry.resolve()
+        if real in seen:
             return
-        seen.add(target)
+        seen.add(real)
     if is_folder:
         for nested in sorted(entry.iterdir()):
             yield from _files_below(nested, real_top, seen, recursive, follow_links)

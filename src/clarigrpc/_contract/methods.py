@@ -41,6 +41,17 @@ _IDEMPOTENT = frozenset(
 _NOT_IDEMPOTENT = frozenset({"ListNextTaskAssignments"})
 
 
+_FIELDS_OF_NESTED_STATUS = {"MultiDatasetInputResponse": "dataset_inputs"}
+"""Responses whose items carry their status in their ``input``."""
+
+
+def item_status(item: Any) -> v2.Status:
+    """The status of an item of a response."""
+    holder = item.input if isinstance(item, v2.DatasetInput) else item
+    status: v2.Status = holder.status
+    return status
+
+
 class Method(NamedTuple):
     """What the client knows of a method.
 
@@ -52,7 +63,8 @@ class Method(NamedTuple):
         idempotent: Whether a call may be sent again when it is not known to have arrived.
         has_user_app_id: Whether the request has a ``user_app_id``.
         deprecated: Whether today's service advises against it or answers UNIMPLEMENTED.
-        item_field: Field of the response whose items carry a status each, or "".
+        item_field: Field of the response whose items carry a status each, or "". ``item_status``
+            finds it.
     """
 
     name: str
@@ -125,7 +137,7 @@ def lookup(name: str) -> Method:
         idempotent=idempotent,
         has_user_app_id=has_ids,
         deprecated=deprecated,
-        item_field=items,
+        item_field=items or _FIELDS_OF_NESTED_STATUS.get(response, ""),
         request_name=request,
         response_name=response,
     )

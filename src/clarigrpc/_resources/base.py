@@ -25,7 +25,7 @@ from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._contract.methods import lookup
+from clarigrpc._contract.methods import item_status, lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
@@ -150,7 +150,9 @@ class Operations:
         failure: Exception | None = None
         with_status = lookup(method).item_field == field
         if with_status and len(items) == 1:
-            failure = statuses.from_item(items[0].status, method=method, request_id=request_id)
+            failure = statuses.from_item(
+                item_status(items[0]), method=method, request_id=request_id
+            )
         failure = failure or statuses.from_response(
             merged, method=method, request_id=request_id, item_field=field if with_status else ""
         )
@@ -582,6 +584,9 @@ def pages(
 
     Where the pages are counted in the request's ``pagination``, that is used; a method without
     pages gives all at once.
+
+    Raises:
+        InternalError: The service sends the same pages again and again.
     """
     known = request.DESCRIPTOR.fields_by_name
     paging = request.pagination if "pagination" in known else request
@@ -589,12 +594,27 @@ def pages(
     if paged:
         paging.per_page = MAX_ITEMS if per_page is None else per_page
         paging.page = 1 if page is None else page
+    seen: set[int] = set()
+    repeated = 0
     while True:
         response = yield from call(method, request, timeout=timeout)
         items = getattr(response, field)
+        last = not paged or page is not None or len(items) < paging.per_page
+        if not last:
+            content = hash(tuple([item.SerializeToString(deterministic=True) for item in items]))
+            repeated = repeated + 1 if content in seen else 0
+            seen.add(content)
+            # Items that are added meanwhile move others to later pages, which so appear once more.
+            if repeated > len(seen):
+                raise errors.InternalError(
+                    f"page {paging.page} has the items of an earlier page, as have the "
+                    f"{repeated - 1} before it; the service may not count pages",
+                    method=method,
+                    request_id=response.status.req_id,
+                )
         for item in items:
             yield Item(item)
-        if not paged or page is not None or len(items) < paging.per_page:
+        if last:
             return
         paging.page += 1
 

@@ -51,7 +51,9 @@ class DatasetInputOperations(Gets[v2.DatasetInput], Lists[v2.DatasetInput]):
 
         Raises:
             NotFoundError: The only input does not exist.
-            PartialFailureError: Some inputs do not exist; the others were added.
+            AlreadyExistsError: The only input is in the dataset already.
+            PartialFailureError: Some inputs do not exist or are in the dataset already; ``failed``
+                says which and why. The others were added.
             InvalidArgumentError: No id is given.
         """
         items = (v2.DatasetInput(input=v2.Input(id=one)) for one in as_ids(ids))

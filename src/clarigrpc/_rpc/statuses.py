@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from clarigrpc import v2
+from clarigrpc._contract.methods import item_status
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc.grpc_failures import (
     WRITE_FAILED,
@@ -321,7 +322,7 @@ def from_response(
         return None
     kind = kind_of(code)
     items = getattr(response, item_field, ()) if item_field else ()
-    if kind is StatusKind.FAILED and any(_failed(item.status) for item in items):
+    if kind is StatusKind.FAILED and any(_failed(item_status(item)) for item in items):
         kind = StatusKind.PARTIAL  # every item may have failed for a reason of its own
     error = _CLASSES[kind](
         status.description or code_name(code).replace("_", " ").lower(),
@@ -336,7 +337,7 @@ def from_response(
     )
     error.response = response
     if isinstance(error, PartialFailureError):
-        pairs = [ItemStatus(index, item.status) for index, item in enumerate(items)]
+        pairs = [ItemStatus(index, item_status(item)) for index, item in enumerate(items)]
         error.failed = [pair for pair in pairs if _failed(pair.status)]
         error.succeeded = [pair for pair in pairs if not _failed(pair.status)]
         if error.failed:

@@ -215,8 +215,9 @@ class UploadSession:
         first = not machine.responses
         final = self._is_final(status.code, response.bytes_remaining)
         remaining = response.bytes_remaining
+        self._check_version(version_id := getattr(response, self.method.id_field), final=final)
         machine.responded(
-            getattr(response, self.method.id_field),
+            version_id,
             # 0 also means that the service does not report it.
             remaining if remaining and remaining <= machine.total else None,
             final=final,
@@ -230,6 +231,25 @@ class UploadSession:
         if self._meter is not None:
             self._meter.update(machine.acknowledged, force=final)
         return not final and self._resume.is_due(machine.version_id)
+
+    def _check_version(self, version_id: str, *, final: bool) -> None:
+        """Check that a response is about the version of this upload.
+
+        Raises:
+            InternalError: It names another one; or the upload is complete and none was named.
+        """
+        known = self.machine.version_id
+        if version_id and known and version_id != known:
+            raise errors.InternalError(
+                f"the service answered about version {version_id!r} during the upload of version "
+                f"{known!r}",
+                method=self.method.method,
+            )
+        if final and not (version_id or known):
+            raise errors.InternalError(
+                "the service reports a complete upload without the id of its version",
+                method=self.method.method,
+            )
 
     def _is_final(self, code: int, remaining: int) -> bool:
         """Whether a response has the final status.

@@ -125,6 +125,7 @@ def open_upload_source(
 
     Raises:
         FileNotFoundError: The file does not exist.
+        OSError: A file or folder cannot be read; nothing was sent.
         InvalidArgumentError: The size differs from ``size``, or a folder contains no files.
         TypeError: The type of the value is not supported.
     """
@@ -493,7 +494,13 @@ def _round_up(value: int, step: int) -> int:
 
 
 def _archive_members(folder: Path) -> Iterator[_ArchiveMember]:
-    for parent, folders, files in os.walk(folder):
+    """The members of an archive, each found to be readable.
+
+    Raises:
+        OSError: A folder or file cannot be read.
+        InvalidArgumentError: There is something else than folders and files.
+    """
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()
         relative = Path(parent).relative_to(folder)
         for name in folders:
@@ -508,4 +515,10 @@ def _archive_members(folder: Path) -> Iterator[_ArchiveMember]:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidArgumentError(f"{path} is neither a file nor a folder")
+            # Only opening a file shows whether it can be read.
+            os.close(os.open(path, os.O_RDONLY))
             yield _ArchiveMember((relative / name).as_posix(), path, status)
+
+
+def _raise(error: OSError) -> None:
+    raise error
