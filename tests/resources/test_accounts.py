@@ -10,6 +10,9 @@ from tests.both import Both
 from tests.conftest import Connect
 from tests.resources.conftest import OTHER, add_inputs
 
+READER = ["Annotations_Get", "Apps_Get", "Concepts_Get", "Inputs_Get"]
+"""The scopes that listing inputs requires."""
+
 
 async def test_apps(both: Both) -> None:
     c = both.client
@@ -102,7 +105,7 @@ async def test_scopes(both: Both) -> None:
 
 async def test_collaborators(both: Both, connect: Connect, service: LocalServer) -> None:
     c = both.client
-    wanted = v2.Collaborator(user=v2.User(id="other"), scopes=["Apps_Get", "Inputs_Get"])
+    wanted = v2.Collaborator(user=v2.User(id="other"), scopes=READER)
     wanted.app.id = c.settings.app_id
     made = await both.run(c.collaborators.create, wanted)
     assert made.user.id == "other"

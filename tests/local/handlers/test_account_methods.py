@@ -82,7 +82,7 @@ def test_collaborators(serve: Callable[..., Raw]) -> None:
     listing = v2.ListDatasetsRequest(user_app_id=there)
     assert other("ListDatasets", listing).status.code == Code.CONN_DOES_NOT_EXIST
     request = v2.PostCollaboratorsRequest()
-    entry = request.collaborators.add(scopes=["Apps_Get", "Datasets_Get"])
+    entry = request.collaborators.add(scopes=["Apps_Get", "Datasets_Get", "SavedSearch_Get"])
     entry.user.primary_email = "b@c"
     made = ok(raw("PostCollaborators", request)).collaborators[0]
     assert (made.user.id, made.app.id) == ("b", "shared")

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 from clarigrpc import v2
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
-from clarigrpc.local.accounts.method_scopes import SCOPES, auth_type, depending_scopes, expand
+from clarigrpc.local.accounts.method_scopes import auth_type
 from clarigrpc.local.accounts.oauth_applications import Applications
-from clarigrpc.local.accounts.principal import Principal
+from clarigrpc.local.accounts.principal import Principal, Rights
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
@@ -99,11 +99,11 @@ class Accounts:
                 StatusCode.CONN_INSUFFICIENT_SCOPES,
                 f"{method} needs a personal access token, not the key of an app",
             )
-        if not caller.may(method):
-            lacking = sorted(depending_scopes(method) - (caller.scopes or frozenset()))
+        if not caller.rights.allow(method):
             raise ServiceError(
                 StatusCode.CONN_INSUFFICIENT_SCOPES,
-                f"the key lacks scopes that {method} requires: {', '.join(lacking)}",
+                f"the key lacks scopes that {method} requires: "
+                f"{', '.join(caller.rights.lacking(method))}",
             )
         return caller
 
@@ -148,8 +148,7 @@ class Accounts:
             caller = Principal(
                 where.user_id,
                 key.apps[0].id if key.type == API_KEY and key.apps else "",
-                scopes=expand(key.scopes),
-                endpoints=frozenset(key.endpoints),
+                Rights.of(key.scopes, key.endpoints),
             )
             return caller, float("inf") if expires is None else expires
         token = self._applications.token(secret)
@@ -193,20 +192,28 @@ class Accounts:
                 f"the API key belongs to {caller.user_id}/{caller.app_id}; "
                 f"{user_id}/{app_id} needs a personal access token",
             )
-        if all_apps and not app_id and (own or self.apps_of(caller, user_id)):
+        if all_apps and not app_id and (own or self.apps_of(caller, method, user_id)):
             return UserApp(user_id, "")
         app = UserApp(user_id, app_id)
         found = self._app(app)
-        if found is None or not self._may_see(caller, app, found):
+        if found is None or not (
+            self._is_open(caller, app, found) or self.shared(caller, app) is not None
+        ):
             raise ServiceError(
                 StatusCode.CONN_DOES_NOT_EXIST, f"app {user_id}/{app_id or '?'} does not exist"
             )
-        if write and not own:
-            scopes = self._shared(caller, app)
-            if scopes is None or not depending_scopes(method) <= scopes:
+        if not own and (write or not self._is_open(caller, app, found)):
+            shared = self.shared(caller, app)
+            if shared is None:
                 raise ServiceError(
                     StatusCode.CONN_INSUFFICIENT_SCOPES,
                     f"{caller.user_id} is not allowed to change {user_id}/{app_id}",
+                )
+            if not shared.allow(method):
+                raise ServiceError(
+                    StatusCode.CONN_INSUFFICIENT_SCOPES,
+                    f"as a collaborator of {user_id}/{app_id}, {caller.user_id} lacks scopes that "
+                    f"{method} requires: {', '.join(shared.lacking(method))}",
                 )
         return app
 
@@ -221,13 +228,14 @@ class Accounts:
             )
         return user_id
 
-    def apps_of(self, caller: Principal, user_id: str) -> list[str]:
-        """Ids of a user's apps that the caller may see."""
+    def apps_of(self, caller: Principal, method: str, user_id: str) -> list[str]:
+        """Ids of a user's apps in which the caller may read with this method."""
         rows = self._store.page(apps_of(user_id), 0, -1, newest_first=False)
         return [
             row.id
             for row in rows
-            if self._may_see(caller, UserApp(user_id, row.id), v2.App.FromString(row.body))
+            if self._is_open(caller, app := UserApp(user_id, row.id), v2.App.FromString(row.body))
+            or not self.is_stranger(caller, method, app)
         ]
 
     def default_app(self, user_id: str) -> str:
@@ -250,28 +258,38 @@ class Accounts:
                     self._apps[app] = found
         return found
 
-    def _may_see(self, caller: Principal, app: UserApp, found: v2.App) -> bool:
+    def _is_open(self, caller: Principal, app: UserApp, found: v2.App) -> bool:
+        """Whether a caller needs no rights of a collaborator to read in an app."""
         if caller.app_id:
             own = (app.user_id, app.app_id) == (caller.user_id, caller.app_id)
             return own or (caller.reads_public and app == PUBLIC_APP)
-        return (
-            app.user_id == caller.user_id
-            or found.visibility.gettable == v2.Visibility.PUBLIC
-            or self._shared(caller, app) is not None
-        )
+        return app.user_id == caller.user_id or found.visibility.gettable == v2.Visibility.PUBLIC
 
-    def is_stranger(self, caller: Principal, app: UserApp) -> bool:
-        """Whether a caller is neither the owner of an app nor a collaborator there."""
-        return app.user_id != caller.user_id and self._shared(caller, app) is None
+    def is_stranger(self, caller: Principal, method: str, app: UserApp) -> bool:
+        """Whether a caller is neither the owner of an app nor a collaborator with the method."""
+        if app.user_id == caller.user_id:
+            return False
+        shared = self.shared(caller, app)
+        return shared is None or not shared.allow(method)
 
-    def _shared(self, caller: Principal, app: UserApp) -> frozenset[str] | None:
-        """The scopes that a collaborator has in an app; None for anybody else."""
+    def shared(self, caller: Principal, app: UserApp) -> Rights | None:
+        """What a collaborator may do in an app; None for anybody else."""
+        if caller.app_id:
+            return None  # the key of an app is none of its user's other apps
         for row in self._store.walk(collaborators_of(app)):
             collaborator = v2.Collaborator.FromString(row.body)
             if collaborator.user.id == caller.user_id:
-                scopes = expand(collaborator.scopes)
-                return frozenset(SCOPES) if scopes is None else scopes
+                return Rights.of(collaborator.scopes, collaborator.endpoints)
         return None
+
+    def may_give(self, caller: Principal, app: UserApp, rights: Rights) -> bool:
+        """Whether a caller has in an app (or as a user) the rights that somebody is to get."""
+        if not caller.rights.cover(rights):
+            return False
+        if app.user_id == caller.user_id:
+            return True
+        shared = self.shared(caller, app)
+        return shared is not None and shared.cover(rights)
 
     # What is there from the start
 

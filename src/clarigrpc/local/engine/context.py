@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clarigrpc import v2
 from clarigrpc.local.accounts.oauth_applications import Applications
-from clarigrpc.local.accounts.principal import Principal
+from clarigrpc.local.accounts.principal import Principal, Rights
 from clarigrpc.local.accounts.user_accounts import Accounts
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import is_public
@@ -55,14 +55,18 @@ class Context:
     call: ServedCall
     caller: Principal
 
-    def readable(self, ids: v2.UserAppIDSet, *, all_apps: bool = False) -> UserApp:
+    def readable(
+        self, ids: v2.UserAppIDSet, *, all_apps: bool = False, method: str = ""
+    ) -> UserApp:
         """User and app of a request; what it leaves empty is filled from the caller.
 
         Args:
             ids: The request's ``user_app_id``.
             all_apps: A user id without an app id means all apps of that user.
+            method: What a collaborator has to be allowed there, in place of the method called.
         """
-        return self.state.accounts.resolve(self.caller, self.call.method, ids, all_apps=all_apps)
+        method = method or self.call.method
+        return self.state.accounts.resolve(self.caller, method, ids, all_apps=all_apps)
 
     def writable(self, ids: v2.UserAppIDSet) -> UserApp:
         """Like ``readable``, and refuses an app that the caller may only read."""
@@ -73,20 +77,40 @@ class Context:
         return self.state.accounts.user(self.caller, ids, write=write)
 
     def apps_of(self, user_id: str) -> list[str]:
-        """Ids of a user's apps that the caller may see."""
-        return self.state.accounts.apps_of(self.caller, user_id)
+        """Ids of a user's apps in which the caller may read."""
+        return self.state.accounts.apps_of(self.caller, self.call.method, user_id)
 
-    def is_stranger(self, app: UserApp) -> bool:
-        """Whether the caller is neither the owner of an app nor a collaborator there."""
-        return self.state.accounts.is_stranger(self.caller, app)
+    def is_stranger(self, app: UserApp, method: str = "") -> bool:
+        """Whether the caller is neither the owner of an app nor a collaborator with the method."""
+        return self.state.accounts.is_stranger(self.caller, method or self.call.method, app)
 
     def sees(self, app: UserApp, item: Any) -> bool:
         """Whether the caller may see a resource of an app that the caller may see."""
         return is_public(item) or not self.is_stranger(app)
 
-    def model(self, app: UserApp, model_id: str) -> CatalogEntry:
+    def may_give(self, app: UserApp, rights: Rights) -> bool:
+        """Whether the caller has in an app (or as a user) rights that somebody is to get."""
+        return self.state.accounts.may_give(self.caller, app, rights)
+
+    def model(self, app: UserApp, model_id: str, method: str = "") -> CatalogEntry:
         """The model, with those of its versions that the caller may see; ServiceError without."""
-        return self.state.catalog.find(app, model_id, only_public=self.is_stranger(app))
+        only_public = self.is_stranger(app, method)
+        return self.state.catalog.find(app, model_id, only_public=only_public)
+
+    def named_model(
+        self, model: v2.Model, home: UserApp | None = None, *, method: str = "GetModel"
+    ) -> tuple[UserApp, CatalogEntry]:
+        """The app and the model that a resource names, which may be in another app.
+
+        Args:
+            model: Names the model.
+            home: The app that is meant where the name has none; by default the caller's.
+            method: What a collaborator has to be allowed there.
+        """
+        user_id, app_id = (home.user_id, home.app_id) if home is not None else ("", "")
+        ids = v2.UserAppIDSet(user_id=model.user_id or user_id, app_id=model.app_id or app_id)
+        app = self.readable(ids, method=method)
+        return app, self.model(app, model.id, method)
 
     def models(self, app: UserApp) -> list[CatalogEntry]:
         """Every model of the app, or of all apps of the user, that the caller may see."""

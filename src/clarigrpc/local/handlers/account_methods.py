@@ -15,7 +15,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_handlers import Place, relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
-from clarigrpc.local.handlers.kind_handlers import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES, shows_key
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.local.user_app import UserApp
@@ -46,8 +46,8 @@ def my_scopes(context: Context, request: Any) -> v2.MultiScopeResponse:
     caller = context.caller
     response = v2.MultiScopeResponse(
         status=make_status(StatusCode.SUCCESS),
-        scopes=["All"] if caller.scopes is None else sorted(caller.scopes),
-        endpoints=sorted(caller.endpoints),
+        scopes=["All"] if caller.rights.scopes is None else sorted(caller.rights.scopes),
+        endpoints=sorted(caller.rights.endpoints),
     )
     if caller.app_id:
         response.app.CopyFrom(
@@ -74,10 +74,11 @@ def list_scopes(context: Context, request: v2.ListScopesRequest) -> v2.MultiScop
 def list_app_keys(context: Context, request: v2.ListAppKeysRequest) -> v2.MultiKeyResponse:
     app = context.writable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
+    resource, place = RESOURCES["key"], Place(UserApp(app.user_id, ""))
     keys = [
         key
-        for key in RESOURCES["key"].walk(context, Place(UserApp(app.user_id, "")))
-        if app.app_id in {named.id for named in key.apps}
+        for key in resource.walk(context, place)
+        if app.app_id in {named.id for named in key.apps} and shows_key(context, place, key)
     ]
     return v2.MultiKeyResponse(
         status=make_status(StatusCode.SUCCESS), keys=keys[offset : offset + limit]

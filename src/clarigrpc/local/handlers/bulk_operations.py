@@ -25,6 +25,7 @@ from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_s
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
+from clarigrpc.v2._index import METHODS
 
 _RESOURCES_PER_TRANSACTION = 100
 """Inputs that one transaction of a bulk operation changes."""
@@ -189,6 +190,11 @@ def post_app_duplications(
     context: Context, request: v2.PostAppDuplicationsRequest
 ) -> v2.MultiAppDuplicationsResponse:
     source = context.readable(request.user_app_id)
+    for given in request.app_duplications:
+        for name in _wanted(given):
+            for kind in _COPIED[name]:
+                # Who may not list them may not copy them.
+                context.readable(request.user_app_id, method=_list_of(kind))
     owner = context.caller.user_id
     resource = RESOURCES["app_duplication"]
     if not request.app_duplications:
@@ -236,6 +242,18 @@ _COPIED = {
 filter that names none of them, and none at all, means all of them."""
 
 
+def _wanted(job: v2.AppDuplication) -> list[str]:
+    """The fields of the filter that say what to copy."""
+    return [name for name in _COPIED if getattr(job.filter, name)] or list(_COPIED)
+
+
+def _list_of(kind: str) -> str:
+    """The method that shows resources of a kind that is copied."""
+    resource = RESOURCES.get(kind)
+    method = "" if resource is None else f"List{resource.plural}"
+    return method if method in METHODS else "ListInputs"
+
+
 def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
     """Copies what a duplication asks for, a stretch at a time; what is there already stays."""
     store = state.store
@@ -254,8 +272,7 @@ def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
         job.last_modified_at.GetCurrentTime()
         store.update(row.seq, job.SerializeToString(), code)
 
-    wanted = [name for name in _COPIED if getattr(job.filter, name)] or list(_COPIED)
-    for name, kinds in ((name, _COPIED[name]) for name in wanted):
+    for name, kinds in ((name, _COPIED[name]) for name in _wanted(job)):
         progress = job.progress.add(field=name)
         for kind in kinds:
             for found in store.collections(kind, copy.source.user_id, copy.source.app_id):
@@ -291,7 +308,12 @@ class _Copy:
         self._state = state
         self.source = source
         self._target = target
-        self._only_public = state.accounts.is_stranger(Principal(target.user_id), source)
+        owner = Principal(target.user_id)
+        self._only_public = {
+            kind: state.accounts.is_stranger(owner, _list_of(kind), source)
+            for kinds in _COPIED.values()
+            for kind in kinds
+        }
 
     def resource(self, found: StoredCollection, row: Row) -> None:
         """Copies one resource, unless the target has its id or lacks what it belongs to.
@@ -301,7 +323,7 @@ class _Copy:
         store = self._state.store
         resource = RESOURCES.get(found.kind)
         if resource is not None:
-            if self._only_public and not is_public(resource.cls.FromString(row.body)):
+            if self._only_public[found.kind] and not is_public(resource.cls.FromString(row.body)):
                 return
             parents = zip(resource.kind.parents, found.parent.split(PARENT_SEPARATOR), strict=False)
             if not all(self._has(kind, resource_id) for kind, resource_id in parents):

@@ -188,8 +188,7 @@ def _sample_ms(version: v2.DatasetVersion) -> int:
 
 def _check_model(context: Context, model: v2.Model) -> None:
     """Completes the name of a model that predicts, and refuses one that cannot."""
-    owner = context.readable(v2.UserAppIDSet(user_id=model.user_id, app_id=model.app_id))
-    entry = context.model(owner, model.id)
+    owner, entry = context.named_model(model)
     version = entry.version(model.model_version.id)
     if version is None or context.state.catalog.runtime(entry, version) is None:
         raise ServiceError(

@@ -65,10 +65,7 @@ def post_evaluations(
 def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalMetrics) -> None:
     """Completes what an evaluation names, and refuses what is not there."""
     model = given.model
-    owner = context.readable(
-        v2.UserAppIDSet(user_id=model.user_id or app.user_id, app_id=model.app_id or app.app_id)
-    )
-    entry = context.model(owner, model.id)
+    owner, entry = context.named_model(model, app)
     version = entry.version(model.model_version.id)
     if version is None:
         raise ServiceError(

@@ -8,6 +8,7 @@ from typing import Any
 from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.method_scopes import SCOPES
+from clarigrpc.local.accounts.principal import Rights, is_endpoint
 from clarigrpc.local.engine import dataset_membership, patching, search_filters
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
@@ -259,7 +260,7 @@ class WorkflowHandlers(ResourceHandlers):
     """Graphs of models. The nodes are those of the newest version; a change makes a new one."""
 
     def check(self, context: Context, place: Place, item: v2.Workflow) -> None:
-        check_graph(context, item.nodes)
+        check_graph(context, place.app, item.nodes)
         del item.nodes[:]
 
     def added(self, context: Context, place: Place, given: v2.Workflow, item: Any) -> None:
@@ -274,7 +275,7 @@ class WorkflowHandlers(ResourceHandlers):
         newest = RESOURCES["workflow_version"].newest(context, nested_place(place, item.id))
         graph = v2.Workflow(nodes=newest.nodes if newest is not None else [])
         patching.patch(graph, v2.Workflow(nodes=change.nodes), action)
-        check_graph(context, graph.nodes)
+        check_graph(context, place.app, graph.nodes)
         self._add_version(context, place, item, graph.nodes)
 
     def show(self, context: Context, place: Place, item: v2.Workflow) -> None:
@@ -285,8 +286,11 @@ class WorkflowHandlers(ResourceHandlers):
         RESOURCES["workflow_version"].add(context, nested_place(place, item.id), version)
 
 
-def check_graph(context: Context, nodes: Any) -> None:
-    """Refuses a graph with unknown models or nodes, or with a cycle."""
+def check_graph(context: Context, home: UserApp, nodes: Any) -> None:
+    """Refuses a graph with unknown models or nodes, or with a cycle.
+
+    A model that is named by its id alone is one of the workflow's own app.
+    """
     if not nodes:
         raise ServiceError(StatusCode.WORKFLOW_INVALID_GRAPH, "the workflow has no nodes")
     ids = [node.id for node in nodes]
@@ -301,10 +305,7 @@ def check_graph(context: Context, nodes: Any) -> None:
                 StatusCode.WORKFLOW_INVALID_GRAPH,
                 f"node {node.id!r} has unknown inputs {sorted(unknown)}",
             )
-        app = context.readable(
-            v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id)
-        )
-        entry = context.model(app, node.model.id)
+        app, entry = context.named_model(node.model, home)
         entry.version(node.model.model_version.id)
         node.model.user_id, node.model.app_id = app.user_id, app.app_id
     while before:
@@ -425,6 +426,21 @@ class KeyHandlers(ResourceHandlers):
                 raise RESOURCES["app"].no(app.id)
             app.user_id = place.app.user_id
         check_scopes(item.scopes, item.endpoints)
+        check_gift(context, place.app, item)
+
+    def change(self, context: Context, place: Place, change: Any, action: str) -> Any:
+        check_gift(context, place.app, self._stored(context, place, change.id))
+        return super().change(context, place, change, action)
+
+    def find(self, context: Context, place: Place, resource_id: str) -> v2.Key:
+        key: v2.Key = super().find(context, place, resource_id)
+        if not shows_key(context, place, key):
+            raise self.no(resource_id)
+        return key
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        place = self.place(context, request)
+        return [lambda key: shows_key(context, place, key)]
 
     def added(self, context: Context, place: Place, given: Any, item: Any) -> None:
         context.state.accounts.forget()
@@ -433,12 +449,36 @@ class KeyHandlers(ResourceHandlers):
         context.state.accounts.forget()
 
 
+def rights_of(holder: v2.Key | v2.Collaborator) -> Rights:
+    """What a key or a collaborator may do."""
+    return Rights.of(holder.scopes, holder.endpoints)
+
+
+def shows_key(context: Context, place: Place, key: v2.Key) -> bool:
+    """Whether a caller may see a key, whose id is a secret: if it allows the caller no more."""
+    app = UserApp(place.app.user_id, key.apps[0].id) if key.apps else place.app
+    return context.may_give(app, rights_of(key))
+
+
+def check_gift(context: Context, app: UserApp, holder: v2.Key | v2.Collaborator) -> None:
+    """Refuses to hand out, or to change, what allows more than the caller is allowed."""
+    if not context.may_give(app, rights_of(holder)):
+        kind = holder.DESCRIPTOR.name.lower()
+        raise ServiceError(
+            StatusCode.CONN_INSUFFICIENT_SCOPES,
+            f"the scopes and endpoints of the {kind} allow more than the caller may do",
+        )
+
+
 def check_scopes(scopes: Any, endpoints: Any) -> None:
-    """Puts scopes into the contract's spelling, and refuses unknown ones and gaps."""
+    """Puts scopes into the contract's spelling; refuses unknown scopes and endpoints, and gaps."""
     names = [name.replace(":", "_") for name in scopes]
     scopes[:] = names
     if not names and not endpoints:
         raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "scopes or endpoints are required")
+    for name in endpoints:
+        if not is_endpoint(name):
+            raise ServiceError(StatusCode.CONN_INVALID_REQUEST, f"endpoint {name!r} does not exist")
     for name in names:
         if name not in SCOPES:
             raise ServiceError(StatusCode.CONN_INVALID_REQUEST, f"scope {name!r} does not exist")
@@ -477,13 +517,20 @@ class CollaboratorHandlers(ResourceHandlers):
         if user.id == place.app.user_id:
             raise ServiceError(self.kind.invalid, "the owner of an app cannot be its collaborator")
         check_scopes(item.scopes, item.endpoints)
+        check_gift(context, place.app, item)
         item.user.Clear()
         item.user.id, item.user.primary_email = user.id, user.primary_email
         item.ClearField("deleted_at")
         context.state.accounts.forget()
 
+    def change(self, context: Context, place: Place, change: Any, action: str) -> Any:
+        check_gift(context, place.app, self._stored(context, place, change.id))
+        return super().change(context, place, change, action)
+
     def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
+        item.user.CopyFrom(self._stored(context, place, item.id).user)
         check_scopes(item.scopes, item.endpoints)
+        check_gift(context, place.app, item)
         context.state.accounts.forget()
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
@@ -590,10 +637,25 @@ class InstalledModuleVersionHandlers(ResourceHandlers):
 
     def check(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
         wanted = item.module_version
-        app = context.readable(v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id))
-        parent = Place(app, (wanted.module_id,))
+        ids = v2.UserAppIDSet(user_id=wanted.user_id, app_id=wanted.app_id)
+        parent = Place(context.readable(ids, method="GetModuleVersion"), (wanted.module_id,))
         found = RESOURCES["module_version"].find(context, parent, wanted.id)
         item.module_version.CopyFrom(found)
+        item.ClearField("key_id")  # PostInstalledModuleVersionsKey makes one
+
+    def show(self, context: Context, place: Place, item: v2.InstalledModuleVersion) -> None:
+        key = module_key(context, place, item)
+        # The id of a key is a secret.
+        if key is None or not context.may_give(place.app, rights_of(key)):
+            item.ClearField("key_id")
+
+
+def module_key(
+    context: Context, place: Place, installed: v2.InstalledModuleVersion
+) -> v2.Key | None:
+    """The key for what an installed module does, whether or not the caller may see it."""
+    row = context.state.store.get(user_accounts.keys_of(place.app.user_id), installed.key_id)
+    return None if row is None else v2.Key.FromString(row.body)
 
 
 class TaskHandlers(ResourceHandlers):

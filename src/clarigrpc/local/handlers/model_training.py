@@ -205,10 +205,7 @@ def _choose_base(
         names = BASES[entry.model.model_type_id]
         base.id = next((name for name in names if _MEDIUM_OF_MODEL[name] in kinds), names[0])
         base.user_id, base.app_id = PUBLIC_APP.user_id, PUBLIC_APP.app_id
-    owner = context.readable(
-        v2.UserAppIDSet(user_id=base.user_id or app.user_id, app_id=base.app_id or app.app_id)
-    )
-    base_entry = context.model(owner, base.id)
+    owner, base_entry = context.named_model(base, app)
     chosen = base_entry.version(base.model_version.id)
     if chosen is None or context.state.catalog.runtime(base_entry, chosen) is None:
         raise ServiceError(

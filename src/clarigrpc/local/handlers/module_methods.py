@@ -11,7 +11,7 @@ from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_handlers import Place
-from clarigrpc.local.handlers.kind_handlers import RESOURCES
+from clarigrpc.local.handlers.kind_handlers import RESOURCES, check_gift, module_key
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
@@ -46,17 +46,25 @@ def post_module_key(
     resource = RESOURCES["installed_module_version"]
     place = Place(app)
     installed = resource.find(context, place, request.installed_module_version_id)
+    row = context.state.store.get(resource.where(place), installed.id)
+    if row is not None:
+        installed.key_id = v2.InstalledModuleVersion.FromString(row.body).key_id
     keys = RESOURCES["key"]
     owner = Place(UserApp(context.user(v2.UserAppIDSet()), ""))
-    if not installed.key_id or not keys.exists(context, owner, installed.key_id):
-        wanted = v2.Key(type=user_accounts.API_KEY, scopes=["All"], description=installed.id)
+    key = module_key(context, place, installed)
+    if key is None:
+        # It can do what the one can who asks for it.
+        rights = context.caller.rights
+        scopes = ["All"] if rights.scopes is None else sorted(rights.scopes)
+        wanted = v2.Key(type=user_accounts.API_KEY, scopes=scopes, description=installed.id)
+        wanted.endpoints.extend(sorted(rights.endpoints))
         wanted.apps.add(id=app.app_id)
         with context.state.store.transaction():
-            installed.key_id = keys.add(context, owner, wanted).id
+            key = keys.add(context, owner, wanted)
+            installed.key_id = key.id
             resource.save(context, place, installed)
-    return v2.SingleKeyResponse(
-        status=make_status(StatusCode.SUCCESS), key=keys.find(context, owner, installed.key_id)
-    )
+    check_gift(context, app, key)
+    return v2.SingleKeyResponse(status=make_status(StatusCode.SUCCESS), key=key)
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {

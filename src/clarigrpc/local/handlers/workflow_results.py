@@ -68,8 +68,7 @@ def _plan(context: Context, request: Any, config: v2.OutputConfig) -> tuple[Any,
 
 
 def _node(context: Context, node: v2.WorkflowNode, config: v2.OutputConfig) -> _ReadyNode:
-    app = context.readable(v2.UserAppIDSet(user_id=node.model.user_id, app_id=node.model.app_id))
-    entry = context.model(app, node.model.id)
+    app, entry = context.named_model(node.model, method="PostModelOutputs")
     version = entry.version(node.model.model_version.id)
     if version is None or version.status.code != StatusCode.MODEL_TRAINED:
         raise ServiceError(

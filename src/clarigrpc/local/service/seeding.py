@@ -100,7 +100,8 @@ class Seed:
                             "secret, and may have model, all strings"
                         )
                 for key in _keys(app):
-                    check_scopes(_message(v2.Key, key).scopes, ("any",))
+                    wanted = _message(v2.Key, key)
+                    check_scopes(wanted.scopes or ["All"], wanted.endpoints)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any]) -> Self:
