@@ -189,7 +189,7 @@ class AlreadyExistsError(ApiError):
     """The id, or the URL of an input, is already in use."""
 
 
-class InvalidArgumentError(ApiError):
+class InvalidArgumentError(ApiError, ValueError):
     """The request is invalid; sending it again unchanged does not help."""
 
 

@@ -93,10 +93,10 @@ def image(
     Raises:
         FileNotFoundError: There is no file of this name.
         InvalidArgumentError: The source is empty, a URL of another scheme, no path, or an image
-            that has no obvious form of 8 bits a sample.
+            that has no obvious form of 8 bits a sample, or a number of ``metadata`` has no JSON
+            form (NaN); the text names its key.
         TypeError: The source is of none of these types, or ``metadata`` has a value without a JSON
             form.
-        ValueError: A number of ``metadata`` has no JSON form (NaN); the text names its key.
     """
     result = _input(id, concepts, metadata, geo)
     target = result.data.image
@@ -214,6 +214,19 @@ def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
     return v2.GeoPoint(latitude=latitude, longitude=longitude)
 
 
+def metadata_struct(metadata: InputMetadata) -> Any:
+    """The ``Struct`` of metadata.
+
+    Raises:
+        InvalidArgumentError: A number has no JSON form; the text names its key.
+        TypeError: A value of another type has none.
+    """
+    try:
+        return wellknown.struct(metadata)
+    except ValueError as error:
+        raise InvalidArgumentError(f"metadata: {error}") from error
+
+
 def _input(
     id: str,
     concepts: ConceptLabels,
@@ -224,7 +237,7 @@ def _input(
     if concepts:
         result.data.concepts.extend(concept_messages(concepts))
     if metadata:
-        result.data.metadata.CopyFrom(wellknown.struct(metadata))
+        result.data.metadata.CopyFrom(metadata_struct(metadata))
     if geo is not None:
         result.data.geo.geo_point.CopyFrom(geo_point(*geo))
     return result

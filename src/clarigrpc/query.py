@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from clarigrpc import v2, wellknown
+from clarigrpc import v2
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import ImageSource, geo_point, image
+from clarigrpc.media import ImageSource, geo_point, image, metadata_struct
 
 Condition = v2.Filter | v2.Rank
 Unit = Literal["kilometers", "miles", "degrees", "radians"]
@@ -79,7 +79,7 @@ def has_metadata(values: Mapping[str, Any]) -> v2.Filter:
             way.
     """
     data = v2.Data()
-    data.metadata.CopyFrom(wellknown.struct(values))
+    data.metadata.CopyFrom(metadata_struct(values))
     return _annotated(data)
 
 

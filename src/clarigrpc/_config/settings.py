@@ -31,11 +31,11 @@ DEFAULT_BASE = "https://api.clarifai.com"
 CONFIG_PATH = "~/.config/clarifai/config"
 
 _ADDRESSES = ("CLARIFAI_GRPC_BASE", "CLARIFAI_API_BASE")
-_USER = "CLARIFAI_USER_ID"
+_USER_VARIABLE = "CLARIFAI_USER_ID"
 _APP = "CLARIFAI_APP_ID"
 _ROOTS = "CLARIFAI_ROOT_CERTIFICATES_PATH"
 # Each of them means something only together with the others of its source.
-_BELONG_TOGETHER = (*_ADDRESSES, _USER, *SECRET_OPTIONS.values())
+_BELONG_TOGETHER = (*_ADDRESSES, _USER_VARIABLE, *SECRET_OPTIONS.values())
 _VARIABLES = (*_BELONG_TOGETHER, _APP, _ROOTS)
 # In the config file: the environment has the value.
 _FROM_ENVIRONMENT = "ENVVAR"
@@ -145,7 +145,7 @@ def resolve(options: ClientOptions) -> Settings:
             "others": targets[1:],
             "balanced": balanced,
             "credentials": credentials,
-            "user_id": options.user_id or sources.variable(_USER),
+            "user_id": options.user_id or sources.variable(_USER_VARIABLE),
             "app_id": options.app_id or sources.variable(_APP),
             "root_certificates": _pem(roots, "root_certificates"),
             "client_key": _pem(options.client_key, "client_key"),
@@ -230,7 +230,7 @@ class _Sources:
                 "environment); set it, or give pat= to the client"
             )
         told = f"(or in the current context of {CONFIG_PATH})"
-        given = [name for name in (*_ADDRESSES, _USER) if variables.get(name)]
+        given = [name for name in (*_ADDRESSES, _USER_VARIABLE) if variables.get(name)]
         if given and os.path.isfile(self._path):
             told = (
                 f"too: {given[0]} is set there, so that the current context of {self._path} is "
@@ -248,7 +248,7 @@ class _Sources:
         environment = _hidden({name: os.environ.get(name, "") for name in _VARIABLES})
         if not self._explicit and (
             any(map(environment.get, _ADDRESSES))
-            and environment.get(_USER)
+            and environment.get(_USER_VARIABLE)
             and _secrets(environment)
         ):
             return environment, "environment"

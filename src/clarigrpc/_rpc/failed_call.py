@@ -16,9 +16,9 @@ from grpc import aio
 from clarigrpc import errors
 
 if TYPE_CHECKING:  # generic in the type stubs only
-    _FutureBase = grpc.Future[Any]
+    FutureBase = grpc.Future[Any]
 else:
-    _FutureBase = grpc.Future
+    FutureBase = grpc.Future
 
 # Where the service reports the failure in a response, or over HTTP, gRPC has no code of its own.
 _CODES: dict[type[errors.ApiError], grpc.StatusCode] = {
@@ -38,7 +38,7 @@ _CODES: dict[type[errors.ApiError], grpc.StatusCode] = {
 }
 
 
-class FailedCall(aio.AioRpcError, grpc.Call, _FutureBase):  # type: ignore[misc]
+class FailedCall(aio.AioRpcError, grpc.Call, FutureBase):  # type: ignore[misc]
     """An error of gRPC, and the call or future that has ended with it.
 
     Attributes:

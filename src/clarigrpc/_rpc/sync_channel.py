@@ -37,6 +37,7 @@ from clarigrpc._rpc.call import (
     check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
+from clarigrpc._rpc.failed_call import FutureBase
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
@@ -47,13 +48,11 @@ if TYPE_CHECKING:  # generic in the type stubs only
     _UnaryStreamBase = grpc.UnaryStreamMultiCallable[Any, Any]
     _StreamUnaryBase = grpc.StreamUnaryMultiCallable[Any, Any]
     _StreamStreamBase = grpc.StreamStreamMultiCallable[Any, Any]
-    _FutureBase = grpc.Future[Any]
 else:
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable
     _UnaryStreamBase = grpc.UnaryStreamMultiCallable
     _StreamUnaryBase = grpc.StreamUnaryMultiCallable
     _StreamStreamBase = grpc.StreamStreamMultiCallable
-    _FutureBase = grpc.Future
 
 
 class SyncChannel(ChannelMethods, grpc.Channel):
@@ -695,7 +694,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         self.cancel()
 
 
-class ResponseFuture(CallInfo, _FutureBase):
+class ResponseFuture(CallInfo, FutureBase):
     """The response of a call that runs by itself."""
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import grpc
 
@@ -17,7 +17,7 @@ from clarigrpc import errors
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc.call import CallCore, Deserializer, Serializer, message_codec, split_arguments
 from clarigrpc._rpc.channel_methods import ChannelMethods
-from clarigrpc._rpc.failed_call import FailedCall, as_api_error, as_grpc_error
+from clarigrpc._rpc.failed_call import FailedCall, FutureBase, as_api_error, as_grpc_error
 from clarigrpc._rpc.sync_channel import (
     PLAIN,
     CallInfo,
@@ -28,15 +28,10 @@ from clarigrpc._rpc.sync_channel import (
     UnaryUnary,
 )
 
-if TYPE_CHECKING:  # generic in the type stubs only
-    _FutureBase = grpc.Future[Any]
-else:
-    _FutureBase = grpc.Future
-
 Convert = Callable[[Exception], Exception]
 
 
-class _Future(CallInfo, _FutureBase):
+class _Future(CallInfo, FutureBase):
     """A future with other errors.
 
     Args:

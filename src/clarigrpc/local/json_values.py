@@ -49,7 +49,7 @@ class Flaw(NamedTuple):
         clear: Replaces the value with null, or removes it.
     """
 
-    place: _Place
+    place: _ValuePath
     reason: str
     clear: Callable[[], object]
 
@@ -71,7 +71,7 @@ class Flaw(NamedTuple):
 
 
 # Linked, since it is made for every message and read for hardly any.
-_Place: TypeAlias = "tuple[_Place, str | int] | None"
+_ValuePath: TypeAlias = "tuple[_ValuePath, str | int] | None"
 _Report: TypeAlias = Callable[[Flaw], object]
 
 
@@ -117,7 +117,9 @@ def with_nulls(message: M) -> tuple[M, list[str]]:
     return copy, flaws
 
 
-def _in_message(message: Any, place: _Place, depth: int, report: _Report, *, numbers: bool) -> None:
+def _in_message(
+    message: Any, place: _ValuePath, depth: int, report: _Report, *, numbers: bool
+) -> None:
     if depth > MAX_MESSAGE_DEPTH:
         reason = f"nested more than {MAX_MESSAGE_DEPTH} messages deep"
         report(Flaw(place, reason, message.Clear))
@@ -137,7 +139,7 @@ def _in_message(message: Any, place: _Place, depth: int, report: _Report, *, num
                 continue
             items = values.items() if form is _Form.MAP else enumerate(values)
         for key, item in items:
-            here: _Place = (place, name) if key is None else ((place, name), key)
+            here: _ValuePath = (place, name) if key is None else ((place, name), key)
             if search is _in_message:
                 _in_message(item, here, depth + 1, report, numbers=numbers)
             elif search in _TIMES:
@@ -149,7 +151,7 @@ def _in_message(message: Any, place: _Place, depth: int, report: _Report, *, num
                 search(item, here, depth + 1, report)
 
 
-def _in_numbers(message: Any, name: str, form: _Form, place: _Place, report: _Report) -> None:
+def _in_numbers(message: Any, name: str, form: _Form, place: _ValuePath, report: _Report) -> None:
     value = getattr(message, name)
     if form is _Form.ONE:
         if not math.isfinite(value):
@@ -164,21 +166,23 @@ def _in_numbers(message: Any, name: str, form: _Form, place: _Place, report: _Re
             return
 
 
-def _report_number(message: Any, name: str, place: _Place, number: float, report: _Report) -> None:
+def _report_number(
+    message: Any, name: str, place: _ValuePath, number: float, report: _Report
+) -> None:
     report(Flaw(place, f"{number} is not a finite number", partial(message.ClearField, name)))
 
 
-def _in_struct(struct: Any, place: _Place, depth: int, report: _Report, level: int = 1) -> None:
+def _in_struct(struct: Any, place: _ValuePath, depth: int, report: _Report, level: int = 1) -> None:
     for key, value in struct.fields.items():
         _in_value(value, (place, key), depth + 2, report, level)
 
 
-def _in_list(values: Any, place: _Place, depth: int, report: _Report, level: int = 1) -> None:
+def _in_list(values: Any, place: _ValuePath, depth: int, report: _Report, level: int = 1) -> None:
     for index, value in enumerate(values.values):
         _in_value(value, (place, index), depth + 1, report, level)
 
 
-def _in_value(value: Any, place: _Place, depth: int, report: _Report, level: int = 0) -> None:
+def _in_value(value: Any, place: _ValuePath, depth: int, report: _Report, level: int = 0) -> None:
     kind = value.WhichOneof("kind")
     reason = ""
     if level > MAX_STRUCT_DEPTH or depth > _MAX_VALUE_DEPTH:

@@ -756,7 +756,7 @@ SPECIAL: dict[str, type[ResourceHandlers]] = {
 RESOURCES = build(SPECIAL)
 """The handlers of every kind of resource, by its name."""
 
-PLAIN = [resource for resource in RESOURCES.values() if type(resource) is ResourceHandlers]
+WITHOUT_HOOKS = [resource for resource in RESOURCES.values() if type(resource) is ResourceHandlers]
 """The kinds without logic of their own: they are stored and shown."""
 
 

@@ -215,7 +215,7 @@ class V2Service:
     @staticmethod
     def only_stores(method: str) -> bool:
         """Whether the method keeps or shows resources without further consequences."""
-        return getattr(_UNARY.get(method), "__self__", None) in kind_handlers.PLAIN
+        return getattr(_UNARY.get(method), "__self__", None) in kind_handlers.WITHOUT_HOOKS
 
     def download(self, name: str) -> Path | None:
         """A file that the service made for its users, None where there is none."""
