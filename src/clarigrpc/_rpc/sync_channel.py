@@ -25,6 +25,7 @@ from clarigrpc._config.client_options import SyncInterceptor
 from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
@@ -41,6 +42,7 @@ from clarigrpc._rpc.failed_call import FutureBase
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
+from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
@@ -462,8 +464,9 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
         requests = RequestStream(request_iterator, self.serialize)
         request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
-        call = self._bound().future(requests, timeout, *options)
-        requests.attach(call)
+        with HeldInterrupt():
+            call = self._bound().future(requests, timeout, *options)
+            requests.attach(call)
         return ResponseFuture(self, call, request_id, requests)
 
 
@@ -486,8 +489,9 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         requests = RequestStream(request_iterator, self.serialize)
         request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
-        call = self._bound()(requests, timeout, *options)
-        requests.attach(call)
+        with HeldInterrupt():
+            call = self._bound()(requests, timeout, *options)
+            requests.attach(call)
         return ResponseStream(self, call, request_id, deadline, requests=requests)
 
 
@@ -623,7 +627,8 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         return cancelled
 
     def __del__(self) -> None:
-        self.cancel()
+        with HeldInterrupt(deliver_later=True):
+            self.cancel()
 
     def _free(self) -> None:
         """Take the last events of a call that is over.
@@ -632,14 +637,18 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         its last event, which nobody takes of a call that was cancelled or dropped. Other kinds
         of call need nothing. A thread that is reading does it itself afterwards.
         """
-        consume = single_threaded_calls().get(type(self._call))
-        if consume is None or not self._reading.acquire(blocking=False):
+        call = self._call.real if isinstance(self._call, GrpcCall) else None
+        consume = single_threaded_calls().get(type(call))
+        if consume is None:
             return
-        try:
-            while getattr(getattr(self._call, "_state", None), "due", ()):
-                consume(self._call)
-        finally:
-            self._reading.release()
+        with HeldInterrupt():
+            if not self._reading.acquire(blocking=False):
+                return
+            try:
+                while getattr(getattr(call, "_state", None), "due", ()):
+                    consume(call)
+            finally:
+                self._reading.release()
 
     def __next__(self) -> Any:
         while True:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, TypeAlias
 
 import grpc
 
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
+from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
 
 DirectCall: TypeAlias = Callable[
     [bytes, float, Sequence[tuple[str, str | bytes]]], tuple[bytes | None, Any]
@@ -45,6 +47,8 @@ PRIVATE_NAMES: grpcio_internals.Names = {
         "ReceiveStatusOnClientOperation.code",
         "ReceiveStatusOnClientOperation.trailing_metadata",
         "SegregatedCall.next_event",
+        "SegregatedCall.cancel",
+        "StatusCode.cancelled",
         "BatchOperationEvent.batch_operations",
         "get_deadline_from_context",
     ),
@@ -117,6 +121,9 @@ def direct(multicallable: Any) -> DirectCall | None:
     """
     if not grpcio_internals.usable() or (core := _core()) is None:
         return None
+    public = multicallable
+    if isinstance(multicallable, GrpcMulticallable):
+        multicallable = multicallable.real
     if type(multicallable) is not core["_UnaryUnaryMultiCallable"]:
         return None  # HTTP, several connections, or interceptors
     try:
@@ -132,6 +139,7 @@ def direct(multicallable: Any) -> DirectCall | None:
     receive_message = core["ReceiveMessageOperation"]
     receive_status = core["ReceiveStatusOnClientOperation"]
     deadline_of_server = core["get_deadline_from_context"]
+    cancelled = core["StatusCode.cancelled"]
     clock = time.time
 
     def call(
@@ -149,22 +157,27 @@ def direct(multicallable: Any) -> DirectCall | None:
             receive_message(0),
             receive_status(0),
         )
-        try:
-            started = start(
-                propagate,
-                method,
-                None,
-                deadline,
-                None,
-                None,
-                ((operations, None),),
-                context,
-                handle,
-            )
-        except (AttributeError, TypeError) as error:  # nothing has been sent
-            grpcio_internals.log_public_way(USER, str(error))
-            return multicallable.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
-        event = started.next_event()
+        with HeldInterrupt() as held:
+            try:
+                started = start(
+                    propagate,
+                    method,
+                    None,
+                    deadline,
+                    None,
+                    None,
+                    ((operations, None),),
+                    context,
+                    handle,
+                )
+            except (AttributeError, TypeError) as error:  # nothing has been sent
+                grpcio_internals.log_public_way(USER, str(error))
+                event = None
+            else:
+                held.cancel_with(partial(started.cancel, cancelled, "interrupted"))
+                event = started.next_event()
+        if event is None:
+            return public.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
         _, _, _, _, message, status = event.batch_operations
         if status.code():
             raise _error(core, event, method)

@@ -8,6 +8,8 @@ import grpc
 from grpc import aio
 
 from clarigrpc._contract.methods import CallKind
+from clarigrpc._interrupts import HeldInterrupt
+from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
 from clarigrpc._transports.transport import AsyncTransport, SyncTransport
 from clarigrpc._version import __version__
 
@@ -41,15 +43,18 @@ class SyncGrpcTransport(SyncTransport):
         """A transport to the address of the settings. Server streams use the caller's thread."""
         options = [*channel_options(settings), (_SINGLE_THREADED_UNARY_STREAM, 1)]
         address = _address(settings)
-        if settings.target.tls:
-            return cls(grpc.secure_channel(address, _tls(settings), options))
-        return cls(grpc.insecure_channel(address, options))
+        with HeldInterrupt():
+            if settings.target.tls:
+                return cls(grpc.secure_channel(address, _tls(settings), options))
+            return cls(grpc.insecure_channel(address, options))
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
-        return getattr(self._channel, kind)(path)
+        with HeldInterrupt():
+            return GrpcMulticallable(getattr(self._channel, kind)(path))
 
     def close(self) -> None:
-        self._channel.close()
+        with HeldInterrupt():
+            self._channel.close()
 
 
 class AsyncGrpcTransport(AsyncTransport):

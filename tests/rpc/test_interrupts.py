@@ -1,0 +1,163 @@
+"""Ctrl-C at random moments: it ends what runs, says nothing else, and leaves a client that works.
+
+``INTERRUPTS=300 pytest tests/rpc/test_interrupts.py`` tries more moments of each operation.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clarigrpc import v2
+from clarigrpc._interrupts import HeldInterrupt
+from clarigrpc.local import LocalServer
+
+COUNT = int(os.environ.get("INTERRUPTS", "8"))
+ROOT = Path(__file__).parents[2]
+OPERATIONS = [
+    *("unary", "stub", "with_call", "future", "list", "call", "generate", "stream"),
+    *("predict_many", "upload", "upload_version"),
+]
+
+
+class Speaker:
+    def letters(self, words: str) -> Iterator[str]:
+        for letter in words:
+            time.sleep(0.002)
+            yield letter
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with LocalServer(rest_port=0, models={"speaker": Speaker()}) as server:
+        with server.client() as client:
+            client.v2.PostModels(v2.PostModelsRequest(models=[v2.Model(id="uploaded")]))
+        yield server
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_an_interrupt_at_any_moment(
+    server: LocalServer, transport: str, operation: str, tmp_path: Path
+) -> None:
+    if transport == "rest" and operation in ("stream", "upload_version"):
+        pytest.skip("REST has no streams of requests")
+    seed = str(random.random())
+    base = server.base if transport == "grpc" else server.rest_base
+    assert base is not None
+    arguments = [transport, operation, str(COUNT), seed, base, server.pat, str(tmp_path)]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tests.rpc.interrupted", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        out, err = program.communicate(timeout=30 + COUNT)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        out, err = program.communicate()
+        pytest.fail(f"seed {seed} hangs: {out} {err}")
+    ended = time.time()
+    assert (err, program.returncode) == ("", 0), (seed, out)
+    assert re.fullmatch(r"done \S+\n", out), (seed, out)
+    assert ended - float(out.split()[1]) < 1.0
+
+
+def handlers() -> list[Any]:
+    return [signal.getsignal(signal.SIGINT)]
+
+
+def test_the_interrupt_is_raised_at_the_end_of_the_block() -> None:
+    before = handlers()
+    events: list[str] = []
+    hold = HeldInterrupt(lambda: events.append("cancelled"))
+    with pytest.raises(KeyboardInterrupt), hold as held:
+        signal.raise_signal(signal.SIGINT)
+        events.append("after")
+        held.cancel_with(lambda: events.append("known late"))
+    assert events == ["cancelled", "after", "known late"]
+    assert handlers() == before
+
+
+def test_a_handler_that_does_not_raise_runs_at_once_and_cancels_nothing() -> None:
+    events: list[str] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: events.append("handled"))
+    try:
+        with HeldInterrupt(lambda: events.append("cancelled")):
+            signal.raise_signal(signal.SIGINT)
+            events.append("after")
+        assert events == ["handled", "after"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_sets_another_one_is_obeyed() -> None:
+    other: Any = lambda number, frame: None  # noqa: E731 - compared below
+    before = signal.signal(
+        signal.SIGINT, lambda number, frame: signal.signal(signal.SIGINT, other) and None
+    )
+    try:
+        with HeldInterrupt():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is other
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_process_without_a_handler_is_left_alone(action: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGINT, action)
+    try:
+        with HeldInterrupt():
+            assert signal.getsignal(signal.SIGINT) is action
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_do_not_touch_handlers() -> None:
+    before, seen = handlers(), []
+
+    def hold() -> None:
+        with HeldInterrupt():
+            seen.extend(handlers())
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert seen == before
+
+
+def test_what_another_signal_raises_leaves_the_handler_as_it_was() -> None:
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(3)
+
+    before, terminate = handlers(), signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit), HeldInterrupt():
+            signal.raise_signal(signal.SIGTERM)
+        assert handlers() == before
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def test_in_a_finalizer_the_interrupt_comes_a_moment_later() -> None:
+    hold, events = HeldInterrupt(deliver_later=True), []
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            signal.raise_signal(signal.SIGINT)
+        events.append("after")
+        time.sleep(5)
+    assert events == ["after"]
