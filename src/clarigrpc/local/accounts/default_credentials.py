@@ -24,7 +24,7 @@ class DefaultCredentials:
         path: File that keeps the secrets over a restart, readable by its owner only.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or one cannot be made.
         ValueError: It does not hold credentials.
     """
 
@@ -53,9 +53,13 @@ class DefaultCredentials:
             client_secret or stored.get("client_secret") or secrets.token_urlsafe(24)
         )
         self._path = path
+        if path is not None and not path.exists():
+            self.keep()
 
     def keep(self) -> None:
-        """Writes the file. The folder must be this server's, which its database shows.
+        """Writes the file, with what was given for this run.
+
+        Where there is a file already, only a server that has the folder may: another one may run.
 
         Raises:
             OSError: The file cannot be written.

@@ -96,8 +96,10 @@ class Catalog:
         self._store = store
         self._build_seconds = build_seconds
         self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
-        self._lock = threading.RLock()  # a classifier may work on another one
+        # Not held while the store is read, whose transactions ask for models, too.
+        self._lock = threading.Lock()
         self._loaded: OrderedDict[int, Runtime] = OrderedDict()
+        store.when_undone(self._loaded.clear)
 
     def find(self, app: UserApp, model_id: str, *, only_public: bool = False) -> CatalogEntry:
         """The model of that id, as strangers see it or whole; ServiceError 21200 without one."""
@@ -141,12 +143,15 @@ class Catalog:
             return None
         # The place of a version is never another's, unlike its id.
         with self._lock:
-            runtime = self._loaded.pop(row.seq, None) or self._load(row.seq, version)
-            if runtime is not None:
+            known = self._loaded.get(row.seq)
+        runtime = known or self._load(row.seq, version)
+        if runtime is not None:
+            with self._lock:
                 self._loaded[row.seq] = runtime
+                self._loaded.move_to_end(row.seq)
                 if len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
-            return runtime
+        return runtime
 
     def _load(self, seq: int, version: v2.ModelVersion) -> Runtime | None:
         content = self._store.content(seq)

@@ -198,7 +198,7 @@ class ResourceHandlers:
             for resource_id in ids:
                 if not self.remove(context, place, resource_id):
                     missing.append(resource_id)
-        context.state.downloads.sweep()
+        context.state.store.after_commit(context.state.downloads.sweep)
         if len(missing) == len(ids):
             raise self.no(missing[0])
         response = _response(context)

@@ -259,7 +259,8 @@ def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
     store = state.store
     job = v2.AppDuplication.FromString(row.body)
     origin = store.get(StoredCollection("duplication_source", where.user_id, "", row.id), "source")
-    assert origin is not None
+    if origin is None:  # deleted with the job
+        return
     ids = v2.UserAppIDSet.FromString(origin.body)
     copy = _Copy(
         state, UserApp(ids.user_id, ids.app_id), UserApp(where.user_id, job.destination_app.id)

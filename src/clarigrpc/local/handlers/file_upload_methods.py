@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -343,9 +344,11 @@ def _streamed(
         if first is None or first.WhichOneof("upload_data") != "upload_config":
             raise ServiceError(target_class.invalid, "the first message must be upload_config")
         config = first.upload_config
-        target = target_class(context.writable(config.user_app_id), config)
-        upload = _Upload(context, target)
-        if upload.begin():
+        with context.state.store.transaction():
+            target = target_class(context.writable(config.user_app_id), config)
+            upload = _Upload(context, target)
+            incomplete = upload.begin()
+        if incomplete:
             yield from upload.parts(requests)
         else:
             # The final answer of an earlier stream may have been lost on its way.
@@ -399,10 +402,10 @@ def put_upload_content_parts(
     store = context.state.store
     if not request.content_parts:
         raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no content_parts")
-    path = context.state.uploads.path(*uploads_of(app), request.upload_id)
-    _upload_row(store, app, request.upload_id)
+    found = _upload_row(store, app, request.upload_id)
+    path = context.state.uploads.unary_path(uploads_of(app), found)
     with context.state.uploads.writing(path) as file:
-        upload = v2.Upload.FromString(_upload_row(store, app, request.upload_id).body)
+        upload = v2.Upload.FromString(_same_upload(store, found).body)
         try:
             file.write(request.content_parts, upload.content_length)
         except PartError as error:
@@ -414,7 +417,10 @@ def put_upload_content_parts(
             upload.status.percent_completed = file.received * 100 // upload.content_length
             upload.modified_at.GetCurrentTime()
         with store.transaction():
-            row = _upload_row(store, app, request.upload_id)
+            if store.by_seq(found.seq) is None:
+                # With the file, which was written after it was deleted.
+                file.delete()
+            row = _same_upload(store, found)
             store.update(row.seq, upload.SerializeToString(), 0)
     return v2.SingleUploadResponse(status=make_status(StatusCode.SUCCESS), upload=upload)
 
@@ -441,14 +447,13 @@ def delete_uploads(context: Context, request: v2.DeleteUploadsRequest) -> v2.Bas
     store = context.state.store
     if not request.ids:
         raise ServiceError(StatusCode.CONN_INVALID_REQUEST, "the request has no ids")
+    uploads = context.state.uploads
     with store.transaction():
-        for upload_id in request.ids:
-            _upload_row(store, app, upload_id)
-        for upload_id in request.ids:
-            store.delete(uploads_of(app), upload_id)
-    for upload_id in request.ids:
-        uploads = context.state.uploads
-        uploads.delete(uploads.path(*uploads_of(app), upload_id))
+        rows = [_upload_row(store, app, upload_id) for upload_id in request.ids]
+        for row in rows:
+            store.delete(uploads_of(app), row.id)
+            path = uploads.unary_path(uploads_of(app), row)
+            store.after_commit(partial(uploads.delete, path))
     return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
 
@@ -460,8 +465,20 @@ def uploads_of(app: UserApp) -> StoredCollection:
 def _upload_row(store: Store, app: UserApp, upload_id: str) -> Row:
     row = store.get(uploads_of(app), upload_id)
     if row is None:
-        raise ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist")
+        raise _no_upload(upload_id)
     return row
+
+
+def _same_upload(store: Store, before: Row) -> Row:
+    """An upload as it is now; another one may have its id meanwhile."""
+    row = store.by_seq(before.seq)
+    if row is None:
+        raise _no_upload(before.id)
+    return row
+
+
+def _no_upload(upload_id: str) -> ServiceError:
+    return ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist")
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {

@@ -336,8 +336,13 @@ def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
     parts = urlsplit(url)
     if parts.scheme == "upload":
         upload_id, _, name = url.removeprefix("upload:").partition("/")
-        path = state.uploads.path(*file_upload_methods.uploads_of(app), upload_id)
-        yield from _opened(name, path)
+        where = file_upload_methods.uploads_of(app)
+        row = state.store.get(where, upload_id)
+        if row is None:
+            raise ServiceError(
+                StatusCode.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist"
+            )
+        yield from _opened(name, state.uploads.unary_path(where, row))
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
     else:

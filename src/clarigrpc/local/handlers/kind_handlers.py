@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from clarigrpc import v2
@@ -78,13 +79,18 @@ class UploadedVersionHandlers(ResourceHandlers):
     """Versions whose content was uploaded; the file goes with them."""
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
-        uploads = context.state.uploads
-        uploads.delete(uploads.path(*self.where(place), resource_id))
+        _delete_upload(context, self.where(place), resource_id)
 
     def emptied(self, context: Context, where: StoredCollection) -> None:
-        uploads = context.state.uploads
         for row in context.state.store.walk(where):
-            uploads.delete(uploads.path(*where, row.id))
+            _delete_upload(context, where, row.id)
+
+
+def _delete_upload(context: Context, where: StoredCollection, resource_id: str) -> None:
+    """Deletes what was uploaded for a resource, once the resource itself is gone for good."""
+    uploads = context.state.uploads
+    path = uploads.path(*where, resource_id)
+    context.state.store.after_commit(partial(uploads.delete, path))
 
 
 class PipelineStepVersionHandlers(UploadedVersionHandlers):
@@ -365,6 +371,11 @@ class AppHandlers(ResourceHandlers):
         for inside in store.collections(user_id=place.app.user_id, app_id=resource_id):
             if inside.kind in RESOURCES:
                 RESOURCES[inside.kind].emptied(context, inside)
+            elif inside.kind == "upload":
+                uploads = context.state.uploads
+                for row in store.walk(inside):
+                    path = uploads.unary_path(inside, row)
+                    store.after_commit(partial(uploads.delete, path))
             store.clear(inside)
         for row in store.walk(user_accounts.keys_of(place.app.user_id)):
             if resource_id in {app.id for app in v2.Key.FromString(row.body).apps}:

@@ -35,13 +35,14 @@ def _keep(context: Context, app: UserApp, search: v2.Search) -> str:
     """Saves a search that wants it; returns its id."""
     if not search.save:
         return search.id or new_id()
-    saved = context.state.accounts.resolve(
-        context.caller,
-        context.call.method,
-        v2.UserAppIDSet(user_id=app.user_id, app_id=app.app_id),
-        write=True,
-    )
-    made = RESOURCES["search"].add(context, Place(saved), search)
+    with context.state.store.transaction():
+        saved = context.state.accounts.resolve(
+            context.caller,
+            context.call.method,
+            v2.UserAppIDSet(user_id=app.user_id, app_id=app.app_id),
+            write=True,
+        )
+        made = RESOURCES["search"].add(context, Place(saved), search)
     return str(made.id)
 
 

@@ -195,7 +195,7 @@ class V2Service:
                 if seed is not None:
                     seed.apply(self.state)
                 self.state.accounts.put_defaults()
-            # Not before: another server may have the folder, or another program the files.
+            # Not before: another server may have the folder.
             credentials.keep()
             self._resources = opened.pop_all()
         self.state.input_processor.start()
@@ -230,7 +230,13 @@ class V2Service:
         handler = _UNARY.get(method) or _missing(method)
         try:
             with self._serving(call, request) as context:
-                return self._named(call, handler(context, request))
+                if not _changes(method):
+                    response = handler(context, request)
+                else:
+                    # What is checked, such as the app, is still there when something is kept.
+                    with self.state.store.transaction():
+                        response = handler(context, request)
+                return self._named(call, response)
         except Exception as error:  # noqa: BLE001 (all end in a status)
             return self._failure(call, error)
 
@@ -324,6 +330,31 @@ class V2Service:
         prefix = call.metadata.get("x-clarifai-request-id-prefix", "")
         response.status.req_id = f"{prefix}-{new_id()}" if prefix else new_id()
         return response  # type: ignore[no-any-return]
+
+
+# Methods that only read, wait, or work for long: all others would have to wait for them.
+_WITHOUT_TRANSACTION = frozenset(
+    (
+        "PostModelOutputs",
+        "PostWorkflowResults",
+        "PostWorkflowResultsSimilarity",
+        "PostRunnerItemOutputs",
+        "PutUploadContentParts",
+        "PostSearches",
+        "PostSearchesByID",
+        "PostValidatePassword",
+    )
+)
+_CHANGING = ("Post", "Put", "Patch", "Delete", "Cancel")
+
+
+def _changes(method: str) -> bool:
+    """Whether the whole method is one transaction; searches never are."""
+    return (
+        method.startswith(_CHANGING)
+        and not (method.startswith("Post") and method.endswith("Searches"))
+        and method not in _WITHOUT_TRANSACTION
+    )
 
 
 def _missing(method: str) -> Any:

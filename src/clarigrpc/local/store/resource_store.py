@@ -353,7 +353,7 @@ class Store:
                 return
             after, self._after = self._after, []
         for work in after:
-            work()
+            self._do(work)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -380,13 +380,20 @@ class Store:
         Outside of a transaction that is at once; nothing is done when the transaction is undone.
 
         Args:
-            work: Must not raise.
+            work: What it raises is logged: it does not concern what was committed.
         """
         with self._lock:
             if self._depth:
                 self._after.append(work)
                 return
-        work()
+        self._do(work)
+
+    @staticmethod
+    def _do(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:
+            _logger.exception("something was not tidied up after a transaction")
 
     def when_undone(self, forget: Callable[[], object]) -> None:
         """Calls ``forget`` whenever something is undone that may have been read before."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.local.store.resource_store import Row, StoredCollection
 from clarigrpc.v2 import StatusCode
 
 MAX_UPLOAD_BYTES = 64 << 30
@@ -288,6 +289,10 @@ class UploadStore:
     def path(self, *name: str) -> Path:
         """Where the content of that name is; the name may hold any text."""
         return self._folder / hashlib.sha256("\0".join(name).encode()).hexdigest()[:40]
+
+    def unary_path(self, where: StoredCollection, row: Row) -> Path:
+        """Where the content of a unary upload is: never where an earlier one of that id had it."""
+        return self.path(*where, row.id, str(row.seq))
 
     def open(self, path: Path, total: int) -> PartFile:
         """Goes on with an upload; a stream that still has it loses it.
