@@ -40,7 +40,7 @@ def takes(
                     raise TypeError(_unknown(called, name, list(parameters)))
                 if name in SECRET_OPTIONS and isinstance(given[name], str):
                     # Tracebacks may show the variables of this frame.
-                    given[name] = Secret(given[name])  # type: ignore[arg-type]
+                    given[name] = Secret(given[name])
             return method(self, options(*args, **given))
 
         owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)

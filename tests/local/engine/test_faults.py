@@ -71,7 +71,7 @@ def test_misspelt_names() -> None:
     with pytest.raises(
         AttributeError, match=r"no 'unavailible_next'; they have .*unavailable_next"
     ):
-        Faults().unavailible_next = 3  # type: ignore[attr-defined]
+        Faults().unavailible_next = 3
     server = LocalServer()
     with pytest.raises(AttributeError):
         server.faults = Faults()  # type: ignore[misc]

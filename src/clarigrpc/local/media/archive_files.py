@@ -85,10 +85,10 @@ def _zipped(
 def _tarred(name: str, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     magic = file.read(len(_GZIP_MAGIC))
     file.seek(0)
-    plain = gzip.GzipFile(fileobj=file) if magic == _GZIP_MAGIC else file
+    plain: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=file) if magic == _GZIP_MAGIC else file
     count, before = 0, -1
     # tarfile's own decompression would also take formats whose memory cannot be bounded.
-    with tarfile.open(fileobj=_Bounded(name, plain), mode="r:") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=_Bounded(name, plain), mode="r:") as archive:
         for member in archive:
             count += 1
             _check_count(name, count)
@@ -112,7 +112,7 @@ def _tarred(name: str, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 class _Bounded(io.RawIOBase):
     """A tar file that refuses to be read beyond the limits, or in one large piece."""
 
-    def __init__(self, name: str, file: IO[bytes]) -> None:
+    def __init__(self, name: str, file: IO[bytes] | gzip.GzipFile) -> None:
         self._name = name
         self._file = file
 
