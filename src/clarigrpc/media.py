@@ -258,7 +258,9 @@ def _fill(target: Any, source: Any, kind: str) -> None:
         return
     content = _content(source, kind)
     if not content:
-        raise InvalidArgumentError(f"{kind}(): the source is empty")
+        file = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+        name = repr(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else ""
+        raise InvalidArgumentError(f"{kind}({name}): the source is empty")
     target.base64 = content
 
 

@@ -24,7 +24,7 @@ PAT = "x" * 20
 
 
 def caller(now: float = 0.0, size: int = 1) -> PendingPredict:
-    return PendingPredict((bytes(size), b""), Future(), now, now + 60)
+    return PendingPredict(("", (bytes(size), b"")), Future(), now, now + 60)
 
 
 def sizes(batches: Iterable[Any]) -> list[int]:

@@ -22,7 +22,7 @@ from clarigrpc._bulk.predict_engine import (
     PredictResult,
 )
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc._rpc.encoding import Pieces
+from clarigrpc._rpc.encoding import NUMBERED, Pieces
 
 SUCCESS = v2.StatusCode.SUCCESS
 
@@ -32,10 +32,10 @@ class Encoder:
 
     constant = b"constant"
 
-    def pieces(self, value: Any) -> Pieces:
+    def numbered(self, value: Any, number: int) -> tuple[str, Pieces]:
         if isinstance(value, str):
             raise TypeError(value)
-        return (b"<", value)
+        return f"{NUMBERED}{number}", (b"<", value)
 
     def request(self, inputs: Iterable[Pieces]) -> bytes:
         return b"".join(piece for pieces in inputs for piece in pieces)

@@ -224,9 +224,12 @@ async def test_an_error_of_the_source_comes_after_the_results(
 
     found: list[Any] = []
     stream = both.client.model("m").predict_many(source(), batch_size=10)
-    with pytest.raises(KeyError, match="producer"):
+    with pytest.raises(KeyError, match="producer") as caught:
         await both.collect(stream, found)
     check(found, 25, [])
+    (note,) = caught.value.__notes__
+    assert "after 25 values" in note
+    assert "predict_many(paths)" in note
 
 
 async def test_a_closed_client_is_told(both: Both, scripted: ScriptedServer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import threading
 import time
 from collections import deque
@@ -19,7 +20,8 @@ from os import getpid
 from typing import Any, Protocol
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.predict_engine import may_be_one_input, mismatch
+from clarigrpc._bulk.output_matching import in_order
+from clarigrpc._bulk.predict_engine import may_be_one_input
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._public_names import named_in
@@ -85,11 +87,21 @@ class Slot(Protocol):
 
 
 class PendingPredict:
-    """One predict: its encoded input, the slot for its result, its start and its deadline."""
+    """One predict: its input, the slot for its result, its start and its deadline.
 
-    __slots__ = ("deadline", "pieces", "since", "size", "slot")
+    Args:
+        numbered: The id that the input is sent with, and its encoded form.
+        slot: Receives the result.
+        since: Time of the start, in seconds.
+        deadline: Time of the deadline, in seconds.
+    """
 
-    def __init__(self, pieces: Pieces, slot: Slot, since: float, deadline: float) -> None:
+    __slots__ = ("deadline", "id", "pieces", "since", "size", "slot")
+
+    def __init__(
+        self, numbered: tuple[str, Pieces], slot: Slot, since: float, deadline: float
+    ) -> None:
+        self.id, pieces = numbered
         self.pieces = pieces
         self.size = size_of(pieces)
         self.slot = slot
@@ -170,9 +182,10 @@ class CoalesceQueue:
 
 def complete(predicts: SharedRequest, response: v2.MultiOutputResponse) -> None:
     """Give each predict its output or its error."""
-    outputs = response.outputs
-    if len(outputs) != len(predicts):
-        fail(predicts, mismatch(len(predicts), response))
+    try:
+        outputs = in_order([pending.id for pending in predicts], response)
+    except errors.InternalError as error:
+        fail(predicts, error)
         return
     request_id = response.status.req_id
     success = v2.StatusCode.SUCCESS
@@ -273,6 +286,7 @@ class Coalescer:
         self, encoder: PredictEncoder, limits: CoalesceLimits, send: Callable[..., Any]
     ) -> None:
         self._encoder = encoder
+        self._numbers = itertools.count()
         self._limits = limits
         self._send = send
         self._closed = False
@@ -289,15 +303,17 @@ class Coalescer:
             self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
         )
 
-    def predict(self, pieces: Pieces, timeout: float) -> Any:
+    def predict(self, value: Any, timeout: float) -> Any:
         """The output of one input.
 
         Raises:
             ApiError: The failure of this input.
+            TypeError: The value is not an input.
         """
+        numbered = self._encoder.numbered(value, next(self._numbers))
         now = time.monotonic()
         slot = _ThreadSlot()
-        pending = PendingPredict(pieces, slot, now, deadline_after(timeout, now))
+        pending = PendingPredict(numbered, slot, now, deadline_after(timeout, now))
         lock = self._lock.get()
         with lock:
             if self._closed:
@@ -378,24 +394,27 @@ class AsyncCoalescer:
         send: Callable[..., Awaitable[Any]],
     ) -> None:
         self._encoder = encoder
+        self._numbers = itertools.count()
         self._send = send
         self._closed = False
         self._queue = CoalesceQueue(limits)
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[Sequence[SharedRequest]], SharedRequest] = {}
 
-    async def predict(self, pieces: Pieces, timeout: float) -> Any:
+    async def predict(self, value: Any, timeout: float) -> Any:
         """The output of one input.
 
         Raises:
             ApiError: The failure of this input.
+            TypeError: The value is not an input.
         """
         if self._closed:
             raise errors.ClosedError
+        numbered = self._encoder.numbered(value, next(self._numbers))
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         now = time.monotonic()
-        pending = PendingPredict(pieces, future, now, deadline_after(timeout, now))
+        pending = PendingPredict(numbered, future, now, deadline_after(timeout, now))
         expiry = loop.call_later(timeout, _expire, future, timeout)
         self._start(self._queue.add(pending))
         try:

@@ -84,14 +84,23 @@ class _Calls:
                     engine.exhausted()
                     return
                 except Exception as error:  # noqa: BLE001 - raised by check()
-                    self.source_error = error
-                    engine.exhausted()
+                    self.source_failed(error)
                     return
                 now = clock()
                 engine.add(value, now)
                 if now - asked > _SLOW_VALUE_SECONDS:
                     break
             asked = now
+
+    def source_failed(self, error: Exception) -> None:
+        """The source raised an error, and so has ended."""
+        error.add_note(
+            f"predict_many: raised by the source after {self._engine.taken} values, which ends it. "
+            "Give it the paths themselves, predict_many(paths), or inputs that are made without an "
+            "error: what cannot be read is then a failed result among the others."
+        )
+        self.source_error = error
+        self._engine.exhausted()
 
     def show(self) -> None:
         """Update the progress bar."""
@@ -176,9 +185,9 @@ async def run_async(
                 while not engine.room:
                     room.clear()
                     await room.wait()
+            engine.exhausted()
         except Exception as error:  # noqa: BLE001 - raised by check()
-            calls.source_error = error
-        engine.exhausted()
+            calls.source_failed(error)
         wake.set()
 
     def start_task(payload: bytes) -> asyncio.Task[Any]:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from clarigrpc import errors, v2
 from clarigrpc._bulk.adaptive import AdaptiveBatchSize, ConcurrencyLimit
+from clarigrpc._bulk.output_matching import in_order
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in
@@ -68,15 +69,6 @@ def is_too_large(error: Exception) -> bool:
     )
 
 
-def mismatch(inputs: int, response: v2.MultiOutputResponse) -> errors.InternalError:
-    """The error for a response whose number of outputs is not that of the inputs."""
-    return errors.InternalError(
-        f"sent {inputs} inputs, received {len(response.outputs)} outputs",
-        method="PostModelOutputs",
-        request_id=response.status.req_id,
-    )
-
-
 @named_in("clarigrpc.types")
 @dataclass(slots=True)
 class PredictSuccess:
@@ -119,6 +111,7 @@ class PredictBatch:
 
     Attributes:
         indexes: Positions of the inputs in the source.
+        ids: The ids that they are sent with.
         pieces: The encoded inputs.
         size: Bytes of the inputs.
         full: Whether there was no room for another input.
@@ -130,6 +123,7 @@ class PredictBatch:
     """
 
     indexes: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     pieces: list[Pieces] = field(default_factory=list)
     size: int = 0
     full: bool = False
@@ -144,8 +138,9 @@ class PredictBatch:
     def part(self, places: Sequence[int], splits: int) -> PredictBatch:
         """A batch with the inputs at these places of this batch."""
         indexes = [self.indexes[place] for place in places]
+        ids = [self.ids[place] for place in places]
         pieces = [self.pieces[place] for place in places]
-        return PredictBatch(indexes, pieces, sum(map(size_of, pieces)), splits=splits)
+        return PredictBatch(indexes, ids, pieces, sum(map(size_of, pieces)), splits=splits)
 
 
 class PredictEngine:
@@ -197,8 +192,8 @@ class PredictEngine:
         )
         self._random = random
         self._exhausted = False
-        # Inputs: read from the source, handed out, failed, bytes of those without a result.
-        self._taken = 0
+        # Inputs: read from the source, encoded, handed out, failed; bytes of those without result.
+        self._taken = self._encoded = 0
         self.handed = 0
         self.failures = 0
         self._pending_bytes = 0
@@ -241,6 +236,11 @@ class PredictEngine:
         return min(max(0, most - self._taken + self.handed), max(1, size - begun))
 
     @property
+    def taken(self) -> int:
+        """Number of values read from the source."""
+        return self._taken
+
+    @property
     def finished(self) -> bool:
         """Whether every value of the source has a result that was handed out."""
         return self._exhausted and self._taken == self.handed
@@ -255,14 +255,17 @@ class PredictEngine:
         index = self._taken
         self._taken = index + 1
         try:
-            pieces = self._encoder.pieces(value)
-            size = len(pieces[0]) + len(pieces[1])
-            if size > self._max_bytes:
-                raise errors.InvalidArgumentError(
-                    f"the input has {size} bytes, more than the client's max_message_bytes"
-                )
-        except (TypeError, ValueError, OSError, errors.ClarigrpcError) as error:
+            name, pieces = self._encoder.numbered(value, self._encoded % MAX_ITEMS)
+        except Exception as error:  # noqa: BLE001 - whatever a user's picture or file raises
             self._finish(PredictFailure(index, None, error))
+            return
+        self._encoded += 1  # so that no batch has a number twice
+        size = len(pieces[0]) + len(pieces[1])
+        if size > self._max_bytes:
+            too_large = errors.InvalidArgumentError(
+                f"the input has {size} bytes, more than the client's max_message_bytes"
+            )
+            self._finish(PredictFailure(index, None, too_large))
             return
         batch = self._open
         if batch.indexes and batch.size + size > self._batch_bytes:
@@ -273,6 +276,7 @@ class PredictEngine:
             self._opened_at = now
         indexes = batch.indexes
         indexes.append(index)
+        batch.ids.append(name)
         batch.pieces.append(pieces)
         batch.size += size
         self._pending_bytes += size
@@ -340,9 +344,10 @@ class PredictEngine:
 
     def responded(self, batch: PredictBatch, response: v2.MultiOutputResponse, now: float) -> None:
         """The response to a batch was received; single inputs may have failed."""
-        outputs = response.outputs
-        if len(outputs) != len(batch):
-            self.failed(batch, mismatch(len(batch), response), now)
+        try:
+            outputs = in_order(batch.ids, response)
+        except errors.InternalError as error:
+            self.failed(batch, error, now)
             return
         self._learn(batch, now)
         self._responded_at = now

@@ -99,20 +99,19 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
     ) -> Plan[list[v2.Output]]:
         if not values:
             raise errors.InvalidArgumentError("predict() needs at least one input")
+        from clarigrpc._bulk.output_matching import in_order
+
         outputs: list[v2.Output] = []
         failed: v2.Status | None = None
         for chunk in chunks(list(values)):
+            numbered = [self._encoder.numbered(value, number) for number, value in enumerate(chunk)]
             response = yield from call(
                 "PostModelOutputs",
-                self._encoder.encode(chunk),
+                self._encoder.request(pieces for _, pieces in numbered),
                 timeout=timeout,
                 raise_on_partial=False,
             )
-            if len(response.outputs) != len(chunk):
-                from clarigrpc._bulk.predict_engine import mismatch
-
-                raise mismatch(len(chunk), response)
-            outputs.extend(response.outputs)
+            outputs.extend(in_order([name for name, _ in numbered], response))
             if failed is None and response.status.code != SUCCESS:
                 failed = response.status
         if failed is not None and self._client.raises_on_partial(raise_on_partial):
@@ -199,6 +198,11 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         throttling and a model that is not ready are waited for. Memory is bounded, however long the
         source. Leave the loop to stop.
 
+        Give the paths of images themselves: ``predict_many(Path("photos").iterdir())``. A file that
+        cannot be read is then its own failed result, whereas a generator of ``image(path)`` ends
+        with the first one. Outputs are matched to inputs by ``output.input.id``; inputs without an
+        id are sent with a number as theirs.
+
         Args:
             values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
                 asynchronous one. It is read only as far ahead as requests are in flight. An error
@@ -278,11 +282,13 @@ class Model(ModelStreams, ModelOperations, Sync):
                 its output with the others, with its status. None uses the client's setting.
 
         Returns:
-            The output, or the outputs in the order of the inputs.
+            The output, or the outputs in the order of the inputs. Those of a list are matched by
+            ``output.input.id``; inputs without an id are sent with a number as theirs.
 
         Raises:
             PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
                 others.
+            InternalError: The outputs are not those of the inputs.
             ApiError: The prediction failed; the subclass says how (see ``errors``).
             InvalidArgumentError: The list is empty.
             TypeError: A value is not an input.
@@ -291,7 +297,7 @@ class Model(ModelStreams, ModelOperations, Sync):
             return self._predict_values(value, timeout=timeout, raise_on_partial=raise_on_partial)
         if self._coalescer is not None:
             output: v2.Output = self._coalescer.predict(
-                self._encoder.pieces(value),
+                value,
                 self._client.settings.timeout if timeout is None else timeout,
             )
             return output
@@ -371,11 +377,13 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
                 its output with the others, with its status. None uses the client's setting.
 
         Returns:
-            The output, or the outputs in the order of the inputs.
+            The output, or the outputs in the order of the inputs. Those of a list are matched by
+            ``output.input.id``; inputs without an id are sent with a number as theirs.
 
         Raises:
             PartialFailureError: Some inputs of a list failed; the error holds the outputs of the
                 others.
+            InternalError: The outputs are not those of the inputs.
             ApiError: The prediction failed; the subclass says how (see ``errors``).
             InvalidArgumentError: The list is empty.
             TypeError: A value is not an input.
@@ -386,7 +394,7 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
             )
         if self._coalescer is not None:
             output: v2.Output = await self._coalescer.predict(
-                self._encoder.pieces(value),
+                value,
                 self._client.settings.timeout if timeout is None else timeout,
             )
             return output

@@ -5,15 +5,14 @@ Field numbers come from the descriptors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from clarigrpc import v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.media import as_input
-
-if TYPE_CHECKING:
-    pass
 
 _LENGTH_DELIMITED = 2
 
@@ -35,6 +34,9 @@ def tag(message: type[Any], field: str) -> bytes:
     number: int = message.DESCRIPTOR.fields_by_name[field].number
     return varint(number << 3 | _LENGTH_DELIMITED)
 
+
+NUMBERED = "clarigrpc-"
+"""Beginning of the ids that inputs without one are sent with, to recognise their outputs."""
 
 _SHORT = 128
 _SMALL = 64 * 1024
@@ -60,6 +62,17 @@ Pieces: TypeAlias = tuple[bytes, bytes]
 def size_of(pieces: Pieces) -> int:
     """Bytes of an element."""
     return len(pieces[0]) + len(pieces[1])
+
+
+def _numbered_id(number: int) -> tuple[str, bytes]:
+    """The id of an input without one, and its field in a serialized input."""
+    name = f"{NUMBERED}{number}"
+    return name, tag(v2.Input, "id") + varint(len(name)) + name.encode()
+
+
+@cache
+def _small_ids() -> Sequence[tuple[str, bytes]]:
+    return tuple(map(_numbered_id, range(MAX_ITEMS)))
 
 
 class PredictEncoder:
@@ -91,17 +104,33 @@ class PredictEncoder:
         if type(value) is bytes and value:
             return self._image_pieces(value)
         one = value if isinstance(value, v2.Input) else as_input(value)
-        encoded = one.SerializeToString()
+        return self._element(one.SerializeToString())
+
+    def numbered(self, value: Any, number: int) -> tuple[str, Pieces]:
+        """``pieces`` of an input among others, and the id that it is sent with.
+
+        An input without an id gets one from its number. The value is not changed.
+        """
+        name, field = _small_ids()[number] if number < MAX_ITEMS else _numbered_id(number)
+        if type(value) is bytes and value:
+            return name, self._image_pieces(value, field)
+        one = value if isinstance(value, v2.Input) else as_input(value)
+        if one.id:
+            return one.id, self._element(one.SerializeToString())
+        # In protobuf, a field can be appended to the serialized form.
+        return name, self._element(one.SerializeToString() + field)
+
+    def _element(self, encoded: bytes) -> Pieces:
         length = len(encoded)
         if length < _SHORT:
             return self._short[length], encoded
         return self._inputs + varint(length), encoded
 
-    def _image_pieces(self, content: bytes) -> Pieces:
-        """An input that is an image and nothing else; the content is not copied."""
+    def _image_pieces(self, content: bytes, first: bytes = b"") -> Pieces:
+        """An input that is an image and nothing else but ``first``; the content is not copied."""
         image = self._base64 + varint(len(content))
         data = self._image + varint(len(image) + len(content)) + image
-        one = self._data + varint(len(data) + len(content)) + data
+        one = first + self._data + varint(len(data) + len(content)) + data
         return self._inputs + varint(len(one) + len(content)) + one, content
 
     def request(self, inputs: Iterable[Pieces]) -> bytes:
