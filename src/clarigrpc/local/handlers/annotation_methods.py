@@ -96,13 +96,13 @@ _FINE = frozenset(
 def patch_annotations_status(
     context: Context, request: v2.PatchAnnotationsStatusRequest
 ) -> v2.PatchAnnotationsStatusResponse:
+    place = Place(context.writable(request.user_app_id))
     patching.check_action(request.action or "overwrite", StatusCode.ANNOTATION_INVALID_ARGUMENT)
     if not request.task_id or not request.status_code:
         raise ServiceError(
             StatusCode.ANNOTATION_INVALID_ARGUMENT, "task_id and status_code are required"
         )
     resource = RESOURCES["annotation"]
-    place = Place(context.writable(request.user_app_id))
     response = v2.PatchAnnotationsStatusResponse(status=make_status(StatusCode.SUCCESS))
     with context.state.store.transaction():
         for item in list(resource.walk(context, place)):

@@ -13,6 +13,7 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
 
 _TrackedShape = v2.AnnotationDataType
@@ -26,9 +27,10 @@ _REGIONS = {
 }
 
 
-def _by_frame(context: Context, request: Any, track_ids: set[str]) -> Iterator[v2.Annotation]:
+def _by_frame(
+    context: Context, app: UserApp, request: Any, track_ids: set[str]
+) -> Iterator[v2.Annotation]:
     """The annotations of an input, cut into one a frame, as far as the request asks for them."""
-    app = context.readable(request.user_app_id)
     store = context.state.store
     row = store.get(StoredCollection.of_app(INPUT_KIND, app), request.input_id)
     if row is None:
@@ -115,16 +117,18 @@ def _cut(
 def search_track(
     context: Context, request: v2.PostTrackAnnotationsSearchesRequest
 ) -> v2.MultiAnnotationResponse:
+    app = context.readable(request.user_app_id)
     if not request.track_id:
         raise ServiceError(StatusCode.ANNOTATION_INVALID_ARGUMENT, "track_id is empty")
-    found = _by_frame(context, request, {request.track_id})
+    found = _by_frame(context, app, request, {request.track_id})
     return v2.MultiAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotations=found)
 
 
 def stream_annotations(
     context: Context, request: v2.StreamAnnotationsRequest
 ) -> Iterator[v2.SingleStreamAnnotationResponse]:
-    found = _by_frame(context, request, set(request.track_ids))
+    app = context.readable(request.user_app_id)
+    found = _by_frame(context, app, request, set(request.track_ids))
     for _, of_frame in groupby(found, key=lambda one: _place(one.data.frames[0])):
         labels = list(of_frame)
         for number, annotation in enumerate(labels, 1):
