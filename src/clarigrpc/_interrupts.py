@@ -10,6 +10,7 @@ Covered is SIGINT. Handlers of other signals should not raise while a call is ru
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -98,3 +99,24 @@ class HeldInterrupt:
         self._cancel = cancel
         if self._raised is not None:
             cancel()
+
+
+class Ended:
+    """Waits for the end of a call, and can be interrupted.
+
+    Args:
+        subscribe: Has its argument called when the call ends, or at once when it has ended.
+    """
+
+    def __init__(self, subscribe: Callable[[Callable[[Any], None]], object]) -> None:
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with HeldInterrupt():
+            subscribe(self._events.put)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether the call ended within ``timeout`` seconds; None waits for it."""
+        try:
+            self._events.get(timeout=None if timeout is None else max(0.0, timeout))
+        except queue.Empty:
+            return False
+        return True

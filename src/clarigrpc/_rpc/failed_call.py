@@ -8,17 +8,13 @@ Between the interceptors of a call its failure is a ``FailedCall``, which has th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from grpc import aio
 
 from clarigrpc import errors
-
-if TYPE_CHECKING:  # generic in the type stubs only
-    FutureBase = grpc.Future[Any]
-else:
-    FutureBase = grpc.Future
+from clarigrpc._transports.transport import FutureBase
 
 # Where the service reports the failure in a response, or over HTTP, gRPC has no code of its own.
 _CODES: dict[type[errors.ApiError], grpc.StatusCode] = {

@@ -38,12 +38,11 @@ from clarigrpc._rpc.call import (
     check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
-from clarigrpc._rpc.failed_call import FutureBase
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
 from clarigrpc._transports.sync_grpc_calls import GrpcCall
-from clarigrpc._transports.transport import Metadata, SyncTransport
+from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]

@@ -17,7 +17,7 @@ from clarigrpc import errors
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc.call import CallCore, Deserializer, Serializer, message_codec, split_arguments
 from clarigrpc._rpc.channel_methods import ChannelMethods
-from clarigrpc._rpc.failed_call import FailedCall, FutureBase, as_api_error, as_grpc_error
+from clarigrpc._rpc.failed_call import FailedCall, as_api_error, as_grpc_error
 from clarigrpc._rpc.sync_channel import (
     PLAIN,
     CallInfo,
@@ -27,6 +27,7 @@ from clarigrpc._rpc.sync_channel import (
     UnaryStream,
     UnaryUnary,
 )
+from clarigrpc._transports.transport import FutureBase
 
 Convert = Callable[[Exception], Exception]
 

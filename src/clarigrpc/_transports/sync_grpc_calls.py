@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
-from clarigrpc._interrupts import HeldInterrupt
-
-if TYPE_CHECKING:  # generic in the type stubs only
-    _FutureBase = grpc.Future[Any]
-else:
-    _FutureBase = grpc.Future
+from clarigrpc._interrupts import Ended, HeldInterrupt
+from clarigrpc._transports.transport import FutureBase
 
 
 class _Dropped:
@@ -26,7 +21,7 @@ class _Dropped:
 _DROPPED = _Dropped()
 
 
-class GrpcCall(grpc.Call, _FutureBase, Iterator[Any]):
+class GrpcCall(grpc.Call, FutureBase, Iterator[Any]):
     """A call of grpcio, as a ``grpc.Call`` and as a ``grpc.Future`` or an iterator of responses.
 
     An interrupt ends the wait for a response of a stream by cancelling the call, and leaves alone
@@ -60,13 +55,8 @@ class GrpcCall(grpc.Call, _FutureBase, Iterator[Any]):
             return self.real.traceback(0)
 
     def _wait(self, timeout: float | None) -> None:
-        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        with HeldInterrupt():
-            self.real.add_done_callback(ended.put)
-        try:
-            ended.get(timeout=None if timeout is None else max(0.0, timeout))
-        except queue.Empty:
-            raise grpc.FutureTimeoutError from None
+        if not Ended(self.real.add_done_callback).wait(timeout):
+            raise grpc.FutureTimeoutError
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         with HeldInterrupt():

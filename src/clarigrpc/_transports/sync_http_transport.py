@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import queue
 import socket
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from grpc import aio
 
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._interrupts import Ended, HeldInterrupt
+from clarigrpc._transports.call_threads import CallThreads
 from clarigrpc._transports.http_exchange import (
     Deadline,
     Exchange,
@@ -33,7 +36,7 @@ class SyncHttpTransport(SyncTransport):
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._client = httpx.Client(**options.client_arguments())
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads: CallThreads | None = None
         self._lock = ForkLock()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()
 
@@ -47,15 +50,13 @@ class SyncHttpTransport(SyncTransport):
             raise ValueError("Cannot invoke RPC on closed channel!")
         return self._client
 
-    def executor(self) -> concurrent.futures.ThreadPoolExecutor:
+    def threads(self) -> CallThreads:
         """Threads for calls that run in the background."""
         with self._lock.get():
             self.client()
-            if self._executor is None:
-                self._executor = concurrent.futures.ThreadPoolExecutor(
-                    self._options.max_connections, thread_name_prefix="clarigrpc-rest-call"
-                )
-            return self._executor
+            if self._threads is None:
+                self._threads = CallThreads(self._options.max_connections)
+            return self._threads
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
         method = HttpMethod(self._options, kind, path)
@@ -63,12 +64,12 @@ class SyncHttpTransport(SyncTransport):
 
     def close(self) -> None:
         with self._lock.get():
-            executor, self._executor = self._executor, None
+            threads, self._threads = self._threads, None
             for stream in list(self.streams):
                 stream.cancel()
             self._client.close()
-        if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
+        if threads is not None:
+            threads.close()
 
 
 def _read(exchange: Exchange, opened: Callable[[], httpx.Response]) -> Iterator[bytes]:
@@ -95,7 +96,15 @@ class _UnaryMethod:
         credentials: grpc.CallCredentials | None = None,
         *hints: Any,
     ) -> tuple[bytes, grpc.Call]:
-        return self._call(request, Deadline(timeout), metadata, credentials)
+        if not HeldInterrupt.needed():
+            return self._call(request, Deadline(timeout), metadata, credentials)
+        # An interrupt inside of httpx's client could leave it locked.
+        call = self.future(request, timeout, metadata, credentials)
+        try:
+            return call.outcome()
+        except BaseException:
+            call.cancel()
+            raise
 
     def _call(
         self,
@@ -116,13 +125,13 @@ class _UnaryMethod:
         metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
         *hints: Any,
-    ) -> Any:
+    ) -> _FutureCall:
         deadline = Deadline(timeout)
 
         def run() -> tuple[bytes, grpc.Call]:
             return self._call(request, deadline, metadata, credentials)
 
-        return _FutureCall(self._transport.executor(), run, deadline)
+        return _FutureCall(self._transport.threads(), run, deadline)
 
 
 class _EndedCall(grpc.Call):
@@ -164,14 +173,14 @@ class _FutureCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        executor: concurrent.futures.Executor,
+        threads: CallThreads,
         run: Callable[[], tuple[bytes, grpc.Call]],
         deadline: Deadline,
     ) -> None:
         self._deadline = deadline
         self._future: concurrent.futures.Future[tuple[bytes, grpc.Call]]
         self._future = concurrent.futures.Future()
-        executor.submit(self._run, run)
+        threads.submit(partial(self._run, run))
 
     def _run(self, run: Callable[[], tuple[bytes, grpc.Call]]) -> None:
         if self._future.cancelled():
@@ -185,29 +194,31 @@ class _FutureCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             if self._future.set_running_or_notify_cancel():
                 self._future.set_result(result)
 
-    def _outcome(self, timeout: float | None = None) -> tuple[bytes, grpc.Call]:
-        try:
-            return self._future.result(timeout)
-        except concurrent.futures.CancelledError as error:
-            raise grpc.FutureCancelledError from error
-        except concurrent.futures.TimeoutError as error:
-            raise grpc.FutureTimeoutError from error
+    def outcome(self, timeout: float | None = None) -> tuple[bytes, grpc.Call]:
+        """The response, and the call it came from."""
+        if not Ended(self._future.add_done_callback).wait(timeout):
+            raise grpc.FutureTimeoutError
+        with HeldInterrupt():
+            try:
+                return self._future.result(0)
+            except concurrent.futures.CancelledError as error:
+                raise grpc.FutureCancelledError from error
 
     def _end(self) -> Any:
         """What knows code, details and metadata: the call, or the error."""
         try:
-            return self._outcome()[1]
+            return self.outcome()[1]
         except grpc.RpcError as error:
             return error
         except grpc.FutureCancelledError:
             return cancellation()
 
     def result(self, timeout: float | None = None) -> Any:
-        return self._outcome(timeout)[0]
+        return self.outcome(timeout)[0]
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         try:
-            self._outcome(timeout)
+            self.outcome(timeout)
         except grpc.RpcError as error:
             return error
         return None
@@ -217,28 +228,33 @@ class _FutureCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return None if failure is None else failure.__traceback__
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        self._future.add_done_callback(lambda _: fn(self))
+        with HeldInterrupt():
+            self._future.add_done_callback(lambda _: fn(self))
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        if self._future.done():
-            return False
-        self._future.add_done_callback(lambda _: callback())
-        return True
+        with HeldInterrupt():
+            if self._future.done():
+                return False
+            self._future.add_done_callback(lambda _: callback())
+            return True
 
     def cancel(self) -> bool:
-        return self._future.cancel()
+        with HeldInterrupt():
+            return self._future.cancel()
 
     def cancelled(self) -> bool:
-        return self._future.cancelled()
+        with HeldInterrupt():
+            return self._future.cancelled()
 
     def done(self) -> bool:
-        return self._future.done()
+        with HeldInterrupt():
+            return self._future.done()
 
     def running(self) -> bool:
-        return not self._future.done()
+        return not self.done()
 
     def is_active(self) -> bool:
-        return not self._future.done()
+        return not self.done()
 
     def time_remaining(self) -> Any:
         return self._deadline.remaining()
@@ -289,25 +305,20 @@ class _HeadWait:
 
     def __init__(self, transport: SyncHttpTransport) -> None:
         self._transport = transport
-        self._cancelled: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._events: queue.SimpleQueue[concurrent.futures.Future[httpx.Response] | None]
+        self._events = queue.SimpleQueue()
 
     def cancel(self) -> None:
-        """End the wait with CANCELLED. Once only."""
-        self._cancelled.set_result(None)
+        """End the wait with CANCELLED."""
+        self._events.put(None)
 
     def wait(self, request: httpx.Request) -> httpx.Response:
         """Send the request; returns the response when its head is there."""
         send = partial(self._transport.client().send, request, stream=True)
-        head = self._transport.executor().submit(send)
-        either: tuple[concurrent.futures.Future[Any], ...] = (head, self._cancelled)
-        came = False
-        try:
-            concurrent.futures.wait(either, return_when=concurrent.futures.FIRST_COMPLETED)
-            came = head.done()
-        finally:
-            if not came:
-                head.add_done_callback(_close_response)
-        if not came:
+        head = self._transport.threads().submit(send)
+        head.add_done_callback(self._events.put)
+        if self._events.get() is None:
+            head.add_done_callback(_close_response)
             raise cancellation()
         return head.result()
 
@@ -333,6 +344,10 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         self._responses: Iterator[bytes] | None = None
 
     def __next__(self) -> bytes:
+        with HeldInterrupt(self.cancel):
+            return self._next()
+
+    def _next(self) -> bytes:
         if self._failure is not None:
             raise self._failure
         if self._cancelled:

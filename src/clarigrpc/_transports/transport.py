@@ -38,12 +38,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from grpc import aio
 
 from clarigrpc._contract.methods import CallKind
+
+if TYPE_CHECKING:  # generic in the type stubs only
+    FutureBase = grpc.Future[Any]
+else:
+    FutureBase = grpc.Future
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """Keys and values of a call, in order."""
