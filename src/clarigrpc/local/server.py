@@ -17,6 +17,7 @@ from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.fronts.grpc_front import GrpcFront
+from clarigrpc.local.fronts.listen_address import host_and_port
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service.seeding import Seed
@@ -193,7 +194,7 @@ class LocalServer:
     @property
     def address(self) -> str:
         """``host:port`` for gRPC."""
-        return f"{self.host}:{self._port}"
+        return host_and_port(self.host, self._port)
 
     def __repr__(self) -> str:
         return f"LocalServer({self.base or 'not started'})"

@@ -318,7 +318,8 @@ with LocalServer(sys.argv[1]) as server:
 
 
 def test_survives_sigkill(tmp_path: Path) -> None:
-    pat = LocalServer(tmp_path).pat
+    with LocalServer(tmp_path) as server:
+        pat = server.pat
     metadata = (("authorization", f"Key {pat}"),)
     total, size = 30 << 20, 1 << 20
     content = random.Random(2).randbytes(total)

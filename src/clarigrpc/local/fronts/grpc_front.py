@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
 from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.fronts.listen_address import host_and_port
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service_errors import CallAborted
@@ -65,12 +66,12 @@ class GrpcFront:
             ],
         )
         try:
-            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+            self.port: int = self._server.add_insecure_port(host_and_port(host, port))
         except RuntimeError as error:
             self._server.stop(0)
             self._pool.shutdown()
-            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
-        self.base: str = f"http://{host}:{self.port}"
+            raise OSError(f"cannot listen on {host_and_port(host, port)}: {error}") from error
+        self.base: str = f"http://{host_and_port(host, self.port)}"
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)

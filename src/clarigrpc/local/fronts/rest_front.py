@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from clarigrpc.local.fronts.http_messages import MAX_BODY_BYTES
+from clarigrpc.local.fronts.listen_address import host_and_port
 from clarigrpc.local.fronts.rest_gateway import CallServer, RestGateway
 
 WORKERS = 32
@@ -85,8 +86,7 @@ class RestFront:
     @property
     def base(self) -> str:
         """``http://host:port``."""
-        host, port = self._socket_name
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"http://{host_and_port(*self._socket_name)}"
 
     def start(self) -> None:
         """Begin to serve; requests that come before it has begun wait."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 
 import httpx
 
+from clarigrpc.local.media.address_scopes import AddressScope, scope_of
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.v2 import StatusCode
 
@@ -121,11 +121,11 @@ class Fetcher:
             ) from error
         addresses = [str(entry[4][0]) for entry in found]
         for text in addresses:
-            address = ipaddress.ip_address(text.partition("%")[0])
-            if address.is_loopback:
+            scope = scope_of(text)
+            if scope is AddressScope.LOOPBACK:
                 allowed = self._allow_loopback
             else:
-                allowed = self._allow_private or address.is_global
+                allowed = self._allow_private or scope is AddressScope.PUBLIC
             if not allowed:
                 raise ServiceError(
                     StatusCode.INPUT_INVALID_URL,
