@@ -39,6 +39,9 @@ class Backend:
     def implements(self, method: str) -> bool:
         return method not in self.missing
 
+    def authorize(self, call: ServedCall) -> None:
+        pass
+
     def unary(self, method: str, request: Any, call: ServedCall) -> Any:
         self.calls.append((request, call))
         if method in self.handlers:

@@ -65,6 +65,13 @@ import click
     help="Limit for each user, for example requests='10/second; 1000/hour', inputs=5000/month or "
     "concurrent=4. Repeatable.  [default: the limits of --config, or none]",
 )
+@click.option(
+    "--cors",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin whose web pages may call the REST front, for example http://localhost:3000. "
+    "Repeatable.  [default: none]",
+)
 def serve(
     host: str,
     port: int,
@@ -75,6 +82,7 @@ def serve(
     input_roots: tuple[Path, ...],
     allow_private_urls: bool,
     limits: tuple[str, ...],
+    cors: tuple[str, ...],
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
@@ -101,6 +109,7 @@ def serve(
             pat=pat,
             config=config,
             input_roots=input_roots,
+            cors=cors,
             allow_private_urls=allow_private_urls,
             limits=Limits.parse(limits) if limits else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import signal
 import sys
 import threading
@@ -68,6 +69,8 @@ class LocalServer:
             as they are. The format is described on the page "The local server" of the
             documentation.
         input_roots: Folders that data sources with ``file:`` URLs may read; none by default.
+        cors: Origins whose web pages may call the REST front, such as ``http://localhost:3000``;
+            ``*`` allows all. None by default.
 
     Attributes:
         base: Base address for gRPC, such as ``http://127.0.0.1:1234``; empty until the start.
@@ -104,6 +107,7 @@ class LocalServer:
         limits: Limits | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         input_roots: Sequence[str | Path] = (),
+        cors: Sequence[str] = (),
     ) -> None:
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
@@ -118,6 +122,7 @@ class LocalServer:
         self._data_dir = Path(data_dir) if data_dir is not None else None
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._cors = _origins(cors)
         self._port = port
         self._rest_port = rest_port
         self._workers = workers
@@ -251,6 +256,7 @@ class LocalServer:
                         service
                     ),
                 },
+                cors=self._cors,
             )
             self._rest.start()
             self.rest_base = self._rest.base
@@ -343,6 +349,21 @@ class LocalServer:
             )
         defaults["base"] = self.rest_base if rest and self.rest_base else self.base
         return defaults | settings
+
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+def _origins(given: Sequence[str]) -> tuple[str, ...]:
+    """Origins as browsers send them: in lower case, without a path."""
+    if isinstance(given, str):
+        raise TypeError(f"cors must be a sequence of origins, not the str {given!r}")
+    for origin in given:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"cors: {origin!r} is no origin; write it as http://localhost:3000, without a path"
+            )
+    return tuple(given)
 
 
 def _keep_freed_memory() -> None:

@@ -23,5 +23,6 @@ def test_ipv6() -> None:
 
 def test_a_port_in_use_is_named_with_its_host() -> None:
     with LocalServer(host="::1") as server:
+        second = LocalServer(host="::1", port=server.port)
         with pytest.raises(OSError, match=rf"cannot listen on \[::1\]:{server.port}"):
-            LocalServer(host="::1", port=server.port).start()
+            second.start()

@@ -42,9 +42,11 @@ from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc.local.accounts.oauth_applications import AccessToken, Application
 from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
-    BodyTooLongError,
+    STRANGERS_BODY_BYTES,
+    BodiesFullError,
+    BodyReader,
+    BodyRefusedError,
     http_status,
-    read_body,
     throttle_headers,
 )
 from clarigrpc.local.media import media_content
@@ -116,6 +118,9 @@ class FirstGeneration:
         self._service = service
         self._applications = service.state.applications
         self._max_body_bytes = max_body_bytes
+        self._bodies = BodyReader(max_body_bytes)
+        # Who asks for a token is not known yet.
+        self._bodies_of_strangers = BodyReader(min(STRANGERS_BODY_BYTES, max_body_bytes))
         self._endpoints: dict[str, Callable[[Request, bytes], Any]] = {
             "/v1/token": self._token,
             "/v1/tag": self._tag,
@@ -126,12 +131,23 @@ class FirstGeneration:
         """Serve one request."""
         try:
             endpoint = self._endpoint(scope)
-            body = await read_body(receive, self._max_body_bytes)
-            response = await endpoint(Request(scope, _replay(body)), body)
+
+            reader = self._bodies if endpoint != self._token else self._bodies_of_strangers
+
+            async def authorize() -> None:
+                try:
+                    await run_in_threadpool(self._authenticated, Headers(scope=scope))
+                except _RefusalError as refused:
+                    refused.headers |= BodyRefusedError.HEADERS
+                    raise
+
+            async with reader.body(receive, authorize) as body:
+                response = await endpoint(Request(scope, _replay(body)), body)
         except ClientDisconnect:
             return
-        except BodyTooLongError as error:
-            refused = _RefusalError(413, "CLIENT_ERROR", str(error), error.HEADERS)
+        except BodyRefusedError as error:
+            code = "THROTTLED" if isinstance(error, BodiesFullError) else "CLIENT_ERROR"
+            refused = _RefusalError(http_status(error.CODE), code, str(error), error.HEADERS)
             response = refused.response()
         except _RefusalError as refused:
             response = refused.response()

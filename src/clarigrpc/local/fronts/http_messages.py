@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, NamedTuple
 
 from starlette.requests import ClientDisconnect
@@ -18,6 +21,15 @@ from clarigrpc.v2 import StatusCode
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 """Longest body of a request, by default."""
+
+MAX_TOTAL_BODY_BYTES = 512 * 1024 * 1024
+"""Longest bodies of all requests that are being served."""
+
+STRANGERS_BODY_BYTES = 64 * 1024
+"""Longest body that is read before it is known who sends it."""
+
+BODY_IDLE_SECONDS = 30.0
+"""How long a client may send nothing before its body is complete."""
 
 _JSON = "application/json"
 
@@ -63,31 +75,100 @@ class HttpReply(NamedTuple):
     body: bytes
 
 
-class BodyTooLongError(Exception):
-    """The body of a request is longer than the server takes."""
+class BodyRefusedError(Exception):
+    """The body of a request is not read to its end."""
 
-    HEADERS: ClassVar = {"connection": "close"}
+    CODE: ClassVar[StatusCode.ValueType]
+    HEADERS: ClassVar[dict[str, str]] = {"connection": "close"}
     """The rest of the body is still on its way."""
 
 
-async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """The whole body of a request.
+class BodyTooLongError(BodyRefusedError):
+    """It is longer than the server takes."""
 
-    Raises:
-        BodyTooLongError: It is longer than ``max_bytes``.
-        ClientDisconnect: The client went away before its request was complete.
+    CODE = StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
+
+
+class BodyTooSlowError(BodyRefusedError):
+    """The client sends nothing more."""
+
+    CODE = StatusCode.RPC_REQUEST_TIMEOUT
+
+
+class BodiesFullError(BodyRefusedError):
+    """The bodies of all requests together are as many bytes as the server keeps at a time."""
+
+    CODE = StatusCode.CONN_THROTTLED
+    HEADERS = BodyRefusedError.HEADERS | {"retry-after": "1"}
+
+
+class BodyReader:
+    """Reads the bodies of requests, within bounds for each and for all together.
+
+    Belongs to one event loop.
+
+    Args:
+        max_bytes: Longest body.
+        max_total_bytes: Longest bodies of all requests that are being served.
+        idle_seconds: How long a client may send nothing before its body is complete.
     """
-    body = bytearray()
-    more = True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += event.get("body", b"")
-        more = event.get("more_body", False)
-        if len(body) > max_bytes:
-            raise BodyTooLongError(f"the body is longer than {max_bytes} bytes")
-    return bytes(body)
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_BODY_BYTES,
+        max_total_bytes: int = MAX_TOTAL_BODY_BYTES,
+        idle_seconds: float = BODY_IDLE_SECONDS,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_total_bytes = max_total_bytes
+        self._idle_seconds = idle_seconds
+        self._total = 0
+
+    @asynccontextmanager
+    async def body(
+        self, receive: Receive, authorize: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The whole body of a request, which counts while the context is open.
+
+        Args:
+            receive: Of the request.
+            authorize: Awaited once a body is longer than strangers may send; raises to refuse it.
+
+        Raises:
+            BodyRefusedError: It is too long, comes too slowly, or there is no room for it now.
+            ClientDisconnect: The client went away before its request was complete.
+        """
+        body = bytearray()
+        counted = 0
+        try:
+            more = True
+            while more:
+                try:
+                    async with asyncio.timeout(self._idle_seconds):
+                        event = await receive()
+                except TimeoutError:
+                    raise BodyTooSlowError(
+                        f"nothing of the body arrived for {self._idle_seconds:g} s"
+                    ) from None
+                if event["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = event.get("body", b"")
+                more = event.get("more_body", False)
+                if len(body) + len(chunk) > self._max_bytes:
+                    raise BodyTooLongError(f"the body is longer than {self._max_bytes} bytes")
+                if authorize is not None and len(body) + len(chunk) > STRANGERS_BODY_BYTES:
+                    await authorize()
+                    authorize = None
+                if self._total + len(chunk) > self._max_total_bytes:
+                    raise BodiesFullError(
+                        f"the bodies of all requests are {self._max_total_bytes} bytes, the maximum"
+                    )
+                self._total += len(chunk)
+                counted += len(chunk)
+                body += chunk
+            yield bytes(body)
+        finally:
+            self._total -= counted
 
 
 def json_reply(tree: dict[str, Any], message: Any, headers: dict[str, str]) -> HttpReply:

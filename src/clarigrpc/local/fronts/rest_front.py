@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from clarigrpc.local.fronts.http_connections import ConnectionBounds
 from clarigrpc.local.fronts.http_messages import MAX_BODY_BYTES
 from clarigrpc.local.fronts.listen_address import host_and_port
 from clarigrpc.local.fronts.rest_gateway import CallServer, RestGateway
@@ -37,6 +39,7 @@ class RestFront:
         workers: Calls that run at the same time; further ones wait.
         max_body_bytes: Longest request body.
         mounts: Prefix of paths -> the application that serves them instead of the gateway.
+        cors: Origins whose web pages may call it, such as ``http://localhost:3000``.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class RestFront:
         workers: int = WORKERS,
         max_body_bytes: int = MAX_BODY_BYTES,
         mounts: Mapping[str, ASGIApp] | None = None,
+        cors: Sequence[str] = (),
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
@@ -58,17 +62,26 @@ class RestFront:
         self._closed = False
         self._expired = threading.Event()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-rest-worker")
-        gateway = RestGateway(
+        app: ASGIApp = RestGateway(
             service,
             self._executor,
             max_body_bytes=max_body_bytes,
             is_closing=self._expired.is_set,
             mounts=mounts,
         )
+        if cors:
+            app = CORSMiddleware(
+                app,
+                allow_origins=cors,
+                allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=["*"],
+            )
         config = uvicorn.Config(
             # Without a router before it: that of Starlette has no place for ids with a newline.
-            gateway,
-            http="h11",
+            app,
+            # Declared as a class, and called like one.
+            http=ConnectionBounds().protocol,  # type: ignore[arg-type]
             loop="asyncio",
             ws="none",
             lifespan="off",

@@ -39,17 +39,17 @@ from clarigrpc._transports.transcoding import Binding, TranscodingError
 from clarigrpc.local import json_values
 from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
-    BodyTooLongError,
+    BodyReader,
+    BodyRefusedError,
     HttpReply,
     failure,
     http_status,
     json_reply,
-    read_body,
     respond,
     response_headers,
 )
 from clarigrpc.local.served_call import ServedCall
-from clarigrpc.local.service_errors import CallAborted
+from clarigrpc.local.service_errors import CallAborted, ServiceError
 from clarigrpc.v2 import StatusCode
 
 # Media type of a stream: a line of JSON a message.
@@ -77,6 +77,10 @@ class CallServer(Protocol):
 
     def implements(self, method: str) -> bool:
         """Whether the method does anything here."""
+        ...
+
+    def authorize(self, call: ServedCall) -> None:
+        """Raises ServiceError unless the caller is known."""
         ...
 
     def unary(self, method: str, request: Any, call: ServedCall) -> Message:
@@ -148,7 +152,7 @@ class RestGateway:
         self._service = service
         self._mounts = mounts or {}
         self._executor = executor
-        self._max_body_bytes = max_body_bytes
+        self._bodies = BodyReader(max_body_bytes)
         self._is_closing = is_closing
         self._told_of_nulls = False
 
@@ -161,19 +165,37 @@ class RestGateway:
                 return
         try:
             binding = _route(scope["method"], path)
-            body = await read_body(receive, self._max_body_bytes)
+            gone = threading.Event()
+            call = self._call(binding.method, scope["headers"], gone)
+
+            async def authorize() -> None:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._executor, self._service.authorize, call)
+
+            async with self._bodies.body(receive, authorize) as body:
+                await self._serve(binding, path, body, call, gone, scope, receive, send)
         except _RefusedError as refused:
             await respond(refused.reply, scope, receive, send)
-            return
-        except BodyTooLongError as error:
-            code = StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED
-            await respond(failure(code, str(error), error.HEADERS), scope, receive, send)
-            return
+        except BodyRefusedError as error:
+            await respond(failure(error.CODE, str(error), error.HEADERS), scope, receive, send)
+        except ServiceError as error:  # a stranger's body was too long
+            reply = failure(error.code, error.details, BodyRefusedError.HEADERS)
+            await respond(reply, scope, receive, send)
         except ClientDisconnect:
             return
+
+    async def _serve(
+        self,
+        binding: Binding,
+        path: str,
+        body: bytes,
+        call: ServedCall,
+        gone: threading.Event,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         query = scope["query_string"].decode("ascii")
-        gone = threading.Event()
-        call = self._call(binding.method, scope["headers"], gone)
         row = methods.lookup(binding.method)
         watcher = asyncio.create_task(_watch(receive, gone))
 

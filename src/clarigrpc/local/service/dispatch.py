@@ -221,6 +221,10 @@ class V2Service:
         """A file that the service made for its users, None where there is none."""
         return self.state.downloads.find(name)
 
+    def authorize(self, call: ServedCall) -> None:
+        """Raises ServiceError unless the caller is known and may call the method."""
+        self.state.accounts.caller(call.method, call.metadata)
+
     def unary(self, method: str, request: Message, call: ServedCall) -> Message:
         """The response to one request.
 
