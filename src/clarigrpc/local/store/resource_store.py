@@ -311,6 +311,8 @@ class Store:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if names and (owner not in (0, _APPLICATION_ID) or not names >= _TABLES):
             raise ValueError("it belongs to another program")
+        if names:
+            self._db.execute("SELECT seq, collection, id, key, status, body FROM resources LIMIT 0")
         if version > _INDEX_VERSION:
             raise ValueError("it was written by a later version of clarigrpc")
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -460,7 +462,7 @@ class Store:
     def _failed(self, error: sqlite3.Error) -> StoreError:
         if self._depth:
             self._failure = error
-        return StoreError(f"the database failed: {error}")
+        return StoreError(f"the database failed: {' '.join(str(error).split())}")
 
     def insert(
         self,
@@ -992,11 +994,12 @@ def _unusable(path: Path | None, error: Exception) -> str:
     """Why a database cannot be opened."""
     failure = error.__cause__ if isinstance(error, StoreError) else error
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    text = " ".join(str(failure).split())  # it may quote the schema
     if code == sqlite3.SQLITE_BUSY:
         return f"{path} is in use by another server"
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return f"{path} is damaged, or not a database: {failure}"
-    return f"{path} cannot be used: {failure}"
+        return f"{path} is damaged, or not a database: {text}"
+    return f"{path} cannot be used: {text}"
 
 
 def is_lookup(text: str) -> bool:
