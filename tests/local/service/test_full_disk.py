@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from tests.local.conftest import Raw, ok, until
+from tests.local.conftest import Raw, ok, png, settled, until
+from tests.local.web import serving
 
 Code = v2.StatusCode
 USERS = ("anna", "bert")
@@ -92,27 +94,30 @@ def test_calls_on_a_full_disk(small_disk: Path, tmp_path: Path, serve: Callable[
 
 
 def test_work_in_the_background_goes_on_when_there_is_space(
-    small_disk: Path, serve: Callable[..., Raw]
+    small_disk: Path, serve: Callable[..., Raw], caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = serve(data_dir=small_disk / "data", config=CONFIG)
     filler = small_disk / "filler"
     anna = raw.with_key("pat-of-anna")
-    request = v2.PostInputsRequest()
-    for number in range(20):
-        request.inputs.add(id=f"i{number}").data.text.raw = f"words {number} " * 300
-    ok(anna("PostInputs", request))
-    fill(filler)
-    full = v2.PostInputsRequest()
-    full.inputs.add(id="full").data.text.raw = "more " * 20_000
-    assert anna("PostInputs", full).status.code != Code.SUCCESS
-    filler.unlink()
+    fetched = threading.Event()
 
-    def done() -> bool:
-        counts = ok(anna("GetInputCount", v2.GetInputCountRequest())).counts
-        return bool(counts.processed == 20)
+    def picture() -> bytes:
+        # What is found out about the picture is to be kept on a full disk.
+        if not fetched.is_set():
+            fill(filler)
+        fetched.set()
+        return png("red")
 
-    until(done, 15)
-    assert anna("GetInput", v2.GetInputRequest(input_id="full")).status.code != Code.SUCCESS
+    with serving(picture) as base:
+        request = v2.PostInputsRequest()
+        request.inputs.add(id="a").data.image.url = f"{base}/a.png"
+        ok(anna("PostInputs", request))
+        assert fetched.wait(10)
+        until(lambda: "is tried again" in caplog.text)
+        item = ok(anna("GetInput", v2.GetInputRequest(input_id="a"))).input
+        assert item.status.code == Code.INPUT_PENDING
+        filler.unlink()
+        assert settled(anna, "a").status.code == Code.INPUT_SUCCESS
 
 
 def test_a_server_does_not_start_on_a_full_disk(small_disk: Path) -> None:
