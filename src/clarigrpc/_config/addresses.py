@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from clarigrpc.errors import ConfigurationError
 
 _DNS = "dns:///"
+_UNIX = "unix:"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
@@ -19,8 +20,8 @@ class Target(NamedTuple):
     """Where the service is.
 
     Attributes:
-        host: Name or address, without brackets.
-        port: TCP port.
+        host: Name or address, without brackets; ``unix:/path`` for a Unix domain socket.
+        port: TCP port; 0 for a Unix domain socket.
         tls: Whether the connection is encrypted.
     """
 
@@ -31,12 +32,21 @@ class Target(NamedTuple):
     @property
     def address(self) -> str:
         """``host:port`` as gRPC takes it."""
+        if self.is_unix:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """``http://host:port`` or ``https://host:port``."""
+        """``http://host:port`` or ``https://host:port``; ``unix:/path`` stays as it is."""
+        if self.is_unix:
+            return self.host
         return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether it is a Unix domain socket."""
+        return self.host.startswith(_UNIX)
 
     @property
     def ip_version(self) -> int | None:
@@ -47,7 +57,7 @@ class Target(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether the traffic stays on this machine."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
+        if self.is_unix or self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         address = _ip_address(self.host)
         return address is not None and address.is_loopback
@@ -57,6 +67,7 @@ def parse_base(base: str) -> Target:
     """Read a base address.
 
     ``http://host:port`` is plaintext; ``https://host[:port]`` and a bare ``host[:port]`` are TLS.
+    ``unix:/path`` is a Unix domain socket, without TLS.
 
     Raises:
         ConfigurationError: The text is not of these forms.
@@ -65,6 +76,10 @@ def parse_base(base: str) -> Target:
     text = base.strip()
     if not text:
         raise ConfigurationError(f"base is empty; give an address, {example}")
+    if text.startswith(_UNIX):
+        if not (text.removeprefix(_UNIX).startswith("/") and text.isprintable()):
+            raise ConfigurationError(f"base {base!r} has no absolute path; write it as unix:/path")
+        return Target(host=text, port=0, tls=False)
     if "://" not in text:
         text = f"https://{text}"
     try:

@@ -125,6 +125,8 @@ def resolve(options: ClientOptions) -> Settings:
         raise ConfigurationError(
             "several addresses, connections, wait_for_ready and hedge need transport='grpc'"
         )
+    if options.transport == "rest" and target.is_unix:
+        raise ConfigurationError("a Unix domain socket needs transport='grpc'")
     if not 1 <= options.connections <= 100:
         raise ConfigurationError("connections has to be between 1 and 100")
     if options.hedge is not None and not 0.5 <= options.hedge < 1:

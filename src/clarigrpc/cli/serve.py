@@ -9,7 +9,13 @@ import click
 
 
 @click.command(short_help="Run a local V2 server.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="Address to listen on; unix:/path is a Unix domain socket, for gRPC only.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

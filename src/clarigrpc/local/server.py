@@ -18,7 +18,7 @@ from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS
 from clarigrpc.local.engine.builtin_models import user_models
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.fronts.grpc_front import GrpcFront
-from clarigrpc.local.fronts.listen_address import host_and_port
+from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, host_and_port
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service.seeding import Seed
@@ -43,7 +43,8 @@ class LocalServer:
             them in memory, and they are lost when the server is closed.
         port: Port for gRPC; 0 takes a free port.
         rest_port: Port for HTTP/JSON; 0 takes a free port. None serves gRPC only.
-        host: Address to listen on. There is no TLS: use a loopback address.
+        host: Address to listen on. There is no TLS: use a loopback address, or ``unix:/path`` for a
+            Unix domain socket (gRPC only), which all may use that may reach the path.
         models: Python functions, classes or objects to serve as models of the default app, by
             model id. Each public method is a method of the model with named arguments. A method
             that returns an iterator streams its results; one that takes an iterator receives a
@@ -123,6 +124,11 @@ class LocalServer:
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         self._cors = _origins(cors)
+        self._is_unix = host.startswith(UNIX_PREFIX)
+        if self._is_unix and rest_port is not None:
+            raise ValueError("rest_port needs an IP address as host, not a Unix domain socket")
+        if self._is_unix and not host.removeprefix(UNIX_PREFIX).startswith("/"):
+            raise ValueError(f"host {host!r} has no absolute path; write it as unix:/path")
         self._port = port
         self._rest_port = rest_port
         self._workers = workers
@@ -198,7 +204,7 @@ class LocalServer:
 
     @property
     def address(self) -> str:
-        """``host:port`` for gRPC."""
+        """``host:port`` for gRPC, or ``unix:/path``."""
         return host_and_port(self.host, self._port)
 
     def __repr__(self) -> str:
@@ -215,7 +221,7 @@ class LocalServer:
         """
         if self._service is not None:
             raise RuntimeError("the server is already running")
-        loopback = self.host in ("127.0.0.1", "::1", "localhost")
+        loopback = self.host in ("127.0.0.1", "::1", "localhost") or self._is_unix
         self._service = V2Service(
             self._credentials,
             data_dir=self._data_dir,

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
 from clarigrpc._descriptor_pool import POOL
-from clarigrpc.local.fronts.listen_address import host_and_port
+from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, check_unix_socket, host_and_port
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service_errors import CallAborted
@@ -41,19 +41,22 @@ class GrpcFront:
 
     Args:
         service: Serves the calls. It is not closed here.
-        host: Address to listen on.
-        port: Port to listen on, 0 for any.
+        host: Address to listen on; ``unix:/path`` for a Unix domain socket.
+        port: Port to listen on, 0 for any. It says nothing for a Unix domain socket.
         workers: Calls that run at the same time; a stream takes one while it is open.
 
     Attributes:
         port: The port that it listens on.
-        base: ``http://host:port``.
+        base: ``http://host:port``, or ``unix:/path``.
 
     Raises:
         OSError: The port is in use, or there is no such address here.
     """
 
     def __init__(self, service: V2Service, host: str, port: int, *, workers: int) -> None:
+        is_unix = host.startswith(UNIX_PREFIX)
+        if is_unix:
+            check_unix_socket(host)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-local")
         self._server = grpc.server(
             self._pool,
@@ -71,7 +74,9 @@ class GrpcFront:
             self._server.stop(0)
             self._pool.shutdown()
             raise OSError(f"cannot listen on {host_and_port(host, port)}: {error}") from error
-        self.base: str = f"http://{host_and_port(host, self.port)}"
+        if is_unix:
+            self.port = 0
+        self.base: str = host if is_unix else f"http://{host_and_port(host, self.port)}"
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
