@@ -1,7 +1,8 @@
 """A program whose operations are interrupted at random moments, for ``test_interrupts``.
 
 Run as ``python -m tests.rpc.interrupted TRANSPORT OPERATION COUNT SEED BASE PAT FOLDER``. It prints
-a line for each interrupt that did not go as it should, then ``done`` and the time.
+a line for each interrupt that did not go as it should, then ``done`` and the time. COUNT 0 waits
+for one interrupt from outside, at a server that does not answer.
 """
 
 from __future__ import annotations
@@ -70,6 +71,15 @@ def interrupt_once(operation: Callable[[], object], wait: float) -> str:
     return "no KeyboardInterrupt"
 
 
+def wait_for_ever(operation: Callable[[], object]) -> None:
+    """Wait for the interrupt, and end with calls under way on a client that is not closed."""
+    print("started", flush=True)
+    try:
+        operation()
+    except KeyboardInterrupt:
+        print("done", time.time(), flush=True)
+
+
 def main(
     transport: Literal["grpc", "rest"],
     name: str,
@@ -82,9 +92,17 @@ def main(
     """Interrupt an operation, use the client, and again."""
     moments = random.Random(seed)
     client = Client(
-        base=base, pat=pat, transport=transport, user_id="local-user", app_id="local-app", timeout=5
+        base=base,
+        pat=pat,
+        transport=transport,
+        user_id="local-user",
+        app_id="local-app",
+        timeout=20,
     )
     operation = operations(client, Path(folder))[name]
+    if count == "0":
+        wait_for_ever(operation)
+        return
     client.inputs.status()
     for turn in range(int(count)):
         wait = moments.uniform(0, LONGEST_WAIT)

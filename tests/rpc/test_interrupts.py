@@ -46,6 +46,37 @@ def server() -> Iterator[LocalServer]:
         yield server
 
 
+def start(server: LocalServer, transport: str, operation: str, *further: str) -> Any:
+    """The program that is interrupted; ``further`` are its other arguments."""
+    base = server.base if transport == "grpc" else server.rest_base
+    assert base is not None
+    count, seed, folder = further
+    arguments = [transport, operation, count, seed, base, server.pat, folder]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.rpc.interrupted", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_end(program: Any, seconds: float, seed: str = "") -> float:
+    """Check that it said nothing but ``done``, and ended within a second; returns when it did."""
+    try:
+        out, err = program.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        out, err = program.communicate()
+        pytest.fail(f"seed {seed} hangs: {out} {err}")
+    ended = time.time()
+    assert (err, program.returncode) == ("", 0), (seed, out)
+    assert re.fullmatch(r"done \S+\n", out), (seed, out)
+    done = float(out.split()[1])
+    assert ended - done < 1.0
+    return done
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
 def test_an_interrupt_at_any_moment(
@@ -54,26 +85,31 @@ def test_an_interrupt_at_any_moment(
     if transport == "rest" and operation in ("stream", "upload_version"):
         pytest.skip("REST has no streams of requests")
     seed = str(random.random())
-    base = server.base if transport == "grpc" else server.rest_base
-    assert base is not None
-    arguments = [transport, operation, str(COUNT), seed, base, server.pat, str(tmp_path)]
-    program = subprocess.Popen(
-        [sys.executable, "-m", "tests.rpc.interrupted", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        out, err = program.communicate(timeout=30 + COUNT)
-    except subprocess.TimeoutExpired:
-        program.kill()
-        out, err = program.communicate()
-        pytest.fail(f"seed {seed} hangs: {out} {err}")
-    ended = time.time()
-    assert (err, program.returncode) == ("", 0), (seed, out)
-    assert re.fullmatch(r"done \S+\n", out), (seed, out)
-    assert ended - float(out.split()[1]) < 1.0
+    program = start(server, transport, operation, str(COUNT), seed, str(tmp_path))
+    check_end(program, 30 + COUNT, seed)
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[LocalServer]:
+    with LocalServer(rest_port=0, models={"speaker": Speaker()}) as server:
+        server.faults.latency_seconds = 15
+        yield server
+
+
+@pytest.mark.measures
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_a_process_ends_while_calls_are_under_way(
+    slow: LocalServer, transport: str, operation: str, tmp_path: Path
+) -> None:
+    if transport == "rest" and operation in ("stream", "upload_version"):
+        pytest.skip("REST has no streams of requests")
+    program = start(slow, transport, operation, "0", "", str(tmp_path))
+    assert program.stdout.readline() == "started\n"
+    time.sleep(0.5)
+    interrupted = time.time()
+    program.send_signal(signal.SIGINT)
+    assert check_end(program, 10) - interrupted < 1.0
 
 
 def handlers() -> list[Any]:

@@ -118,11 +118,13 @@ class BidiSession(_BidiSessionBase[T]):
     ) -> None:
         super().__init__(flow, encoder, read_items, finish=finish)
         self._values = iter(values)
-        self._changed = threading.Condition()
+        # Entered by itself, as an interrupt in the Python code of a condition leaves it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._attempt = 0
 
     def request(self) -> Iterator[bytes]:
-        with self._changed:
+        with self._lock:
             self._attempt = self._flow.begin()
             self._changed.notify_all()
         return self._requests(self._attempt)
@@ -131,7 +133,7 @@ class BidiSession(_BidiSessionBase[T]):
         attempt = self._attempt
 
         def over() -> None:
-            with self._changed:
+            with self._lock:
                 self._flow.ended(attempt)
                 self._changed.notify_all()
 
@@ -139,19 +141,19 @@ class BidiSession(_BidiSessionBase[T]):
             over()
 
     def accept(self, response: Any) -> Iterator[T]:
-        with self._changed:
+        with self._lock:
             self._flow.responded()
             self._changed.notify_all()
         return self._read_items(response)
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._flow.close()
             self._changed.notify_all()
 
     def _requests(self, attempt: int) -> Iterator[bytes]:
         while True:
-            with self._changed:
+            with self._lock:
                 step = self._poll(attempt)
                 if isinstance(step, float):
                     self._changed.wait(None if step == math.inf else step)
@@ -173,7 +175,7 @@ class BidiSession(_BidiSessionBase[T]):
             ended = True
         except Exception as failure:  # noqa: BLE001 - raised to the consumer
             error = failure
-        with self._changed:
+        with self._lock:
             if error is not None:
                 self._flow.failed(error)
             elif ended:

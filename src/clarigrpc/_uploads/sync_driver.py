@@ -45,7 +45,7 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
     responses = open_stream(requests, timeout=session.remaining)
     try:
         for response in responses:
-            with requests.responses:
+            with requests.lock:
                 save = session.responded(response)
                 requests.responses.notify()
             if save:
@@ -63,7 +63,9 @@ class _UploadMessages(Iterator[bytes]):
     """The messages of a stream. gRPC reads them on a thread of its own."""
 
     def __init__(self, session: UploadSession) -> None:
-        self.responses = threading.Condition()
+        # Entered by itself, as an interrupt in the Python code of a condition leaves it locked.
+        self.lock = threading.RLock()
+        self.responses = threading.Condition(self.lock)
         self._session = session
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -71,7 +73,7 @@ class _UploadMessages(Iterator[bytes]):
     def __next__(self) -> bytes:
         self._thread = threading.current_thread()
         machine = self._session.machine
-        with self.responses:
+        with self.lock:
             step = machine.next()
             if isinstance(step, AwaitResponse):
                 self.responses.wait_for(
@@ -88,7 +90,7 @@ class _UploadMessages(Iterator[bytes]):
 
     def stop(self) -> None:
         """Send nothing more."""
-        with self.responses:
+        with self.lock:
             self._stopped = True
             self.responses.notify()
         self._session.source.stop()
