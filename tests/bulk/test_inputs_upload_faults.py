@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import AsyncClient, Client, errors, text, v2
+from clarigrpc._bulk.input_journal import Journal, Record
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc.local import LocalServer
 from clarigrpc.types import UploadReport
@@ -185,6 +187,54 @@ def test_two_uploads_do_not_share_a_journal(client_kind: str, tmp_path: Path) ->
         assert {one.id for one in client.inputs.list()} == {"a", "b", "c"}
         lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
         assert {one for line in lines for one in line.get("added", ())} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("client_kind", CLIENT_KINDS)
+def test_one_input_on_the_server_is_added_once_by_its_journal(
+    client_kind: str, tmp_path: Path
+) -> None:
+    """Of two values with the same id, whose outcome a crash left open, the first is recognised."""
+    path = tmp_path / "journal"
+    with LocalServer() as server, server.client() as client:
+        target = {"base": server.base, "user_id": "local-user", "app_id": "local-app"}
+        with Journal(path, target, now=time.time()) as journal:
+            journal.write([Record("sent", ["a"]), Record("sent", ["a"])])
+        client.inputs.create(text("x", id="a"))
+        source = [text("x", id="a"), text("x", id="a")]
+        how: dict[str, Any] = {"journal": path, "batch_size": 1, "in_flight": 1}
+        report = _upload(client_kind, server.base, server.pat, source, UploadReport(), **how)
+        assert (report.added, report.recognised) == (1, 1)
+        (failed,) = report.failed_inputs
+        assert (failed.index, failed.status.code) == (1, v2.StatusCode.INPUT_DUPLICATE)
+
+
+def test_a_cancelled_upload_leaves_a_journal_that_is_true(tmp_path: Path) -> None:
+    """Cancelled at many moments, it says what is true at each, and goes on until all is there."""
+    path = tmp_path / "journal"
+
+    async def attempt(base: str, pat: str, seconds: float) -> bool:
+        source = [text(str(number), id=f"i{number}") for number in range(60)]
+        async with AsyncClient(
+            base=base, pat=pat, user_id="local-user", app_id="local-app"
+        ) as client:
+            run = asyncio.ensure_future(client.inputs.upload(source, journal=path, batch_size=4))
+            await asyncio.wait([run], timeout=seconds)
+            if run.done():
+                return (await run).failed_inputs == []
+            run.cancel()
+            await asyncio.wait([run])
+            return False
+
+    with LocalServer() as server, server.client() as client:
+        for step in itertools.count(1):
+            assert step < 200
+            if asyncio.run(attempt(server.base, server.pat, 0.02 + step * 0.002)):
+                break
+            lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+            added = {one for line in lines for one in line.get("added", ())}
+            sent = {one for line in lines for one in line.get("sent", ())}
+            assert added <= {one.id for one in client.inputs.list()} <= sent
+        assert len(list(client.inputs.list())) == 60
 
 
 @pytest.mark.parametrize("client_kind", CLIENT_KINDS)
