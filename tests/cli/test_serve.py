@@ -205,3 +205,29 @@ def test_wrong_port(process: Run, port: str) -> None:
     result = process("serve", "--port", port)
     assert result.code == 2
     assert "--port" in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("clarigrpc.sqlite", b"garbage" * 1000),
+        ("credentials.json", b"[1]"),
+        ("credentials.json", b'{"pat": 5}'),
+        ("uploads", b"of another program"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_used(
+    cli: Run, tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert str(tmp_path / name) in one_line(cli("serve", "--data", str(tmp_path)).err)
+
+
+def test_a_resource_of_the_configuration_that_is_refused(cli: Run, tmp_path: Path) -> None:
+    config = tmp_path / "server.json"
+    nodes = '[{"id": "n", "model": {"id": "none"}}]'
+    workflow = f'{{"id": "w", "nodes": {nodes}}}'
+    config.write_text(
+        f'{{"users": [{{"id": "u", "apps": [{{"id": "a", "workflows": [{workflow}]}}]}}]}}'
+    )
+    assert "none" in one_line(cli("serve", "--config", str(config)).err)
