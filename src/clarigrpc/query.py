@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any, Literal, TypeVar
 
-from clarigrpc import v2
+from clarigrpc import v2, wellknown
 from clarigrpc.errors import InvalidArgumentError
 from clarigrpc.media import ImageSource, geo_point, image, metadata_struct
 
@@ -171,18 +171,22 @@ def has_url(url: str) -> v2.Filter:
     return v2.Filter(input=v2.Input(data=v2.Data(image=v2.Image(url=url))))
 
 
-def updated(since: datetime | None = None, until: datetime | None = None) -> v2.Filter:
+def updated(since: date | None = None, until: date | None = None) -> v2.Filter:
     """Filter by the time of the last change.
 
     Args:
-        since: Start of the time range. None sets no start.
+        since: Start of the time range, a datetime or a date (its midnight); UTC without a
+            timezone. None sets no start.
         until: End of the time range. None sets no end.
+
+    Raises:
+        TypeError: A bound is of another type.
     """
     span = v2.TimeRange()
     if since is not None:
-        span.start_time.FromDatetime(since)
+        span.start_time.CopyFrom(wellknown.timestamp(_moment(since)))
     if until is not None:
-        span.end_time.FromDatetime(until)
+        span.end_time.CopyFrom(wellknown.timestamp(_moment(until)))
     return v2.Filter(last_updated_time_range=span)
 
 
@@ -297,3 +301,10 @@ def _annotated(data: v2.Data) -> v2.Filter:
 
 def _ranked(data: v2.Data) -> v2.Rank:
     return v2.Rank(annotation=v2.Annotation(data=data))
+
+
+def _moment(bound: date) -> datetime:
+    """A bound of a time range as a datetime."""
+    if isinstance(bound, date) and not isinstance(bound, datetime):
+        return datetime.combine(bound, time())
+    return bound

@@ -532,8 +532,12 @@ def test_links_of_a_folder(tmp_path: Path) -> None:
     (top / "a.txt").write_text("\ufeffa")
     (top / "nested" / "loop").symlink_to(top)
     (top / "b.txt").symlink_to(top / "a.txt")
-    (make,) = from_folder(top)
+    (top / "gone.txt").symlink_to(top / "nowhere.txt")
+    make, gone = from_folder(top)
     assert make().data.text.raw == "a"
+    with pytest.raises(errors.InvalidArgumentError, match=r"gone.txt: .*[Nn]o such file"):
+        gone()
+    (top / "gone.txt").unlink()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "c.txt").write_text("c")

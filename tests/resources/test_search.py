@@ -52,6 +52,7 @@ async def test_filters(both: Both) -> None:
     now = datetime.now(UTC)
     assert len(await ids(both, query.updated(since=now - timedelta(hours=1)))) == 3
     assert await ids(both, query.updated(until=now - timedelta(hours=1))) == []
+    assert len(await ids(both, query.updated(since=(now - timedelta(days=1)).date()))) == 3
 
 
 async def test_datasets_and_urls(both: Both) -> None:

@@ -391,10 +391,14 @@ def status_of(error: BaseException) -> v2.Status:
         if error.status is not None:
             return error.status
         # A gRPC failure has no V2 status.
-        return v2.Status(
-            code=v2.StatusCode.FAILURE, description=error.description, details=error.details
+        description, details = (
+            text.encode(errors="backslashreplace").decode()
+            for text in (error.description, error.details)
         )
-    return v2.Status(code=v2.StatusCode.FAILURE, description=f"{type(error).__name__}: {error}")
+        return v2.Status(code=v2.StatusCode.FAILURE, description=description, details=details)
+    # The name of a file may hold bytes that no message can.
+    said = str(error).encode(errors="backslashreplace").decode()
+    return v2.Status(code=v2.StatusCode.FAILURE, description=f"{type(error).__name__}: {said}")
 
 
 def _is_recent(stored: v2.Input, since: float) -> bool:

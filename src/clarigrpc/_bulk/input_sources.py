@@ -144,9 +144,14 @@ def from_folder(
                 concepts=[file.parent.name] if labelled else [],
                 metadata={"filename": file.relative_to(top).as_posix()},
             )
-            yield SourceInput(make, str(file))
+            yield SourceInput(make, _printable(file))
 
     return values()
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 are shown as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _files_of(top: Path, recursive: bool, follow_links: bool) -> Iterator[tuple[Path, str]]:
@@ -167,9 +172,10 @@ def _files_below(
     if not recursive if is_folder else kind is None:
         return
     if entry.is_symlink():
-        if entry.resolve().is_relative_to(real_top):
+        inside = entry.resolve().is_relative_to(real_top)
+        if inside and entry.exists():
             return  # found where it is
-        if not follow_links:
+        if not (inside or follow_links):
             raise InvalidArgumentError(
                 f"{entry} is a link that leads out of the folder; remove it, or use "
                 "from_folder(..., follow_links=True)"

@@ -275,7 +275,12 @@ class Exchange:
         self.http = response
         if self.cancelled:  # asked after http is set: who cancels does it the other way round
             raise cancellation()
-        self.metadata = _response_metadata(response.headers)
+        try:
+            self.metadata = _response_metadata(response.headers)
+        except ValueError as error:
+            raise self._failed(
+                grpc.StatusCode.INTERNAL, f"a header that ends in -bin is not base64: {error}"
+            ) from error
         self._status = response.status_code
         if 300 <= self._status < 400:
             where = response.headers.get("location", "nowhere")[:200]
@@ -509,10 +514,5 @@ def _response_metadata(headers: httpx.Headers) -> aio.Metadata:
         rounded = key == "retry-after" and "x-throttle-wait-seconds" in headers
         if key in _HTTP_ONLY or rounded:
             continue
-        if not key.endswith("-bin"):
-            pairs.append((key, value))
-            continue
-        # What is no base64 is a proxy's, and none of the call's metadata.
-        with contextlib.suppress(ValueError):
-            pairs.append((key, base64.b64decode(value + "==")))
+        pairs.append((key, base64.b64decode(value + "==") if key.endswith("-bin") else value))
     return aio.Metadata(*pairs)
