@@ -153,6 +153,50 @@ def test_a_fork_while_threads_are_calling(server: ScriptedServer) -> None:
     assert lines[4] == "10000"
 
 
+@pytest.mark.skipif(
+    tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 85),
+    reason="before 1.85 grpcio itself does not survive a fork while its calls run",
+)
+def test_pools_of_processes_while_threads_are_calling(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        c = client()
+        c.v2.GetModel(GET)
+        stop = threading.Event()
+        def call():
+            while not stop.is_set():
+                c.v2.GetModel(GET)
+        threads = [threading.Thread(target=call) for _ in range(2)]
+        for thread in threads: thread.start()
+        def work(_):
+            try:
+                return str(c.v2.GetModel(GET, timeout=5).status.code)
+            except errors.ClarigrpcError as error:
+                return str(error)
+        for _ in range(12):
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                print(*pool.map_async(work, range(3), 1).get(40), sep="\\n")
+        stop.set()
+        for thread in threads: thread.join()
+        """,
+    )
+    assert lines == ["10000"] * 36
+
+
+def test_a_child_shares_no_connection_with_its_parent(server: ScriptedServer) -> None:
+    lines = run(
+        server,
+        """
+        from clarigrpc._transports.grpc_transport import channel_options
+        def own_connections():
+            return dict(channel_options(client().settings)).get("grpc.use_local_subchannel_pool")
+        print(own_connections(), in_child(own_connections))
+        """,
+    )
+    assert lines == ["None 1"]
+
+
 def test_a_fork_while_other_threads_hold_the_client_s_locks(server: ScriptedServer) -> None:
     lines = run(
         server,

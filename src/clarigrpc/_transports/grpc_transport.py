@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import getpid
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +16,8 @@ from clarigrpc._version import __version__
 
 if TYPE_CHECKING:
     from clarigrpc._config.settings import Settings
+
+_IMPORTED_BY = getpid()
 
 _GRPC_USER_AGENT = f"clarigrpc/{__version__}"
 
@@ -104,8 +107,10 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
     if settings.others:
         # gRPC would take the whole list for the name of the service.
         options.append(("grpc.default_authority", settings.target.address))
-    if settings.connections > 1:
-        # Channels with the same target would share a connection.
+    if settings.connections > 1 or getpid() != _IMPORTED_BY:
+        # Channels with the same target would share a connection. In the child of a fork that is
+        # the parent's, which gRPC leaves as it is when calls were in flight: the child's calls
+        # would wait for it until their deadlines.
         options.append(("grpc.use_local_subchannel_pool", 1))
     return options
 
