@@ -181,7 +181,7 @@ class Deleted(Ledger):
         for number in self.acknowledged[-20:]:
             get = v2.GetInputRequest(input_id=f"{self.name}-{number}")
             while (
-                stub.GetInput(get, **self.options).status.code != v2.StatusCode.INPUT_DOES_NOT_EXIST
+                stub.GetInput(get, **self.options).status.code != v2.StatusCode.CONN_DOES_NOT_EXIST
             ):
                 assert time.monotonic() < end, f"{get.input_id} was deleted and is there"
 

@@ -157,7 +157,7 @@ def gone(raw: Raw, input_id: str, seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         code = raw("GetInput", v2.GetInputRequest(input_id=input_id)).status.code
-        if code == v2.StatusCode.INPUT_DOES_NOT_EXIST:
+        if code == v2.StatusCode.CONN_DOES_NOT_EXIST:
             return
         time.sleep(0.01)
     raise AssertionError(f"input {input_id} is still there")

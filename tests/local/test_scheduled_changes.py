@@ -225,12 +225,12 @@ def test_predictions_name_their_model_by_ids_alone(shared: Raw) -> None:
         assert [field.name for field, _ in model.model_version.ListFields()] == ["id"]
 
 
-def test_options_of_a_prediction_belong_to_the_version(shared: Raw) -> None:
+def test_options_of_the_version_go_before_the_older_ones(shared: Raw) -> None:
     request = predict_request(png("red", "blue", "lime"))
     request.model.output_info.output_config.max_concepts = 1
-    assert len(shared("PostModelOutputs", request).outputs[0].data.concepts) > 1
-    request.model.model_version.output_info.output_config.max_concepts = 1
     assert len(shared("PostModelOutputs", request).outputs[0].data.concepts) == 1
+    request.model.model_version.output_info.output_config.max_concepts = 2
+    assert len(shared("PostModelOutputs", request).outputs[0].data.concepts) == 2
 
 
 async def test_former_places_of_model_options_warn(connect: Connect, server: LocalServer) -> None:

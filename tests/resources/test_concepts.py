@@ -31,8 +31,10 @@ async def test_concepts(both: Both) -> None:
     assert {one.id for one in await both.collect(c.concepts.list())} == {"dog", "cat", "bird"}
     assert len(await both.collect(c.concepts.list(page=2, per_page=2))) == 1
     assert [one.id for one in await both.collect(c.concepts.search("do*"))] == ["dog"]
-    with pytest.raises(errors.AlreadyExistsError):
+    # The tests of the published gRPC client have this code for a concept that exists.
+    with pytest.raises(errors.InvalidArgumentError, match="duplicate") as caught:
         await both.run(c.concepts.create, "dog")
+    assert caught.value.code == v2.StatusCode.CONCEPTS_INVALID_REQUEST
     with pytest.raises(errors.NotFoundError):
         await both.run(c.concepts.get, "no-such-concept")
 

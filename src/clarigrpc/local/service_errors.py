@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import grpc
@@ -49,11 +49,32 @@ class CallAborted(Exception):
         self.details = details
 
 
+_DESCRIPTIONS: Mapping[int, str] = {
+    StatusCode.SUCCESS: "Ok",
+    StatusCode.MIXED_STATUS: "Mixed Success",
+    StatusCode.FAILURE: "Failure",
+    StatusCode.TRY_AGAIN: "Try the request again",
+    StatusCode.CONN_TOKEN_INVALID: "Invalid authentication token",
+    StatusCode.CONN_CREDENTIALS_INVALID: "Invalid credentials",
+    StatusCode.CONN_THROTTLED: "Making too many requests",
+    StatusCode.CONN_EXCEEDS_LIMITS: "Account limits exceeded",
+    StatusCode.CONN_INSUFFICIENT_SCOPES: "API key has insufficient scopes",
+    StatusCode.CONN_KEY_INVALID: "Invalid API key or Invalid API key/application pair",
+    StatusCode.CONN_KEY_NOT_FOUND: "API key not found",
+    StatusCode.CONN_BAD_REQUEST_FORMAT: "Bad request format",
+    StatusCode.CONN_DOES_NOT_EXIST: "Resource does not exist",
+    StatusCode.CONN_INVALID_REQUEST: "Invalid request",
+    StatusCode.CONN_METHOD_NOT_ALLOWED: "Method not allowed",
+    StatusCode.CONCEPTS_INVALID_REQUEST: "Invalid request",
+}
+"""The service's own texts, as https://docs.clarifai.com/resources/api-overview/status-codes/
+and the tests of its gRPC client have them."""
+
+
 def describe(code: StatusCodeValue) -> str:
-    """Short text for a status code."""
-    if code == StatusCode.SUCCESS:
-        return "Ok"
-    return code_name(code).replace("_", " ").capitalize()
+    """Short text for a status code: the service's own, or else words made of the code's name."""
+    known = _DESCRIPTIONS.get(code)
+    return known or code_name(code).replace("_", " ").capitalize()
 
 
 def make_status(code: StatusCodeValue, details: str = "") -> v2.Status:

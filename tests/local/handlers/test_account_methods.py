@@ -38,7 +38,7 @@ def test_keys_do_what_their_scopes_say(raw: Raw) -> None:
     ok(raw("PatchKeys", change))
     ok(reader("PostInputs", request))
     ok(raw("DeleteKey", v2.DeleteKeyRequest(key_id=made.id)))
-    assert reader("ListInputs", v2.ListInputsRequest()).status.code == Code.CONN_KEY_NOT_FOUND
+    assert reader("ListInputs", v2.ListInputsRequest()).status.code == Code.CONN_KEY_INVALID
 
 
 def test_endpoints_and_expiry_of_keys(raw: Raw) -> None:

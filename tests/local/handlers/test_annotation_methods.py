@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
 from tests.local.conftest import Raw, add_image, gone, message, ok
@@ -51,3 +53,26 @@ def test_tasks_count_their_annotations(library: Raw) -> None:
     status = v2.PatchAnnotationsStatusRequest(task_id="t", status_code=Code.ANNOTATION_SUCCESS)
     assert ok(library("PatchAnnotationsStatus", status)).updated_count == 2
     assert ok(library("GetTaskAnnotationCount", count)).counts[0].success == 2
+
+
+def test_a_merge_replaces_the_region(raw: Raw) -> None:
+    def region(edge: float, **fields: Any) -> dict[str, Any]:
+        box = {"top_row": edge, "left_col": edge, "bottom_row": 0.9, "right_col": 0.9}
+        return {"region_info": {"bounding_box": box}, **fields}
+
+    add_image(raw, "i")
+    request = v2.PostAnnotationsRequest()
+    data = {"regions": [region(0.25)]}
+    request.annotations.append(message(v2.Annotation, id="a", input_id="i", data=data))
+    ok(raw("PostAnnotations", request))
+
+    def patched(*regions: dict[str, Any]) -> list[float]:
+        change = v2.PatchAnnotationsRequest(action="merge")
+        fields = {"id": "a", "input_id": "i", "data": {"regions": list(regions)}}
+        change.annotations.append(message(v2.Annotation, **fields))
+        (found,) = ok(raw("PatchAnnotations", change)).annotations
+        return [one.region_info.bounding_box.left_col for one in found.data.regions]
+
+    # As in the tests of the published gRPC client; one with an id is another region.
+    assert patched(region(0.5)) == [0.5]
+    assert patched(region(0.75, id="other")) == [0.5, 0.75]

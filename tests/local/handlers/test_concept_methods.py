@@ -40,3 +40,18 @@ def test_concepts(raw: Raw) -> None:
     for concept_id, count in (("cat", 1), ("dog", 0)):
         listing = v2.ListConceptRelationsRequest(concept_id=concept_id)
         assert len(ok(raw("ListConceptRelations", listing)).concept_relations) == count
+
+
+def test_codes_of_concepts_that_exist_or_do_not(raw: Raw) -> None:
+    # Codes and texts as in the tests of the published gRPC client.
+    request = v2.PostConceptsRequest(concepts=[v2.Concept(id="k")])
+    ok(raw("PostConcepts", request))
+    twice = raw("PostConcepts", request).status
+    assert (twice.code, twice.description) == (Code.CONCEPTS_INVALID_REQUEST, "Invalid request")
+    assert "duplicate" in twice.details
+    patch = v2.PatchConceptsRequest(action="overwrite", concepts=[v2.Concept(id="none", name="x")])
+    missing = raw("PatchConcepts", patch).status
+    assert (missing.code, missing.description) == (
+        Code.CONN_DOES_NOT_EXIST,
+        "Resource does not exist",
+    )

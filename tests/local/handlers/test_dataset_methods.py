@@ -78,9 +78,18 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     layout = json.loads(coco.read("annotations.json"))
     assert layout["annotations"][0]["bbox"] == [40.0, 0.0, 40.0, 20.0]
     assert [c["name"] for c in layout["categories"]] == ["dog"]
-    assert {i["id"] for i in json.loads(as_json.read("inputs.json"))["inputs"]} == {"i", "j"}
-    inputs = v2.MultiInputResponse.FromString(as_protobuf.read("inputs.pb"))
-    assert {item.id for item in inputs.inputs} == {"i", "j"}
+    # The layout that DatasetExportReader of the published SDK reads.
+    assert as_json.namelist() == as_protobuf.namelist() == ["mimetype", "all/000000_n2"]
+    assert as_json.read("mimetype") == b"application/x.clarifai-data+json"
+    assert as_protobuf.read("mimetype") == b"application/x.clarifai-data+protobuf"
+    batch = json.loads(as_json.read("all/000000_n2"))
+    assert {i["id"] for i in batch["inputs"]} == {"i", "j"}
+    inputs = v2.InputBatch.FromString(as_protobuf.read("all/000000_n2")).inputs
+    assert {item.id for item in inputs} == {"i", "j"}
+    assert [r.data.concepts[0].id for item in inputs for r in item.data.regions] == ["dog"]
+    # The published SDK repeats the request until it has the address.
+    again = ok(raw("PutDatasetVersionExports", exports)).exports
+    assert [one.url for one in again] == urls
     other = v2.DeleteDatasetVersionsRequest(dataset_id="d", dataset_version_ids=["dogs"])
     ok(raw("DeleteDatasetVersions", other))
     assert {httpx.get(url).status_code for url in urls} == {200}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import PIL.Image
 import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import Faults
-from tests.local.conftest import PUBLIC, Raw, png, predict_request
+from tests.local.conftest import PUBLIC, Raw, ok, png, predict_request
 from tests.local.handlers.test_inputs import web as web
 
 Code = v2.StatusCode
@@ -62,6 +64,37 @@ def test_bad_inputs_fail_alone(raw: Raw) -> None:
     ]
     response = raw("PostModelOutputs", predict_request(b"nonsense"))
     assert response.status.code == Code.FAILURE
+    assert response.status.description == "Failure"
+
+
+@pytest.mark.parametrize("model_id", ["color-recognition", "text-sentiment"])
+def test_an_input_without_data(raw: Raw, model_id: str) -> None:
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id=model_id, inputs=[v2.Input()])
+    response = raw("PostModelOutputs", request)
+    assert response.status.code == Code.FAILURE
+    assert response.outputs[0].status.code == Code.INPUT_INVALID_ARGUMENT
+
+
+def test_a_single_input_that_cannot_be_fetched(raw: Raw, web: str) -> None:
+    # The tests of the published gRPC client want the code above the output as well.
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="color-recognition")
+    request.inputs.add().data.image.url = f"{web}/missing"
+    response = raw("PostModelOutputs", request)
+    assert response.status.code == Code.INPUT_DOWNLOAD_FAILED
+    assert response.outputs[0].status.code == Code.INPUT_DOWNLOAD_FAILED
+    request.inputs.add().data.image.url = f"{web}/red.png"
+    assert raw("PostModelOutputs", request).status.code == Code.MIXED_STATUS
+
+
+def test_a_gif_as_video(raw: Raw) -> None:
+    pictures = [PIL.Image.new("RGB", (64, 48), color) for color in ("red", "lime", "blue")]
+    file = io.BytesIO()
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=1000, loop=0)
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="color-recognition")
+    request.inputs.add().data.video.base64 = file.getvalue()
+    (output,) = ok(raw("PostModelOutputs", request)).outputs
+    names = [frame.data.colors[0].w3c.name for frame in output.data.frames]
+    assert names == ["Red", "Lime", "Blue"]
 
 
 def test_urls(raw: Raw, web: str) -> None:
@@ -95,9 +128,11 @@ def test_requests_that_cannot_be(raw: Raw) -> None:
     assert code(elsewhere) == Code.MODEL_DOES_NOT_EXIST
 
 
-def test_output_config_limits_concepts(raw: Raw) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_output_config_limits_concepts(raw: Raw, older: bool) -> None:
     request = predict_request(png("red", "navy", "navy", "lime"))
-    config = request.model.model_version.output_info.output_config
+    place = request.model if older else request.model.model_version
+    config = place.output_info.output_config
     config.max_concepts = 1
     names = [c.name for c in raw("PostModelOutputs", request).outputs[0].data.concepts]
     assert names == ["Navy"]

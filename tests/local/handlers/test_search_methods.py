@@ -24,6 +24,10 @@ def concept(name: str, value: float = 1.0) -> dict[str, Any]:
     return {"annotation": {"data": {"concepts": [{"id": name, "value": value}]}}}
 
 
+def either(*names: str) -> dict[str, Any]:
+    return {"annotation": {"data": {"concepts": [{"id": name, "value": 1} for name in names]}}}
+
+
 def geo(**fields: Any) -> dict[str, Any]:
     return {"filters": [{"annotation": {"data": {"geo": fields}}}]}
 
@@ -39,6 +43,18 @@ BERLIN = {"longitude": 13.4, "latitude": 52.5}
         ({"filters": [concept("cat") | {"negate": True}]}, {"paris", "nowhere"}),
         ({"filters": [concept("cat", 0), concept("dog")]}, {"paris"}),
         ({"filters": [concept("cat"), concept("dog")]}, set()),
+        # The conditions inside one filter are alternatives.
+        ({"filters": [either("cat", "dog")]}, {"berlin", "paris"}),
+        ({"filters": [either("cow", "dog")]}, {"paris"}),
+        ({"filters": [either("cat", "dog"), concept("dog")]}, {"paris"}),
+        ({"filters": [either("cat", "dog") | {"negate": True}]}, {"nowhere"}),
+        ({"filters": [{"input": {"id": "nowhere"}} | concept("dog")]}, {"nowhere", "paris"}),
+        ({"filters": [{"input": {"data": {"text": {}}, "id": "paris"}}]}, {"paris"}),
+        # A rank that says nothing is none.
+        (
+            {"ranks": [{"annotation": {"data": {}}}], "filters": [concept("cat")]},
+            {"berlin"},
+        ),
         ({"filters": [{"input": {"id": "paris"}}]}, {"paris"}),
         ({"filters": [{"annotation": {"data": {"metadata": {"k": "v"}}}}]}, {"berlin"}),
         ({"filters": [{"input": {"data": {"metadata": {"a": {"b": [2]}}}}}]}, {"berlin"}),
@@ -117,9 +133,34 @@ def test_annotation_searches(library: Raw) -> None:
     assert set(hits(library, {"filters": [concept("cow")]})) == {"paris"}
 
 
+@pytest.mark.parametrize("algorithm", ["nearest_neighbor", "brute_force"])
+def test_algorithms_find_the_same(library: Raw, algorithm: str) -> None:
+    # The published SDK names the first of them in every search.
+    by_id = {"ranks": [{"annotation": {"input_id": "nowhere"}}]}
+    settings = {"algorithm": algorithm, "metric": "EUCLIDEAN_DISTANCE"}
+    assert hits(library, by_id, **settings) == ["nowhere", "paris", "berlin"]
+    assert hits(library, by_id, min_value=0.999, **settings) == ["nowhere"]
+
+
+def test_a_search_as_of_a_time(library: Raw) -> None:
+    get = v2.GetInputRequest(input_id="paris")
+    added = ok(library("GetInput", get)).input.created_at.ToNanoseconds()
+    before, after = ({"as_of": _time(added + step)} for step in (-1, 1))
+    assert "paris" not in hits(library, {}, **before)
+    assert "paris" in hits(library, {}, **after)
+
+
+def _time(nanoseconds: int) -> str:
+    moment = v2.Search().as_of
+    moment.FromNanoseconds(nanoseconds)
+    return moment.ToJsonString()
+
+
 def test_what_a_search_cannot_do_is_refused(library: Raw) -> None:
     request = v2.PostInputsSearchesRequest()
-    request.searches.add().as_of.GetCurrentTime()
-    assert library("PostInputsSearches", request).status.code == Code.NOT_IMPLEMENTED
+    request.searches.add(algorithm="magic")
+    refused = library("PostInputsSearches", request).status
+    assert refused.code == Code.SEARCH_INVALID_REQUEST
+    assert "nearest_neighbor or brute_force" in refused.details
     empty = v2.PostInputsSearchesRequest()
     assert library("PostInputsSearches", empty).status.code == Code.SEARCH_INVALID_REQUEST

@@ -40,7 +40,7 @@ def test_credentials(raw: Raw) -> None:
     assert code_of(raw, None) == Code.CONN_KEY_INVALID
     assert code_of(raw, "Key") == Code.CONN_KEY_INVALID
     assert code_of(raw, f"Basic {raw.server.pat}") == Code.CONN_KEY_INVALID
-    assert code_of(raw, "Key wrong") == Code.CONN_KEY_NOT_FOUND
+    assert code_of(raw, "Key wrong") == Code.CONN_KEY_INVALID
     session = raw(
         "GetInputCount",
         v2.GetInputCountRequest(),
@@ -60,7 +60,7 @@ def test_credentials(raw: Raw) -> None:
     [
         ({}, Code.CONN_KEY_INVALID),
         ({"authorization": "Basic x"}, Code.CONN_KEY_INVALID),
-        ({"authorization": "Key wrong"}, Code.CONN_KEY_NOT_FOUND),
+        ({"authorization": "Key wrong"}, Code.CONN_KEY_INVALID),
         ({"x-clarifai-session-token": "wrong"}, Code.CONN_KEY_INVALID),
     ],
 )

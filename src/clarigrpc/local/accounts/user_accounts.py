@@ -156,7 +156,7 @@ class Accounts:
             app = token.application.app
             return Principal(app.user_id, app.app_id, reads_public=True), token.expires
         raise ServiceError(
-            StatusCode.CONN_KEY_NOT_FOUND, "the API key or personal access token is unknown"
+            StatusCode.CONN_KEY_INVALID, "the API key or personal access token is unknown"
         )
 
     # What a request means

@@ -24,6 +24,13 @@ SNAPSHOT_KINDS = ("snapshot_input", "snapshot_annotation")
 """Kinds of the store with the frozen content of dataset versions, nested in dataset and version."""
 
 ExportFormat = v2.DatasetVersionExportFormat
+_BATCH_INPUTS = 1000
+_LABELS: tuple[Literal["concepts", "regions", "frames", "time_segments"], ...] = (
+    "concepts",
+    "regions",
+    "frames",
+    "time_segments",
+)
 _Group = v2.DatasetVersionMetricsGroupType
 
 
@@ -64,6 +71,7 @@ def take(
     store.clear(inputs)
     store.clear(annotations)
     live = StoredCollection.of_app(INPUT_KIND, app)
+    filters = search_filters.Filters(query)
     for member in store.walk(members_of(app, dataset_id), newest_first=False):
         row = store.get(live, member.id)
         if row is None:
@@ -77,7 +85,7 @@ def take(
             every = predictions.get(item.id, [])
         if sample_ms:
             every = [interpolate(found, sample_ms) for found in every]
-        kept = [found for found in every if search_filters.annotation_matches(item, found, query)]
+        kept = [found for found in every if filters.pass_annotation(item, found)]
         # A query without conditions takes inputs without annotations as well.
         if not kept and (query.filters or version.annotation_filter_config.ignore_empty_inputs):
             continue
@@ -212,25 +220,39 @@ def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
 def export(path: Path, form: ExportFormat.ValueType, content: list[SnapshotEntry]) -> None:
     """Writes an archive of a version.
 
-    The protobuf form has ``inputs.pb`` and ``annotations.pb``, a MultiInputResponse and a
-    MultiAnnotationResponse; the JSON form the same as ``inputs.json`` and ``annotations.json``;
-    the COCO form one ``annotations.json`` in that layout.
+    The forms of the service start with a member ``mimetype``, and then have the inputs, with their
+    annotations in their data, as messages InputBatch in members ``all/<number>_n<inputs in it>``,
+    the layout that the published SDK's DatasetExportReader reads. The COCO form is one
+    ``annotations.json`` in that layout.
     """
-    inputs = v2.MultiInputResponse(inputs=[entry.input for entry in content])
-    annotations = v2.MultiAnnotationResponse(
-        annotations=[found for entry in content for found in entry.annotations]
-    )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        if form == ExportFormat.CLARIFAI_DATA_PROTOBUF:
-            archive.writestr("inputs.pb", inputs.SerializeToString())
-            archive.writestr("annotations.pb", annotations.SerializeToString())
-        elif form == ExportFormat.CLARIFAI_DATA_JSON:
-            for name, message in (("inputs", inputs), ("annotations", annotations)):
-                shown, _ = json_values.with_nulls(message)
-                text = json_format.MessageToJson(shown, preserving_proto_field_name=True)
-                archive.writestr(f"{name}.json", text)
-        else:
+        if form == ExportFormat.COCO:
             archive.writestr("annotations.json", json.dumps(coco(content), indent=1))
+            return
+        as_json = form == ExportFormat.CLARIFAI_DATA_JSON
+        kind = "json" if as_json else "protobuf"
+        archive.writestr("mimetype", f"application/x.clarifai-data+{kind}", zipfile.ZIP_STORED)
+        for start in range(0, len(content), _BATCH_INPUTS):
+            part = content[start : start + _BATCH_INPUTS]
+            batch = v2.InputBatch(inputs=[_labelled(entry) for entry in part])
+            name = f"all/{start // _BATCH_INPUTS:06d}_n{len(part)}"
+            if as_json:
+                shown, _ = json_values.with_nulls(batch)
+                text = json_format.MessageToJson(shown, preserving_proto_field_name=True)
+                archive.writestr(name, text)
+            else:
+                archive.writestr(name, batch.SerializeToString())
+
+
+def _labelled(entry: SnapshotEntry) -> v2.Input:
+    """The input with all that its annotations in the version say."""
+    item = v2.Input()
+    item.CopyFrom(entry.input)
+    for name in _LABELS:
+        item.data.ClearField(name)
+        for found in entry.annotations:
+            getattr(item.data, name).MergeFrom(getattr(found.data, name))
+    return item
 
 
 def coco(content: Iterable[SnapshotEntry]) -> dict[str, Any]:

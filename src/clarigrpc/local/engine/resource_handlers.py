@@ -303,7 +303,9 @@ class ResourceHandlers:
             )
         except DuplicateIdError:
             name = self.kind.name.replace("_", " ")
-            raise ServiceError(self.kind.duplicate, f"{name} {item.id!r} already exists") from None
+            raise ServiceError(
+                self.kind.duplicate, f"duplicate: {name} {item.id!r} already exists"
+            ) from None
         self.added(context, place, given, item)
         return self.find(context, place, item.id)
 

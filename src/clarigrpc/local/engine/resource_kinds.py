@@ -107,7 +107,12 @@ def _in_cluster(item: Any, wanted: str) -> bool:
 
 RESOURCE_KINDS = (
     # Concepts
-    ResourceKind(name="concept", singular="Concept", invalid=StatusCode.CONCEPTS_INVALID_REQUEST),
+    ResourceKind(
+        name="concept",
+        singular="Concept",
+        invalid=StatusCode.CONCEPTS_INVALID_REQUEST,
+        duplicate=StatusCode.CONCEPTS_INVALID_REQUEST,
+    ),
     ResourceKind(
         name="concept_language",
         singular="ConceptLanguage",

@@ -2,15 +2,16 @@
 
 A filter's concept with value 1 asks for what carries the concept, with value 0 for what is marked
 as not carrying it. Metadata matches where it has all that the filter has, objects inside objects
-likewise. All that one filter says has to hold, for its annotation part on one annotation; the
-concepts, metadata and place of an input count as an annotation of that input.
+likewise. The conditions inside one filter are alternatives, and all filters have to hold, as in the
+service; the time range of a filter limits all of its alternatives. The concepts, metadata and place
+of an input count as an annotation of that input.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from clarigrpc import v2
 from clarigrpc.local.service_errors import ServiceError
@@ -24,13 +25,36 @@ _KM_OF_LIMITS: dict[str, float] = {
     "withindegrees": EARTH_KM * math.pi / 180,
 }
 
+_COMPARED_FIELDS = (
+    "id",
+    "input_id",
+    "user_id",
+    "model_version_id",
+    "workflow_version_id",
+    "task_id",
+    "trusted",
+    "input_level",
+)
+_ANNOTATION_FIELDS = (*_COMPARED_FIELDS, "status", "worker", "annotation_info")
+_INPUT_FIELDS = ("id", "dataset_ids", "status")
+_MEDIA: tuple[Literal["image", "video", "audio", "text"], ...] = (
+    "image",
+    "video",
+    "audio",
+    "text",
+)
+
 AnnotationsOf = Callable[[str], Iterable[v2.Annotation]]
 """The annotations of an input by its id."""
 
 
 def simplified(query: v2.Query) -> v2.Query:
-    """The query with filters and ranks alone; the old ``ands`` said both."""
-    result = v2.Query(language=query.language, filters=query.filters, ranks=query.ranks)
+    """The query with filters and ranks alone; the old ``ands`` said both.
+
+    Ranks that say nothing are left out: the published SDK sends one where only filters are given.
+    """
+    ranks = [rank for rank in query.ranks if not _says_nothing(rank.annotation)]
+    result = v2.Query(language=query.language, filters=query.filters, ranks=ranks)
     for clause in query.ands:
         if clause.HasField("output"):
             rank = result.ranks.add(negate=clause.negate)
@@ -45,20 +69,69 @@ def simplified(query: v2.Query) -> v2.Query:
     return result
 
 
-def input_matches(item: v2.Input, query: v2.Query, annotations: AnnotationsOf) -> bool:
-    """Whether an input passes all filters."""
-    return all(
-        _input_passes(item, condition, annotations) != condition.negate
-        for condition in query.filters
-    )
+def _says_nothing(example: v2.Annotation) -> bool:
+    fields = [field.name for field, _ in example.ListFields()]
+    return not fields or (fields == ["data"] and not example.data.ListFields())
 
 
-def annotation_matches(item: v2.Input, annotation: v2.Annotation, query: v2.Query) -> bool:
-    """Whether an annotation, of that input, passes all filters."""
-    return all(
-        _annotation_passes(item, annotation, condition) != condition.negate
-        for condition in query.filters
+def alternatives(condition: v2.Filter) -> list[v2.Filter]:
+    """The conditions of a filter, each as a filter of its own; one without conditions is itself."""
+    found: list[v2.Filter] = []
+
+    def add() -> v2.Filter:
+        found.append(v2.Filter(last_updated_time_range=condition.last_updated_time_range))
+        return found[-1]
+
+    for name in _INPUT_FIELDS:
+        if _is_set(condition.input, name):
+            _copy_field(condition.input, add().input, name)
+    for name in _ANNOTATION_FIELDS:
+        if _is_set(condition.annotation, name):
+            _copy_field(condition.annotation, add().annotation, name)
+    sides: tuple[tuple[Any, Callable[[], v2.Data], tuple[str, ...]], ...] = (
+        (condition.input.data, lambda: add().input.data, ("metadata", "geo", *_MEDIA)),
+        (condition.annotation.data, lambda: add().annotation.data, ("metadata", "geo", "text")),
     )
+    for given, new, names in sides:
+        for concept in given.concepts:
+            new().concepts.append(concept)
+        for name in names:
+            # An empty medium asks for inputs of that kind; other empty parts ask for nothing.
+            of_kind = given is condition.input.data and name in _MEDIA
+            if _is_set(given, name) and (of_kind or getattr(given, name).ListFields()):
+                _copy_field(given, new(), name)
+    return found or [condition]
+
+
+def _is_set(message: Any, name: str) -> bool:
+    if name == "status":
+        return bool(message.status.code)
+    return any(field.name == name for field, _ in message.ListFields())
+
+
+def _copy_field(source: Any, target: Any, name: str) -> None:
+    target.MergeFrom(type(source)(**{name: getattr(source, name)}))
+
+
+class Filters:
+    """The filters of a query, each split once into its alternatives."""
+
+    def __init__(self, query: v2.Query) -> None:
+        self._filters = [(each.negate, alternatives(each)) for each in query.filters]
+
+    def pass_input(self, item: v2.Input, annotations: AnnotationsOf) -> bool:
+        """Whether an input passes all filters."""
+        return all(
+            any(_input_passes(item, one, annotations) for one in choices) != negate
+            for negate, choices in self._filters
+        )
+
+    def pass_annotation(self, item: v2.Input, annotation: v2.Annotation) -> bool:
+        """Whether an annotation, of that input, passes all filters."""
+        return all(
+            any(_annotation_passes(item, annotation, one) for one in choices) != negate
+            for negate, choices in self._filters
+        )
 
 
 def _input_passes(item: v2.Input, condition: v2.Filter, annotations: AnnotationsOf) -> bool:
@@ -121,7 +194,7 @@ def _fits_input(item: v2.Input, wanted: v2.Input) -> bool:
         return False
     if wanted.status.code and item.status.code != wanted.status.code:
         return False
-    for kind in ("image", "video", "audio", "text"):
+    for kind in _MEDIA:
         url = getattr(wanted.data, kind).url
         if url and getattr(item.data, kind).url != url:
             return False
@@ -129,18 +202,6 @@ def _fits_input(item: v2.Input, wanted: v2.Input) -> bool:
         if wanted.data.HasField(kind) and not item.data.HasField(kind):
             return False
     return _fits_data(item.data, wanted.data)
-
-
-_COMPARED_FIELDS = (
-    "id",
-    "input_id",
-    "user_id",
-    "model_version_id",
-    "workflow_version_id",
-    "task_id",
-    "trusted",
-    "input_level",
-)
 
 
 def _fits_annotation(found: v2.Annotation, wanted: v2.Annotation) -> bool:

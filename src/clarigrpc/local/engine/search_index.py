@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 from clarigrpc import v2
@@ -199,21 +200,32 @@ class Lookups:
         for condition in query.filters:
             if condition.negate:
                 continue
-            wanted = condition.input
-            found += [(self._of_inputs(test),) for test in _wanted_of_input(wanted)]
-            if wanted.dataset_ids:
-                tests = [_present(_number("dataset", i)) for i in wanted.dataset_ids]
-                found.append(tuple(self._of_inputs(test) for test in tests))
-            label = condition.annotation
-            found += [self._of_either(test) for test in _wanted_in_data(label.data)]
-            if label.id:
-                found.append(self._of_either(HasId(label.id)))
-            if label.input_id:
-                found.append((self._of_inputs(HasId(label.input_id)),))
-            for name in _INDEXED_FIELDS:
-                value = getattr(label, name)
-                if value:
-                    found.append((self._of_annotations(_present(_number(name, value))),))
+            choices = [self._of_one(one) for one in search_filters.alternatives(condition)]
+            if len(choices) == 1:
+                found += choices[0]
+            elif all(choices):
+                # Of each alternative one lookup that it needs.
+                found.append(tuple(chain.from_iterable(tests[0] for tests in choices)))
+        return found
+
+    def _of_one(self, condition: v2.Filter) -> list[tuple[Lookup, ...]]:
+        """What a filter with a single condition needs; nothing where no index can tell."""
+        wanted = condition.input
+        found: list[tuple[Lookup, ...]] = []
+        found += [(self._of_inputs(test),) for test in _wanted_of_input(wanted)]
+        if wanted.dataset_ids:
+            tests = [_present(_number("dataset", i)) for i in wanted.dataset_ids]
+            found.append(tuple(self._of_inputs(test) for test in tests))
+        label = condition.annotation
+        found += [self._of_either(test) for test in _wanted_in_data(label.data)]
+        if label.id:
+            found.append(self._of_either(HasId(label.id)))
+        if label.input_id:
+            found.append((self._of_inputs(HasId(label.input_id)),))
+        for name in _INDEXED_FIELDS:
+            value = getattr(label, name)
+            if value:
+                found.append((self._of_annotations(_present(_number(name, value))),))
         return found
 
     def of_concept(self, concept: v2.Concept) -> tuple[Lookup, ...]:

@@ -34,7 +34,10 @@ _SEARCH_FIELDS = (
     "created_at",
     "modified_at",
     "metric",
+    "algorithm",
+    "as_of",
 )
+_ALGORITHMS = ("", "nearest_neighbor", "brute_force")
 
 
 def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tuple[float, v2.Input]]:
@@ -46,7 +49,9 @@ def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tupl
 
     def read(row: Row) -> _Found[v2.Input] | None:
         item = v2.Input.FromString(row.body)
-        if not search_filters.input_matches(item, ranking.query, annotations):
+        if not ranking.existed(item):
+            return None
+        if not ranking.filters.pass_input(item, annotations):
             return None
         labels = chain([search_filters.as_annotation(item)], annotations(item.id))
         return _Found(item, item, labels)
@@ -66,7 +71,9 @@ def annotations_found(
         item = (
             v2.Input.FromString(input_row.body) if input_row else v2.Input(id=annotation.input_id)
         )
-        if not search_filters.annotation_matches(item, annotation, ranking.query):
+        if not ranking.existed(annotation):
+            return None
+        if not ranking.filters.pass_annotation(item, annotation):
             return None
         return _Found((item, annotation), item, [annotation])
 
@@ -134,14 +141,23 @@ class _Ranking:
 
     Concepts rank by their values on an input. An image, a text, a vector or the id of an input
     ranks by how much the inputs are alike, see ``embeddings.similarities``. What cannot be compared
-    is no hit.
+    is no hit. Every algorithm finds the same, since all vectors are compared. ``as_of`` leaves out
+    what was added later; what was changed since then is found as it is now.
     """
 
     def __init__(
         self, state: State, app: UserApp, search: v2.Search, kind: Literal["input", "annotation"]
     ) -> None:
         refuse_other_fields(search, _SEARCH_FIELDS)
+        if search.algorithm not in _ALGORITHMS:
+            known = " or ".join(filter(None, _ALGORITHMS))
+            raise ServiceError(
+                StatusCode.SEARCH_INVALID_REQUEST,
+                f"algorithm is {search.algorithm!r}; it must be {known}",
+            )
         self.query = search_filters.simplified(search.query)
+        self.filters = search_filters.Filters(self.query)
+        self._as_of = search.as_of.ToNanoseconds() if search.HasField("as_of") else None
         self.store = state.store
         self.where = StoredCollection.of_app(kind, app)
         self._lookups = Lookups(app, kind)
@@ -150,6 +166,10 @@ class _Ranking:
         self._app = app
         self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
         self._ranks = [(rank, self._similarities(rank)) for rank in self.query.ranks]
+
+    def existed(self, item: v2.Input | v2.Annotation) -> bool:
+        """Whether it was there at the time that the search asks about."""
+        return self._as_of is None or item.created_at.ToNanoseconds() <= self._as_of
 
     def _similarities(self, rank: v2.Rank) -> dict[str, float] | None:
         """Scores by the ids of inputs; None where concepts rank."""

@@ -334,6 +334,13 @@ def list_metrics_groups(
     )
 
 
+_EXPORT_KEPT = (
+    StatusCode.DATASET_VERSION_EXPORT_PENDING,
+    StatusCode.DATASET_VERSION_EXPORT_IN_PROGRESS,
+    StatusCode.DATASET_VERSION_EXPORT_SUCCESS,
+)
+
+
 def put_exports(
     context: Context, request: v2.PutDatasetVersionExportsRequest
 ) -> v2.MultiDatasetVersionExportResponse:
@@ -349,6 +356,11 @@ def put_exports(
                 StatusCode.NOT_IMPLEMENTED,
                 "the dataset versions of the local server hold no embeddings",
             )
+        before = getattr(version.export_info, _FORMATS[wanted.format])
+        if before.status.code in _EXPORT_KEPT:
+            # A version does not change, and programs repeat the request until it is done.
+            response.exports.append(before)
+            continue
         made = response.exports.add(format=wanted.format)
         made.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_EXPORT_PENDING))
         getattr(version.export_info, _FORMATS[wanted.format]).CopyFrom(made)

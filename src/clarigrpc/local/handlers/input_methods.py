@@ -148,7 +148,7 @@ def get_input(context: Context, request: v2.GetInputRequest) -> v2.SingleInputRe
     app = context.readable(request.user_app_id)
     row = context.state.store.get(_inputs(app), request.input_id)
     if row is None:
-        raise _no_input(request.input_id)
+        raise _gone(request.input_id)
     return v2.SingleInputResponse(status=make_status(StatusCode.SUCCESS), input=_input(row))
 
 
@@ -311,7 +311,7 @@ def delete_input(context: Context, request: v2.DeleteInputRequest) -> v2.BaseRes
         dataset_membership.forget_input(context.state.store, app, request.input_id)
         found = context.state.store.doom(_inputs(app), [request.input_id])
     if not found:
-        raise _no_input(request.input_id)
+        raise _gone(request.input_id)
     context.state.input_processor.wake()
     return v2.BaseResponse(status=make_status(StatusCode.SUCCESS))
 
@@ -349,6 +349,11 @@ def _listed(rows: Iterable[Row]) -> v2.MultiInputResponse:
     for row in rows:
         response.inputs.add().ParseFromString(row.body)
     return response
+
+
+def _gone(input_id: str) -> ServiceError:
+    """An address without an input; programs poll for this code after they delete one."""
+    return ServiceError(StatusCode.CONN_DOES_NOT_EXIST, f"input {input_id!r} does not exist")
 
 
 def _no_input(input_id: str) -> ServiceError:

@@ -219,6 +219,12 @@ class AnnotationHandlers(ResourceHandlers):
     def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
         if change.input_id and change.input_id != item.input_id:
             raise ServiceError(self.kind.invalid, "input_id of an annotation cannot be changed")
+        # A track has no data.
+        regions = change.data.regions if isinstance(change, v2.Annotation) else ()
+        if action == "merge" and regions and not any(region.id for region in regions):
+            # They are new places of the annotation, not more of them.
+            del item.data.regions[:]
+            item.data.regions.extend(regions)
         self._name(item, place)
 
     def _name(self, item: Any, place: Place) -> None:

@@ -44,6 +44,7 @@ class _ReadyModel:
             fetcher=context.state.fetcher,
             output_config=combined(
                 version.output_info.output_config,
+                request.model.output_info.output_config,  # the older place
                 request.model.model_version.output_info.output_config,
             ),
             is_active=context.call.is_active,
@@ -92,8 +93,17 @@ def post_model_outputs(
     for item in request.inputs:
         output = _named(response.outputs.add(), ready, item)
         _fill(context, output, partial(ready.runtime.predict, item.data, ready.options))
-    response.status.CopyFrom(overall(output.status for output in response.outputs))
+    response.status.CopyFrom(_overall(response))
     return response
+
+
+def _overall(response: v2.MultiOutputResponse) -> v2.Status:
+    """The status of a response; that of its input where a single one could not be fetched."""
+    if len(response.outputs) == 1:
+        only = response.outputs[0].status
+        if only.code == StatusCode.INPUT_DOWNLOAD_FAILED:
+            return only
+    return overall(output.status for output in response.outputs)
 
 
 def generate_model_outputs(
@@ -148,7 +158,7 @@ def _generated(
                     failures[index] = output.status
                     news = True
             if news:
-                response.status.CopyFrom(overall(output.status for output in response.outputs))
+                response.status.CopyFrom(_overall(response))
                 yield response
     finally:
         # A client that stops early stops the model, too.

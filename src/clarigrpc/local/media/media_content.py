@@ -49,6 +49,12 @@ def kind_of(data: v2.Data) -> str:
     return kinds[0]
 
 
+def require_data(data: v2.Data) -> None:
+    """Raises ServiceError INPUT_INVALID_ARGUMENT (30104) for data that has nothing."""
+    if not data.ListFields():
+        raise ServiceError(StatusCode.INPUT_INVALID_ARGUMENT, "the input has no data")
+
+
 def url_of(data: v2.Data) -> str:
     """The URL of the content, empty where the bytes are inline."""
     return data.image.url or data.video.url or data.audio.url or data.text.url
@@ -198,7 +204,7 @@ def _turn(frame: VideoFrame) -> PIL.Image.Transpose | None:
 
 
 # Playlists and the like are not among them: they would make FFmpeg open what they name.
-_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,wav,mp3,flac,aac"
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,gif,wav,mp3,flac,aac"
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class ImageModel(Runtime):
         return result
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
+        media_content.require_data(data)
         if not (data.HasField("image") or data.HasField("video")):
             raise ServiceError(
                 StatusCode.INPUT_UNSUPPORTED_FORMAT,

@@ -36,8 +36,10 @@ def text_of(data: v2.Data, fetcher: Fetcher) -> str:
     """The text of an input.
 
     Raises:
-        ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for data without text, or not in UTF-8.
+        ServiceError: INPUT_INVALID_ARGUMENT (30104) for no data, INPUT_UNSUPPORTED_FORMAT (30101)
+            for data without text, or not in UTF-8.
     """
+    media_content.require_data(data)
     if not data.HasField("text"):
         raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "this model needs data.text")
     media_content.check(data)
