@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
 from tests.local.conftest import PUBLIC, Raw, ok
@@ -30,3 +32,17 @@ def test_models_are_patched_at_their_own_level(raw: Raw) -> None:
         user_app_id=PUBLIC, model_id="color-recognition", search="dark"
     )
     assert all("Dark" in c.name for c in ok(raw("ListModelConcepts", concepts)).concepts)
+
+
+@pytest.mark.parametrize("model_type", ["multimodal-to-text", "embedding-classifier"])
+def test_a_version_that_a_runner_serves_needs_no_upload(raw: Raw, model_type: str) -> None:
+    # The published SDK makes such a version for a model that runs on the developer's machine.
+    model = v2.Model(id="dev", model_type_id=model_type)
+    ok(raw("PostModels", v2.PostModelsRequest(models=[model])))
+    request = v2.PostModelVersionsRequest(model_id="dev")
+    request.model_versions.add().pretrained_model_config.local_dev = True
+    made = ok(raw("PostModelVersions", request)).model.model_version
+    get = v2.GetModelVersionRequest(model_id="dev", version_id=made.id)
+    version = ok(raw("GetModelVersion", get)).model_version
+    assert version.pretrained_model_config.local_dev
+    assert version.status.code == v2.StatusCode.MODEL_TRAINED

@@ -76,7 +76,8 @@ def post_model_versions(
     prepared = []
     for given in given_versions:
         version = _version(context, app, given, request.description)
-        content = _prepare(context, app, entry, version) if trainable else None
+        served = version.pretrained_model_config.local_dev
+        content = _prepare(context, app, entry, version) if trainable and not served else None
         prepared.append((version, content))
     with context.state.store.transaction():
         for version, content in prepared:
@@ -103,10 +104,11 @@ def _version(
     context: Context, app: UserApp, given: v2.ModelVersion, description: str
 ) -> v2.ModelVersion:
     """What the version is before anybody trains it: ready, as those that need no training are."""
-    if given.HasField("pretrained_model_config"):
+    # Nothing is uploaded for a model that a runner on the developer's machine serves.
+    if given.HasField("pretrained_model_config") and not given.pretrained_model_config.local_dev:
         raise ServiceError(
             StatusCode.NOT_IMPLEMENTED,
-            "pretrained_model_config is not supported: use PostModelVersionsUpload",
+            "pretrained_model_config is supported with local_dev only: use PostModelVersionsUpload",
         )
     version = v2.ModelVersion()
     version.CopyFrom(given)
