@@ -20,7 +20,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.parametrize(
     ("number", "output"),
-    [(0, "75.0% Red\n25.0% Blue\n30102 "), (1, "8 Red\n")],
+    [(0, "75.0% Red\n25.0% Blue\n11101 "), (1, "8 Red\n")],
 )
 def test_example(
     number: int, output: str, environment: dict[str, str], photo: Path, tmp_path: Path

@@ -34,7 +34,7 @@ SCALARS: Mapping[DataType.ValueType, str] = {
     Field.FLOAT: "float_value",
     Field.BOOL: "bool_value",
 }
-MEDIA: Mapping[DataType.ValueType, str] = {
+MEDIA_FIELDS: Mapping[DataType.ValueType, str] = {
     Field.TEXT: "text",
     Field.IMAGE: "image",
     Field.AUDIO: "audio",
@@ -155,7 +155,7 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
         data.string_value = json.dumps(value)
     elif kind == Field.NDARRAY:
         _encode_array(value, data)
-    elif kind in MEDIA:
+    elif kind in MEDIA_FIELDS:
         _encode_media(value, kind, data)
     elif kind in REPEATED:
         if _MESSAGES.get(type(value)) != kind:
@@ -245,7 +245,7 @@ def _encode_array(value: Any, data: v2.Data) -> None:
 
 
 def _encode_media(value: Any, kind: DataType.ValueType, data: v2.Data) -> None:
-    name = MEDIA[kind]
+    name = MEDIA_FIELDS[kind]
     if isinstance(value, v2.Input) and value.data.HasField(name):  # type: ignore[arg-type]
         value = getattr(value.data, name)
     if _MESSAGES.get(type(value)) == kind:
@@ -333,8 +333,8 @@ def decode(data: v2.Data, field: v2.ModelTypeField, reader: MediaReader) -> Any:
         if not data.HasField("image"):
             raise ValueError("image is not set")
         return reader.image(data)
-    if kind in MEDIA:
-        return getattr(data, MEDIA[kind])
+    if kind in MEDIA_FIELDS:
+        return getattr(data, MEDIA_FIELDS[kind])
     if kind in REPEATED:
         found = getattr(data, REPEATED[kind])
         if not found:
@@ -375,7 +375,7 @@ def inferred_type(data: v2.Data) -> DataType.ValueType:
     if data.parts:
         return Field.LIST
     names = {field.name for field, _ in data.ListFields()}
-    tables: Iterable[Mapping[DataType.ValueType, str]] = (MEDIA, SCALARS, REPEATED)
+    tables: Iterable[Mapping[DataType.ValueType, str]] = (MEDIA_FIELDS, SCALARS, REPEATED)
     for table in tables:
         for kind, name in table.items():
             if name in names:

@@ -44,6 +44,7 @@ def _answers(server: LocalServer) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("sent", [b"", b"GET /v2/inputs HTTP/1.1\r\nx: "], ids=["none", "half"])
 def test_a_head_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(http_connections.ConnectionBounds.__init__, "__defaults__", (0.3, 256))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from clarigrpc._contract.methods import SERVICE
 from clarigrpc.local.accounts.method_scopes import depending_scopes, expand
 from clarigrpc.v2._index import METHODS
 
-_SERVICE = "/clarifai.api.V2/"
+_PATH_PREFIX = f"/{SERVICE}/"
 
 
 def is_endpoint(name: str) -> bool:
     """Whether this is the full name of a method."""
-    return name.startswith(_SERVICE) and name.removeprefix(_SERVICE) in METHODS
+    return name.startswith(_PATH_PREFIX) and name.removeprefix(_PATH_PREFIX) in METHODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Rights:
         """Whether scopes or endpoints allow the method."""
         return (
             self.scopes is None
-            or f"{_SERVICE}{method}" in self.endpoints
+            or f"{_PATH_PREFIX}{method}" in self.endpoints
             or depending_scopes(method) <= self.scopes
         )
 
@@ -54,7 +55,7 @@ class Rights:
             and other.scopes <= self.scopes
             and all(
                 self.allow(method)
-                for method in (name.removeprefix(_SERVICE) for name in other.endpoints)
+                for method in (name.removeprefix(_PATH_PREFIX) for name in other.endpoints)
                 if method in METHODS
             )
         )

@@ -12,7 +12,7 @@ from enum import Enum, auto
 # What is allocated of IPv6 (RFC 4291, 2.4). NAT64 (RFC 6052), IPv4-compatible and site-local
 # addresses and multicast are all outside of it.
 _UNICAST = ipaddress.ip_network("2000::/3")
-_SPECIAL = (
+_NOT_PUBLIC = (
     ipaddress.ip_network("2002::/16"),  # 6to4, RFC 3056
     ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637
     ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4, RFC 7526
@@ -39,7 +39,7 @@ def scope_of(text: str) -> AddressScope:
         address = address.ipv4_mapped or address
     if address.is_loopback:
         return AddressScope.LOOPBACK
-    special = any(address.version == net.version and address in net for net in _SPECIAL)
+    special = any(address.version == net.version and address in net for net in _NOT_PUBLIC)
     unicast = address.version == 4 or address in _UNICAST
     if address.is_global and unicast and not special and not address.is_multicast:
         return AddressScope.PUBLIC
