@@ -9,12 +9,12 @@ from clarigrpc._contract.methods import SERVICE
 from clarigrpc.local.accounts.method_scopes import depending_scopes, expand
 from clarigrpc.v2._index import METHODS
 
-_PATH_PREFIX = f"/{SERVICE}/"
+_FULL_NAME = f"/{SERVICE}/"
 
 
 def is_endpoint(name: str) -> bool:
     """Whether this is the full name of a method."""
-    return name.startswith(_PATH_PREFIX) and name.removeprefix(_PATH_PREFIX) in METHODS
+    return name.startswith(_FULL_NAME) and name.removeprefix(_FULL_NAME) in METHODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Rights:
         """Whether scopes or endpoints allow the method."""
         return (
             self.scopes is None
-            or f"{_PATH_PREFIX}{method}" in self.endpoints
+            or f"{_FULL_NAME}{method}" in self.endpoints
             or depending_scopes(method) <= self.scopes
         )
 
@@ -55,7 +55,7 @@ class Rights:
             and other.scopes <= self.scopes
             and all(
                 self.allow(method)
-                for method in (name.removeprefix(_PATH_PREFIX) for name in other.endpoints)
+                for method in (name.removeprefix(_FULL_NAME) for name in other.endpoints)
                 if method in METHODS
             )
         )
