@@ -30,7 +30,6 @@ import socket
 import ssl
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,10 +38,11 @@ import grpc
 import httpx
 from grpc import aio
 
-from clarigrpc._config.addresses import parse_base
+from clarigrpc._config.addresses import Target
 from clarigrpc._contract import methods
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports import transcoding
+from clarigrpc._transports.content_coding import ACCEPTED_CODINGS, BodyDecoder
 from clarigrpc._transports.transcoding import TranscodingError
 from clarigrpc._transports.transport import STATUS_CODES, TransportError, transport_error
 from clarigrpc._version import __version__
@@ -78,7 +78,6 @@ _HTTP_MEANINGS = {
     431: "a proxy says that the headers are too large",
 }
 _GRPC_STATUS = re.compile("[0-9]{1,2}")
-_PIECE_BYTES = 1 << 20
 _LONGEST_DETAILS = 10_000
 """Characters of an error text that are kept."""
 
@@ -136,7 +135,7 @@ class HttpOptions:
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,
             ),
             # The environment's proxies are not for this machine.
-            "trust_env": not parse_base(self.base).is_loopback,
+            "trust_env": not Target(httpx.URL(self.base).host, 0, tls=False).is_loopback,
         }
 
 
@@ -253,7 +252,7 @@ class Exchange:
         self._received = bytearray()
         self._status = 200
         self._by_line = False
-        self._decompressor: Any = None
+        self._decoder = BodyDecoder("")
         self.metadata = aio.Metadata()
         message = method.row.request_class().FromString(request)
         try:
@@ -288,7 +287,8 @@ class Exchange:
                 grpc.StatusCode.UNAVAILABLE,
                 f"HTTP {self._status}: the server redirects to {where}; give that address as base=",
             )
-        self._decompressor = self._decompressor_of(response.headers.get("content-encoding", ""))
+        with self._readable():
+            self._decoder = BodyDecoder(response.headers.get("content-encoding", ""))
         # A stream has a line for each message, unless it fails before its first one.
         kind = response.headers.get("content-type", "")
         self._by_line = self._method.response_streaming and (
@@ -298,41 +298,15 @@ class Exchange:
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a piece of the body as it was sent; returns the responses that it completes."""
         complete: list[bytes] = []
-        for piece in self._decompressed(chunk):
-            self._deadline.check()
-            if self._by_line:
-                complete += self._feed_lines(piece)
-            else:
-                self._received += piece
-                self._limit()
+        with self._readable():
+            for piece in self._decoder.pieces(chunk):
+                self._deadline.check()
+                if self._by_line:
+                    complete += self._feed_lines(piece)
+                else:
+                    self._received += piece
+                    self._limit()
         return complete
-
-    def _decompressor_of(self, codings: str) -> Any:
-        """What undoes the one coding of a response; None where it has none."""
-        named = [coding for one in codings.lower().split(",") if (coding := one.strip())]
-        if named in ([], ["identity"]):
-            return None
-        if named in (["gzip"], ["x-gzip"], ["deflate"]):
-            return zlib.decompressobj(zlib.MAX_WBITS | 32)  # the header tells gzip from zlib
-        raise self._failed(
-            grpc.StatusCode.INTERNAL,
-            f"the response has the content encoding {codings[:100]!r}, which nobody asked for",
-        )
-
-    def _decompressed(self, chunk: bytes) -> Iterator[bytes]:
-        """The content of a chunk in pieces of bounded size: a few bytes can unfold to gigabytes."""
-        decompressor = self._decompressor
-        if decompressor is None:
-            yield chunk
-            return
-        try:
-            while chunk:
-                yield decompressor.decompress(chunk, _PIECE_BYTES)
-                chunk = decompressor.unconsumed_tail
-        except zlib.error as error:
-            raise self._failed(
-                grpc.StatusCode.INTERNAL, f"the compressed response cannot be read: {error}"
-            ) from error
 
     def end(self) -> list[bytes]:
         """The body is complete; returns the response that this completes, if any."""
@@ -350,6 +324,14 @@ class Exchange:
         complete = [bytes(self._received), *lines[1:]]
         self._received = bytearray(rest)
         return [self._line(line) for line in complete if line.strip()]
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn the errors of the decoder into ``TransportError``."""
+        try:
+            yield
+        except ValueError as error:
+            raise self._failed(grpc.StatusCode.INTERNAL, str(error)) from error
 
     def _limit(self) -> None:
         size, limit = len(self._received), self._method.max_response_bytes
@@ -489,7 +471,7 @@ def _is_dns(error: BaseException | None) -> bool:
 def _request_headers(timeout: float | None, pairs: Iterable[tuple[str, str | bytes]]) -> Any:
     headers = [
         ("accept", "application/json, application/x-ndjson"),
-        ("accept-encoding", "gzip"),
+        ("accept-encoding", ACCEPTED_CODINGS),
         ("content-type", "application/json"),
         ("user-agent", _HTTP_USER_AGENT),
     ]

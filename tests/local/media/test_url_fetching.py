@@ -37,6 +37,13 @@ class _Pages(BaseHTTPRequestHandler):
             self._answer(200, self.headers["host"].encode())
         elif what == "zipped":
             self._answer(200, gzip.compress(bytes(3_000_000)), content_encoding="gzip")
+        elif what == "twice":
+            body = gzip.compress(gzip.compress(bytes(3_000_000)))
+            self._answer(200, body, content_encoding="gzip, gzip")
+        elif what == "brotli":
+            self._answer(200, b"x", content_encoding="br")
+        elif what == "broken":
+            self._answer(200, b"no gzip", content_encoding="gzip")
         elif what == "endless":
             self._answer(200, b"", content_length="999999999")
             self._trickle()
@@ -127,6 +134,13 @@ def test_what_is_allowed(web: str) -> None:
 def test_size(web: str, path: str) -> None:
     error = refused(Fetcher(max_bytes=1000), f"{web}/{path}")
     assert error.code == Code.INPUT_OVER_LIMIT
+
+
+@pytest.mark.parametrize("path", ["twice", "brotli", "broken"])
+def test_content_codings_that_nobody_asked_for(web: str, path: str) -> None:
+    error = refused(Fetcher(), f"{web}/{path}")
+    assert error.code == Code.INPUT_FAILED
+    assert "content" in error.details
 
 
 @pytest.mark.measures

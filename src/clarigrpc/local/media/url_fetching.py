@@ -7,6 +7,7 @@ import socket
 
 import httpx
 
+from clarigrpc._transports.content_coding import ACCEPTED_CODINGS, BodyDecoder
 from clarigrpc.local.media.address_scopes import AddressScope, scope_of
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.v2 import StatusCode
@@ -92,7 +93,11 @@ class Fetcher:
         request = client.build_request(
             "GET",
             url.copy_with(host=address),
-            headers={"host": url.netloc.decode("ascii"), "user-agent": "clarigrpc-local"},
+            headers={
+                "host": url.netloc.decode("ascii"),
+                "user-agent": "clarigrpc-local",
+                "accept-encoding": ACCEPTED_CODINGS,
+            },
             extensions={"sni_hostname": host},
         )
         response = await client.send(request, stream=True)
@@ -102,13 +107,18 @@ class Fetcher:
             if not response.is_success:
                 raise _failed(f"the server answered HTTP {response.status_code}")
             body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > self._max_bytes:
-                    raise ServiceError(
-                        StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
-                    )
+            decoder = BodyDecoder(response.headers.get("content-encoding", ""))
+            async for chunk in response.aiter_raw():
+                for piece in decoder.pieces(chunk):
+                    body += piece
+                    if len(body) > self._max_bytes:
+                        raise ServiceError(
+                            StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"
+                        )
+                    await asyncio.sleep(0)  # where the time-out is noticed
             return bytes(body), None
+        except ValueError as error:
+            raise _failed(str(error)) from error
         finally:
             await response.aclose()
 
