@@ -211,7 +211,7 @@ def test_what_a_model_cannot_take_fails_alone(raw: Raw, model_id: str) -> None:
     assert [output.status.code for output in outputs] == [
         Code.SUCCESS,
         Code.INPUT_UNSUPPORTED_FORMAT,
-        Code.INPUT_UNSUPPORTED_FORMAT,
+        Code.INPUT_INVALID_ARGUMENT,
         Code.SUCCESS,
     ]
 
