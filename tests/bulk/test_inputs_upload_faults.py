@@ -312,7 +312,16 @@ def _interrupt(report: UploadReport, began: list[float]) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal; a shell starts what runs in the background without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.measures
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 def test_an_interrupted_upload_ends_at_once(client_kind: str) -> None:
     report = UploadReport()

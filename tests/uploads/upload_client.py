@@ -9,6 +9,7 @@ import asyncio
 import io
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,4 +80,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # As in a terminal; a shell starts what runs in the background without.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
