@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ PAT = "pat-of-the-tests-0123456789"
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile("fixed")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start, as it does from a terminal.
+
+    A shell starts what runs in its background with the signal ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
