@@ -333,7 +333,7 @@ MALFORMED = [
     "   ",
     "ftp://host",
     "grpc://host:1",
-    "unix:///tmp/socket",
+    "unix:",
     "http://",
     "https://",
     "http://:80",

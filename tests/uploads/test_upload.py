@@ -74,7 +74,12 @@ def identity(server: LocalServer) -> dict[str, Any]:
 
 def stored(data_dir: Path) -> set[str]:
     """SHA-256 of every uploaded file, as it lies on the server's disk."""
-    files = (path for path in (data_dir / "uploads").iterdir() if path.is_file())
+    # Beside a file whose parts came in any order stands the record of their ranges.
+    files = (
+        path
+        for path in (data_dir / "uploads").iterdir()
+        if path.is_file() and path.suffix != ".ranges"
+    )
     return {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
