@@ -424,6 +424,10 @@ class Exchange:
             ) from error
         except httpx.HTTPError as error:
             raise self._failed(grpc.StatusCode.INTERNAL, str(error)) from error
+        except OSError as error:  # an alert of TLS in the middle, which httpx lets through
+            raise self._failed(
+                grpc.StatusCode.UNAVAILABLE, str(error), connection_lost=True
+            ) from error
 
 
 class StreamState:
