@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -419,7 +420,7 @@ async def test_cancelling_a_stream_that_is_being_read(seen: Both, scripted: Scri
         context.add_callback(lambda: gone.append(True))
         yield next(outputs(1))
         while context.is_active():
-            pass
+            time.sleep(0.005)
         yield next(outputs(1))
 
     scripted.on("GenerateModelOutputs", endless)
@@ -442,7 +443,7 @@ async def test_a_stream_that_is_dropped_ends(seen: Both, scripted: ScriptedServe
         context.add_callback(lambda: gone.append(True))
         yield next(outputs(1))
         while context.is_active():
-            pass
+            time.sleep(0.005)
 
     scripted.on("GenerateModelOutputs", endless)
     stream = seen.open("GenerateModelOutputs", v2.PostModelOutputsRequest())

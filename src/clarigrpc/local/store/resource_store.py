@@ -662,9 +662,9 @@ class Store:
                     values.append(last_id)
                 else:
                     place = self._row(
-                        "SELECT seq FROM resources WHERE collection = ?1 AND id = ?2 UNION ALL"
-                        " SELECT seq FROM gone WHERE collection = ?1 AND id = ?2",
-                        (number, last_id),
+                        "SELECT seq FROM resources WHERE collection = ? AND id = ? UNION ALL"
+                        " SELECT seq FROM gone WHERE collection = ? AND id = ?",
+                        (number, last_id, number, last_id),
                     )
                     if place is None:
                         return None
