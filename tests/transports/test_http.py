@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import gzip
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -503,6 +505,45 @@ def silent(request: Any, call: Any) -> Iterator[Any]:
     yield from outputs(1)
     while call.is_active():
         time.sleep(0.01)
+
+
+def test_the_garbage_collector_frees_streams_while_httpx_works(
+    backend: Backend, front: RestFront
+) -> None:
+    """Streams in cycles are found inside any function of the pool, whatever lock it holds."""
+    ended = threading.Semaphore(0)
+
+    def noted(request: Any, call: Any) -> Iterator[Any]:
+        yield from silent(request, call)
+        ended.release()
+
+    backend.handlers["GenerateModelOutputs"] = noted
+    with opened(front.base, max_connections=50) as transport:
+        streams = [Method(transport, "GenerateModelOutputs")(GENERATE) for _ in range(30)]
+        for stream in streams:
+            next(stream)
+        del stream
+
+        def collect(frame: Any, event: str, argument: Any) -> None:
+            if event == "call" and "connection_pool" in frame.f_code.co_filename and streams:
+                cycle: list[Any] = [streams.pop()]
+                cycle.append(cycle)
+                del cycle
+                gc.collect()
+
+        def calls() -> None:
+            sys.setprofile(collect)
+            for _ in range(10):
+                Method(transport, "ListModels").with_call(v2.ListModelsRequest(), timeout=20)
+            sys.setprofile(None)
+
+        thread = threading.Thread(target=calls, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert not streams
+        Method(transport, "ListModels").with_call(v2.ListModelsRequest(), timeout=20)
+        assert all(ended.acquire(timeout=20) for _ in range(30))
 
 
 @pytest.mark.measures

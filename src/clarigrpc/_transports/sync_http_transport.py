@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import queue
 import socket
 import weakref
@@ -39,6 +40,7 @@ class SyncHttpTransport(SyncTransport):
         self._threads: CallThreads | None = None
         self._lock = ForkLock()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()
+        self.unread = _UnreadResponses()
 
     def client(self) -> httpx.Client:
         """The HTTP client.
@@ -58,6 +60,11 @@ class SyncHttpTransport(SyncTransport):
                 self._threads = CallThreads(self._options.max_connections)
             return self._threads
 
+    def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; returns its response when the head is there. Not to be interrupted."""
+        self.unread.close_dropped()
+        return self.client().send(request, stream=True)
+
     def multicallable(self, kind: CallKind, path: str) -> Any:
         method = HttpMethod(self._options, kind, path)
         return (_StreamMethod if method.response_streaming else _UnaryMethod)(self, method)
@@ -70,6 +77,39 @@ class SyncHttpTransport(SyncTransport):
             self._client.close()
         if threads is not None:
             threads.close()
+
+
+class _UnreadResponses:
+    """What is left to read of streams, kept alive here and not by their calls.
+
+    httpx frees the connection of a response under a lock of its pool, in a finalizer, too. Python's
+    garbage collector runs finalizers at any moment, inside that lock as well, where one would wait
+    for itself. So a call that is dropped only leaves a note, and the next call closes its response.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[object, Iterator[bytes]] = {}
+        self._dropped: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def keep(self, key: object, responses: Iterator[bytes]) -> None:
+        """Keep ``responses`` until ``release`` or ``drop``."""
+        self._open[key] = responses
+
+    def release(self, key: object) -> None:
+        """Forget what has been read to its end."""
+        self._open.pop(key, None)
+
+    def drop(self, key: object) -> None:
+        """Note that nobody will read on. Takes no lock."""
+        if key in self._open:
+            self._dropped.put(key)
+
+    def close_dropped(self) -> None:
+        """Free the connections of streams that were dropped."""
+        while not self._dropped.empty():
+            with contextlib.suppress(queue.Empty):  # another thread was faster
+                responses: Any = self._open.pop(self._dropped.get_nowait())
+                responses.close()
 
 
 def _read(exchange: Exchange, opened: Callable[[], httpx.Response]) -> Iterator[bytes]:
@@ -113,9 +153,9 @@ class _UnaryMethod:
         metadata: Any,
         credentials: grpc.CallCredentials | None,
     ) -> tuple[bytes, grpc.Call]:
-        client = self._transport.client()
+        self._transport.client()  # refuses calls on a closed transport
         exchange = self._method.exchange(request, deadline, metadata, credentials)
-        (response,) = _read(exchange, lambda: client.send(exchange.request, stream=True))
+        (response,) = _read(exchange, lambda: self._transport.send(exchange.request))
         return response, _EndedCall(exchange.metadata)
 
     def future(
@@ -314,8 +354,7 @@ class _HeadWait:
 
     def wait(self, request: httpx.Request) -> httpx.Response:
         """Send the request; returns the response when its head is there."""
-        send = partial(self._transport.client().send, request, stream=True)
-        head = self._transport.threads().submit(send)
+        head = self._transport.threads().submit(partial(self._transport.send, request))
         head.add_done_callback(self._events.put)
         if self._events.get() is None:
             head.add_done_callback(_close_response)
@@ -340,8 +379,10 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         super().__init__(timeout)
         self._opening = _HeadWait(transport)
         self._prepare = prepare
-        # Does not know the call: one that is dropped is freed at once, and its connection with it.
         self._responses: Iterator[bytes] | None = None
+        self._unread = transport.unread
+        self._key = object()
+        self._process = os.getpid()
 
     def __next__(self) -> bytes:
         with HeldInterrupt(self.cancel):
@@ -361,6 +402,7 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
                 self._responses = _read(
                     self.exchange, partial(self._opening.wait, self.exchange.request)
                 )
+                self._unread.keep(self._key, self._responses)
             return next(self._responses)
         except StopIteration:
             self._end()
@@ -373,12 +415,20 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
             self._end(failure := cancellation())
             raise failure from error
 
+    def _end(self, failure: TransportError | None = None) -> None:
+        self._unread.release(self._key)
+        super()._end(failure)
+
+    def __del__(self) -> None:
+        self.cancel()
+        self._unread.drop(self._key)
+
     def cancel(self) -> bool:
         if self._ended or self._cancelled:
             return False
         self._cancelled = True
         self._opening.cancel()
-        if self.exchange is None:
+        if self.exchange is None or os.getpid() != self._process:
             return True
         self.exchange.cancelled = True
         if (http := self.exchange.http) is not None:
