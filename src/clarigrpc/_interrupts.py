@@ -67,7 +67,7 @@ class HeldInterrupt:
         if self._raised is None:
             return
         if self._deliver_later:
-            later = threading.Timer(_SOON, signal.raise_signal, (_SIGINT,))
+            later = threading.Timer(_SOON, _interrupt_main_thread)
             later.daemon = True
             later.start()
         else:
@@ -99,6 +99,13 @@ class HeldInterrupt:
         self._cancel = cancel
         if self._raised is not None:
             cancel()
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):  # ends a sleep of the main thread; raise_signal does not
+        signal.pthread_kill(main_thread().ident, _SIGINT)  # type: ignore[arg-type]
+    else:
+        signal.raise_signal(_SIGINT)
 
 
 class Ended:

@@ -76,7 +76,7 @@ SIZES = [0, 1, 2, 4, 4, 5, 7, *[8] * 10, 7, 5, 0]
 def elsewhere() -> Iterator[str]:
     """Address of a web server that has a picture at every path."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Pictures) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

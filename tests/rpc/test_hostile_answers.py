@@ -168,7 +168,7 @@ class Web:
 @contextmanager
 def serving() -> Iterator[Web]:
     web = Web()
-    thread = threading.Thread(target=web.server.serve_forever)
+    thread = threading.Thread(target=web.server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield web

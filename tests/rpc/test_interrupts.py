@@ -61,8 +61,11 @@ def start(server: LocalServer, transport: str, operation: str, *further: str) ->
     )
 
 
-def check_end(program: Any, seconds: float, seed: str = "") -> float:
-    """Check that it said nothing but ``done``, and ended within a second; returns when it did."""
+def check_end(program: Any, seconds: float, seed: str = "", *, within: float = 5.0) -> float:
+    """Check that it said nothing but ``done``, and ended soon after it; returns when it said so.
+
+    Five seconds are for a machine whose cores are busy: what is wrong here waits for a deadline.
+    """
     try:
         out, err = program.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -73,7 +76,7 @@ def check_end(program: Any, seconds: float, seed: str = "") -> float:
     assert (err, program.returncode) == ("", 0), (seed, out)
     assert re.fullmatch(r"done \S+\n", out), (seed, out)
     done = float(out.split()[1])
-    assert ended - done < 1.0
+    assert ended - done < within
     return done
 
 
@@ -109,7 +112,7 @@ def test_a_process_ends_while_calls_are_under_way(
     time.sleep(0.5)
     interrupted = time.time()
     program.send_signal(signal.SIGINT)
-    assert check_end(program, 10) - interrupted < 1.0
+    assert check_end(program, 10, within=1.0) - interrupted < 1.0
 
 
 def handlers() -> list[Any]:
@@ -195,5 +198,6 @@ def test_in_a_finalizer_the_interrupt_comes_a_moment_later() -> None:
         with hold:
             signal.raise_signal(signal.SIGINT)
         events.append("after")
-        time.sleep(5)
+        time.sleep(60)
+        events.append("too late")
     assert events == ["after"]

@@ -65,7 +65,7 @@ class Process:
             self.process.stdout.readline().split()
         )
 
-    def client(self, transport: str) -> Client:
+    def client(self, transport: str, **options: Any) -> Client:
         return Client(
             base=self.rest_base if transport == "rest" else self.base,
             transport=transport,  # type: ignore[arg-type]
@@ -73,6 +73,7 @@ class Process:
             user_id=self.user_id,
             app_id=self.app_id,
             timeout=20,
+            **options,
         )
 
     def until_predicting(self) -> None:
@@ -144,7 +145,7 @@ def test_health_follows(process: Process) -> None:
 
 
 def test_a_second_signal_ends_a_server_whose_model_does_not_return(process: Process) -> None:
-    with process.client("grpc") as client, ThreadPoolExecutor() as pool:
+    with process.client("grpc", retry=False) as client, ThreadPoolExecutor() as pool:
         running = pool.submit(client.model("patient").call, "predict", words="late")
         process.until_predicting()
         process.process.send_signal(signal.SIGTERM)
