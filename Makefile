@@ -5,7 +5,9 @@
 # make coverage     all tests; which lines of the client none of them runs
 # make fuzz         random and malformed requests for ten minutes; SECONDS=60 for one
 # make docs         the documentation, in site/index.html
-# make bench        all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them
+# make bench        all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them,
+#                   ARGS="streams --only generate" for some rows
+# make bench-compare REV=main~3  the benchmarks of this checkout and of a revision in turns; ARGS too
 # make bench-full   long, on a machine that does nothing else; keeps results, plots, docs figures
 #
 # All make .venv first, with the packages that they need. PYTHON=python3.13 chooses an
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench bench-full check coverage demo docs fuzz test test-random
+.PHONY: bench bench-compare bench-full check coverage demo docs fuzz test test-random
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -56,6 +58,9 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-compare: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.compare $(REV) $(ARGS)
 
 bench-full: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --full $(ARGS)

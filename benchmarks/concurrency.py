@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-
 from benchmarks.harness import Report
 from benchmarks.servers import canned
-from benchmarks.workers import ours, rest, scene, workers
+from benchmarks.workers import lines, ours, rest, scene
 
 IN_FLIGHT = 32
 CALLERS = 128
@@ -28,20 +26,24 @@ def run(full: bool) -> Report:
 
         shared = ours("coalesced", in_flight=CALLERS)
         apart = ours("apredict", in_flight=CALLERS)
-        found = scene(report, f"{CALLERS} callers", plain, [shared, apart], rounds=rounds)
+        found = scene(
+            report,
+            f"{CALLERS} callers",
+            plain,
+            [shared, apart],
+            rounds=rounds,
+            quantities=("rate", "cpu", "p50"),
+        )
         found.against(apart, "rate", ">= 4")
         found.against(apart, "p50", "<= 1")
 
-        lines = {
+        variants = {
             "gRPC unary": ours("apredict"),
             f"gRPC batches of {BATCH}": ours("amany", batch=BATCH),
             "gRPC stream": ours("astream"),
             "REST (aiohttp)": rest("aiohttp"),
         }
-        with workers(plain, list(lines.values()), report=report) as running:
-            for in_flight in (1, 2, 4, 8, 16, 32, 64, 128) if full else (1, 8, 64):
-                samples = running.measure(7 if full else 3, 0.15, in_flight)
-                for line, variant in lines.items():
-                    rates = [sample.value("rate") for sample in samples[variant.name]]
-                    report.series.setdefault(line, []).append((in_flight, statistics.median(rates)))
+        wide = (1, 2, 4, 8, 16, 32, 64, 128) if full else (1, 8, 64)
+        points = [(in_flight, in_flight, b"") for in_flight in wide]
+        lines(report, plain, variants, points, rounds=7 if full else 3)
     return report

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import RESULTS, Row
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -132,33 +132,25 @@ def goals(results: Results) -> str:
     parts = []
     for name, result in results.items():
         rows = []
-        for row in result["rows"]:
-            if "control" in row["question"]:
+        for row in map(_row, result["rows"]):
+            if row.control or "control" in row.question:
                 continue
-            met = _is_met(row)
-            verdict = "" if met is None else ("reached" if met else "**MISSED**")
+            verdict = row.verdict
             rows.append(
                 (
-                    row["question"],
-                    f"{row['ratio']:.2f} ({row['low']:.2f}-{row['high']:.2f})",
-                    row["goal"].replace("<=", "≤").replace(">=", "≥"),
-                    "same" if _is_same(row) and not row["goal"] else verdict,
+                    row.question,
+                    f"{row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})",
+                    row.goal.replace("<=", "≤").replace(">=", "≥"),
+                    f"**{verdict}**" if verdict == "MISSED" else verdict,
                 )
             )
-        parts.append(f"### {name}\n\n" + _table(("", "ratio (95 %)", "goal", ""), rows))
+        if rows:
+            parts.append(f"### {name}\n\n" + _table(("", "ratio (95 %)", "goal", ""), rows))
     return "\n\n".join(parts)
 
 
-def _is_met(row: dict[str, Any]) -> bool | None:
-    if not row["goal"]:
-        return None
-    relation, bound = row["goal"].split()
-    ratio: float = row["ratio"]
-    return ratio <= float(bound) if relation == "<=" else ratio >= float(bound)
-
-
-def _is_same(row: dict[str, Any]) -> bool:
-    return bool(row["low"] <= 1 <= row["high"])
+def _row(content: dict[str, Any]) -> Row:
+    return Row(**{**content, "values": tuple(content["values"])})
 
 
 def growth(results: Results) -> str:

@@ -9,16 +9,25 @@ import platform
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 CLIENT_CORE, SERVER_CORE = 0, 1
 RESULTS = Path(__file__).parent / "results"
+
+QUIET = math.log(1.10)
+"""A run is quiet while its control, a variant against itself, says less than a tenth."""
+
+ATTEMPTS = 3
+"""How often what was not quiet is measured; the quietest attempt counts."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ class Row:
         low, high: 95 % interval of that median, by bootstrap.
         values: Medians of what is compared, for the variant and the reference, in ``unit``.
         goal: What the ratio should be, as text (``<= 1.05``), or "".
-        noise: How far from 1 the control of the same run (a variant against itself) may be.
+        noise: How far from 1, as a logarithm, the control of the same run (a variant against
+            itself) may be.
+        control: Whether this row is such a control.
     """
 
     question: str
@@ -114,6 +125,12 @@ class Row:
     unit: str = "us"
     goal: str = ""
     noise: float = 0.0
+    control: bool = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the control stayed within ``QUIET``, so that the machine was quiet enough."""
+        return self.noise <= QUIET
 
     @property
     def same(self) -> bool:
@@ -129,9 +146,23 @@ class Row:
         return self.ratio <= float(bound) if relation == "<=" else self.ratio >= float(bound)
 
     @property
+    def told(self) -> bool:
+        """Whether the run can tell: it was quiet, or the goal is farther away than the noise."""
+        if self.quiet:
+            return True
+        if not self.goal:
+            return not self.same
+        bound, spread = float(self.goal.split()[1]), math.exp(self.noise)
+        return not self.low / spread <= bound <= self.high * spread
+
+    @property
     def verdict(self) -> str:
-        """What is to be said of the row: ``same``, ``MISSED``, both, or nothing."""
-        return ", ".join(["same"] * self.same + ["MISSED"] * (not self.met))
+        """``reached``, ``MISSED``, ``same`` (no difference found), ``not quiet`` or ""."""
+        if not self.told:
+            return "not quiet"
+        if self.goal:
+            return "reached" if self.met else "MISSED"
+        return "same" if self.same else ""
 
 
 @dataclass
@@ -163,7 +194,7 @@ class Report:
                 f"{_short(row.values[0])} {row.unit}",
                 f"{_short(row.values[1])} {row.unit}",
                 row.goal,
-                row.verdict,
+                "" if row.control else row.verdict,
             )
             for row in self.rows
         ]
@@ -186,13 +217,10 @@ class Report:
             lines += ["", *_aligned(head, measured)]
         return "\n".join([*lines, *self.notes])
 
-    def missed(self) -> list[str]:
-        """The rows whose goal is not reached."""
-        return [
-            f"{self.name}: {row.question}: {row.ratio:.3f}, goal {row.goal}"
-            for row in self.rows
-            if not row.met
-        ]
+    @property
+    def results(self) -> list[Row]:
+        """The rows that are no control."""
+        return [row for row in self.rows if not row.control]
 
     def save(self, directory: Path, *, full: bool) -> Path:
         """Write the report as JSON with the versions it was measured with."""
@@ -201,6 +229,26 @@ class Report:
         content = {**asdict(self), "full": full, "environment": environment()}
         path.write_text(json.dumps(_rounded(content), indent=1) + "\n")
         return path
+
+
+def closing(reports: Sequence[Report]) -> str:
+    """The rows of all reports in one table: goal, figure, interval, verdict."""
+    rows = [
+        (
+            f"{report.name}: {row.question}",
+            row.goal,
+            f"{row.ratio:.2f}",
+            f"{row.low:.2f}-{row.high:.2f}",
+            f"{math.expm1(row.noise) * 100:.0f} %",
+            row.verdict,
+        )
+        for report in reports
+        for row in report.results
+    ]
+    verdicts = Counter(row.verdict for report in reports for row in report.results)
+    lines = _aligned(("row", "goal", "figure", "95 %", "noise", "verdict"), rows)
+    said = [f"{verdicts[one]} {one}" for one in ("reached", "MISSED", "not quiet", "same")]
+    return "\n".join([*lines, "", ", ".join(said)])
 
 
 def _short(value: float | None) -> str:
@@ -334,7 +382,7 @@ def compare(
         quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency) or ``memory``, where
             less is better, or ``rate``, where more is.
         goal: ``<= 1.05`` or ``>= 2``.
-        noise: From ``noise_of`` the control of the run.
+        noise: Of the control of the run.
     """
     pairs = [
         (a.value(quantity), b.value(quantity)) for a, b in zip(variant, reference, strict=True)
@@ -345,9 +393,135 @@ def compare(
     return Row(question, ratio, low, high, (values[0], values[1]), unit, goal, noise)
 
 
-def noise_of(control: Row) -> float:
-    """How far from 1, as a logarithm, a variant is from itself."""
-    return max(abs(math.log(bound)) for bound in (control.low, control.high))
+_WORDS = {
+    "rate": "rate",
+    "cpu": "client CPU",
+    "wall": "time",
+    "p50": "median latency",
+    "memory": "memory",
+}
+
+
+class Named(Protocol):
+    """What reports call by its name."""
+
+    @property
+    def name(self) -> str:
+        """As reports say it."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Variants that were measured together, with a control.
+
+    Attributes:
+        samples: The slices of each variant.
+        first: The variant that the others are compared with.
+        noise: What the control says of each quantity.
+    """
+
+    report: Report
+    title: str
+    samples: dict[str, list[Sample]]
+    first: str
+    noise: dict[str, float]
+
+    def against(self, reference: Named, quantity: str, goal: str = "") -> None:
+        """Add the row: the first variant over ``reference``."""
+        self.row(self.first, reference.name, quantity, goal)
+
+    def row(self, variant: str, reference: str, quantity: str, goal: str = "") -> None:
+        """Add the row: ``variant`` over ``reference``."""
+        self.report.rows.append(
+            compare(
+                f"{self.title}: {variant} / {reference}, {_WORDS[quantity]}",
+                self.samples[variant],
+                self.samples[reference],
+                quantity=quantity,
+                goal=goal,
+                noise=self.noise[quantity],
+            )
+        )
+
+
+class NoRows(Scene):
+    """A scene that was not measured as the benchmark has it: it adds no rows."""
+
+    def row(self, variant: str, reference: str, quantity: str, goal: str = "") -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Another revision of the project, built.
+
+    Attributes:
+        name: As it was asked for.
+        source: The folder to import it from.
+    """
+
+    name: str
+    source: Path
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run measures.
+
+    Attributes:
+        only: Scenes whose title contains this text; "" are all.
+        against: Measure clarigrpc alone, here and in this revision.
+    """
+
+    only: str = ""
+    against: Revision | None = None
+
+
+CHOICE: ContextVar[Choice] = ContextVar("choice", default=Choice())  # noqa: B039 - frozen
+"""Set by the command before it runs benchmarks."""
+
+
+def measured(
+    report: Report,
+    title: str,
+    measure: Callable[[], dict[str, list[Sample]]],
+    *,
+    first: str,
+    again: str,
+    quantities: Sequence[str] = ("rate", "cpu"),
+) -> Scene:
+    """Measure a scene until its control is quiet, and add control and variants to the report.
+
+    Args:
+        report: Where rows go.
+        title: Name of the scene.
+        measure: One attempt: the slices of all variants. The quietest of ``ATTEMPTS`` counts.
+        first, again: The variant that others are compared with, and the same once more.
+        quantities: In what the control has to be quiet: what the rows will compare.
+    """
+    if CHOICE.get().only not in title:
+        return NoRows(report, title, {}, first, {})
+    attempts: list[tuple[float, dict[str, list[Sample]], dict[str, Row]]] = []
+    for _ in range(ATTEMPTS):
+        samples = measure()
+        controls = {}
+        for quantity in quantities:
+            question = f"{title}: control, {again}, {_WORDS[quantity]}"
+            row = compare(question, samples[again], samples[first], quantity=quantity)
+            noise = max(abs(math.log(bound)) for bound in (row.low, row.high))
+            controls[quantity] = replace(row, noise=noise, control=True)
+        attempts.append((max(row.noise for row in controls.values()), samples, controls))
+        if attempts[-1][0] <= QUIET:
+            break
+    loudest, samples, controls = min(attempts, key=itemgetter(0))
+    if loudest > QUIET:
+        report.notes.append(f"{title}: not quiet in {len(attempts)} attempts")
+    report.rows += controls.values()
+    del samples[again]
+    report.add(title, samples)
+    return Scene(
+        report, title, samples, first, {quantity: row.noise for quantity, row in controls.items()}
+    )
 
 
 def spread(values: list[float], repetitions: int = 2000) -> tuple[float, float, float]:

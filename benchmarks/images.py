@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import statistics
 from dataclasses import replace
 
 from benchmarks.harness import Report
 from benchmarks.servers import Server, canned
-from benchmarks.workers import Variant, ours, rest, scene, workers
+from benchmarks.workers import Variant, lines, ours, rest, scene
 
 # Size -> (rate against requests, CPU against the SDK).
 GOALS = {
@@ -68,16 +67,12 @@ def run(full: bool) -> Report:
 
 def _series(report: Report, server: Server, full: bool) -> None:
     """Images a second by their size."""
-    lines = {
+    variants = {
         "gRPC unary": ours("predict"),
         f"gRPC batches of {BATCH}": ours("predict_list", batch=BATCH),
         "gRPC stream": ours("stream", in_flight=BATCH),
         "REST (requests)": rest("requests"),
     }
     sizes = (1000, 10_000, 100_000, 1_000_000, 10_000_000) if full else (1000, 1_000_000)
-    for size in sizes:
-        with workers(server, list(lines.values()), _content(size), report) as running:
-            samples = running.measure(7 if full else 3, 0.15)
-        for line, variant in lines.items():
-            rates = [sample.value("rate") for sample in samples[variant.name]]
-            report.series.setdefault(line, []).append((size, statistics.median(rates)))
+    points = [(size, 0, _content(size)) for size in sizes]
+    lines(report, server, variants, points, rounds=7 if full else 3)

@@ -14,13 +14,14 @@ from typing import Any
 
 import grpc
 
-from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, interleave, noise_of, pinned
+from benchmarks.harness import CLIENT_CORE, Report, Sample, interleave, measured, pinned
 from benchmarks.servers import canned
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc._transports.grpc_transport import channel_options
 
 PAT = "benchmark-token-0000"
 IN_FLIGHT = 32
+RAW, AGAIN = "raw stub", "raw stub, again"
 
 
 def _request() -> v2.PostModelOutputsRequest:
@@ -50,21 +51,22 @@ def run(full: bool) -> Report:
     report = Report("overhead")
     rounds = 60 if full else 25
     with canned() as (plain, _), pinned(CLIENT_CORE):
-        _add(report, "sync", _blocking(plain.grpc, rounds, calls=400), "<= 1.05")
-        samples = _awaiting(plain.grpc, rounds, calls=640)
-        _add(report, f"asyncio, {IN_FLIGHT} in flight", samples, "<= 1.10")
+        _add(report, "sync", lambda: _blocking(plain.grpc, rounds, calls=400), "<= 1.05")
+        _add(
+            report,
+            f"asyncio, {IN_FLIGHT} in flight",
+            lambda: _awaiting(plain.grpc, rounds, calls=640),
+            "<= 1.10",
+        )
     return report
 
 
-def _add(report: Report, colour: str, samples: dict[str, list[Sample]], goal: str) -> None:
-    raw = samples["raw stub"]
-    control = compare(f"{colour}: control, raw stub again", samples["raw stub again"], raw)
-    noise = noise_of(control)
-    report.rows.append(control)
+def _add(
+    report: Report, title: str, measure: Callable[[], dict[str, list[Sample]]], goal: str
+) -> None:
+    found = measured(report, title, measure, first=RAW, again=AGAIN, quantities=("cpu",))
     for name, bound in (("client.v2", goal), ("model.predict", "")):
-        question = f"{colour}: {name} / raw stub, client CPU"
-        report.rows.append(compare(question, samples[name], raw, goal=bound, noise=noise))
-    report.add(colour, samples)
+        found.row(name, RAW, "cpu", bound)
 
 
 def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
@@ -89,8 +91,8 @@ def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
             raw = [_raw_call(stub, request) for stub in stubs]
             return interleave(
                 {
-                    "raw stub": repeated(raw[0]),
-                    "raw stub again": repeated(raw[1]),
+                    RAW: repeated(raw[0]),
+                    AGAIN: repeated(raw[1]),
                     "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
                     "model.predict": repeated(lambda: model.predict(value)),
                 },
@@ -128,8 +130,8 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
         raw = [_raw_call(stub, request) for stub in stubs]
         samples = interleave(
             {
-                "raw stub": repeated(raw[0]),
-                "raw stub again": repeated(raw[1]),
+                RAW: repeated(raw[0]),
+                AGAIN: repeated(raw[1]),
                 "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
                 "model.predict": repeated(lambda: model.predict(value)),
             },

@@ -131,11 +131,13 @@ def _native() -> Path | None:
 
 def _certificate() -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key, made if there is none yet."""
-    certificate, key = BUILD / "certificate.pem", BUILD / "key.pem"
+    certificate, key = BUILD / "leaf.pem", BUILD / "leaf-key.pem"
     if not certificate.exists():
         BUILD.mkdir(exist_ok=True)
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
         options = "-days 3650 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+        # Some refuse the certificate of an authority as that of a server.
+        options += " -addext basicConstraints=critical,CA:FALSE"
         files = ["-out", str(certificate), "-keyout", str(key)]
         subprocess.run(
             [*command.split(), *options.split(), *files], check=True, capture_output=True

@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, noise_of, rounds_of
+from benchmarks.harness import CLIENT_CORE, Report, Sample, measured, rounds_of
 from benchmarks.peers import interpreter
 from benchmarks.servers import Server, canned
 from benchmarks.workers import SCRIPTS, neutral_environment
@@ -18,37 +18,29 @@ VARIANTS = {
     "clarifai-grpc": ("clarifai-grpc", "clarifai-grpc"),
     "clarifai, import of Model": ("clarifai", "clarifai"),
 }
+GOALS = {
+    "clarifai-grpc": {"wall": "<= 0.85", "memory": "<= 1"},
+    "clarifai, import of Model": {"wall": "<= 0.35", "memory": ""},
+}
 
 
 def run(full: bool) -> Report:
     """Run the benchmark."""
     report = Report("startup")
+    quantities = ("wall", "memory")
     with canned() as (plain, _):
-        found = rounds_of(
-            {name: _launcher(plain, *variant) for name, variant in VARIANTS.items()},
-            25 if full else 9,
+        launchers = {name: _launcher(plain, *variant) for name, variant in VARIANTS.items()}
+        found = measured(
+            report,
+            "import and first call",
+            lambda: rounds_of(launchers, 25 if full else 9),
+            first="clarigrpc",
+            again="clarigrpc, again",
+            quantities=quantities,
         )
-    us = found["clarigrpc"]
-    for quantity, what in (("wall", "import and first call"), ("memory", "memory after import")):
-        control = compare(
-            f"control, clarigrpc again, {what}", found["clarigrpc, again"], us, quantity=quantity
-        )
-        report.rows.append(control)
-        for name, goal in (
-            ("clarifai-grpc", "<= 1"),
-            ("clarifai, import of Model", "<= 0.35" if quantity == "wall" else ""),
-        ):
-            report.rows.append(
-                compare(
-                    f"clarigrpc / {name}, {what}",
-                    us,
-                    found[name],
-                    quantity=quantity,
-                    goal=goal,
-                    noise=noise_of(control),
-                )
-            )
-    report.add("startup", {name: found[name] for name in VARIANTS if "again" not in name})
+    for quantity in quantities:
+        for name, goals in GOALS.items():
+            found.row("clarigrpc", name, quantity, goals[quantity])
     return report
 
 

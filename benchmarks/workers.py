@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import CLIENT_CORE, Report, Sample, compare, noise_of, rounds_of
+from benchmarks.harness import (
+    CHOICE,
+    CLIENT_CORE,
+    Choice,
+    NoRows,
+    Report,
+    Revision,
+    Sample,
+    Scene,
+    measured,
+    rounds_of,
+)
 from benchmarks.peers import interpreter
 from benchmarks.servers import Server
 
@@ -32,6 +44,7 @@ class Variant:
         batch: Inputs a request.
         in_flight: Calls in flight, where the variant has any.
         calls: Calls a slice; 0: as many as fit in the time of a slice.
+        source: Where to import another revision of clarigrpc from; None: this one.
     """
 
     name: str
@@ -41,6 +54,7 @@ class Variant:
     batch: int = 1
     in_flight: int = 1
     calls: int = 0
+    source: Path | None = None
 
     def again(self) -> Variant:
         """The same in another process: the control of a run."""
@@ -72,6 +86,10 @@ def neutral_environment() -> dict[str, str]:
     }
 
 
+class VariantError(RuntimeError):
+    """A variant that does not run."""
+
+
 class Worker:
     """A running variant."""
 
@@ -93,7 +111,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=neutral_environment(),
+            env=neutral_environment()
+            | ({} if variant.source is None else {"PYTHONPATH": str(variant.source)}),
         )
         try:
             ready = self._read()
@@ -136,7 +155,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the variant {self.variant.name!r} failed")
+            raise VariantError(f"the variant {self.variant.name!r} failed")
         return json.loads(line)
 
 
@@ -190,38 +209,6 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Variants against one server, measured together, with a control.
-
-    The first variant is the one that the others are compared with.
-    """
-
-    report: Report
-    title: str
-    samples: dict[str, list[Sample]]
-    first: str
-    noise: dict[str, float]
-
-    def against(self, reference: Variant, quantity: str, goal: str = "") -> None:
-        """Add the row: the first variant over ``reference``."""
-        self.row(self.first, reference.name, quantity, goal)
-
-    def row(self, variant: str, reference: str, quantity: str, goal: str = "") -> None:
-        """Add a row."""
-        what = {"rate": "rate", "cpu": "client CPU", "wall": "time", "p50": "median latency"}
-        self.report.rows.append(
-            compare(
-                f"{self.title}: {variant} / {reference}, {what[quantity]}",
-                self.samples[variant],
-                self.samples[reference],
-                quantity=quantity,
-                goal=goal,
-                noise=self.noise[quantity],
-            )
-        )
-
-
 def scene(
     report: Report,
     title: str,
@@ -231,25 +218,85 @@ def scene(
     rounds: int,
     seconds: float = 0.25,
     payload: bytes = b"",
+    quantities: Sequence[str] = ("rate", "cpu"),
 ) -> Scene:
-    """Measure a scene, and add its control and its variants to the report."""
-    first = variants[0]
-    control = first.again()
-    with workers(server, [*variants, control], payload, report) as running:
-        samples = running.measure(rounds, seconds)
-    noise = {}
-    for quantity in ("rate", "cpu", "wall", "p50"):
-        if quantity == "p50" and not samples[first.name][0].latencies:
-            continue
-        row = compare(
-            f"{title}: control, {control.name}",
-            samples[control.name],
-            samples[first.name],
-            quantity=quantity,
+    """Measure variants against one server, and add a control and the variants to the report.
+
+    The first variant is the one that others are compared with; ``quantities`` are those of the
+    rows. Where revisions are compared, only clarigrpc is measured, here and there.
+    """
+    first, choice = variants[0], CHOICE.get()
+    if choice.only not in title:
+        return NoRows(report, title, {}, first.name, {})
+    if choice.against is not None:
+        there = choice.against
+        return _compared(report, title, server, variants, rounds, seconds, payload, there)
+    again = first.again()
+    with workers(server, [*variants, again], payload, report) as running:
+        return measured(
+            report,
+            title,
+            lambda: running.measure(rounds, seconds),
+            first=first.name,
+            again=again.name,
+            quantities=quantities,
         )
-        noise[quantity] = noise_of(row)
-        if quantity == "rate":
-            report.rows.append(row)
-    del samples[control.name]
-    report.add(title, samples)
-    return Scene(report, title, samples, first.name, noise)
+
+
+def lines(
+    report: Report,
+    server: Server,
+    variants: dict[str, Variant],
+    points: Sequence[tuple[float, int, bytes]],
+    *,
+    rounds: int,
+) -> None:
+    """Measure the points of a plot.
+
+    Args:
+        report: Where the points go.
+        server: What is called.
+        variants: A variant for each line of the plot.
+        points: The x of each, calls in flight, and the payload.
+        rounds: Slices a point.
+    """
+    if CHOICE.get() != Choice():
+        return
+    for x, in_flight, payload in points:
+        with workers(server, list(variants.values()), payload, report) as running:
+            samples = running.measure(rounds, 0.15, in_flight)
+        for line, variant in variants.items():
+            rates = [sample.value("rate") for sample in samples[variant.name]]
+            report.series.setdefault(line, []).append((x, statistics.median(rates)))
+
+
+def _compared(
+    report: Report,
+    title: str,
+    server: Server,
+    variants: list[Variant],
+    rounds: int,
+    seconds: float,
+    payload: bytes,
+    revision: Revision,
+) -> Scene:
+    for here in variants:
+        if here.script != "ours":
+            continue
+        there = replace(here, name=f"{here.name} at {revision.name}", source=revision.source)
+        again = here.again()
+        try:
+            with workers(server, [here, there, again], payload, report) as running:
+                found = measured(
+                    report,
+                    title,
+                    lambda running=running: running.measure(rounds, seconds),
+                    first=here.name,
+                    again=again.name,
+                )
+        except VariantError as error:
+            report.notes.append(f"{title}: {error}")
+            continue
+        for quantity in ("cpu", "rate"):
+            found.against(there, quantity)
+    return NoRows(report, title, {}, "", {})
