@@ -174,10 +174,13 @@ def test_annotations_are_ranked_by_the_pictures_they_are_on(shelf: Raw) -> None:
     ok(shelf("PostAnnotations", request))
     wanted = v2.PostAnnotationsSearchesRequest(searches=[search(rank(input_id="rocket"))])
     found = ok(shelf("PostAnnotationsSearches", wanted)).hits
+    own = [hit for hit in found if hit.annotation.input_level]
+    found = [hit for hit in found if not hit.annotation.input_level]
     by_input = dict(hits(shelf, search(rank(input_id="rocket"))))
     assert found[0].annotation.id == "on-rocket"
     assert {hit.annotation.id for hit in found} == {"on-coffee", "on-coins", "on-rocket"}
-    for hit in found:
+    assert {hit.annotation.input_id for hit in own} == {*by_input}
+    for hit in (*found, *own):
         assert hit.score == pytest.approx(by_input[hit.input.id], abs=1e-5)
     ok(
         shelf(

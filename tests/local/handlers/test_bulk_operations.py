@@ -84,7 +84,15 @@ def test_copies_of_parts_of_apps(library: Raw) -> None:
     assert not ok(library("ListAnnotations", listing)).annotations
     assert not ok(library("ListInputs", v2.ListInputsRequest(user_app_id=there))).inputs
     duplicated(library, source, "labels", copy_inputs=True, copy_annotations=True)
-    assert [a.id for a in ok(library("ListAnnotations", listing)).annotations] == ["a"]
+    labels = ok(library("ListAnnotations", listing)).annotations
+    assert [one.id for one in labels if not one.input_level] == ["a"]
+    # What labels name comes along.
+    (cat,) = next(
+        one for one in labels if one.input_id == "berlin" and one.input_level
+    ).data.concepts
+    assert (cat.id, cat.app_id) == ("cat", "labels")
+    concepts = ok(library("ListConcepts", v2.ListConceptsRequest(user_app_id=there))).concepts
+    assert {one.id for one in concepts} == {"cat", "dog"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, add_image, ok
+from tests.local.conftest import Raw, add_image, message, ok
 
 Code = v2.StatusCode
 
@@ -55,3 +55,40 @@ def test_codes_of_concepts_that_exist_or_do_not(raw: Raw) -> None:
         Code.CONN_DOES_NOT_EXIST,
         "Resource does not exist",
     )
+
+
+def test_concepts_of_labels_become_concepts_of_the_app(raw: Raw) -> None:
+    known = v2.PostConceptsRequest(concepts=[v2.Concept(id="cat", name="Katze")])
+    ok(raw("PostConcepts", known))
+    region = {"data": {"concepts": [{"id": "ear", "name": "Ear", "value": 1}]}}
+    labels = [{"id": "cat", "value": 1}, {"name": "by name", "value": 1}]
+    add_image(raw, "i", concepts=labels, regions=[region])
+    add_image(raw, "j", concepts=[{"id": "cat", "value": 0}, {"id": "ear", "value": 1}])
+
+    def concepts() -> dict[str, str]:
+        listed = ok(raw("ListConcepts", v2.ListConceptsRequest())).concepts
+        assert {(one.language, one.app_id) for one in listed} == {("en", raw.server.app_id)}
+        assert all(one.HasField("created_at") for one in listed)
+        return {one.id: one.name for one in listed}
+
+    assert concepts() == {"cat": "Katze", "ear": "Ear", "by name": "by name"}
+    # A label by id alone has the name that the concept has.
+    item = ok(raw("GetInput", v2.GetInputRequest(input_id="j"))).input
+    assert [(one.id, one.name) for one in item.data.concepts] == [("cat", "Katze"), ("ear", "Ear")]
+    change = v2.PatchInputsRequest(action="merge")
+    change.inputs.append(message(v2.Input, id="j", data={"concepts": [{"id": "new"}]}))
+    ok(raw("PatchInputs", change))
+    request = v2.PostAnnotationsRequest()
+    data = {"concepts": [{"id": "dog", "value": 1}]}
+    request.annotations.append(message(v2.Annotation, id="a", input_id="i", data=data))
+    # Nothing comes of an annotation that is refused.
+    lost = {"concepts": [{"id": "lost", "value": 1}]}
+    request.annotations.append(message(v2.Annotation, input_id="none", data=lost))
+    raw("PostAnnotations", request)
+    assert {*concepts()} == {"cat", "ear", "by name", "new", "dog"}
+    patch = v2.PatchConceptsRequest(action="overwrite", concepts=[v2.Concept(id="dog", name="Dog")])
+    ok(raw("PatchConcepts", patch))
+    nameless = v2.PostInputsRequest()
+    unnamed: dict[str, Any] = {"text": {"raw": "x"}, "concepts": [{"value": 1}]}
+    nameless.inputs.append(message(v2.Input, data=unnamed))
+    assert raw("PostInputs", nameless).inputs[0].status.code == Code.INPUT_INVALID_ARGUMENT

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search_filters
+from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics
 from clarigrpc.local.engine.dataset_membership import members_of
+from clarigrpc.local.engine.input_level_annotations import own_annotation
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.embedding_classifier import Float32s, Weights, fit, packed, unpacked
 from clarigrpc.local.service_errors import ServiceError, make_status
@@ -66,7 +67,7 @@ def labelled_inputs(store: Store, app: UserApp, dataset: v2.Dataset) -> Iterator
         if row.status == StatusCode.INPUT_SUCCESS:
             item = v2.Input.FromString(row.body)
             yield from _usable(
-                item, [search_filters.as_annotation(item), *annotated.get(item.id, ())]
+                item, [own_annotation(item, inputs.app), *annotated.get(item.id, ())]
             )
 
 

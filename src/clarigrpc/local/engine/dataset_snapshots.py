@@ -15,6 +15,7 @@ from clarigrpc.local import json_values
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.box_interpolation import interpolate
 from clarigrpc.local.engine.dataset_membership import members_of
+from clarigrpc.local.engine.input_level_annotations import own_annotation
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.media import media_content
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Store, StoredCollection
@@ -78,7 +79,7 @@ def take(
             continue
         item = v2.Input.FromString(row.body)
         if predictions is None:
-            own = search_filters.as_annotation(item)
+            own = own_annotation(item, app)
             every = [own] if own.data.ListFields() else []
             every += annotations_of(store, app, item.id)
         else:

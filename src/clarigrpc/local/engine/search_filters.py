@@ -44,8 +44,8 @@ _MEDIA: tuple[Literal["image", "video", "audio", "text"], ...] = (
     "text",
 )
 
-AnnotationsOf = Callable[[str], Iterable[v2.Annotation]]
-"""The annotations of an input by its id."""
+AnnotationsOf = Callable[[v2.Input], Iterable[v2.Annotation]]
+"""The annotations of an input, its own included."""
 
 
 def simplified(query: v2.Query) -> v2.Query:
@@ -142,7 +142,7 @@ def _input_passes(item: v2.Input, condition: v2.Filter, annotations: Annotations
     if not condition.HasField("annotation"):
         return True
     wanted = condition.annotation
-    return any(_fits_annotation(found, wanted) for found in _all(item, annotations))
+    return any(_fits_annotation(found, wanted) for found in annotations(item))
 
 
 def _annotation_passes(item: v2.Input, annotation: v2.Annotation, condition: v2.Filter) -> bool:
@@ -161,30 +161,6 @@ def _within(moment: Any, condition: v2.Filter) -> bool:
     if span.HasField("start_time") and when < span.start_time.ToNanoseconds():
         return False
     return not span.HasField("end_time") or when <= span.end_time.ToNanoseconds()
-
-
-def as_annotation(item: v2.Input) -> v2.Annotation:
-    """What an input says of itself, as an annotation."""
-    data = v2.Data(
-        concepts=item.data.concepts,
-        regions=item.data.regions,
-        frames=item.data.frames,
-        time_segments=item.data.time_segments,
-    )
-    if item.data.HasField("metadata"):
-        data.metadata.CopyFrom(item.data.metadata)
-    if item.data.HasField("geo"):
-        data.geo.CopyFrom(item.data.geo)
-    if item.data.HasField("text"):
-        data.text.CopyFrom(item.data.text)
-    return v2.Annotation(
-        id=item.id, input_id=item.id, data=data, input_level=True, status=item.status
-    )
-
-
-def _all(item: v2.Input, annotations: AnnotationsOf) -> Iterator[v2.Annotation]:
-    yield as_annotation(item)
-    yield from annotations(item.id)
 
 
 def _fits_input(item: v2.Input, wanted: v2.Input) -> bool:

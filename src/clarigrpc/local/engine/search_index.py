@@ -13,10 +13,10 @@ import json
 import math
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from clarigrpc import v2
-from clarigrpc.local.engine import search_filters
+from clarigrpc.local.engine import input_level_annotations, search_filters
 from clarigrpc.local.store.resource_store import (
     HasId,
     HasStatus,
@@ -114,6 +114,9 @@ def _annotation(body: bytes) -> Indexed:
     return found
 
 
+SoughtKind: TypeAlias = Literal["input", "annotation", "own annotation"]
+"""What a search is for; an input's own annotation is looked up by what the input has."""
+
 INDEXERS: dict[str, Indexer] = {"input": _input, "annotation": _annotation}
 """How to index the resources of a kind."""
 
@@ -186,13 +189,14 @@ class Lookups:
 
     Args:
         app: The app that is searched.
-        kind: What is searched for, ``input`` or ``annotation``.
+        kind: What is searched for.
     """
 
-    def __init__(self, app: UserApp, kind: Literal["input", "annotation"]) -> None:
+    def __init__(self, app: UserApp, kind: SoughtKind) -> None:
+        self._owner = app.user_id
         self._inputs = StoredCollection.of_app("input", app)
         self._annotations = StoredCollection.of_app("annotation", app)
-        self._for_inputs = kind == "input"
+        self._kind = kind
 
     def of_query(self, query: v2.Query) -> list[tuple[Lookup, ...]]:
         """Conditions on all that a query lets through; each holds where one of its lookups does."""
@@ -219,29 +223,40 @@ class Lookups:
         label = condition.annotation
         found += [self._of_either(test) for test in _wanted_in_data(label.data)]
         if label.id:
-            found.append(self._of_either(HasId(label.id)))
+            found.append(self._of_label_id(label.id))
         if label.input_id:
             found.append((self._of_inputs(HasId(label.input_id)),))
         for name in _INDEXED_FIELDS:
             value = getattr(label, name)
-            if value:
-                found.append((self._of_annotations(_present(_number(name, value))),))
+            if not value:
+                continue
+            if name == "user_id" and value == self._owner and self._kind != "annotation":
+                continue  # every input has an annotation by the owner of the app
+            found.append(self._of_labels(_present(_number(name, value))))
         return found
+
+    def _of_label_id(self, label_id: str) -> tuple[Lookup, ...]:
+        input_id = input_level_annotations.input_id_of(label_id)
+        own = (self._of_inputs(HasId(input_id)),) if input_id and self._kind != "annotation" else ()
+        return (*own, *self._of_labels(HasId(label_id)))
 
     def of_concept(self, concept: v2.Concept) -> tuple[Lookup, ...]:
         """Finds what carries a concept, with whatever value."""
         return self._of_either(_present(_of_concept(concept)))
 
     def _of_inputs(self, test: HasTerm | InBox | HasText | HasStatus | HasId) -> Lookup:
-        relation = Relation.SELF if self._for_inputs else Relation.PARENT
+        relation = Relation.PARENT if self._kind == "annotation" else Relation.SELF
         return Lookup(self._inputs, test, relation)
 
-    def _of_annotations(self, test: HasTerm | InBox | HasText | HasId) -> Lookup:
-        relation = Relation.CHILD if self._for_inputs else Relation.SELF
-        return Lookup(self._annotations, test, relation)
+    def _of_labels(self, test: HasTerm | InBox | HasText | HasId) -> tuple[Lookup, ...]:
+        """What only annotations beside those of the inputs themselves have."""
+        if self._kind == "own annotation":
+            return (self._of_inputs(HasId("")),)  # there is none
+        relation = Relation.CHILD if self._kind == "input" else Relation.SELF
+        return (Lookup(self._annotations, test, relation),)
 
     def _of_either(self, test: HasTerm | InBox | HasText | HasId) -> tuple[Lookup, ...]:
-        """Concepts, metadata and place of an input count as an annotation of it."""
-        if self._for_inputs:
-            return self._of_inputs(test), self._of_annotations(test)
-        return (self._of_annotations(test),)
+        """Concepts, metadata and place of an input are in its own annotation."""
+        if self._kind == "input":
+            return (self._of_inputs(test), *self._of_labels(test))
+        return (self._of_inputs(test),) if self._kind == "own annotation" else self._of_labels(test)

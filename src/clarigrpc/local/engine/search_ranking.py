@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Generic, Literal, NamedTuple, TypeVar
+from heapq import merge
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from clarigrpc import v2
 from clarigrpc.local.engine import search_filters
 from clarigrpc.local.engine.context import State
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS, EmbeddedMedium, similarities
+from clarigrpc.local.engine.input_level_annotations import own_annotation
 from clarigrpc.local.engine.request_checks import refuse_other_fields
-from clarigrpc.local.engine.search_index import Lookups
-from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
+from clarigrpc.local.engine.search_index import Lookups, SoughtKind
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, all_annotations_of
 from clarigrpc.local.media import media_content
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError
@@ -44,8 +46,8 @@ def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tupl
     """Score and input of everything that a search finds, the best first, read on demand."""
     ranking = _Ranking(state, app, search, "input")
 
-    def annotations(input_id: str) -> Iterator[v2.Annotation]:
-        return annotations_of(state.store, app, input_id)
+    def annotations(item: v2.Input) -> Iterator[v2.Annotation]:
+        return all_annotations_of(state.store, app, item)
 
     def read(row: Row) -> _Found[v2.Input] | None:
         item = v2.Input.FromString(row.body)
@@ -53,16 +55,18 @@ def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tupl
             return None
         if not ranking.filters.pass_input(item, annotations):
             return None
-        labels = chain([search_filters.as_annotation(item)], annotations(item.id))
-        return _Found(item, item, labels)
+        return _Found(item, item, annotations(item))
 
-    return _best_first(ranking, search.min_value, read)
+    for score, _, hit in _best_first(ranking, search.min_value, read):
+        yield score, hit
 
 
 def annotations_found(
     state: State, app: UserApp, search: v2.Search
 ) -> Iterator[tuple[float, tuple[v2.Input, v2.Annotation]]]:
+    """Score, input and annotation, those of the inputs themselves included, likewise."""
     ranking = _Ranking(state, app, search, "annotation")
+    of_inputs = ranking.seeking("own annotation")
     inputs = StoredCollection.of_app(INPUT_KIND, app)
 
     def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
@@ -71,13 +75,28 @@ def annotations_found(
         item = (
             v2.Input.FromString(input_row.body) if input_row else v2.Input(id=annotation.input_id)
         )
+        return passed(item, annotation)
+
+    def read_own(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
+        item = v2.Input.FromString(row.body)
+        return passed(item, own_annotation(item, app))
+
+    def passed(
+        item: v2.Input, annotation: v2.Annotation
+    ) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
         if not ranking.existed(annotation):
             return None
         if not ranking.filters.pass_annotation(item, annotation):
             return None
         return _Found((item, annotation), item, [annotation])
 
-    return _best_first(ranking, search.min_value, read)
+    found = merge(
+        _best_first(ranking, search.min_value, read),
+        _best_first(of_inputs, search.min_value, read_own),
+        key=lambda hit: (-hit[0], -hit[1]),
+    )
+    for score, _, hit in found:
+        yield score, hit
 
 
 _Hit = TypeVar("_Hit")
@@ -95,8 +114,8 @@ def _best_first(
     ranking: _Ranking,
     least: float,
     read: Callable[[Row], _Found[_Hit] | None],
-) -> Iterator[tuple[float, _Hit]]:
-    """Score and hit, the best first, equal ones newest first.
+) -> Iterator[tuple[float, int, _Hit]]:
+    """Score, place in the store and hit, the best first, equal ones newest first.
 
     Resources that the index rules out are not read, and of the others no more than the caller
     takes, where the index tells the scores as well.
@@ -109,7 +128,7 @@ def _best_first(
         for row in store.walk(where) if narrowed is None else store.rows(narrowed):
             found = read(row)
             if found is not None:
-                yield 1.0, found.hit
+                yield 1.0, row.seq, found.hit
         return
     candidates = store.matching(where, wanted)
     scores = ranking.scores()
@@ -119,21 +138,21 @@ def _best_first(
             found = read(row)
             score = ranking.score(found.input, found.labels) if found is not None else None
             if found is not None and score is not None and score >= least:
-                hits.append((score, found.hit))
+                hits.append((score, row.seq, found.hit))
         hits.sort(key=lambda hit: -hit[0])
         yield from hits
         return
     scored = [
-        (score, one.seq, one.id)
+        (score, one.seq)
         for one in candidates
         if (score := scores(one)) is not None and score >= least
     ]
     ordered = sorted(scored, key=lambda hit: -hit[0])
-    known = {resource_id: score for score, _, resource_id in ordered}
-    for row in store.rows([seq for _, seq, _ in ordered]):
+    known = {seq: score for score, seq in ordered}
+    for row in store.rows([seq for _, seq in ordered]):
         found = read(row)
         if found is not None:
-            yield known[row.id], found.hit
+            yield known[row.seq], row.seq, found.hit
 
 
 class _Ranking:
@@ -145,9 +164,7 @@ class _Ranking:
     what was added later; what was changed since then is found as it is now.
     """
 
-    def __init__(
-        self, state: State, app: UserApp, search: v2.Search, kind: Literal["input", "annotation"]
-    ) -> None:
+    def __init__(self, state: State, app: UserApp, search: v2.Search, kind: SoughtKind) -> None:
         refuse_other_fields(search, _SEARCH_FIELDS)
         if search.algorithm not in _ALGORITHMS:
             known = " or ".join(filter(None, _ALGORITHMS))
@@ -159,13 +176,23 @@ class _Ranking:
         self.filters = search_filters.Filters(self.query)
         self._as_of = search.as_of.ToNanoseconds() if search.HasField("as_of") else None
         self.store = state.store
-        self.where = StoredCollection.of_app(kind, app)
-        self._lookups = Lookups(app, kind)
-        self.wanted = self._lookups.of_query(self.query)
         self._state = state
         self._app = app
+        self._seek(kind)
         self._euclidean = search.metric == v2.Search.EUCLIDEAN_DISTANCE
         self._ranks = [(rank, self._similarities(rank)) for rank in self.query.ranks]
+
+    def _seek(self, kind: SoughtKind) -> None:
+        stored = "annotation" if kind == "annotation" else INPUT_KIND
+        self.where = StoredCollection.of_app(stored, self._app)
+        self._lookups = Lookups(self._app, kind)
+        self.wanted = self._lookups.of_query(self.query)
+
+    def seeking(self, kind: SoughtKind) -> _Ranking:
+        """The same search for something else; what was compared is not compared again."""
+        other = copy.copy(self)
+        other._seek(kind)
+        return other
 
     def existed(self, item: v2.Input | v2.Annotation) -> bool:
         """Whether it was there at the time that the search asks about."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clarigrpc import v2
+from clarigrpc.local.engine.input_level_annotations import own_annotation
 from clarigrpc.local.media import media_content
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from clarigrpc.local.user_app import UserApp
@@ -13,10 +14,16 @@ INPUT_KIND = "input"
 
 
 def annotations_of(store: Store, app: UserApp, input_id: str) -> Iterator[v2.Annotation]:
-    """The annotations of an input, newest first."""
+    """The annotations of an input beside its own, newest first."""
     where = StoredCollection.of_app("annotation", app)
     for row in store.page(where, 0, -1, keys=(input_id,)):
         yield v2.Annotation.FromString(row.body)
+
+
+def all_annotations_of(store: Store, app: UserApp, item: v2.Input) -> Iterator[v2.Annotation]:
+    """The annotations of an input, its own first."""
+    yield own_annotation(item, app)
+    yield from annotations_of(store, app, item.id)
 
 
 def with_content(store: Store, seq: int, item: v2.Input) -> v2.Data:

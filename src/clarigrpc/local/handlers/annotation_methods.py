@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -10,12 +11,16 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.local.engine import patching
+from clarigrpc.local.engine import input_level_annotations, patching
 from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.input_level_annotations import own_annotation
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
+from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
 
 
@@ -35,19 +40,48 @@ def list_annotations(
 ) -> v2.MultiAnnotationResponse:
     app = context.readable(request.user_app_id)
     offset, limit = page_bounds(request.page, request.per_page)
+    every = merge(
+        _given(context, app, request), _own(context, app, request), key=lambda found: -found[0]
+    )
+    # Read as far as the page needs.
+    found = islice((item for _, item in every if _listed(item, request)), offset, offset + limit)
+    return v2.MultiAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotations=found)
+
+
+def _given(
+    context: Context, app: UserApp, request: v2.ListAnnotationsRequest
+) -> Iterator[tuple[int, v2.Annotation]]:
+    """Place in the store and annotation of those that were added to inputs, newest first."""
     resource = RESOURCES["annotation"]
     place = Place(app)
-    if request.input_ids:
-        # By the index on the input, not by a walk over all.
-        rows: Iterator[Any] = iter(
-            context.state.store.page(resource.where(place), 0, -1, keys=request.input_ids)
-        )
+    where = resource.where(place)
+    store = context.state.store
+    if request.input_ids or request.ids:
+        # By the indexes, not by a walk over all.
+        rows = iter(store.page(where, 0, -1, keys=request.input_ids, ids=request.ids))
     else:
-        rows = context.state.store.walk(resource.where(place))
-    shown = (resource.shown(context, place, row) for row in rows)
-    # Read as far as the page needs.
-    found = islice((item for item in shown if _listed(item, request)), offset, offset + limit)
-    return v2.MultiAnnotationResponse(status=make_status(StatusCode.SUCCESS), annotations=found)
+        rows = store.walk(where)
+    for row in rows:
+        yield row.seq, resource.shown(context, place, row)
+
+
+def _own(
+    context: Context, app: UserApp, request: v2.ListAnnotationsRequest
+) -> Iterator[tuple[int, v2.Annotation]]:
+    """Likewise of those that inputs have of themselves."""
+    where = StoredCollection.of_app(INPUT_KIND, app)
+    store = context.state.store
+    by_model = request.model_version_ids or request.workflow_version_ids
+    if request.task_id or (by_model and not request.user_ids):
+        return  # none is by a model, or made in a task
+    ids = list(request.input_ids)
+    if request.ids:
+        named = [i for i in map(input_level_annotations.input_id_of, request.ids) if i]
+        ids = [i for i in named if i in ids] if ids else named
+        if not ids:
+            return
+    for row in store.page(where, 0, -1, ids=ids) if ids else store.walk(where):
+        yield row.seq, own_annotation(v2.Input.FromString(row.body), app)
 
 
 def _listed(item: v2.Annotation, request: v2.ListAnnotationsRequest) -> bool:
@@ -78,6 +112,8 @@ def patch_annotations(
     if request.delete_if_empty_data:
         place = Place(context.writable(request.user_app_id))
         for annotation in response.annotations:
+            if annotation.input_level:
+                continue  # it stays as long as its input
             if annotation.status.code in _FINE and not annotation.data.ListFields():
                 resource.remove(context, place, annotation.id)
     return response  # type: ignore[no-any-return]
@@ -179,6 +215,12 @@ def list_annotation_workers(
         else:
             worker.user.id = item.user_id
         workers[worker.SerializeToString(deterministic=True)] = worker
+    if not request.trusted_only and context.state.store.count(
+        StoredCollection.of_app(INPUT_KIND, place.app)
+    ):
+        owner = v2.Worker()
+        owner.user.id = place.app.user_id
+        workers[owner.SerializeToString(deterministic=True)] = owner
     return v2.MultiWorkerResponse(
         status=make_status(StatusCode.SUCCESS),
         workers=list(workers.values())[offset : offset + limit],

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.engine import dataset_membership, patching
+from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
@@ -165,9 +166,7 @@ def _change(
     data = item.data
     if kind == "add_concepts":
         patching.patch(data, v2.Data(concepts=operation.add_concepts.concepts), "merge")
-        for concept in data.concepts:
-            concept.name = concept.name or concept.id
-            concept.app_id = app.app_id
+        AppConcepts(store, app).complete(data, StatusCode.BULK_OPERATION_INVALID_REQUEST)
     elif kind == "delete_concepts":
         gone = v2.Data(concepts=operation.delete_concepts.concepts)
         patching.patch(data, gone, "remove")
@@ -354,11 +353,10 @@ class _Copy:
 
     def _body(self, kind: str, body: bytes) -> bytes:
         """A message that names its own app, with the names of the other one."""
-        if kind == "input":
-            item = v2.Input.FromString(body)
-            for concept in item.data.concepts:
-                concept.app_id = self._target.app_id
-            return item.SerializeToString()
+        if kind in ("input", "annotation"):
+            labelled = (v2.Input if kind == "input" else v2.Annotation).FromString(body)
+            AppConcepts(self._state.store, self._target).complete(labelled.data)
+            return labelled.SerializeToString()
         if kind in ("model", "model_version"):
             owned = (v2.Model if kind == "model" else v2.ModelVersion).FromString(body)
             owned.user_id, owned.app_id = self._target.user_id, self._target.app_id

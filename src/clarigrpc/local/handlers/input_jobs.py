@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.resource_handlers import Place
@@ -419,7 +420,12 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
                     with store.savepoint():
                         item = v2.Input()
                         input_methods.add_input(
-                            store, live, given, job.input_id_conflict_resolution, item
+                            store,
+                            live,
+                            given,
+                            job.input_id_conflict_resolution,
+                            item,
+                            AppConcepts(store, live.app),
                         )
                         if store.get(live, item.id) and not store.get(tracked, item.id):
                             store.insert(tracked, item.id, b"")

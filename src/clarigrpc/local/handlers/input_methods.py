@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine import dataset_membership, search_filters
+from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import MAX_PER_PAGE, page_bounds
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
@@ -28,6 +29,7 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
     app = context.writable(request.user_app_id)
     _check_count(len(request.inputs))
     response = v2.MultiInputResponse()
+    concepts = AppConcepts(context.state.store, app)
     # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
     with context.state.store.transaction():
         for given in request.inputs:
@@ -37,6 +39,7 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
                 given,
                 request.input_id_conflict_resolution,
                 response.inputs.add(),
+                concepts,
             )
     response.status.CopyFrom(overall(item.status for item in response.inputs))
     context.state.input_processor.wake()
@@ -49,6 +52,7 @@ def add_input(
     given: v2.Input,
     on_conflict: v2.InputIDConflictResolution.ValueType,
     item: v2.Input,
+    concepts: AppConcepts,
 ) -> None:
     """Keeps a new input, which ``item`` becomes; its status says why where it cannot be kept."""
     # Without the bytes, which can be large: the item is stored and echoed, they are kept apart.
@@ -68,12 +72,10 @@ def add_input(
         url = media_content.url_of(item.data)
         _check_new(store, where, item, existing, kind)
         _check_datasets(store, where, item.dataset_ids)
+        concepts.complete(item.data, StatusCode.INPUT_INVALID_ARGUMENT)
     except ServiceError as error:
         item.status.CopyFrom(error.status())
         return
-    for concept in item.data.concepts:
-        concept.name = concept.name or concept.id
-        concept.app_id = where.app_id
     item.status.CopyFrom(make_status(StatusCode.INPUT_PENDING))
     item.created_at.GetCurrentTime()
     item.modified_at.CopyFrom(item.created_at)
@@ -216,6 +218,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
     store = context.state.store
     response = v2.MultiInputResponse()
     failures: list[v2.Status] = []
+    concepts = AppConcepts(store, app)
     with store.transaction():
         for change in request.inputs:
             row = store.get(_inputs(app), change.id)
@@ -230,14 +233,12 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             try:
                 _check_place(item.data)
                 _check_datasets(store, _inputs(app), item.dataset_ids)
+                concepts.complete(item.data, StatusCode.INPUT_INVALID_ARGUMENT)
             except ServiceError as error:
                 response.inputs.add(id=change.id).status.CopyFrom(error.status())
                 failures.append(error.status())
                 continue
             dataset_membership.update(store, app, item.id, before, item.dataset_ids)
-            for concept in item.data.concepts:
-                concept.name = concept.name or concept.id
-                concept.app_id = app.app_id
             item.modified_at.GetCurrentTime()
             store.update(row.seq, item.SerializeToString(), row.status)
             response.inputs.append(item)

@@ -10,7 +10,8 @@ from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.method_scopes import SCOPES
 from clarigrpc.local.accounts.principal import Rights, is_endpoint
-from clarigrpc.local.engine import dataset_membership, patching, search_filters
+from clarigrpc.local.engine import dataset_membership, input_level_annotations, patching
+from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
 from clarigrpc.local.engine.model_catalog import CatalogEntry
@@ -202,8 +203,8 @@ class ConceptRelationHandlers(ResourceHandlers):
         return PARENT_SEPARATOR.join(parts)
 
 
-class AnnotationHandlers(ResourceHandlers):
-    """What people or models say of inputs."""
+class _OfInputHandlers(ResourceHandlers):
+    """What belongs to an input, which never changes."""
 
     def key(self, item: Any) -> str | None:
         return str(item.input_id)
@@ -214,36 +215,86 @@ class AnnotationHandlers(ResourceHandlers):
             raise ServiceError(
                 StatusCode.INPUT_DOES_NOT_EXIST, f"input {item.input_id!r} does not exist"
             )
-        self._name(item, place)
 
     def changed(self, context: Context, place: Place, change: Any, action: str, item: Any) -> None:
         if change.input_id and change.input_id != item.input_id:
             raise ServiceError(self.kind.invalid, "input_id of an annotation cannot be changed")
-        # A track has no data.
-        regions = change.data.regions if isinstance(change, v2.Annotation) else ()
+
+
+class AnnotationHandlers(_OfInputHandlers):
+    """What people or models say of inputs.
+
+    The annotation that an input has of itself is found, changed and kept by its id as well.
+    """
+
+    def check(self, context: Context, place: Place, item: v2.Annotation) -> None:
+        super().check(context, place, item)
+        if input_level_annotations.input_id_of(item.id):
+            raise ServiceError(self.kind.invalid, f"ids like {item.id!r} are those of inputs' own")
+        item.input_level = False
+        self._complete(context, place, item)
+
+    def changed(
+        self, context: Context, place: Place, change: v2.Annotation, action: str, item: Any
+    ) -> None:
+        super().changed(context, place, change, action, item)
+        regions = change.data.regions
         if action == "merge" and regions and not any(region.id for region in regions):
             # They are new places of the annotation, not more of them.
             del item.data.regions[:]
             item.data.regions.extend(regions)
-        self._name(item, place)
+        if item.input_level and input_level_annotations.changes_more_than_labels(change):
+            raise ServiceError(
+                self.kind.invalid,
+                "the local server changes only the labels of an input's own annotation",
+            )
+        self._complete(context, place, item)
 
-    def _name(self, item: Any, place: Place) -> None:
-        """Completes the concepts, which may be given by id alone."""
-        for concept in search_filters.concepts_of(item.data):
-            if not concept.id and not concept.name:
-                raise ServiceError(self.kind.invalid, "a concept needs an id or a name")
-            concept.id = concept.id or concept.name
-            concept.name = concept.name or concept.id
-            concept.app_id = place.app.app_id
+    def find(self, context: Context, place: Place, resource_id: str) -> v2.Annotation:
+        own = self._own_of(context, place, resource_id)
+        return own if own is not None else super().find(context, place, resource_id)
+
+    def save(self, context: Context, place: Place, item: v2.Annotation) -> None:
+        if not item.input_level:
+            super().save(context, place, item)
+            return
+        row = self._input_row(context, place, item.id)
+        if row is None:
+            raise self.no(item.id)
+        kept = v2.Input.FromString(row.body)
+        input_level_annotations.take_labels(kept, item)
+        kept.modified_at.GetCurrentTime()
+        context.state.store.update(row.seq, kept.SerializeToString(), row.status)
+
+    def remove(self, context: Context, place: Place, resource_id: str) -> bool:
+        if self._input_row(context, place, resource_id) is not None:
+            raise ServiceError(
+                self.kind.invalid, "an input's own annotation is deleted with the input"
+            )
+        return super().remove(context, place, resource_id)
+
+    def _stored(self, context: Context, place: Place, resource_id: str) -> Any:
+        own = self._own_of(context, place, resource_id)
+        return own if own is not None else super()._stored(context, place, resource_id)
+
+    def _own_of(self, context: Context, place: Place, resource_id: str) -> v2.Annotation | None:
+        """The annotation of that id, where it is one that an input has of itself."""
+        row = self._input_row(context, place, resource_id)
+        if row is None:
+            return None
+        item = v2.Input.FromString(row.body)
+        return input_level_annotations.own_annotation(item, place.app)
+
+    def _input_row(self, context: Context, place: Place, resource_id: str) -> Row | None:
+        input_id = input_level_annotations.input_id_of(resource_id)
+        if not input_id:
+            return None
+        return context.state.store.get(StoredCollection.of_app(INPUT_KIND, place.app), input_id)
+
+    def _complete(self, context: Context, place: Place, item: v2.Annotation) -> None:
+        AppConcepts(context.state.store, place.app).complete(item.data, self.kind.invalid)
         for region in item.data.regions:
             region.id = region.id or new_id()
-
-
-class AnnotationTrackHandlers(AnnotationHandlers):
-    """Objects that annotations follow through a video."""
-
-    def _name(self, item: Any, place: Place) -> None:
-        return
 
 
 class DatasetHandlers(ResourceHandlers):
@@ -746,7 +797,7 @@ class LabelOrderHandlers(ResourceHandlers):
 
 SPECIAL: dict[str, type[ResourceHandlers]] = {
     "annotation": AnnotationHandlers,
-    "annotation_track": AnnotationTrackHandlers,
+    "annotation_track": _OfInputHandlers,
     "artifact_version": UploadedVersionHandlers,
     "app": AppHandlers,
     "collaborator": CollaboratorHandlers,
