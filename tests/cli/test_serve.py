@@ -86,6 +86,40 @@ def test_prints_what_clients_need() -> None:
         }
 
 
+CONFIG = """
+users:
+  - id: alice
+    pat: alice-secret
+    apps:
+      - id: shop
+        keys: [{id: narrow, scopes: [Concepts_Get]}, {id: wide}]
+        applications: [{id: shop-client, secret: shop-client-secret}]
+"""
+
+
+def test_prints_the_credentials_of_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "server.yaml"
+    config.write_text(CONFIG)
+    with serving("--config", str(config), "--rest-port", "0") as server:
+        facts = server.facts
+        expected = {
+            "USER_ID": "alice",
+            "APP_ID": "shop",
+            "PAT": "alice-secret",
+            "API_KEY": "wide",
+            "CLIENT_ID": "shop-client",
+            "CLIENT_SECRET": "shop-client-secret",
+        }
+        assert {name: facts[name] for name in expected} == expected
+        token = facts["SESSION_TOKEN"]
+        with Client(base=facts["GRPC_BASE"], session_token=token) as client:
+            assert client.v2.GetApp(v2.GetAppRequest()).app.id == "shop"
+        with server.client() as client:
+            assert client.v2.GetApp(v2.GetAppRequest()).app.id == "shop"
+    with serving("--config", str(config), "--pat", "of-my-own") as server:
+        assert server.facts["PAT"] == "of-my-own"
+
+
 def test_rest_front() -> None:
     with serving("--rest-port", "0") as server:
         facts = server.facts

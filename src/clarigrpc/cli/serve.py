@@ -40,8 +40,8 @@ import click
 @click.option(
     "--pat",
     metavar="TOKEN",
-    help="Personal access token of the default user.  [default: the one stored in --data, or a "
-    "random one]",
+    help="Personal access token of the default user.  [default: the one in --config or stored in "
+    "--data, or a random one]",
 )
 @click.option(
     "--config",
@@ -92,10 +92,10 @@ def serve(
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
-    Once it is ready it prints one KEY=VALUE per line: GRPC_BASE, PAT, API_KEY, USER_ID and APP_ID,
-    and with --rest-port also REST_BASE, CLIENT_ID, CLIENT_SECRET and TOKEN_URL. Then it prints
-    export lines for a shell; they configure this command and other gRPC clients of the service. To
-    use HTTP/JSON, pass REST_BASE as --base together with --transport rest.
+    Once it is ready it prints one KEY=VALUE per line: GRPC_BASE, PAT, API_KEY, SESSION_TOKEN,
+    USER_ID and APP_ID, and with --rest-port also REST_BASE, CLIENT_ID, CLIENT_SECRET and TOKEN_URL.
+    Then it prints export lines for a shell; they configure this command and other gRPC clients of
+    the service. To use HTTP/JSON, pass REST_BASE as --base together with --transport rest.
 
     Methods that the local server does not implement answer UNIMPLEMENTED.
 
@@ -128,6 +128,7 @@ def serve(
             **({"REST_BASE": server.rest_base} if server.rest_base else {}),
             "PAT": server.pat,
             "API_KEY": server.api_key,
+            "SESSION_TOKEN": server.session_token,
             "USER_ID": server.user_id,
             "APP_ID": server.app_id,
         }

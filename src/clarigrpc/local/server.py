@@ -21,7 +21,7 @@ from clarigrpc.local.fronts.grpc_front import GrpcFront
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, host_and_port
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service.dispatch import V2Service
-from clarigrpc.local.service.seeding import Seed
+from clarigrpc.local.service.seeding import Seed, SeededCredentials
 from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.local.user_app import UserApp
 
@@ -52,8 +52,8 @@ class LocalServer:
             documentation. The methods are called from several threads.
         faults: Failures to inject. They can be changed while the server runs, as ``faults``.
         workers: Number of threads that serve gRPC calls. An open stream occupies one.
-        pat: Personal access token of the default user. None uses the one stored in ``data_dir``,
-            or a random one; the same holds for the next four.
+        pat: Personal access token of the default user. None uses the one in ``config`` or stored
+            in ``data_dir``, or a random one; the same holds for the next four.
         api_key: API key of the default app.
         session_token: Session token of the default user.
         client_id: Client id of the default app's OAuth2 application (first API generation).
@@ -115,6 +115,7 @@ class LocalServer:
         user_id = user_id or (first.user_id if first else "local-user")
         app_id = app_id or (first.app_id if first else "local-app")
         self._seed = seed
+        given = seed.credentials_of(UserApp(user_id, app_id)) if seed else SeededCredentials()
         self._input_roots = tuple(Path(root) for root in input_roots)
         self._faults = faults if faults is not None else Faults()
         self.host = host
@@ -139,11 +140,11 @@ class LocalServer:
         self._credentials = DefaultCredentials(
             user_id,
             app_id,
-            pat=pat,
-            api_key=api_key,
+            pat=pat or given.pat,
+            api_key=api_key or given.api_key,
             session_token=session_token,
-            client_id=client_id,
-            client_secret=client_secret,
+            client_id=client_id or given.client_id,
+            client_secret=client_secret or given.client_secret,
             path=self._data_dir / "credentials.json" if self._data_dir else None,
         )
         # Here and not at start, so that a function that cannot be a model shows where it is given.
@@ -249,7 +250,9 @@ class LocalServer:
         self._grpc.start()
         self._port, self.base = self._grpc.port, self._grpc.base
         if self._rest_port is not None:
+            from clarigrpc.local.engine.hosted_media import HOSTED_PREFIX
             from clarigrpc.local.fronts import download_front, first_generation
+            from clarigrpc.local.fronts.hosted_front import HostedFront
             from clarigrpc.local.fronts.rest_front import RestFront
 
             self._rest = RestFront(
@@ -258,6 +261,7 @@ class LocalServer:
                 self._rest_port,
                 mounts={
                     download_front.DOWNLOADS_PREFIX: download_front.DownloadFront(service.download),
+                    HOSTED_PREFIX: HostedFront(service.hosted),
                     first_generation.FIRST_GENERATION_PREFIX: first_generation.FirstGeneration(
                         service
                     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc.local import LocalServer
 from tests.local.conftest import Raw, png
 
@@ -122,3 +122,21 @@ def test_a_workflow_of_unknown_models_is_refused() -> None:
     content = {"users": [{"id": "a", "apps": [{"id": "b", "workflows": [workflow]}]}]}
     with pytest.raises(ValueError, match="none"):
         LocalServer(config=content).start()
+
+
+def test_what_the_public_app_is_given_is_public() -> None:
+    models = [
+        {"id": "shown", "model_type_id": "any-to-any"},
+        {"id": "hidden", "visibility": {"gettable": "PRIVATE"}},
+    ]
+    config = {
+        "users": [
+            {"id": "you", "apps": [{"id": "yours"}]},
+            {"id": "clarifai", "apps": [{"id": "main", "models": models}]},
+        ]
+    }
+    with LocalServer(config=config) as server, server.client() as client:
+        public = client.with_options(user_id="clarifai", app_id="main")
+        assert public.models.get("shown").id == "shown"
+        with pytest.raises(errors.NotFoundError):
+            public.models.get("hidden")

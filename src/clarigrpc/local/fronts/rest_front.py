@@ -73,6 +73,8 @@ class RestFront:
             app = CORSMiddleware(
                 app,
                 allow_origins=cors,
+                # Pages of these origins may send the cookies that media are fetched with.
+                allow_credentials="*" not in cors,
                 allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=["*"],

@@ -9,7 +9,12 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.local.engine import dataset_membership, dataset_snapshots, search_filters
+from clarigrpc.local.engine import (
+    dataset_membership,
+    dataset_snapshots,
+    hosted_media,
+    search_filters,
+)
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.dataset_snapshots import ExportFormat
@@ -76,6 +81,7 @@ def _pair(context: Context, app: UserApp, row: Row) -> v2.DatasetInput:
         pair.input.id = row.id
     else:
         pair.input.ParseFromString(found.body)
+        hosted_media.show(pair.input, app, context.state.downloads.base)
     return pair
 
 
@@ -384,6 +390,8 @@ def _export(state: State, where: StoredCollection, row: Row) -> None:
     content = list(dataset_snapshots.entries(state.store, app, where.parent, version_id))
     name = state.downloads.name(".zip")
     path = state.downloads.path(name)
+    for entry in content:
+        hosted_media.show(entry.input, app, state.downloads.base)
     form = int(number)
     dataset_snapshots.export(path, form, content)  # type: ignore[arg-type]
     with state.store.transaction():

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.local.engine import dataset_membership, search_filters
+from clarigrpc.local.engine import dataset_membership, hosted_media, search_filters
 from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import MAX_PER_PAGE, page_bounds
@@ -33,14 +33,16 @@ def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInpu
     # One transaction: the batch costs one commit, and is acknowledged only when it is kept.
     with context.state.store.transaction():
         for given in request.inputs:
+            item = response.inputs.add()
             add_input(
                 context.state.store,
                 _inputs(app),
                 given,
                 request.input_id_conflict_resolution,
-                response.inputs.add(),
+                item,
                 concepts,
             )
+            hosted_media.show(item, app, context.state.downloads.base)
     response.status.CopyFrom(overall(item.status for item in response.inputs))
     context.state.input_processor.wake()
     return response
@@ -133,7 +135,7 @@ def _copy_without_bytes(given: v2.Input, item: v2.Input) -> None:
         target = getattr(item.data, field.name)
         target.SetInParent()
         for inner, part in value.ListFields():
-            if inner.name != "base64":
+            if inner.name not in ("base64", "hosted"):
                 _assign(target, inner.name, part)
 
 
@@ -151,7 +153,9 @@ def get_input(context: Context, request: v2.GetInputRequest) -> v2.SingleInputRe
     row = context.state.store.get(_inputs(app), request.input_id)
     if row is None:
         raise _gone(request.input_id)
-    return v2.SingleInputResponse(status=make_status(StatusCode.SUCCESS), input=_input(row))
+    return v2.SingleInputResponse(
+        status=make_status(StatusCode.SUCCESS), input=_shown(context, app, row)
+    )
 
 
 def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInputResponse:
@@ -169,7 +173,7 @@ def list_inputs(context: Context, request: v2.ListInputsRequest) -> v2.MultiInpu
         status=request.status.code or None,
         ids=request.ids,
     )
-    return _listed(rows)
+    return _listed(context, app, rows)
 
 
 def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.MultiInputResponse:
@@ -188,7 +192,7 @@ def stream_inputs(context: Context, request: v2.StreamInputsRequest) -> v2.Multi
     )
     if rows is None:
         raise _no_input(request.last_id)
-    return _listed(rows)
+    return _listed(context, app, rows)
 
 
 def get_input_count(
@@ -241,7 +245,7 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             dataset_membership.update(store, app, item.id, before, item.dataset_ids)
             item.modified_at.GetCurrentTime()
             store.update(row.seq, item.SerializeToString(), row.status)
-            response.inputs.append(item)
+            response.inputs.append(hosted_media.show(item, app, context.state.downloads.base))
             failures.append(make_status(StatusCode.SUCCESS))
     # What an input went through when it was added says nothing about this call.
     response.status.CopyFrom(overall(failures))
@@ -345,10 +349,17 @@ def _input(row: Row) -> v2.Input:
     return v2.Input.FromString(row.body)
 
 
-def _listed(rows: Iterable[Row]) -> v2.MultiInputResponse:
+def _shown(context: Context, app: UserApp, row: Row) -> v2.Input:
+    return hosted_media.show(_input(row), app, context.state.downloads.base)
+
+
+def _listed(context: Context, app: UserApp, rows: Iterable[Row]) -> v2.MultiInputResponse:
     response = v2.MultiInputResponse(status=make_status(StatusCode.SUCCESS))
+    base = context.state.downloads.base
     for row in rows:
-        response.inputs.add().ParseFromString(row.body)
+        item = response.inputs.add()
+        item.ParseFromString(row.body)
+        hosted_media.show(item, app, base)
     return response
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import CatalogEntry, models_in
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
@@ -246,7 +247,7 @@ def list_model_inputs(
             if offset:
                 offset -= 1
             elif len(response.inputs) < limit:
-                response.inputs.append(item)
+                response.inputs.append(hosted_media.show(item, app, context.state.downloads.base))
             else:
                 break
     return response

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_handlers import Place
@@ -89,7 +90,8 @@ def _run_inputs(
         response.hit_counts.add(estimated_total=sum(1 for _ in found))
         return response
     for score, item in islice(found, offset, offset + limit):
-        response.hits.add(score=score, input=item, user_id=app.user_id, app_id=app.app_id)
+        shown = hosted_media.show(item, app, context.state.downloads.base)
+        response.hits.add(score=score, input=shown, user_id=app.user_id, app_id=app.app_id)
     return response
 
 
@@ -106,7 +108,7 @@ def post_annotations_searches(
     for score, (item, annotation) in islice(found, offset, offset + limit):
         response.hits.add(
             score=score,
-            input=item,
+            input=hosted_media.show(item, app, context.state.downloads.base),
             annotation=annotation,
             user_id=app.user_id,
             app_id=app.app_id,

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.local.engine import dataset_membership
+from clarigrpc.local.engine import dataset_membership, hosted_media
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.search_index import Lookups
@@ -293,6 +293,7 @@ def get_samples(
             continue
         hit = response.hits.add(score=1.0, annotation=label)
         hit.input.ParseFromString(item.body)
+        hosted_media.show(hit.input, app, context.state.downloads.base)
         if len(response.hits) == MAX_ITEMS:
             break
     return response

@@ -18,6 +18,7 @@ from clarigrpc.local import json_values
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.accounts.user_accounts import Accounts
+from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.background_tasks import BackgroundTask, BackgroundWorker, Waiting
 from clarigrpc.local.engine.builtin_models import public_models
 from clarigrpc.local.engine.context import Context, State
@@ -56,6 +57,7 @@ from clarigrpc.local.handlers import (
     video_manifests,
     workflow_results,
 )
+from clarigrpc.local.media.media_copies import MediaCopy
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import ServedCall, close_iterator
@@ -220,6 +222,16 @@ class V2Service:
     def download(self, name: str) -> Path | None:
         """A file that the service made for its users, None where there is none."""
         return self.state.downloads.find(name)
+
+    def hosted(self, metadata: Mapping[str, str], path: str) -> MediaCopy:
+        """A medium of an input, for a caller with these credentials.
+
+        Raises:
+            ServiceError: There is none, or none that the caller may see.
+        """
+        call = ServedCall("GetInput", metadata, lambda: True, lambda: None)
+        caller = self.state.accounts.caller(call.method, call.metadata)
+        return hosted_media.read(Context(self.state, call, caller), path)
 
     def authorize(self, call: ServedCall) -> None:
         """Raises ServiceError unless the caller is known and may call the method."""

@@ -27,7 +27,8 @@ objects in them::
       inputs: 5000/month
       concurrent: 4
 
-The first user and its first app are the server's default ones. Resources that exist already, in a
+What is seeded into clarifai/main is public unless it says otherwise. The first user and its first
+app are the server's default ones. Resources that exist already, in a
 data folder from an earlier run, are left as they are.
 """
 
@@ -36,7 +37,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from google.protobuf import json_format
 
@@ -50,7 +51,7 @@ from clarigrpc.local.handlers.kind_handlers import RESOURCES, check_scopes
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.local.service_errors import ServiceError
-from clarigrpc.local.user_app import UserApp
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 
 # Of an app, beside its own fields and what ``_KIND_OF_LIST`` has.
 _ACCESS = ("keys", "applications")
@@ -60,6 +61,15 @@ _KIND_OF_LIST = {
     "models": "model",
     "workflows": "workflow",
 }
+
+
+class SeededCredentials(NamedTuple):
+    """Secrets of a configuration, None for those that it does not have."""
+
+    pat: str | None = None
+    api_key: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
 
 
 class Seed:
@@ -130,6 +140,25 @@ class Seed:
                 return UserApp(str(user["id"]), str(app["id"]))
         return None
 
+    def credentials_of(self, app: UserApp) -> SeededCredentials:
+        """What it says of the secrets of an app and its user, as far as they allow everything."""
+        user = next((one for one in self._users if str(one["id"]) == app.user_id), {})
+        seeded = next(
+            (one for one in user.get("apps") or () if str(one["id"]) == app.app_id), {"id": ""}
+        )
+        wide = (
+            str(key["id"])
+            for key in _keys(seeded)
+            if not key.get("endpoints") and "All" in (key.get("scopes") or ["All"])
+        )
+        application = next(iter(_applications(seeded)), {})
+        return SeededCredentials(
+            str(user.get("pat") or "") or None,
+            next(wide, None),
+            application.get("id"),
+            application.get("secret"),
+        )
+
     def apply(self, state: State) -> None:
         """Puts into the store what is not there yet.
 
@@ -175,8 +204,11 @@ class Seed:
         resource = RESOURCES[kind]
         if context.state.store.get(resource.where(place), str(item["id"])) is not None:
             return
+        given = _message(resource.cls, item)
+        if place.app == PUBLIC_APP and not given.visibility.gettable:
+            given.visibility.gettable = v2.Visibility.PUBLIC
         try:
-            resource.add(context, place, _message(resource.cls, item))
+            resource.add(context, place, given)
         except ServiceError as error:
             raise ValueError(f"configuration: {kind} {item['id']!r}: {error}") from error
 
