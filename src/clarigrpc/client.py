@@ -10,11 +10,11 @@ from clarigrpc._config.keyword_options import takes
 from clarigrpc._config.settings import Settings, resolve
 from clarigrpc._public_names import without_private
 from clarigrpc._resources.sync_async import Async, Sync, driven, lazy
-from clarigrpc._rpc.async_channel import AsyncChannel
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
-from clarigrpc._rpc.sync_channel import SyncChannel
 
 if TYPE_CHECKING:
+    from clarigrpc._rpc.async_channel import AsyncChannel
+    from clarigrpc._rpc.sync_channel import SyncChannel
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.client_stub import V2AsyncStub, V2Stub
 
@@ -46,7 +46,10 @@ def _async_model(client: _BaseClient[Any], options: dict[str, Any]) -> types.Asy
 class _BaseClient(Generic[ChannelT]):
     """What both kinds of client have."""
 
-    _channel_class: type[ChannelT]
+    @staticmethod
+    def _open(settings: Settings) -> ChannelT:
+        """The channel of a client."""
+        raise NotImplementedError
 
     @lazy
     def inputs(self) -> tuple[type[types.Inputs], type[types.AsyncInputs]]:
@@ -226,9 +229,7 @@ class _BaseClient(Generic[ChannelT]):
 
     @takes(ClientOptions)
     def __init__(self, options: ClientOptions) -> None:
-        self._context: ClientContext[ChannelT] = ClientContext(
-            self._channel_class(resolve(options))
-        )
+        self._context: ClientContext[ChannelT] = ClientContext(self._open(resolve(options)))
 
     def __repr__(self) -> str:
         context = self.__dict__.get("_context")  # none where making it failed
@@ -317,13 +318,17 @@ class _BaseClient(Generic[ChannelT]):
         }
 
 
-class Client(_BaseClient[SyncChannel], Sync):
+class Client(_BaseClient["SyncChannel"], Sync):
     """A sync client. Any number of threads may share it.
 
     It connects at its first call. ``ClientOptions`` documents its arguments.
     """
 
-    _channel_class = SyncChannel
+    @staticmethod
+    def _open(settings: Settings) -> SyncChannel:
+        from clarigrpc._rpc.sync_channel import SyncChannel
+
+        return SyncChannel(settings)
 
     @property
     def v2(self) -> V2Stub:
@@ -343,7 +348,7 @@ class Client(_BaseClient[SyncChannel], Sync):
         self.close()
 
 
-class AsyncClient(_BaseClient[AsyncChannel], Async):
+class AsyncClient(_BaseClient["AsyncChannel"], Async):
     """An asyncio client, for one event loop.
 
     It connects at its first call. ``ClientOptions`` documents its arguments. Close it before the
@@ -351,7 +356,11 @@ class AsyncClient(_BaseClient[AsyncChannel], Async):
     open. A ``Client`` can be used in a child at any time.
     """
 
-    _channel_class = AsyncChannel
+    @staticmethod
+    def _open(settings: Settings) -> AsyncChannel:
+        from clarigrpc._rpc.async_channel import AsyncChannel
+
+        return AsyncChannel(settings)
 
     @property
     def v2(self) -> V2AsyncStub:

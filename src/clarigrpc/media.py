@@ -6,14 +6,16 @@ import base64
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
-from urllib.parse import unquote_to_bytes
-
-from google.protobuf.struct_pb2 import Struct
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from clarigrpc import _pictures, v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Struct
+else:  # whose module takes 10 ms to import
+    from google.protobuf.message import Message as Struct
 
 __all__ = ["audio", "image", "text", "video"]  # the types are in ``clarigrpc.types``
 
@@ -282,6 +284,8 @@ def _from_data_uri(uri: str, kind: str) -> bytes:
     header, comma, content = uri.partition(",")
     if not comma:
         raise InvalidArgumentError(f"{kind}({_shown(uri)}): a data URI has a comma before its data")
+    from urllib.parse import unquote_to_bytes
+
     unquoted = unquote_to_bytes(content)
     if not header.lower().endswith(";base64"):
         return unquoted

@@ -21,16 +21,17 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from importlib import import_module
 from numbers import Real
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from google.protobuf import message_factory
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from clarigrpc._descriptor_pool import POOL
+from clarigrpc._descriptor_pool import POOL, message_class
 from clarigrpc.v2._index import MODULES
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.struct_pb2 import Struct, Value
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 __all__ = ["convert", "duration", "struct", "timestamp", "value"]
 
@@ -56,10 +57,10 @@ def struct(mapping: Mapping[str, object] | Struct, *, skip_nan: bool = False) ->
     for what is missing.
     """
     if isinstance(mapping, Message):
-        return cast(Struct, _convert_message(mapping))
+        return cast("Struct", _convert_message(mapping))
     if not isinstance(mapping, Mapping):
         raise TypeError(f"a Struct is made of a mapping, not of {_type_name(mapping)}")
-    message = cast(Struct, _new("google.protobuf.Struct"))
+    message = cast("Struct", _new("google.protobuf.Struct"))
     _fill_struct(message, _without_nan(mapping) if skip_nan else mapping, "")
     return message
 
@@ -78,7 +79,7 @@ def _is_nan(item: Any) -> bool:
 
 def value(obj: object) -> Value:
     """A ``Value``: what :func:`struct` takes as a value. None becomes JSON's null."""
-    message = cast(Value, _new("google.protobuf.Value"))
+    message = cast("Value", _new("google.protobuf.Value"))
     _fill_value(message, obj, "")
     return message
 
@@ -87,7 +88,7 @@ def timestamp(moment: datetime) -> Timestamp:
     """A ``Timestamp``, to the microsecond. A datetime without a timezone is taken as UTC."""
     if not isinstance(moment, datetime):
         raise TypeError(f"a Timestamp is made of a datetime, not of {_type_name(moment)}")
-    message = cast(Timestamp, _new("google.protobuf.Timestamp"))
+    message = cast("Timestamp", _new("google.protobuf.Timestamp"))
     message.FromDatetime(moment)
     return message
 
@@ -98,7 +99,7 @@ def duration(span: timedelta) -> Duration:
         raise TypeError(f"a Duration is made of a timedelta, not of {_type_name(span)}")
     if abs(span) > _MAX_DURATION:
         raise ValueError(f"a Duration holds at most {_MAX_DURATION.days} days, got {span.days}")
-    message = cast(Duration, _new("google.protobuf.Duration"))
+    message = cast("Duration", _new("google.protobuf.Duration"))
     message.FromTimedelta(span)
     return message
 
@@ -147,12 +148,13 @@ def _new(full_name: str) -> Message:
         if part in MODULES:
             import_module(f"clarigrpc.v2.{MODULES[part]}")
             break
+    else:
+        import_module("clarigrpc.v2._google_files")
     try:
         descriptor = POOL.FindMessageTypeByName(full_name)
     except KeyError:
         raise TypeError(f"clarigrpc.v2 has no message {full_name}") from None
-    message: Message = message_factory.GetMessageClass(descriptor)()
-    return message
+    return message_class(descriptor)()
 
 
 def _fill_struct(message: Struct, mapping: Mapping[Any, object], path: str, depth: int = 1) -> None:

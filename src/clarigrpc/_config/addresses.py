@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from clarigrpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ipaddress
 
 _DNS = "dns:///"
 _UNIX = "unix:"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_PLAIN_ADDRESS = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_HOST.pattern})(:(?P<port>[0-9]+))?/?"
+)
+_NUMERIC_HOST = re.compile(r"[0-9.]+|.*:.*", re.DOTALL)
+"""What an IP address may be."""
 
 
 class Target(NamedTuple):
@@ -57,9 +63,10 @@ class Target(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether the traffic stays on this machine."""
-        if self.is_unix or self.host == "localhost" or self.host.endswith(".localhost"):
+        host = self.host
+        if self.is_unix or host in ("localhost", "127.0.0.1") or host.endswith(".localhost"):
             return True
-        address = _ip_address(self.host)
+        address = _ip_address(host)
         return address is not None and address.is_loopback
 
 
@@ -82,6 +89,13 @@ def parse_base(base: str) -> Target:
         return Target(host=text, port=0, tls=False)
     if "://" not in text:
         text = f"https://{text}"
+    if plain := _PLAIN_ADDRESS.fullmatch(text):  # what nearly all are, read without another module
+        tls = plain["scheme"] == "https"
+        given = int(plain["port"] or (443 if tls else 80))
+        if 0 < given < 2**16:
+            return Target(host=plain["host"].lower(), port=given, tls=tls)
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -112,6 +126,8 @@ def target_of(url: str) -> Target:
     Raises:
         ConfigurationError: Scheme, host or port are not as in a base address.
     """
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return parse_base(f"{parts.scheme}://{parts.netloc}")
 
@@ -157,6 +173,10 @@ def _is_ipv6(host: str) -> bool:
 
 def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """A host as an IP address, None for a name."""
+    if not _NUMERIC_HOST.fullmatch(host):
+        return None
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -29,7 +29,6 @@ from clarigrpc._contract.methods import item_status, lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 
@@ -146,6 +145,8 @@ class Operations:
             raise_on_partial
         ):
             return items
+        from clarigrpc._rpc import statuses
+
         request_id = merged.status.req_id
         failure: Exception | None = None
         with_status = lookup(method).item_field == field

@@ -12,18 +12,17 @@ from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import ModelUploadOperations
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, async_method, call, sync_method
 from clarigrpc._rpc.retry import deadline_after
-from clarigrpc._rpc.sync_channel import Cancellation
 from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
     from clarigrpc._bulk.predict_engine import PredictEngine, PredictResult
+    from clarigrpc._rpc.sync_channel import Cancellation
 
 # One input, or a mistake, in the order of their frequency: none of these is a sequence of inputs.
 _SINGLE = (v2.Input, bytes, bytearray, memoryview, str)
@@ -83,6 +82,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         output: v2.Output = outputs[0]
         status = output.status
         if status.code != SUCCESS:
+            from clarigrpc._rpc import statuses
+
             failure = statuses.from_item(
                 status, method="PostModelOutputs", request_id=response.status.req_id
             )
@@ -115,6 +116,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             if failed is None and response.status.code != SUCCESS:
                 failed = response.status
         if failed is not None and self._client.raises_on_partial(raise_on_partial):
+            from clarigrpc._rpc import statuses
+
             merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
             failure = statuses.from_response(
                 merged, method="PostModelOutputs", request_id=failed.req_id, item_field="outputs"

@@ -11,27 +11,23 @@ from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Operations
 from clarigrpc._resources.sync_async import Opening, operation, streaming
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import Plan, async_method, call, sync_method
 from clarigrpc._streams.flow_control import DEFAULT_PATIENCE, DEFAULT_WINDOW, FlowControl
-from clarigrpc._streams.predict_streams import (
-    AsyncBidiSession,
-    BidiSession,
-    GenerateSession,
-)
-from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 from clarigrpc.media import PredictInput
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported by the first stream
     from clarigrpc._named_methods.signatures import MethodCall
+    from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
 def outputs_of(response: v2.MultiOutputResponse, method: str, raising: bool) -> Iterator[v2.Output]:
     """The outputs of a response of a stream; ``raising``: until the first that failed."""
     for output in response.outputs:
         if raising and output.status.code != SUCCESS:
+            from clarigrpc._rpc import statuses
+
             failure = statuses.from_item(
                 output.status, method=method, request_id=response.status.req_id
             )
@@ -173,6 +169,8 @@ class StreamOperations(Operations):
             ApiError: The call failed; the subclass says how (see ``errors``). Raised by the
                 iterator, after the outputs that arrived before.
         """
+        from clarigrpc._streams.predict_streams import GenerateSession
+
         session = GenerateSession(
             self._encoder.encode((value,)), self._output_reader("GenerateModelOutputs", True)
         )
@@ -248,6 +246,8 @@ class ModelStreams(StreamOperations):
     def _stream(
         self, method: str, session: StreamSession[Any], timeout: float | None
     ) -> Stream[Any]:
+        from clarigrpc._streams.response_stream import Stream
+
         return Stream(self._unary(method, encoded=True), session, timeout)
 
     def stream(
@@ -260,12 +260,16 @@ class ModelStreams(StreamOperations):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> Stream[v2.Output]:
+        from clarigrpc._streams.predict_streams import BidiSession
+
         flow, encoder = self._flow_control(values, window, drain_first, patience)
         read = self._output_reader("StreamModelOutputs", raise_on_partial)
         session = BidiSession(values, flow, encoder, read, finish=True)
         return self._stream("StreamModelOutputs", session, timeout)
 
     def call(self, method: str, /, *, _timeout: float | None = None, **arguments: Any) -> Any:
+        from clarigrpc._streams.predict_streams import BidiSession, GenerateSession
+
         prepared = self._prepared(method, arguments, _timeout)
         results: Stream[Any]
         if prepared.values is not None:
@@ -295,6 +299,8 @@ class AsyncModelStreams(StreamOperations):
     def _stream(
         self, method: str, session: StreamSession[Any], timeout: float | None
     ) -> AsyncStream[Any]:
+        from clarigrpc._streams.response_stream import AsyncStream
+
         return AsyncStream(self._unary(method, encoded=True), session, timeout)
 
     def stream(
@@ -307,6 +313,8 @@ class AsyncModelStreams(StreamOperations):
         timeout: float | None = None,
         raise_on_partial: bool | None = None,
     ) -> AsyncStream[v2.Output]:
+        from clarigrpc._streams.predict_streams import AsyncBidiSession
+
         flow, encoder = self._flow_control(values, window, drain_first, patience)
         read = self._output_reader("StreamModelOutputs", raise_on_partial)
         session = AsyncBidiSession(values, flow, encoder, read, finish=True)
@@ -318,6 +326,8 @@ class AsyncModelStreams(StreamOperations):
         return AsyncMethodCall(self, method, arguments, _timeout)
 
     async def _call(self, method: str, arguments: Mapping[str, Any], timeout: float | None) -> Any:
+        from clarigrpc._streams.predict_streams import AsyncBidiSession, GenerateSession
+
         prepared = await self._prepared(method, arguments, timeout)
         results: AsyncStream[Any]
         if prepared.values is not None:
@@ -373,6 +383,8 @@ class _MethodResults(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         if self._results is None:
+            from clarigrpc._streams.response_stream import AsyncStream
+
             results = await self._call
             if not isinstance(results, AsyncStream):
                 raise TypeError(f"{self._method}() has one result: await it")

@@ -357,7 +357,7 @@ def _type_arguments(owner: type[Any]) -> dict[str, str]:
         for variable, argument in zip(
             getattr(get_origin(generic), "__parameters__", ()), get_args(generic), strict=False
         )
-        if not isinstance(argument, TypeVar)
+        if isinstance(argument, type)
     }
 
 

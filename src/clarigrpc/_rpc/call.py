@@ -18,7 +18,6 @@ from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 from clarigrpc._rpc.shared_transport import SharedTransport
 from clarigrpc._transports.transport import Metadata
@@ -144,6 +143,8 @@ class BoundMethod:
 
     def rpc_error(self, error: Any, request_id: str) -> errors.ApiError:
         """The exception for a call that gRPC ended."""
+        from clarigrpc._rpc import statuses  # not before something fails
+
         target = self.core.settings.target.url
         result = statuses.from_rpc(error, method=self.name, request_id=request_id, target=target)
         if isinstance(result, errors.AuthenticationError):
@@ -200,6 +201,8 @@ class BoundMethod:
         raise_on_partial: bool | None,
     ) -> errors.ApiError | None:
         """The exception that the V2 status of a response stands for, if it is a failure."""
+        from clarigrpc._rpc import statuses
+
         error = statuses.from_response(
             response,
             method=self.name,

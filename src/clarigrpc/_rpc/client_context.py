@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from clarigrpc import v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
-from clarigrpc._rpc.async_channel import AsyncChannel
 from clarigrpc._rpc.lazy_stub import LazyStub
-from clarigrpc._rpc.sync_channel import SyncChannel
 
-ChannelT = TypeVar("ChannelT", SyncChannel, AsyncChannel)
+if TYPE_CHECKING:  # each kind of client imports its own
+    from clarigrpc._rpc.async_channel import AsyncChannel
+    from clarigrpc._rpc.sync_channel import SyncChannel
+
+ChannelT = TypeVar("ChannelT", "SyncChannel", "AsyncChannel")
 
 
 class ClientContext(Generic[ChannelT]):

@@ -8,15 +8,17 @@ import os
 import time
 import weakref
 from os import getpid
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings, fork_support_disabled
 from clarigrpc._fork_lock import ForkLock
-from clarigrpc._rpc import async_fast_path
 from clarigrpc._rpc.retry import RetryBudget
 from clarigrpc._transports.opening import open_async, open_sync
 from clarigrpc._transports.transport import AsyncTransport, SyncTransport
+
+if TYPE_CHECKING:
+    from clarigrpc._rpc.async_fast_path import Running
 
 TransportT = TypeVar("TransportT", SyncTransport, AsyncTransport)
 
@@ -106,7 +108,7 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.bound: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.running: async_fast_path.Running = {}
+        self.running: Running = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def transport(self) -> AsyncTransport:
@@ -145,5 +147,8 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
             began = time.monotonic()
             await asyncio.wait(self.running.values(), timeout=grace)
             grace = max(0.0, grace - (time.monotonic() - began))
-        async_fast_path.cancel(self.running)
+        if self.running:
+            from clarigrpc._rpc import async_fast_path
+
+            async_fast_path.cancel(self.running)
         await transport.close(grace)
