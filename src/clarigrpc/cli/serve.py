@@ -78,6 +78,12 @@ import click
     help="Origin whose web pages may call the REST front, for example http://localhost:3000. "
     "Repeatable.  [default: none]",
 )
+@click.option(
+    "--no-public-models",
+    is_flag=True,
+    help="Leave out the models, workflows and concepts of user clarifai, app main, except the two "
+    "embedding models that trainings work on.",
+)
 def serve(
     host: str,
     port: int,
@@ -89,6 +95,7 @@ def serve(
     allow_private_urls: bool,
     limits: tuple[str, ...],
     cors: tuple[str, ...],
+    no_public_models: bool,
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
@@ -116,6 +123,7 @@ def serve(
             config=config,
             input_roots=input_roots,
             cors=cors,
+            public_models=not no_public_models,
             allow_private_urls=allow_private_urls,
             limits=Limits.parse(limits) if limits else None,
         )

@@ -70,6 +70,8 @@ class LocalServer:
             as they are. The format is described on the page "The local server" of the
             documentation.
         input_roots: Folders that data sources with ``file:`` URLs may read; none by default.
+        public_models: Serve the models, workflows and concepts of user ``clarifai``, app ``main``.
+            False leaves only the two embedding models there that trainings work on.
         cors: Origins whose web pages may call the REST front, such as ``http://localhost:3000``;
             ``*`` allows all. None by default.
 
@@ -109,6 +111,7 @@ class LocalServer:
         config: str | Path | Mapping[str, Any] | None = None,
         input_roots: Sequence[str | Path] = (),
         cors: Sequence[str] = (),
+        public_models: bool = True,
     ) -> None:
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
@@ -136,6 +139,7 @@ class LocalServer:
         self._build_seconds = build_seconds
         self._allow_private_urls = allow_private_urls
         self._token_seconds = token_seconds
+        self._has_public_models = public_models
         self._limits = limits or (seed.limits if seed is not None else None)
         self._credentials = DefaultCredentials(
             user_id,
@@ -237,6 +241,7 @@ class LocalServer:
             input_roots=self._input_roots,
             limits=self._limits,
             token_seconds=self._token_seconds,
+            has_public_models=self._has_public_models,
         )
         try:
             self._start_fronts(self._service)

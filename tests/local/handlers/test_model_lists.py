@@ -120,10 +120,13 @@ def test_the_most_relevant_comes_first(raw: Raw) -> None:
 
 
 def test_public_models_by_what_they_take(raw: Raw) -> None:
-    assert set(ids(raw, user_app_id=PUBLIC, input_fields=["video"])) == {
-        "color-recognition",
-        "face-detection",
+    assert {"color-recognition", "face-detection", "image-embedding"} <= set(
+        ids(raw, user_app_id=PUBLIC, input_fields=["video"])
+    )
+    assert set(ids(raw, user_app_id=PUBLIC, output_fields=["embeddings"])) == {
+        "general-image-embedding",
         "image-embedding",
+        "text-embedding",
     }
     assert ids(raw, user_app_id=PUBLIC, output_fields=["regions[...].data.concepts"]) == [
         "face-detection"

@@ -14,9 +14,11 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
+from clarigrpc.local.engine.builtin_models import builtin_models
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.models.color_recognition import W3C_NAMES
 from clarigrpc.local.models.model_types import BASES
+from clarigrpc.local.service import model_tables
 from tests.local.conftest import PUBLIC, Raw, png
 from tests.local.pictures import encoded, photograph, video
 from tests.local.web import serving
@@ -59,14 +61,7 @@ def test_every_public_model_has_a_type_and_says_what_it_is(raw: Raw) -> None:
     models = raw("ListModels", v2.ListModelsRequest(user_app_id=PUBLIC)).models
     types = raw("ListModelTypes", v2.ListModelTypesRequest(user_app_id=PUBLIC)).model_types
     ids = {kind.id for kind in types}
-    assert {model.id for model in models} == {
-        "color-recognition",
-        "face-detection",
-        "image-embedding",
-        "text-embedding",
-        "text-sentiment",
-        "text-stream",
-    }
+    assert {model.id for model in models} == set(builtin_models())
     assert {model.model_type_id for model in models} <= ids
     assert all(model.description for model in models)
     assert {kind.id for kind in types if kind.trainable} == set(BASES)
@@ -74,6 +69,7 @@ def test_every_public_model_has_a_type_and_says_what_it_is(raw: Raw) -> None:
 
 def test_the_page_about_the_models_is_as_the_code(raw: Raw) -> None:
     page = (Path(__file__).parents[3] / "docs" / "local-models.md").read_text()
+    assert model_tables.written(page) == page
     rows = dict(re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ", page, re.MULTILINE))
     models = raw("ListModels", v2.ListModelsRequest(user_app_id=PUBLIC)).models
     assert rows == {model.id: model.model_type_id for model in models}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clarigrpc import errors, v2
+from clarigrpc import errors, image, v2
 from clarigrpc.local import LocalServer
 from tests.local.conftest import Raw, png
 
@@ -140,3 +140,59 @@ def test_what_the_public_app_is_given_is_public() -> None:
         assert public.models.get("shown").id == "shown"
         with pytest.raises(errors.NotFoundError):
             public.models.get("hidden")
+
+
+def _models(*models: dict[str, Any], user: str = "vendor", app: str = "vision") -> dict[str, Any]:
+    """A configuration of the default user, and of models in an open app of another one."""
+    open_app = {"id": app, "visibility": {"gettable": "PUBLIC"}, "models": list(models)}
+    first = {"id": "alice", "apps": [{"id": "shop"}]}
+    return {"users": [first, {"id": user, "apps": [open_app]}]}
+
+
+def test_a_seeded_model_has_a_runtime_and_aliases(
+    serve: Callable[..., Raw], tmp_path: Path
+) -> None:
+    model = {
+        "id": "checker",
+        "runtime": "color-recognition",
+        "aliases": ["0123abcd"],
+        "visibility": {"gettable": "PUBLIC"},
+    }
+    ids = v2.UserAppIDSet(user_id="vendor", app_id="vision")
+    raw = serve(config=_models(model), data_dir=tmp_path / "data")
+    for model_id in ("checker", "0123abcd"):
+        request = v2.PostModelOutputsRequest(user_app_id=ids, model_id=model_id)
+        request.inputs.add().data.image.base64 = png("red")
+        output = raw("PostModelOutputs", request).outputs[0]
+        assert output.model.id == "checker"
+        assert output.data.concepts[0].name == "Red"
+        found = raw("GetModel", v2.GetModelRequest(user_app_id=ids, model_id=model_id)).model
+        assert found.model_type_id == "visual-classifier"
+        assert found.model_version.status.code == Code.MODEL_TRAINED
+        assert found.model_version.output_info.data.concepts
+    raw.server.close()
+    # At the next start they are as the file has them then, for what is in the folder already.
+    with (
+        LocalServer(tmp_path / "data", config=_models({**model, "aliases": ["other"]})) as server,
+        server.client(user_id="vendor", app_id="vision") as client,
+    ):
+        predicted = client.model("other").predict(image(png("blue")))
+        assert predicted.data.concepts[0].name == "Blue"
+        assert len(list(client.models.versions("checker").list())) == 1
+        with pytest.raises(errors.NotFoundError):
+            client.models.get("0123abcd")
+
+
+@pytest.mark.parametrize(
+    ("models", "match"),
+    [
+        ([{"id": "m", "runtime": "dog-recognition"}], "known are .*color-recognition"),
+        ([{"id": "m", "aliases": "n"}], "aliases of model 'm' must be a list"),
+        ([{"id": "m", "aliases": [""]}], "aliases of model 'm' must be a list"),
+        ([{"id": "m", "aliases": ["n"]}, {"id": "n"}], "'n' cannot be an alias of model 'm'"),
+        ([{"id": "m", "aliases": ["x"]}, {"id": "n", "aliases": ["x"]}], "'x' cannot be an alias"),
+    ],
+)
+def test_mistakes_about_runtimes_and_aliases(models: list[dict[str, Any]], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        LocalServer(config=_models(*models)).start()

@@ -13,10 +13,12 @@ from clarigrpc.local.accounts.user_accounts import Accounts
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import is_public
 from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store
 from clarigrpc.local.store.upload_files import UploadStore
-from clarigrpc.local.user_app import UserApp
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
+from clarigrpc.v2 import StatusCode
 
 if TYPE_CHECKING:
     from clarigrpc.local.engine.background_tasks import BackgroundWorker
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from clarigrpc.local.engine.input_embeddings import Embeddings
     from clarigrpc.local.engine.input_processing import InputProcessor
     from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
+    from clarigrpc.local.engine.public_vocabulary import PublicVocabulary
     from clarigrpc.local.engine.runner_queues import RunnerQueues
 
 
@@ -35,6 +38,7 @@ class State:
     accounts: Accounts
     applications: Applications
     catalog: Catalog
+    vocabulary: PublicVocabulary
     input_processor: InputProcessor
     background: BackgroundWorker
     uploads: UploadStore
@@ -97,20 +101,38 @@ class Context:
         only_public = self.is_stranger(app, method)
         return self.state.catalog.find(app, model_id, only_public=only_public)
 
+    def usable_model(
+        self, app: UserApp, model_id: str, method: str = ""
+    ) -> tuple[UserApp, CatalogEntry]:
+        """The model of that id in an app or else in the public app, and the app that has it."""
+        try:
+            return app, self.model(app, model_id, method)
+        except ServiceError as missing:
+            if missing.code != StatusCode.MODEL_DOES_NOT_EXIST or app == PUBLIC_APP:
+                raise
+            try:
+                found = self.state.catalog.find(PUBLIC_APP, model_id, only_public=True)
+            except ServiceError:
+                raise missing from None
+            return PUBLIC_APP, found
+
     def named_model(
         self, model: v2.Model, home: UserApp | None = None, *, method: str = "GetModel"
     ) -> tuple[UserApp, CatalogEntry]:
         """The app and the model that a resource names, which may be in another app.
 
         Args:
-            model: Names the model.
+            model: Names the model. Without user and app it is the model of that id in ``home`` or
+                else in the public app.
             home: The app that is meant where the name has none; by default the caller's.
             method: What a collaborator has to be allowed there.
         """
         user_id, app_id = (home.user_id, home.app_id) if home is not None else ("", "")
         ids = v2.UserAppIDSet(user_id=model.user_id or user_id, app_id=model.app_id or app_id)
         app = self.readable(ids, method=method)
-        return app, self.model(app, model.id, method)
+        if model.user_id or model.app_id:
+            return app, self.model(app, model.id, method)
+        return self.usable_model(app, model.id, method)
 
     def models(self, app: UserApp) -> list[CatalogEntry]:
         """Every model of the app, or of all apps of the user, that the caller may see."""

@@ -30,12 +30,13 @@ class CatalogEntry:
     """A model with its versions, newest first, and what runs it.
 
     ``runtime`` is None for models that users made: ``Catalog.runtime`` says what runs a version
-    of theirs.
+    of theirs. ``other_ids`` are further ids that mean the model.
     """
 
     model: v2.Model
     versions: list[v2.ModelVersion] = field(default_factory=list)
     runtime: Runtime | None = None
+    other_ids: tuple[str, ...] = ()
 
     def version(self, version_id: str) -> v2.ModelVersion | None:
         """The version of that id; the newest for an empty id, None where there is none."""
@@ -65,14 +66,26 @@ class CatalogEntry:
         return model
 
 
-def builtin(app: UserApp, model: v2.Model, runtime: Runtime) -> CatalogEntry:
-    """An entry for a model inside the server; its one version is trained and keeps its id."""
+def builtin(
+    app: UserApp,
+    model: v2.Model,
+    runtime: Runtime,
+    *,
+    other_ids: tuple[str, ...] = (),
+    version_ids: tuple[str, ...] = (),
+) -> CatalogEntry:
+    """An entry for a model inside the server; its versions are trained and keep their ids.
+
+    Args:
+        app: Where it is.
+        model: The model, with what is said of its versions in ``model_version``.
+        runtime: Runs each of them.
+        other_ids: Further ids that mean the model.
+        version_ids: Ids of versions, newest first; the last version has an id of this server.
+    """
     model.user_id, model.app_id = app.user_id, app.app_id
     version = v2.ModelVersion(
-        id=uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{app}:{model.id}").hex,
-        status=make_status(StatusCode.MODEL_TRAINED),
-        user_id=app.user_id,
-        app_id=app.app_id,
+        status=make_status(StatusCode.MODEL_TRAINED), user_id=app.user_id, app_id=app.app_id
     )
     version.visibility.CopyFrom(model.visibility)
     version.output_info.CopyFrom(model.model_version.output_info)
@@ -80,7 +93,16 @@ def builtin(app: UserApp, model: v2.Model, runtime: Runtime) -> CatalogEntry:
     model.ClearField("model_version")
     for stamp in (model.created_at, model.modified_at, version.created_at):
         stamp.GetCurrentTime()
-    return CatalogEntry(model, [version], runtime)
+    versions = []
+    for version_id in (*version_ids, own_version_id(app, model.id)):
+        version.id = version_id
+        versions.append(v2.ModelVersion.FromString(version.SerializeToString()))
+    return CatalogEntry(model, versions, runtime, other_ids)
+
+
+def own_version_id(app: UserApp, model_id: str) -> str:
+    """The id of the version that this server makes of a model; always the same."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"clarigrpc:{app}:{model_id}").hex
 
 
 class Catalog:
@@ -95,7 +117,14 @@ class Catalog:
     def __init__(self, store: Store, entries: Iterable[CatalogEntry], build_seconds: float) -> None:
         self._store = store
         self._build_seconds = build_seconds
-        self._builtin = {(e.model.user_id, e.model.app_id, e.model.id): e for e in entries}
+        self._builtin: dict[tuple[str, str, str], CatalogEntry] = {}
+        self._other_ids: dict[tuple[str, str, str], str] = {}
+        for entry in entries:
+            app = UserApp(entry.model.user_id, entry.model.app_id)
+            self._builtin[app.user_id, app.app_id, entry.model.id] = entry
+            self.name_also(app, entry.model.id, entry.other_ids)
+        # What runs versions of stored models, by app, model and version.
+        self._given: dict[tuple[UserApp, str, str], Runtime] = {}
         # Not held while the store is read, whose transactions ask for models, too.
         self._lock = threading.Lock()
         self._loaded: OrderedDict[int, Runtime] = OrderedDict()
@@ -103,6 +132,7 @@ class Catalog:
 
     def find(self, app: UserApp, model_id: str, *, only_public: bool = False) -> CatalogEntry:
         """The model of that id, as strangers see it or whole; ServiceError 21200 without one."""
+        model_id = self._other_ids.get((app.user_id, app.app_id, model_id), model_id)
         entry = self._builtin.get((app.user_id, app.app_id, model_id))
         if entry is None:
             row = self._store.get(models_in(app), model_id)
@@ -118,9 +148,31 @@ class Catalog:
 
     def has(self, app: UserApp, model_id: str) -> bool:
         """Whether there is a model of that id."""
+        model_id = self._other_ids.get((app.user_id, app.app_id, model_id), model_id)
         return (
             self.is_builtin(app, model_id) or self._store.get(models_in(app), model_id) is not None
         )
+
+    def name_also(self, app: UserApp, model_id: str, other_ids: Iterable[str]) -> None:
+        """Lets further ids mean a model.
+
+        Raises:
+            ValueError: One of them is a model or means another one.
+        """
+        for other in other_ids:
+            key = (app.user_id, app.app_id, other)
+            if self._other_ids.get(key) == model_id:
+                continue
+            if self.has(app, other):
+                raise ValueError(
+                    f"{other!r} cannot be an alias of model {model_id!r}: it means another model "
+                    f"of {app.user_id}/{app.app_id}"
+                )
+            self._other_ids[key] = model_id
+
+    def give(self, app: UserApp, model_id: str, version_id: str, runtime: Runtime) -> None:
+        """Lets a runtime of the server run a version of a stored model."""
+        self._given[app, model_id, version_id] = runtime
 
     def runtime(self, entry: CatalogEntry, version: v2.ModelVersion) -> Runtime | None:
         """What runs a version; None where nothing here does.
@@ -130,14 +182,17 @@ class Catalog:
                 MODEL_INVALID_REQUEST where that failed, MODEL_DOES_NOT_EXIST where its base
                 model is gone.
         """
-        if entry.runtime is not None or entry.model.model_type_id not in BASES:
+        if entry.runtime is not None:
             return entry.runtime
+        app = UserApp(entry.model.user_id, entry.model.app_id)
+        given = self._given.get((app, entry.model.id, version.id))
+        if given is not None or entry.model.model_type_id not in BASES:
+            return given
         code = version.status.code
         if code in (StatusCode.MODEL_QUEUED_FOR_TRAINING, StatusCode.MODEL_TRAINING):
             raise ServiceError(
                 StatusCode.MODEL_NOT_DEPLOYED, f"version {version.id!r} is being trained"
             )
-        app = UserApp(entry.model.user_id, entry.model.app_id)
         row = self._store.get(versions_of(app, entry.model.id), version.id)
         if row is None:
             return None
@@ -190,7 +245,8 @@ class Catalog:
 
     def is_builtin(self, app: UserApp, model_id: str) -> bool:
         """Whether the model is inside the server and cannot be changed."""
-        return (app.user_id, app.app_id, model_id) in self._builtin
+        key = (app.user_id, app.app_id, model_id)
+        return key in self._builtin or (*key[:2], self._other_ids.get(key, "")) in self._builtin
 
     def _stored(self, app: UserApp, body: bytes) -> CatalogEntry:
         model = v2.Model.FromString(body)

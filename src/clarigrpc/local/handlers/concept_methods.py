@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -15,6 +17,7 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import PUBLIC_APP
 from clarigrpc.v2 import StatusCode
 
 _STATES: dict[int, str] = {
@@ -28,7 +31,11 @@ _STATES: dict[int, str] = {
 def search_concepts(
     context: Context, request: v2.PostConceptsSearchesRequest
 ) -> v2.MultiConceptResponse:
-    """By the beginning of a word of the name; ``*`` stands for any text."""
+    """By the beginning of a word of the name; ``*`` stands for any text.
+
+    The concepts of the app come first, then those of the model that the query names, or, where it
+    names none, those of the public app.
+    """
     app = context.readable(request.user_app_id)
     query = request.concept_query
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
@@ -37,6 +44,10 @@ def search_concepts(
             StatusCode.NOT_IMPLEMENTED, "the local server does not search the concepts of workflows"
         )
     place = Place(app)
+
+    def is_wanted(name: str) -> bool:
+        return _named_like(name, query.name)
+
     found: list[v2.Concept] = []
     if not query.ignore_app_concepts:
         for concept in RESOURCES["concept"].walk(context, place):
@@ -50,16 +61,20 @@ def search_concepts(
             found.append(concept)
     if query.HasField("model"):
         found += _of_model(context, query.model.id, query.model.model_version.id, request)
-    hits = [concept for concept in found if _named_like(concept.name, query.name)]
+    hits: Iterable[v2.Concept] = (concept for concept in found if is_wanted(concept.name))
+    # Of the public app, ``walk`` has them already.
+    if not query.HasField("model") and app != PUBLIC_APP:
+        hits = chain(hits, context.state.vocabulary.concepts(query.language, is_wanted))
     return v2.MultiConceptResponse(
-        status=make_status(StatusCode.SUCCESS), concepts=hits[offset : offset + limit]
+        status=make_status(StatusCode.SUCCESS), concepts=islice(hits, offset, offset + limit)
     )
 
 
 def _named_like(name: str, wanted: str) -> bool:
-    words = wanted.lower().replace("*", " ").split()
     if "*" in wanted:
-        return all(word in name.lower() for word in words)
+        pattern = ".*".join(re.escape(part) for part in wanted.lower().split("*"))
+        return re.search(rf"(?:^|[\s_-]){pattern}", name.lower()) is not None
+    words = wanted.lower().split()
     starts = name.lower().replace("_", " ").replace("-", " ").split()
     return name.lower().startswith(wanted.lower()) or all(
         any(start.startswith(word) for start in starts) for word in words
@@ -69,7 +84,7 @@ def _named_like(name: str, wanted: str) -> bool:
 def _of_model(
     context: Context, model_id: str, version_id: str, request: Any
 ) -> Iterable[v2.Concept]:
-    entry = context.model(context.readable(request.user_app_id), model_id)
+    _, entry = context.usable_model(context.readable(request.user_app_id), model_id)
     version = entry.version(version_id)
     return version.output_info.data.concepts if version is not None else []
 

@@ -71,7 +71,8 @@ def _check(context: Context, app: UserApp, given: v2.EvalMetrics, made: v2.EvalM
         raise ServiceError(
             StatusCode.EVALUATION_INVALID_ARGUMENT, f"model {model.id!r} has no version"
         )
-    made.model.id, made.model.user_id, made.model.app_id = model.id, owner.user_id, owner.app_id
+    made.model.user_id, made.model.app_id = owner.user_id, owner.app_id
+    made.model.id = entry.model.id
     made.model.model_type_id = entry.model.model_type_id
     made.model.model_version.id = version.id
     if given.eval_info.params.fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.resource_facts import is_built, new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import PARENT_SEPARATOR, Row, StoredCollection
-from clarigrpc.local.user_app import UserApp
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 from clarigrpc.v2 import StatusCode
 
 
@@ -177,9 +177,66 @@ class ConceptHandlers(ResourceHandlers):
         item.ClearField("value")
         item.user_id = place.app.user_id
 
+    # The public app has those of the vocabulary besides.
+
+    def find(self, context: Context, place: Place, resource_id: str) -> v2.Concept:
+        try:
+            found: v2.Concept = super().find(context, place, resource_id)
+        except ServiceError:
+            known = _in_vocabulary(context, place, resource_id)
+            if known is None:
+                raise
+            return known
+        return found
+
+    def exists(self, context: Context, place: Place, resource_id: str) -> bool:
+        known = super().exists(context, place, resource_id)
+        return known or _in_vocabulary(context, place, resource_id) is not None
+
+    def walk(self, context: Context, place: Place) -> Iterator[v2.Concept]:
+        yield from super().walk(context, place)
+        if place.app == PUBLIC_APP:
+            yield from context.state.vocabulary.concepts()
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        # With a condition, a page is of what ``walk`` finds.
+        return [lambda item: True] if self.place(context, request).app == PUBLIC_APP else []
+
+
+def _in_vocabulary(context: Context, place: Place, concept_id: str) -> v2.Concept | None:
+    return context.state.vocabulary.find(concept_id) if place.app == PUBLIC_APP else None
+
 
 class ConceptLanguageHandlers(ResourceHandlers):
     """Names of a concept, one a language; the language is the id."""
+
+    def find(self, context: Context, place: Place, resource_id: str) -> v2.ConceptLanguage:
+        try:
+            found: v2.ConceptLanguage = super().find(context, place, resource_id)
+        except ServiceError:
+            for known in self._known(context, place):
+                if known.id == resource_id:
+                    return known
+            raise
+        return found
+
+    def exists(self, context: Context, place: Place, resource_id: str) -> bool:
+        return super().exists(context, place, resource_id) or any(
+            known.id == resource_id for known in self._known(context, place)
+        )
+
+    def walk(self, context: Context, place: Place) -> Iterator[v2.ConceptLanguage]:
+        yield from super().walk(context, place)
+        yield from self._known(context, place)
+
+    def only(self, context: Context, request: Any) -> list[Callable[[Any], bool]]:
+        # With a condition, a page is of what ``walk`` finds.
+        return [lambda item: True] if self.place(context, request).app == PUBLIC_APP else []
+
+    def _known(self, context: Context, place: Place) -> Iterator[v2.ConceptLanguage]:
+        """What the vocabulary of the public app has."""
+        if place.app == PUBLIC_APP:
+            yield from context.state.vocabulary.translations(place.parents[0])
 
     def check(self, context: Context, place: Place, item: v2.ConceptLanguage) -> None:
         if not item.name:

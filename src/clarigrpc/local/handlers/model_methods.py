@@ -21,8 +21,13 @@ from clarigrpc.local.store.resource_store import DuplicateIdError, StoredCollect
 from clarigrpc.v2 import StatusCode
 
 
+def _entry(context: Context, request: Any) -> CatalogEntry:
+    """The model that a request means: of its app, or else the public one of that id."""
+    return context.usable_model(context.readable(request.user_app_id), request.model_id)[1]
+
+
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.model(context.readable(request.user_app_id), request.model_id)
+    entry = _entry(context, request)
     version = entry.version(request.version_id)
     return v2.SingleModelResponse(
         status=make_status(StatusCode.SUCCESS), model=entry.described(version)
@@ -139,7 +144,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
         model.visibility.gettable = v2.Visibility.PRIVATE
     model.created_at.GetCurrentTime()
     model.modified_at.CopyFrom(model.created_at)
-    taken = context.state.catalog.is_builtin(app, model.id)
+    taken = context.state.catalog.has(app, model.id)
     if not taken:
         try:
             context.state.store.insert(models_in(app), model.id, model.SerializeToString())
@@ -153,7 +158,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
 def get_model_version(
     context: Context, request: v2.GetModelVersionRequest
 ) -> v2.SingleModelVersionResponse:
-    entry = context.model(context.readable(request.user_app_id), request.model_id)
+    entry = _entry(context, request)
     if not request.version_id:
         raise ServiceError(StatusCode.MODEL_INVALID_REQUEST, "version_id is empty")
     return v2.SingleModelVersionResponse(
@@ -186,7 +191,7 @@ def list_model_versions(
             *_VERSION_SORT_KEYS,
         ),
     )
-    entry = context.model(context.readable(request.user_app_id), request.model_id)
+    entry = _entry(context, request)
     offset, limit = page_bounds(request.page, request.per_page)
     versions = [
         version
@@ -203,13 +208,21 @@ def list_model_versions(
 
 
 def get_model_output_info(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
-    entry = context.model(context.readable(request.user_app_id), request.model_id)
+    entry = _entry(context, request)
     version = entry.version(request.version_id)
     model = entry.described(version)
     if version is not None:
         # At the model too, where this method has always had it.
         model.output_info.CopyFrom(version.output_info)
     return v2.SingleModelResponse(status=make_status(StatusCode.SUCCESS), model=model)
+
+
+def _answers_to(entry: CatalogEntry, wanted: str) -> bool:
+    """Whether a model has a name: one of its ids, or its name, in which ``*`` is any text."""
+    names = [name.lower() for name in (entry.model.id, entry.model.name, *entry.other_ids)]
+    if "*" in wanted:
+        return any(fnmatch.fnmatchcase(name, wanted.lower()) for name in names)
+    return any(wanted.lower() in name for name in names) or bool(relevance(entry.model, wanted))
 
 
 def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2.MultiModelResponse:
@@ -220,11 +233,7 @@ def search_models(context: Context, request: v2.PostModelsSearchesRequest) -> v2
         entry.described(entry.version(""))
         for entry in context.models(app)
         if query.model_type_id in ("", entry.model.model_type_id)
-        and (
-            not query.name
-            or query.name.strip("*").lower() in f"{entry.model.id} {entry.model.name}".lower()
-            or relevance(entry.model, query.name)
-        )
+        and (not query.name or _answers_to(entry, query.name))
     ]
     return v2.MultiModelResponse(
         status=make_status(StatusCode.SUCCESS), models=found[offset : offset + limit]

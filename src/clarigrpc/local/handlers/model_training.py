@@ -43,6 +43,7 @@ _logger = logging.getLogger(__name__)
 
 _MEDIUM_OF_MODEL: dict[str, input_embeddings.EmbeddedMedium] = {
     "image-embedding": "image",
+    "general-image-embedding": "image",
     "text-embedding": "text",
 }
 """Public embedding models whose vectors are kept beside the inputs."""
@@ -214,7 +215,7 @@ def _choose_base(
             StatusCode.MODEL_INVALID_ARGUMENT,
             f"the local server cannot run base_embed_model {base.id!r}",
         )
-    base.user_id, base.app_id = owner.user_id, owner.app_id
+    base.id, base.user_id, base.app_id = base_entry.model.id, owner.user_id, owner.app_id
     base.model_version.id = chosen.id
 
 

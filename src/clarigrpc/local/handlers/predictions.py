@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,7 +15,12 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local import json_values
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
-from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, combined
+from clarigrpc.local.models.model_runtime import (
+    PredictOptions,
+    Runtime,
+    combined,
+    unknown_concepts,
+)
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import close_iterator
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
@@ -30,8 +35,7 @@ class _ReadyModel:
     """The model version that a request names, ready to run."""
 
     def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
-        app = context.readable(request.user_app_id)
-        entry = context.model(app, request.model_id)
+        app, entry = context.usable_model(context.readable(request.user_app_id), request.model_id)
         version = entry.version(request.version_id)
         if version is None:
             raise ServiceError(
@@ -40,13 +44,19 @@ class _ReadyModel:
         context.state.faults.deploying(version.id)
         runtime = context.state.catalog.runtime(entry, version)
         self.runtime = runtime or _remote(context, request, app, version.id)
+        config = combined(
+            version.output_info.output_config,
+            request.model.output_info.output_config,  # the older place
+            request.model.model_version.output_info.output_config,
+        )
+        self.unknown = unknown_concepts(config, version.output_info.data.concepts)
+        if self.unknown and len(self.unknown) == len(config.select_concepts):
+            raise ServiceError(
+                StatusCode.MODEL_INVALID_ARGUMENT, _unknown_details(entry.model.id, self.unknown)
+            )
         self.options = PredictOptions(
             fetcher=context.state.fetcher,
-            output_config=combined(
-                version.output_info.output_config,
-                request.model.output_info.output_config,  # the older place
-                request.model.model_version.output_info.output_config,
-            ),
+            output_config=config,
             is_active=context.call.is_active,
         )
         # Ids alone: descriptions and parameters are for GetModel.
@@ -56,6 +66,10 @@ class _ReadyModel:
             app_id=entry.model.app_id,
             model_version=v2.ModelVersion(id=version.id),
         )
+
+
+def _unknown_details(model_id: str, unknown: Sequence[str]) -> str:
+    return f"model {model_id!r} has no concepts {', '.join(map(repr, unknown))}"
 
 
 def _remote(
@@ -93,17 +107,24 @@ def post_model_outputs(
     for item in request.inputs:
         output = _named(response.outputs.add(), ready, item)
         _fill(context, output, partial(ready.runtime.predict, item.data, ready.options))
-    response.status.CopyFrom(_overall(response))
+    response.status.CopyFrom(_overall(ready, response))
     return response
 
 
-def _overall(response: v2.MultiOutputResponse) -> v2.Status:
-    """The status of a response; that of its input where a single one could not be fetched."""
+def _overall(ready: _ReadyModel, response: v2.MultiOutputResponse) -> v2.Status:
+    """The status of a response.
+
+    That of its input where a single one could not be fetched; MIXED_STATUS where the model does
+    not have all of the concepts that were selected.
+    """
     if len(response.outputs) == 1:
         only = response.outputs[0].status
         if only.code == StatusCode.INPUT_DOWNLOAD_FAILED:
             return only
-    return overall(output.status for output in response.outputs)
+    status = overall(output.status for output in response.outputs)
+    if ready.unknown and status.code == StatusCode.SUCCESS:
+        return make_status(StatusCode.MIXED_STATUS, _unknown_details(ready.model.id, ready.unknown))
+    return status
 
 
 def generate_model_outputs(
@@ -158,7 +179,7 @@ def _generated(
                     failures[index] = output.status
                     news = True
             if news:
-                response.status.CopyFrom(_overall(response))
+                response.status.CopyFrom(_overall(ready, response))
                 yield response
     finally:
         # A client that stops early stops the model, too.

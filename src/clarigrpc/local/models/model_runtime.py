@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from clarigrpc import v2
@@ -67,13 +67,31 @@ def predict(runtime: Runtime, data: v2.Data, options: PredictOptions) -> v2.Data
         raise ServiceError(StatusCode.MODEL_PREDICTION_FAILED, details) from error
 
 
+def unknown_concepts(config: v2.OutputConfig, known: Iterable[v2.Concept]) -> list[str]:
+    """Which of ``select_concepts`` a model does not have, by the id or name that selects them.
+
+    Nothing is unknown of a model that does not say which concepts it has.
+    """
+    have = [(concept.id, concept.name) for concept in known]
+    if not have:
+        return []
+    ids, names = ({pair[place] for pair in have} for place in (0, 1))
+    return [
+        concept.id or concept.name
+        for concept in config.select_concepts
+        if not ((concept.id and concept.id in ids) or (concept.name and concept.name in names))
+    ]
+
+
 def limit_concepts(concepts: list[v2.Concept], config: v2.OutputConfig) -> list[v2.Concept]:
     """Applies max_concepts, min_value and select_concepts; concepts come best first."""
-    chosen = {name for c in config.select_concepts for name in (c.id, c.name) if name}
+    ids = {c.id for c in config.select_concepts if c.id}
+    names = {c.name for c in config.select_concepts if c.name}
     kept = [
         c
         for c in concepts
-        if c.value >= config.min_value and (not chosen or c.id in chosen or c.name in chosen)
+        if c.value >= config.min_value
+        and (not config.select_concepts or c.id in ids or c.name in names)
     ]
     return kept[: config.max_concepts or None]
 

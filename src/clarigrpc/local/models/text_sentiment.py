@@ -26,8 +26,13 @@ class TextSentiment(Runtime):
 
         return SentimentIntensityAnalyzer()
 
+    def compound(self, text: str) -> float:
+        """The compound score of a text, -1 to 1."""
+        score: float = self._analyzer.polarity_scores(text)["compound"]
+        return score
+
     def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
-        compound = self._analyzer.polarity_scores(text_of(data, options.fetcher))["compound"]
+        compound = self.compound(text_of(data, options.fetcher))
         values = (max(compound, 0.0), 1.0 - abs(compound), max(-compound, 0.0))
         concepts = [
             v2.Concept(id=name, name=name, value=value, app_id="main", user_id="clarifai")

@@ -20,12 +20,13 @@ from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applicati
 from clarigrpc.local.accounts.user_accounts import Accounts
 from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.background_tasks import BackgroundTask, BackgroundWorker, Waiting
-from clarigrpc.local.engine.builtin_models import public_models
+from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, public_models
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.input_processing import InputProcessor
 from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
+from clarigrpc.local.engine.public_vocabulary import PublicVocabulary
 from clarigrpc.local.engine.runner_queues import RunnerQueues
 from clarigrpc.local.engine.search_index import INDEXERS
 from clarigrpc.local.handlers import (
@@ -61,13 +62,14 @@ from clarigrpc.local.media.media_copies import MediaCopy
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import ServedCall, close_iterator
-from clarigrpc.local.service import retired_options
+from clarigrpc.local.service import retired_options, seeding
 from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limiter, Limits
 from clarigrpc.local.service_errors import CallAborted, ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import Store, StoreError
 from clarigrpc.local.store.upload_files import UploadStore
+from clarigrpc.local.user_app import PUBLIC_APP
 from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
 
@@ -140,6 +142,8 @@ class V2Service:
         input_roots: Folders that data sources of inputs may name.
         limits: What each user may ask of it; None for as much as there is.
         token_seconds: How long an access token is valid.
+        has_public_models: Whether the public app has models, workflows and concepts; without, it
+            has the embedding models that trainings work on, and nothing else.
 
     Raises:
         OSError: The folder cannot be used.
@@ -159,6 +163,7 @@ class V2Service:
         input_roots: Iterable[Path] = (),
         limits: Limits | None = None,
         token_seconds: int = TOKEN_SECONDS,
+        has_public_models: bool = True,
     ) -> None:
         self._limiter = Limiter(limits) if limits is not None else None
         with ExitStack() as opened:
@@ -176,12 +181,14 @@ class V2Service:
             fetcher = fetcher or Fetcher()
             faults = faults or Faults()
             embeddings = Embeddings(store)
+            public = public_models(only_bases=not has_public_models)
             downloads = Downloads(folder / "downloads", store)
             self.state: State = State(
                 store=store,
                 accounts=Accounts(store, credentials, applications),
                 applications=applications,
-                catalog=Catalog(store, [*public_models(), *(entries or [])], build_seconds),
+                catalog=Catalog(store, [*public, *(entries or [])], build_seconds),
+                vocabulary=PublicVocabulary(has_concepts=has_public_models),
                 input_processor=InputProcessor(store, fetcher, faults, embeddings, downloads),
                 background=BackgroundWorker(_BACKGROUND_TASKS, input_jobs.THREADS),
                 uploads=uploads,
@@ -194,6 +201,8 @@ class V2Service:
                 runners=RunnerQueues(),
             )
             with store.transaction():
+                if has_public_models:
+                    seeding.put_workflows(self.state, PUBLIC_APP, PUBLIC_WORKFLOWS)
                 if seed is not None:
                     seed.apply(self.state)
                 self.state.accounts.put_defaults()

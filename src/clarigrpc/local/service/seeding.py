@@ -16,7 +16,9 @@ objects in them::
               - {id: shop-client, secret: shop-client-secret, model: color-recognition}
             concepts: [{id: cat}]
             datasets: [{id: train}]
-            models: [{id: m, model_type_id: any-to-any}]
+            models:                   # runtime, aliases: optional; a built-in model runs it
+              - {id: m, model_type_id: any-to-any}
+              - {id: tagger, runtime: general-image-recognition, aliases: [old-tagger]}
             workflows:
               - id: colours
                 nodes:
@@ -27,15 +29,15 @@ objects in them::
       inputs: 5000/month
       concurrent: 4
 
-What is seeded into clarifai/main is public unless it says otherwise. The first user and its first
-app are the server's default ones. Resources that exist already, in a
-data folder from an earlier run, are left as they are.
+The first user and its first app are the server's default ones. Resources that exist already, in a
+data folder from an earlier run, are left as they are. What the public app gets is public unless
+its ``visibility`` says otherwise.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -45,13 +47,16 @@ from clarigrpc import v2
 from clarigrpc.local import json_values
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.principal import Principal
+from clarigrpc.local.engine.builtin_models import builtin_models
 from clarigrpc.local.engine.context import Context, State
-from clarigrpc.local.engine.resource_handlers import Place
+from clarigrpc.local.engine.model_catalog import own_version_id
+from clarigrpc.local.engine.resource_handlers import Place, nested_place
 from clarigrpc.local.handlers.kind_handlers import RESOURCES, check_scopes
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.user_limits import Limits
-from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
+from clarigrpc.v2 import StatusCode
 
 # Of an app, beside its own fields and what ``_KIND_OF_LIST`` has.
 _ACCESS = ("keys", "applications")
@@ -61,6 +66,8 @@ _KIND_OF_LIST = {
     "models": "model",
     "workflows": "workflow",
 }
+# Of resources, beside the fields of their messages.
+_BESIDES = {"model": ("runtime", "aliases")}
 
 
 class SeededCredentials(NamedTuple):
@@ -96,7 +103,8 @@ class Seed:
             for app in _entries(user, "apps", f"user {user['id']}"):
                 _message(v2.App, app, (*_ACCESS, *_KIND_OF_LIST))
                 for kind, item in _items(app):
-                    _message(RESOURCES[kind].cls, item)
+                    _message(RESOURCES[kind].cls, item, _BESIDES.get(kind, ()))
+                    _check_running(item)
                 for application in _applications(app):
                     if (
                         application.keys() - {"id", "secret", "model"}
@@ -168,6 +176,10 @@ class Seed:
         with state.store.transaction():
             for user in self._users:
                 self._apply_user(state, user)
+            # Once all models are there: an alias may be none of them.
+            for user in self._users:
+                for app in user.get("apps") or ():
+                    _run_models(state, UserApp(str(user["id"]), str(app["id"])), app)
         state.accounts.forget()
 
     def _apply_user(self, state: State, user: Mapping[str, Any]) -> None:
@@ -202,15 +214,73 @@ class Seed:
         self, context: Context, place: Place, kind: str, item: Mapping[str, Any]
     ) -> None:
         resource = RESOURCES[kind]
-        if context.state.store.get(resource.where(place), str(item["id"])) is not None:
+        there = context.state.store.get(resource.where(place), str(item["id"])) is not None
+        if there and not (item.get("runtime") and _has_no_version(context, place, item["id"])):
             return
-        given = _message(resource.cls, item)
-        if place.app == PUBLIC_APP and not given.visibility.gettable:
-            given.visibility.gettable = v2.Visibility.PUBLIC
+        message = _message(resource.cls, item, _BESIDES.get(kind, ()))
+        if place.app == PUBLIC_APP and not message.visibility.gettable:
+            message.visibility.gettable = v2.Visibility.PUBLIC
+        made = builtin_models()[item["runtime"]] if item.get("runtime") else None
+        if made is not None:
+            message.model_type_id = message.model_type_id or made.model.model_type_id
         try:
-            resource.add(context, place, given)
+            if not there:
+                resource.add(context, place, message)
+            if made is not None:
+                version = v2.ModelVersion(
+                    id=own_version_id(place.app, message.id),
+                    status=make_status(StatusCode.MODEL_TRAINED),
+                    output_info=made.model.model_version.output_info,
+                    visibility=message.visibility,
+                )
+                RESOURCES["model_version"].add(context, nested_place(place, message.id), version)
         except ServiceError as error:
             raise ValueError(f"configuration: {kind} {item['id']!r}: {error}") from error
+
+
+def put_workflows(state: State, app: UserApp, workflows: Mapping[str, Sequence[str]]) -> None:
+    """Puts public workflows, which run models side by side, where there are none of their ids."""
+    call = ServedCall("PostWorkflows", {}, lambda: True, lambda: None)
+    context = Context(state, call, Principal(app.user_id))
+    place = Place(app)
+    for workflow_id, models in workflows.items():
+        if state.store.get(RESOURCES["workflow"].where(place), workflow_id) is None:
+            workflow = v2.Workflow(id=workflow_id)
+            workflow.visibility.gettable = v2.Visibility.PUBLIC
+            for model_id in models:
+                workflow.nodes.add(id=model_id).model.id = model_id
+            RESOURCES["workflow"].add(context, place, workflow)
+
+
+def _has_no_version(context: Context, place: Place, model_id: str) -> bool:
+    versions = RESOURCES["model_version"]
+    return versions.newest(context, nested_place(place, str(model_id))) is None
+
+
+def _check_running(item: Mapping[str, Any]) -> None:
+    """Refuses a runtime that the server does not have, and aliases that are no ids."""
+    wanted = item.get("runtime")
+    if wanted is not None and wanted not in (known := builtin_models()):
+        raise ValueError(
+            f"configuration: model {item['id']!r} has the runtime {wanted!r}; known are "
+            f"{', '.join(sorted(known))}"
+        )
+    aliases = item.get("aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(a, str) and a for a in aliases):
+        raise ValueError(f"configuration: aliases of model {item['id']!r} must be a list of ids")
+
+
+def _run_models(state: State, app: UserApp, content: Mapping[str, Any]) -> None:
+    """Gives the models of an app their runtimes and aliases, at every start."""
+    for item in content.get("models") or ():
+        model_id = str(item["id"])
+        if item.get("runtime"):
+            runtime = builtin_models()[item["runtime"]].runtime
+            state.catalog.give(app, model_id, own_version_id(app, model_id), runtime)
+        try:
+            state.catalog.name_also(app, model_id, item.get("aliases", ()))
+        except ValueError as error:
+            raise ValueError(f"configuration: {error}") from error
 
 
 def _entries(parent: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:

@@ -1,0 +1,81 @@
+"""The tables of the page about models that follow from the models themselves, in Markdown.
+
+``python -m clarigrpc.local.service.model_tables docs/local-models.md`` writes them into the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, builtin_models
+from clarigrpc.local.models.image_tagger import IMAGE_TAGS, ImageTagger
+from clarigrpc.local.models.text_tagger import TEXT_TAGS
+
+_BEGIN = (
+    "% Begin: written by `python -m clarigrpc.local.service.model_tables docs/local-models.md`."
+)
+_END = "% End."
+
+
+def _ids(ids: tuple[str, ...]) -> str:
+    return ", ".join(f"`{one}`" for one in ids) or "-"
+
+
+def _stand_ins() -> str:
+    rows = [
+        "| Id | Type | Stands in for | Tags | Other ids | Versions of the hosted model |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for made in builtin_models().values():
+        model, runtime = made.model, made.runtime
+        if not (made.other_ids or made.version_ids or isinstance(runtime, ImageTagger)):
+            continue
+        tags = "-"
+        if isinstance(runtime, ImageTagger):
+            tags = ", ".join(dict.fromkeys(tag.group for tag in runtime.tags))
+        what = model.name.removeprefix("Local stand-in: ")
+        rows.append(
+            f"| `{model.id}` | `{model.model_type_id}` | {what} | {tags} | {_ids(made.other_ids)} "
+            f"| {_ids(made.version_ids)} |"
+        )
+    return "\n".join(rows)
+
+
+def _workflows() -> str:
+    rows = ["| Workflow | Models |", "| --- | --- |"]
+    rows += [f"| `{name}` | {_ids(tuple(models))} |" for name, models in PUBLIC_WORKFLOWS.items()]
+    return "\n".join(rows)
+
+
+def _image_tags() -> str:
+    rows = ["| Group | Tag | Value |", "| --- | --- | --- |"]
+    rows += [f"| {tag.group} | `{tag.id}` | {tag.meaning} |" for tag in IMAGE_TAGS]
+    return "\n".join(rows)
+
+
+def _text_tags() -> str:
+    rows = ["| Tag | Value |", "| --- | --- |"]
+    rows += [f"| `{tag.id}` | {tag.meaning} |" for tag in TEXT_TAGS]
+    return "\n".join(rows)
+
+
+def written(page: str) -> str:
+    """The page with its tables as they have to be.
+
+    Raises:
+        ValueError: It does not have the four places for them.
+    """
+    tables = (_stand_ins(), _workflows(), _image_tags(), _text_tags())
+    parts = page.split(_BEGIN)
+    if len(parts) != len(tables) + 1 or any(_END not in part for part in parts[1:]):
+        raise ValueError(f"the page must have {len(tables)} times {_BEGIN!r} and then {_END!r}")
+    text = parts[0]
+    for table, part in zip(tables, parts[1:], strict=True):
+        text += f"{_BEGIN}\n\n{table}\n\n{_END}{part.partition(_END)[2]}"
+    return text
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
