@@ -15,7 +15,7 @@ from clarigrpc.local.user_app import PUBLIC_APP
 
 DEFAULT_LANGUAGE = "en"
 
-_ID_PREFIX = "emoji-"
+_CONCEPT_ID_PREFIX = "emoji-"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 _FLAG_TAGS = range(0xE0020, 0xE0080)
@@ -69,7 +69,7 @@ class PublicVocabulary:
 
     def find(self, concept_id: str) -> v2.Concept | None:
         """The concept of that id, in English; None without."""
-        if not concept_id.startswith(_ID_PREFIX):
+        if not concept_id.startswith(_CONCEPT_ID_PREFIX):
             return None
         name = self.names(DEFAULT_LANGUAGE).get(concept_id)
         return _concept(concept_id, name, DEFAULT_LANGUAGE) if name is not None else None
@@ -104,7 +104,7 @@ def _names(language: str) -> dict[str, str]:
         if text is None or not _is_thing(picture, data):
             continue
         points = "-".join(f"{ord(char):x}" for char in picture if char != "\ufe0f")
-        names[f"{_ID_PREFIX}{points}"] = text.strip(":").replace("_", " ")
+        names[f"{_CONCEPT_ID_PREFIX}{points}"] = text.strip(":").replace("_", " ")
     return names
 
 
