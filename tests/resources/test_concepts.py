@@ -35,7 +35,7 @@ async def test_concepts(both: Both) -> None:
     assert [one.id for one in found if one.app_id == c.settings.app_id] == ["dog"]
     assert found[0].id == "dog"
     # The tests of the published gRPC client have this code for a concept that exists.
-    with pytest.raises(errors.InvalidArgumentError, match="duplicate") as caught:
+    with pytest.raises(errors.AlreadyExistsError, match="duplicate") as caught:
         await both.run(c.concepts.create, "dog")
     assert caught.value.code == v2.StatusCode.CONCEPTS_INVALID_REQUEST
     with pytest.raises(errors.NotFoundError):

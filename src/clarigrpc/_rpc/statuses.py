@@ -299,6 +299,16 @@ def kind_of(code: int) -> StatusKind:
     return STATUS_KINDS.get(code, StatusKind.INTERNAL)
 
 
+def kind_of_status(status: v2.Status) -> StatusKind:
+    """What a V2 status means: its code, and the details where the code alone leaves it open."""
+    code = status.code
+    # A concept that exists already is an invalid request, as the tests of the service's published
+    # gRPC client have it.
+    if code == v2.StatusCode.CONCEPTS_INVALID_REQUEST and "duplicate" in status.details:
+        return StatusKind.ALREADY_EXISTS
+    return kind_of(code)
+
+
 def kind_of_grpc(code: grpc.StatusCode) -> StatusKind:
     """What a gRPC status code means."""
     return _GRPC_KINDS[code]
@@ -320,7 +330,7 @@ def from_response(
     code = status.code
     if code in PASSING or not (code or response.HasField("status")):
         return None
-    kind = kind_of(code)
+    kind = kind_of_status(status)
     items = getattr(response, item_field, ()) if item_field else ()
     if kind is StatusKind.FAILED and any(_failed(item_status(item)) for item in items):
         kind = StatusKind.PARTIAL  # every item may have failed for a reason of its own
@@ -354,7 +364,7 @@ def from_item(status: v2.Status, *, method: str, request_id: str) -> ApiError | 
     """The exception for the V2 status of one item; None if it is no failure."""
     if not _failed(status):
         return None
-    kind = kind_of(status.code)
+    kind = kind_of_status(status)
     return _CLASSES[kind](
         status.description or code_name(status.code).replace("_", " ").lower(),
         code=status.code,

@@ -88,6 +88,24 @@ def test_methods_without_auth_need_none(raw: Raw) -> None:
     assert none.status.code == Code.CONN_DOES_NOT_EXIST
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        # As the service's documentation shows responses and lists codes.
+        (Code.SUCCESS, "Ok"),
+        (Code.MODEL_TRAINED, "Model is trained and ready"),
+        (Code.MODEL_DOES_NOT_EXIST, "Model does not exist"),
+        (Code.INPUT_PENDING, "Download pending"),
+        (Code.INPUT_SUCCESS, "Download complete"),
+        (Code.SEARCH_INVALID_REQUEST, "Invalid search request"),
+        (Code.DATASET_VERSION_READY, "The dataset version is ready to be used"),
+    ],
+)
+def test_texts_of_codes(raw: Raw, code: int, text: str) -> None:
+    request = v2.GetStatusCodeRequest(status_code_id=str(code))
+    assert raw("GetStatusCode", request, metadata=()).status.description == text
+
+
 def test_me_and_empty_mean_the_caller(raw: Raw) -> None:
     for ids in (
         v2.UserAppIDSet(),

@@ -116,7 +116,8 @@ def _check_new(
     store: Store, where: StoredCollection, item: v2.Input, existing: Row | None, kind: str
 ) -> None:
     if existing is not None:
-        raise ServiceError(StatusCode.INPUT_DUPLICATE, f"input {item.id!r} already exists")
+        # The published SDK knows by these words that it is the id, which it need not try again.
+        raise ServiceError(StatusCode.INPUT_DUPLICATE, "Input has a duplicate ID.")
     url = media_content.url_of(item.data)
     if url and not getattr(item.data, kind).allow_duplicate_url and store.has_key(where, url):
         raise ServiceError(
