@@ -333,6 +333,9 @@ def test_searches_of_public_concepts(raw: Raw) -> None:
     assert all(concept.name.startswith("狗") for concept in in_chinese)
     assert {c.id for c in search(raw, "*UND", "de")} >= {by_name["dog"]}
     assert search(raw, "dog", "tlh") == []
+    assert [concept.name for concept in search(raw, "GU*e d*G")] == ["guide dog"]
+    # Many wildcards take no longer than a few.
+    assert search(raw, "*a" * 40 + "*") == []
     page = v2.Pagination(page=2, per_page=2)
     assert search(raw, "dog*", pagination=page) == dogs[2:4]
 
@@ -361,8 +364,12 @@ def test_public_concepts_are_those_of_the_public_app(raw: Raw) -> None:
 # Without them
 
 
-def test_without_public_models() -> None:
-    with LocalServer(public_models=False) as server, server.client() as client:
+def test_without_public_models(tmp_path: Path) -> None:
+    with LocalServer(tmp_path) as before, before.client() as client:
+        public = client.with_options(user_id="clarifai", app_id="main")
+        assert "General" in {workflow.id for workflow in public.workflows.list()}
+    # In the folder of a server that had them, too.
+    with LocalServer(tmp_path, public_models=False) as server, server.client() as client:
         public = client.with_options(user_id="clarifai", app_id="main")
         assert {model.id for model in public.models.list()} == {
             "image-embedding",

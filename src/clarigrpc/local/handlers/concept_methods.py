@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -72,13 +71,37 @@ def search_concepts(
 
 def _named_like(name: str, wanted: str) -> bool:
     if "*" in wanted:
-        pattern = ".*".join(re.escape(part) for part in wanted.lower().split("*"))
-        return re.search(rf"(?:^|[\s_-]){pattern}", name.lower()) is not None
+        return _fits(name.lower(), wanted.lower().split("*"))
     words = wanted.lower().split()
     starts = name.lower().replace("_", " ").replace("-", " ").split()
     return name.lower().startswith(wanted.lower()) or all(
         any(start.startswith(word) for start in starts) for word in words
     )
+
+
+def _fits(name: str, parts: Sequence[str]) -> bool:
+    """Whether a name has the parts in that order, the first one at the beginning of a word.
+
+    Each is taken where it comes first, so that the time does not grow with the ways to take them.
+    """
+    first, *others = parts
+    at = next(
+        (
+            place
+            for place in range(len(name) + 1)
+            if (place == 0 or name[place - 1] in " _-") and name.startswith(first, place)
+        ),
+        None,
+    )
+    if at is None:
+        return False
+    at += len(first)
+    for part in others:
+        found = name.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _of_model(

@@ -43,7 +43,7 @@ class _ReadyModel:
             )
         context.state.faults.deploying(version.id)
         runtime = context.state.catalog.runtime(entry, version)
-        self.runtime = runtime or _remote(context, request, app, version.id)
+        self.runtime = runtime or _remote(context, request, app, entry.model.id, version.id)
         config = combined(
             version.output_info.output_config,
             request.model.output_info.output_config,  # the older place
@@ -73,14 +73,18 @@ def _unknown_details(model_id: str, unknown: Sequence[str]) -> str:
 
 
 def _remote(
-    context: Context, request: v2.PostModelOutputsRequest, app: UserApp, version_id: str
+    context: Context,
+    request: v2.PostModelOutputsRequest,
+    app: UserApp,
+    model_id: str,
+    version_id: str,
 ) -> Runtime:
     """The runner that the owner of a model has for it."""
     runners = StoredCollection("runner", app.user_id, "")
     for row in context.state.store.walk(runners):
         worker = v2.Runner.FromString(row.body).worker.model
         if (
-            worker.id == request.model_id
+            worker.id == model_id
             and worker.app_id in ("", app.app_id)
             and worker.model_version.id in ("", version_id)
         ):

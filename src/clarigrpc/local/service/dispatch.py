@@ -201,8 +201,9 @@ class V2Service:
                 runners=RunnerQueues(),
             )
             with store.transaction():
-                if has_public_models:
-                    seeding.put_workflows(self.state, PUBLIC_APP, PUBLIC_WORKFLOWS)
+                seeding.put_workflows(
+                    self.state, PUBLIC_APP, PUBLIC_WORKFLOWS, wanted=has_public_models
+                )
                 if seed is not None:
                     seed.apply(self.state)
                 self.state.accounts.put_defaults()

@@ -238,18 +238,30 @@ class Seed:
             raise ValueError(f"configuration: {kind} {item['id']!r}: {error}") from error
 
 
-def put_workflows(state: State, app: UserApp, workflows: Mapping[str, Sequence[str]]) -> None:
-    """Puts public workflows, which run models side by side, where there are none of their ids."""
+def put_workflows(
+    state: State, app: UserApp, workflows: Mapping[str, Sequence[str]], *, wanted: bool
+) -> None:
+    """Puts public workflows, which run models side by side, where there are none of their ids.
+
+    Where they are not wanted, those that an earlier start has put are deleted.
+    """
     call = ServedCall("PostWorkflows", {}, lambda: True, lambda: None)
     context = Context(state, call, Principal(app.user_id))
-    place = Place(app)
+    handlers, place = RESOURCES["workflow"], Place(app)
     for workflow_id, models in workflows.items():
-        if state.store.get(RESOURCES["workflow"].where(place), workflow_id) is None:
-            workflow = v2.Workflow(id=workflow_id)
+        workflow = v2.Workflow(
+            id=workflow_id, description=f"Local stand-in: runs {' and '.join(models)}"
+        )
+        row = state.store.get(handlers.where(place), workflow_id)
+        if row is None and wanted:
             workflow.visibility.gettable = v2.Visibility.PUBLIC
             for model_id in models:
                 workflow.nodes.add(id=model_id).model.id = model_id
-            RESOURCES["workflow"].add(context, place, workflow)
+            handlers.add(context, place, workflow)
+        if row is not None and not wanted:
+            kept = v2.Workflow.FromString(row.body)
+            if kept.description == workflow.description:
+                handlers.remove(context, place, workflow_id)
 
 
 def _has_no_version(context: Context, place: Place, model_id: str) -> bool:
