@@ -108,3 +108,25 @@ def test_inputs_name_datasets_that_exist(raw: Raw) -> None:
     request.inputs.add(dataset_ids=["none"]).data.text.raw = "x"
     response = raw("PostInputs", request)
     assert response.inputs[0].status.code == Code.INPUT_INVALID_ARGUMENT
+
+
+def test_the_groups_of_an_empty_version(raw: Raw) -> None:
+    """The published SDK waits for them."""
+    ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=[v2.Dataset(id="empty")])))
+    versions = v2.PostDatasetVersionsRequest(dataset_id="empty")
+    versions.dataset_versions.add(id="v")
+    ok(raw("PostDatasetVersions", versions))
+    get = v2.GetDatasetVersionRequest(dataset_id="empty", dataset_version_id="v")
+    until(
+        lambda: (
+            ok(raw("GetDatasetVersion", get)).dataset_version.status.code
+            == Code.DATASET_VERSION_READY
+        )
+    )
+    groups = v2.ListDatasetVersionMetricsGroupsRequest(dataset_id="empty", dataset_version_id="v")
+    found = ok(raw("ListDatasetVersionMetricsGroups", groups)).dataset_version_metrics_groups
+    assert {group.type for group in found} == {v2.DatasetVersionMetricsGroupType.INPUT_TYPE}
+    counts = {group.value.string_value: group.metrics.inputs_count for group in found}
+    assert counts.keys() == {"image", "video", "audio", "text"}
+    assert {group.metrics.HasField("inputs_count") for group in found} == {True}
+    assert {count.value for count in counts.values()} == {0}

@@ -53,6 +53,8 @@ def raw() -> Iterator[Raw]:
 
 
 def ids(raw: Raw, **fields: Any) -> list[str]:
+    own = v2.UserAppIDSet(user_id="me", app_id=raw.server.app_id)
+    fields.setdefault("user_app_id", own)
     request = v2.ListModelsRequest(**fields)
     return [model.id for model in ok(raw("ListModels", request)).models]
 
@@ -114,6 +116,19 @@ def test_orders(raw: Raw, key: str, expected: list[str]) -> None:
     assert ids(raw, **{key: True}, page=2, per_page=2) == expected[2:]
 
 
+def test_public_models_are_listed_unless_a_user_or_an_app_is_named(raw: Raw) -> None:
+    public = set(ids(raw, user_app_id=PUBLIC))
+    own = {"few", "many", "none"}
+    nobody = v2.UserAppIDSet()
+    assert set(ids(raw, user_app_id=nobody)) == own | public
+    assert set(ids(raw, user_app_id=nobody, dont_fetch_from_main=True)) == own
+    assert set(ids(raw, user_app_id=nobody, search="few")) == {"few"}
+    assert len(ids(raw, user_app_id=nobody, per_page=2)) == 2
+    key = raw.with_key(raw.server.api_key)
+    assert set(ids(key, user_app_id=nobody)) == own | public
+    assert set(ids(raw, user_app_id=v2.UserAppIDSet(user_id="me"))) == own
+
+
 def test_the_most_relevant_comes_first(raw: Raw) -> None:
     assert ids(raw, search="n", sort_by_relevance=True)[0] == "none"
     assert len(ids(raw, sort_by_star_count=True)) == 3
@@ -121,7 +136,7 @@ def test_the_most_relevant_comes_first(raw: Raw) -> None:
 
 def test_public_models_by_what_they_take(raw: Raw) -> None:
     assert {"color-recognition", "face-detection", "image-embedding"} <= set(
-        ids(raw, user_app_id=PUBLIC, input_fields=["video"])
+        ids(raw, user_app_id=PUBLIC, input_fields=["image"])
     )
     assert set(ids(raw, user_app_id=PUBLIC, output_fields=["embeddings"])) == {
         "general-image-embedding",

@@ -199,10 +199,15 @@ _GROUPS: dict[Any, Callable[[SnapshotEntry], Iterable[object]]] = {
 
 
 def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
-    """The numbers about parts of a version: by kind of input, by concept and so on."""
+    """The numbers about parts of a version: by kind of input, by concept and so on.
+
+    Of an empty version they are those by kind of input, all 0: programs wait until there are some.
+    """
     found = []
     for kind, values_of in _GROUPS.items():
         parts: dict[Any, list[SnapshotEntry]] = {}
+        if kind == _Group.INPUT_TYPE and not content:
+            parts = {medium: [] for medium in media_content.MEDIA_KINDS}
         for entry in content:
             for value in values_of(entry):
                 parts.setdefault(value, []).append(entry)

@@ -18,6 +18,7 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.models.model_types import LISTED_MODEL_TYPES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import DuplicateIdError, StoredCollection
+from clarigrpc.local.user_app import PUBLIC_APP
 from clarigrpc.v2 import StatusCode
 
 
@@ -107,6 +108,10 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
     app = context.readable(request.user_app_id, all_apps=True)
     offset, limit = page_bounds(request.page, request.per_page)
     entries = context.models(app)
+    named = request.user_app_id.user_id or request.user_app_id.app_id
+    if not named and not request.dont_fetch_from_main and app != PUBLIC_APP:
+        # As in the service, whose published gRPC client's tests list models so.
+        entries += context.models(PUBLIC_APP)
     for field, value in request.ListFields():
         test = _FILTERS.get(field.name)
         if test is not None:
