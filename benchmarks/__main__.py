@@ -27,6 +27,8 @@ NAMES = (
     "embeddings",
     "startup",
     "upload",
+    "load",
+    "distance",
     "transports",
 )
 

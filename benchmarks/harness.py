@@ -27,7 +27,7 @@ QUIET = math.log(1.10)
 """A run is quiet while its control, a variant against itself, says less than a tenth."""
 
 ATTEMPTS = 3
-"""How often what was not quiet is measured; the quietest attempt counts."""
+"""How often a scene may be measured that was not quiet; the quietest attempt counts."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,23 @@ class Sample:
     peak_mb: float = 0.0
 
     def value(self, quantity: str) -> float:
-        """``rate`` (calls a second), ``cpu`` or ``wall`` (seconds a call), ``p50`` (seconds)
-        or ``memory`` (MB)."""
+        """``rate`` (calls a second), ``cpu`` or ``wall`` (seconds a call), ``p50`` or ``p99``
+        (seconds) or ``memory`` (MB)."""
         if quantity == "rate":
             return self.calls / self.wall
-        if quantity == "p50":
-            return statistics.median(self.latencies)
+        if quantity in _PERCENTILES:
+            return percentile(sorted(self.latencies), _PERCENTILES[quantity])
         if quantity == "memory":
             return self.peak_mb
         return float(getattr(self, quantity)) / self.calls
+
+
+_PERCENTILES = {"p50": 0.5, "p99": 0.99}
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value of a sorted sequence below which that share of it lies."""
+    return values[min(len(values) - 1, int(len(values) * share))]
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,8 @@ class Measured:
     Attributes:
         rate: Calls (or inputs, or tokens) a second, the median of the slices.
         cpu_us: Microseconds of client CPU for each.
-        p50_us, p95_us, p99_us: Latency of a call over all slices; None where a variant has no
-            single calls.
+        p50_us, p95_us, p99_us, p999_us: Latency of a call over all slices; None where a variant
+            has no single calls, or too few for the last.
         peak_mb: Peak resident memory of its process; None where it shares one.
     """
 
@@ -79,26 +87,26 @@ class Measured:
     p95_us: float | None = None
     p99_us: float | None = None
     peak_mb: float | None = None
+    p999_us: float | None = None
 
     @staticmethod
     def of(scene: str, variant: str, samples: list[Sample]) -> Measured:
         """The summary of a variant's slices."""
         latencies = sorted(second for sample in samples for second in sample.latencies)
 
-        def percentile(share: float) -> float | None:
-            if not latencies:
-                return None
-            return latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1e6
+        def microseconds(share: float, least: int = 1) -> float | None:
+            return percentile(latencies, share) * 1e6 if len(latencies) >= least else None
 
         return Measured(
             scene,
             variant,
             statistics.median(sample.value("rate") for sample in samples),
             statistics.median(sample.value("cpu") for sample in samples) * 1e6,
-            percentile(0.5),
-            percentile(0.95),
-            percentile(0.99),
+            microseconds(0.5),
+            microseconds(0.95),
+            microseconds(0.99),
             max(sample.peak_mb for sample in samples) or None,
+            microseconds(0.999, least=10_000),
         )
 
 
@@ -203,7 +211,7 @@ class Report:
                 f"{one.scene}: {one.variant}",
                 _short(one.rate),
                 _short(one.cpu_us),
-                *(_short(value) for value in (one.p50_us, one.p95_us, one.p99_us)),
+                *map(_short, (one.p50_us, one.p95_us, one.p99_us, one.p999_us)),
                 _short(one.peak_mb),
             )
             for one in self.measured
@@ -213,7 +221,7 @@ class Report:
             *_aligned(("", "ratio", "95 %", "this", "reference", "goal", ""), rows),
         ]
         if measured:
-            head = ("", "rate/s", "CPU us", "p50 us", "p95 us", "p99 us", "peak MB")
+            head = ("", "rate/s", "CPU us", "p50 us", "p95 us", "p99 us", "p99.9 us", "peak MB")
             lines += ["", *_aligned(head, measured)]
         return "\n".join([*lines, *self.notes])
 
@@ -361,6 +369,7 @@ _SCALES = {
     "cpu": (1e6, "us"),
     "wall": (1e6, "us"),
     "p50": (1e6, "us"),
+    "p99": (1e6, "us"),
     "memory": (1.0, "MB"),
 }
 
@@ -379,7 +388,7 @@ def compare(
     Args:
         question: What is compared.
         variant, reference: Their slices, round by round.
-        quantity: ``cpu``, ``wall`` (both a call), ``p50`` (of the latency) or ``memory``, where
+        quantity: ``cpu``, ``wall`` (both a call), ``p50``, ``p99`` (latency) or ``memory``, where
             less is better, or ``rate``, where more is.
         goal: ``<= 1.05`` or ``>= 2``.
         noise: Of the control of the run.
@@ -398,6 +407,7 @@ _WORDS = {
     "cpu": "client CPU",
     "wall": "time",
     "p50": "median latency",
+    "p99": "99th percentile of latency",
     "memory": "memory",
 }
 
@@ -489,20 +499,22 @@ def measured(
     first: str,
     again: str,
     quantities: Sequence[str] = ("rate", "cpu"),
+    attempts: int = ATTEMPTS,
 ) -> Scene:
     """Measure a scene until its control is quiet, and add control and variants to the report.
 
     Args:
         report: Where rows go.
         title: Name of the scene.
-        measure: One attempt: the slices of all variants. The quietest of ``ATTEMPTS`` counts.
+        measure: One attempt: the slices of all variants.
         first, again: The variant that others are compared with, and the same once more.
         quantities: In what the control has to be quiet: what the rows will compare.
+        attempts: How many there may be; the quietest counts.
     """
     if CHOICE.get().only not in title:
         return NoRows(report, title, {}, first, {})
-    attempts: list[tuple[float, dict[str, list[Sample]], dict[str, Row]]] = []
-    for _ in range(ATTEMPTS):
+    found: list[tuple[float, dict[str, list[Sample]], dict[str, Row]]] = []
+    for _ in range(attempts):
         samples = measure()
         controls = {}
         for quantity in quantities:
@@ -510,12 +522,12 @@ def measured(
             row = compare(question, samples[again], samples[first], quantity=quantity)
             noise = max(abs(math.log(bound)) for bound in (row.low, row.high))
             controls[quantity] = replace(row, noise=noise, control=True)
-        attempts.append((max(row.noise for row in controls.values()), samples, controls))
-        if attempts[-1][0] <= QUIET:
+        found.append((max(row.noise for row in controls.values()), samples, controls))
+        if found[-1][0] <= QUIET:
             break
-    loudest, samples, controls = min(attempts, key=itemgetter(0))
+    loudest, samples, controls = min(found, key=itemgetter(0))
     if loudest > QUIET:
-        report.notes.append(f"{title}: not quiet in {len(attempts)} attempts")
+        report.notes.append(f"{title}: not quiet in {len(found)} attempts")
     report.rows += controls.values()
     del samples[again]
     report.add(title, samples)

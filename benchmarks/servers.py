@@ -64,12 +64,12 @@ def canned(answer: str = "concepts") -> Iterator[tuple[Server, Server]]:
     program = _native()
     with tempfile.TemporaryDirectory(prefix="clarigrpc-bench-") as folder:
         write_answers(Path(folder), answer)
-        arguments = [folder, *map(str, _certificate())]
+        arguments = [folder, *map(str, certificate())]
         if program is not None:
             command = ["taskset", "--cpu-list", str(SERVER_CORE), str(program), *arguments]
         else:
             command = [sys.executable, "-m", "benchmarks.servers", "canned", *arguments]
-        with _running(command) as line:
+        with running(command) as line:
             ports = line.split()
             plain = Server(
                 f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[2]}", native=program is not None
@@ -88,12 +88,12 @@ def canned(answer: str = "concepts") -> Iterator[tuple[Server, Server]]:
 @contextmanager
 def local() -> Iterator[Server]:
     """The local server with its colour model."""
-    with _running([sys.executable, "-m", "benchmarks.servers", "local"]) as line:
+    with running([sys.executable, "-m", "benchmarks.servers", "local"]) as line:
         yield Server(**json.loads(line))
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[str]:
+def running(command: list[str]) -> Iterator[str]:
     """A server process, and the line it prints when it is ready."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -129,20 +129,20 @@ def _native() -> Path | None:
     return program
 
 
-def _certificate() -> tuple[Path, Path]:
+def certificate() -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key, made if there is none yet."""
-    certificate, key = BUILD / "leaf.pem", BUILD / "leaf-key.pem"
-    if not certificate.exists():
+    public, key = BUILD / "leaf.pem", BUILD / "leaf-key.pem"
+    if not public.exists():
         BUILD.mkdir(exist_ok=True)
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
         options = "-days 3650 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
         # Some refuse the certificate of an authority as that of a server.
         options += " -addext basicConstraints=critical,CA:FALSE"
-        files = ["-out", str(certificate), "-keyout", str(key)]
+        files = ["-out", str(public), "-keyout", str(key)]
         subprocess.run(
             [*command.split(), *options.split(), *files], check=True, capture_output=True
         )
-    return certificate, key
+    return public, key
 
 
 def write_answers(folder: Path, answer: str) -> None:

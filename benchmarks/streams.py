@@ -13,7 +13,7 @@ def run(full: bool) -> Report:
     """Run the benchmark."""
     report = Report("streams")
     rounds = 20 if full else 7
-    with canned() as (plain, _):
+    with canned() as (plain, tls):
         default = stub("generate")
         found = scene(report, "generate", plain, [ours("generate"), default], rounds=rounds)
         found.against(default, "rate", ">= 2")
@@ -33,4 +33,10 @@ def run(full: bool) -> Report:
         )
         found.against(default, "rate")
         found.against(default, "cpu")
+        for title, key in (("generate", "generate"), (f"stream, window of {WINDOW}", "stream")):
+            default = stub(key, in_flight=WINDOW)
+            us = ours(key, in_flight=WINDOW)
+            found = scene(report, f"{title}, TLS", tls, [us, default], rounds=rounds)
+            found.against(default, "rate")
+            found.against(default, "cpu")
     return report

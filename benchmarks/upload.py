@@ -13,12 +13,15 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,13 @@ from benchmarks.harness import (
     CLIENT_CORE,
     SERVER_CORE,
     Report,
+    Scene,
     interleave,
     measured,
     pin,
     pinned,
 )
+from benchmarks.servers import certificate
 from clarigrpc import AsyncClient, Client, v2
 
 PAT = "benchmark-token-0000"
@@ -51,7 +56,6 @@ GOALS = {
     "sync": {"tcp": ">= 0.6", "requests": ">= 1.3", "127 MB parts": ">= 8"},
     "asyncio": {"tcp": ">= 0.55", "requests": ">= 1.3", "127 MB parts": ">= 8"},
 }
-IDENTITY: dict[str, Any] = {"pat": PAT, "user_id": "user", "app_id": "app"}
 
 
 def run(full: bool) -> Report:
@@ -61,40 +65,86 @@ def run(full: bool) -> Report:
     rounds = 9 if full else 5
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "content"
-        _write(path, size)
-        with _counting_server(Path(folder)) as port, pinned(CLIENT_CORE):
-            found = measured(
-                report,
-                "upload",
-                lambda: interleave(_variants(path, port), rounds),
-                first="sync",
-                again="sync, again",
-            )
+        write(path, size)
+        with counting_server(Path(folder)) as port, pinned(CLIENT_CORE):
+            found = _measured(report, "upload", path, Peer(port), rounds)
         for variant, goals in GOALS.items():
             for reference, goal in goals.items():
                 found.row(variant, reference, "rate", goal)
+        public, key = certificate()
+        with counting_server(Path(folder), public, key) as port, pinned(CLIENT_CORE):
+            found = _measured(report, "upload, TLS", path, Peer(port, public), rounds)
+        for variant in GOALS:
+            for reference in ("PUT on a socket", "requests"):
+                found.row(variant, reference, "rate")
         report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; a call is a MiB")
         report.notes.append(_local(path))
     return report
 
 
-def _write(path: Path, size: int) -> None:
-    block = os.urandom(8 * MIB)
+def _measured(report: Report, title: str, path: Path, peer: Peer, rounds: int) -> Scene:
+    variants = ways(path, peer)
+    measure = partial(interleave, variants, rounds)
+    return measured(report, title, measure, first="sync", again="sync, again", quantities=["rate"])
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A counting server.
+
+    Attributes:
+        port: Where it listens.
+        certificate: To trust; None: no TLS.
+    """
+
+    port: int
+    certificate: Path | None = None
+
+    @property
+    def base(self) -> str:
+        """Its address as a URL."""
+        return f"{'http' if self.certificate is None else 'https'}://127.0.0.1:{self.port}"
+
+    def connected(self) -> socket.socket:
+        """A connection to it."""
+        plain = socket.create_connection(("127.0.0.1", self.port))
+        if self.certificate is None:
+            return plain
+        context = ssl.create_default_context(cafile=self.certificate)
+        return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def identity(self) -> dict[str, Any]:
+        """Arguments of a client."""
+        roots = None if self.certificate is None else self.certificate.read_bytes()
+        return {
+            "base": self.base,
+            "pat": PAT,
+            "user_id": "user",
+            "app_id": "app",
+            "root_certificates": roots,
+        }
+
+
+def write(path: Path, size: int) -> None:
+    """A file of random content."""
+    block = os.urandom(min(size, 8 * MIB))
     with path.open("wb") as file:
         for start in range(0, size, len(block)):
             file.write(block[: size - start])
 
 
 @contextmanager
-def _counting_server(folder: Path) -> Iterator[int]:
+def counting_server(folder: Path, *files: Path) -> Iterator[int]:
+    """The port of a server that counts bytes; with a certificate and its key, over TLS."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise RuntimeError("the benchmark of uploads needs a C compiler (cc) for its server")
-    program = folder / "counting_server"
+    program = folder / ("counting_server_tls" if files else "counting_server")
     source = Path(__file__).with_name("native") / "counting_server.c"
     command = [compiler, "-O2", "-D_GNU_SOURCE", "-pthread", "-o", str(program), str(source)]
+    command += ["-DTLS", "-lssl", "-lcrypto"] if files else []
     subprocess.run(command, check=True)
-    with _process([str(program)]) as line:
+    with _process([str(program), *map(str, files)]) as line:
         yield int(line)
 
 
@@ -113,28 +163,37 @@ def _process(command: list[str]) -> Iterator[str]:
         process.wait(10)
 
 
-def _variants(path: Path, port: int) -> dict[str, Callable[[], int]]:
+def ways(path: Path, peer: Peer) -> dict[str, Callable[[], int]]:
+    """Ways to upload a file to a counting server, by name; each returns its MiB."""
     import requests
 
-    size, base = path.stat().st_size, f"http://127.0.0.1:{port}"
+    size = path.stat().st_size
+    verify = True if peer.certificate is None else str(peer.certificate)
 
     def tcp() -> None:
-        with socket.create_connection(("127.0.0.1", port)) as sock, path.open("rb", 0) as file:
+        with peer.connected() as sock, path.open("rb", 0) as file:
             while block := file.read(BLOCK):
                 sock.sendall(block)
             sock.shutdown(socket.SHUT_WR)
             assert int.from_bytes(sock.recv(8), "little") == size
 
+    def put_by_hand() -> None:
+        with peer.connected() as sock, path.open("rb", 0) as file:
+            sock.sendall(b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+            while block := file.read(BLOCK):
+                sock.sendall(block)
+            assert b" 200 " in sock.recv(4096)
+
     def put() -> None:
         with path.open("rb") as file:
-            requests.put(base, data=file, timeout=600).raise_for_status()
+            requests.put(peer.base, data=file, timeout=600, verify=verify).raise_for_status()
 
     def blocking() -> None:
-        with Client(base=base, **IDENTITY) as client:
+        with Client(**peer.identity()) as client:
             client.model("model").upload_version(path)
 
     async def awaiting() -> None:
-        async with AsyncClient(base=base, **IDENTITY) as client:
+        async with AsyncClient(**peer.identity()) as client:
             await client.model("model").upload_version(path)
 
     def counted(send: Callable[[], object]) -> Callable[[], int]:
@@ -144,14 +203,16 @@ def _variants(path: Path, port: int) -> dict[str, Callable[[], int]]:
 
         return once
 
-    return {
+    variants = {
         "sync": counted(blocking),
         "sync, again": counted(blocking),
         "asyncio": counted(lambda: asyncio.run(awaiting())),
-        "tcp": counted(tcp),
         "requests": counted(put),
-        "127 MB parts": counted(lambda: _large_parts(path, port)),
     }
+    if peer.certificate is not None:  # where a socket cannot be shut down in one direction
+        return {**variants, "PUT on a socket": counted(put_by_hand)}
+    parts = counted(lambda: _large_parts(path, peer.port))
+    return {**variants, "tcp": counted(tcp), "127 MB parts": parts}
 
 
 def _large_parts(path: Path, port: int) -> None:

@@ -43,6 +43,7 @@ class Variant:
         peer: The environment, see ``benchmarks.peers``; "": this one.
         batch: Inputs a request.
         in_flight: Calls in flight, where the variant has any.
+        connections: How many the client may open.
         calls: Calls a slice; 0: as many as fit in the time of a slice.
         source: Where to import another revision of clarigrpc from; None: this one.
     """
@@ -53,6 +54,7 @@ class Variant:
     peer: str = ""
     batch: int = 1
     in_flight: int = 1
+    connections: int = 1
     calls: int = 0
     source: Path | None = None
 
@@ -100,6 +102,7 @@ class Worker:
             "server": asdict(server),
             "payload": str(payload or ""),
             "batch": variant.batch,
+            "connections": variant.connections,
             "core": CLIENT_CORE,
         }
         self._process = subprocess.Popen(
@@ -122,10 +125,10 @@ class Worker:
         self.answer: Any = ready["answer"]
         self.packages: dict[str, str] = ready["packages"]
 
-    def run(self, calls: int, in_flight: int = 0) -> Sample:
-        """Do a slice."""
+    def run(self, calls: int, in_flight: int = 0, rate: float = 0) -> Sample:
+        """Do a slice; with a rate, calls start at it in an open loop."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{calls} {in_flight or self.variant.in_flight}\n")
+        self._process.stdin.write(f"{calls} {in_flight or self.variant.in_flight} {rate}\n")
         self._process.stdin.flush()
         return Sample(**self._read())
 

@@ -7,7 +7,8 @@
  *   "PUT "  HTTP/1.1: counts the body, answers 200
  *   else    plain TCP: counts until the peer shuts down, answers with the count (8 bytes)
  *
- * Only loopback, only what the benchmark sends: no TLS, no HPACK decoding, no CONTINUATION.
+ * counting_server [CERTIFICATE KEY]: with them, every connection is TLS (when built with -DTLS, which
+ * needs OpenSSL). Only loopback, only what the benchmark sends: no HPACK decoding, no CONTINUATION.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -19,6 +20,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/ssl.h>
+#endif
 
 enum { BUFFER = 1 << 18, WINDOW_STEP = 1 << 26, HEAD = 256 };
 
@@ -34,6 +38,9 @@ struct stream {
 
 struct connection {
     int fd;
+#ifdef TLS
+    SSL *tls; /* NULL: none */
+#endif
     uint8_t buffer[BUFFER];
     size_t start, end;
     uint32_t unacknowledged;
@@ -41,10 +48,25 @@ struct connection {
     uint64_t before; /* content that earlier streams of the version brought */
 };
 
-static int send_all(int fd, const void *data, size_t size) {
+static ssize_t sent_of(struct connection *c, const void *data, size_t size) {
+#ifdef TLS
+    if (c->tls) return SSL_write(c->tls, data, (int)size);
+#endif
+    return send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t received(struct connection *c) {
+#ifdef TLS
+    /* A record at a time: OpenSSL hands out no more. */
+    if (c->tls) return SSL_read(c->tls, c->buffer, BUFFER);
+#endif
+    return recv(c->fd, c->buffer, BUFFER, 0);
+}
+
+static int send_all(struct connection *c, const void *data, size_t size) {
     const char *at = data;
     while (size) {
-        ssize_t sent = send(fd, at, size, MSG_NOSIGNAL);
+        ssize_t sent = sent_of(c, at, size);
         if (sent <= 0) return -1;
         at += sent;
         size -= (size_t)sent;
@@ -55,7 +77,7 @@ static int send_all(int fd, const void *data, size_t size) {
 /* At least one unread byte in the buffer; 0 at the end of the connection. */
 static size_t fill(struct connection *c) {
     if (c->start < c->end) return c->end - c->start;
-    ssize_t got = recv(c->fd, c->buffer, BUFFER, 0);
+    ssize_t got = received(c);
     if (got <= 0) return 0;
     c->start = 0;
     c->end = (size_t)got;
@@ -78,16 +100,17 @@ static int take(struct connection *c, void *to, size_t size) {
     return 0;
 }
 
-static int frame(int fd, uint8_t type, uint8_t flags, uint32_t id, const void *body, uint32_t size) {
+static int frame(struct connection *c, uint8_t type, uint8_t flags, uint32_t id, const void *body,
+                 uint32_t size) {
     uint8_t out[9 + 512] = {size >> 16, size >> 8, size,    type,   flags,
                             id >> 24,   id >> 16,  id >> 8, id};
     memcpy(out + 9, body, size);
-    return send_all(fd, out, 9 + size);
+    return send_all(c, out, 9 + size);
 }
 
-static int window_update(int fd, uint32_t id, uint32_t by) {
+static int window_update(struct connection *c, uint32_t id, uint32_t by) {
     uint8_t body[4] = {by >> 24, by >> 16, by >> 8, by};
-    return frame(fd, 8, 0, id, body, 4);
+    return frame(c, 8, 0, id, body, 4);
 }
 
 static uint64_t varint(const uint8_t **at, const uint8_t *end) {
@@ -129,13 +152,13 @@ static void message(struct stream *s, uint64_t before) {
 static int trailers(struct connection *c) {
     static const uint8_t ok[] = "\x00\x0bgrpc-status\x01" "0";
     c->stream.done = 1;
-    return frame(c->fd, 1, 5, c->stream.id, ok, sizeof ok - 1);
+    return frame(c, 1, 5, c->stream.id, ok, sizeof ok - 1);
 }
 
 static int answer(struct connection *c) {
     struct stream *s = &c->stream;
     static const uint8_t headers[] = "\x88\x0f\x10\x10" "application/grpc";
-    if (!s->headers_sent && frame(c->fd, 1, 4, s->id, headers, sizeof headers - 1)) return -1;
+    if (!s->headers_sent && frame(c, 1, 4, s->id, headers, sizeof headers - 1)) return -1;
     s->headers_sent = 1;
     uint64_t missing = s->total > s->received ? s->total - s->received : 0;
     uint8_t body[64], status[16];
@@ -154,7 +177,7 @@ static int answer(struct connection *c) {
     size += 3;
     uint8_t out[69] = {0, 0, 0, 0, (uint8_t)size};
     memcpy(out + 5, body, size);
-    if (frame(c->fd, 0, 0, s->id, out, (uint32_t)size + 5)) return -1;
+    if (frame(c, 0, 0, s->id, out, (uint32_t)size + 5)) return -1;
     return missing ? 0 : trailers(c);
 }
 
@@ -162,13 +185,13 @@ static int data(struct connection *c, uint32_t id, uint32_t size) {
     struct stream *s = &c->stream;
     c->unacknowledged += size;
     if (c->unacknowledged >= WINDOW_STEP) {
-        if (window_update(c->fd, 0, c->unacknowledged)) return -1;
+        if (window_update(c, 0, c->unacknowledged)) return -1;
         c->unacknowledged = 0;
     }
     if (id != s->id || s->done) return take(c, NULL, size);
     s->unacknowledged += size;
     if (s->unacknowledged >= WINDOW_STEP) {
-        if (window_update(c->fd, id, s->unacknowledged)) return -1;
+        if (window_update(c, id, s->unacknowledged)) return -1;
         s->unacknowledged = 0;
     }
     while (size) {
@@ -205,8 +228,8 @@ static int data(struct connection *c, uint32_t id, uint32_t size) {
 static void http2(struct connection *c) {
     /* INITIAL_WINDOW_SIZE 2^31-1, MAX_FRAME_SIZE 2^24-1 */
     static const uint8_t settings[] = {0, 4, 0x7f, 0xff, 0xff, 0xff, 0, 5, 0, 0xff, 0xff, 0xff};
-    if (take(c, NULL, 24) || frame(c->fd, 4, 0, 0, settings, sizeof settings) ||
-        window_update(c->fd, 0, 0x7fffffff - 65535))
+    if (take(c, NULL, 24) || frame(c, 4, 0, 0, settings, sizeof settings) ||
+        window_update(c, 0, 0x7fffffff - 65535))
         return;
     uint8_t h[9];
     while (!take(c, h, 9)) {
@@ -219,7 +242,7 @@ static void http2(struct connection *c) {
         }
         if (h[3] == 6 && !(h[4] & 1)) {
             uint8_t ping[8];
-            if (take(c, ping, 8) || frame(c->fd, 6, 1, 0, ping, 8)) return;
+            if (take(c, ping, 8) || frame(c, 6, 1, 0, ping, 8)) return;
             continue;
         }
         if (take(c, NULL, size)) return;
@@ -227,7 +250,7 @@ static void http2(struct connection *c) {
             memset(&c->stream, 0, sizeof c->stream);
             c->stream.id = id;
         }
-        if (h[3] == 4 && !(h[4] & 1) && frame(c->fd, 4, 1, 0, NULL, 0)) return;
+        if (h[3] == 4 && !(h[4] & 1) && frame(c, 4, 1, 0, NULL, 0)) return;
     }
 }
 
@@ -242,7 +265,7 @@ static void http1(struct connection *c) {
     char *length = strcasestr(line, "content-length:");
     if (!length || take(c, NULL, strtoull(length + 15, NULL, 10))) return;
     static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    send_all(c->fd, ok, sizeof ok - 1);
+    send_all(c, ok, sizeof ok - 1);
 }
 
 static void plain(struct connection *c) {
@@ -252,25 +275,61 @@ static void plain(struct connection *c) {
         count += there;
         c->start = c->end;
     }
-    send_all(c->fd, &count, sizeof count);
+    send_all(c, &count, sizeof count);
 }
 
 static void *serve(void *argument) {
     struct connection *c = argument;
     int on = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+#ifdef TLS
+    if (c->tls && (SSL_set_fd(c->tls, c->fd) != 1 || SSL_accept(c->tls) != 1)) goto end;
+#endif
     if (fill(c) >= 4) {
         if (!memcmp(c->buffer, "PRI ", 4)) http2(c);
         else if (!memcmp(c->buffer, "PUT ", 4)) http1(c);
         else plain(c);
     }
+#ifdef TLS
+end:
+    SSL_free(c->tls);
+#endif
     close(c->fd);
     free(c);
     return NULL;
 }
 
-int main(void) {
+#ifdef TLS
+/* HTTP/2 where the client offers it. */
+static int choose(SSL *tls, const unsigned char **out, unsigned char *size, const unsigned char *in,
+                  unsigned int in_size, void *argument) {
+    static const unsigned char known[] = "\x02h2\x08http/1.1";
+    (void)tls, (void)argument;
+    return SSL_select_next_proto((unsigned char **)out, size, known, sizeof known - 1, in, in_size) ==
+                   OPENSSL_NPN_NEGOTIATED
+               ? SSL_TLSEXT_ERR_OK
+               : SSL_TLSEXT_ERR_NOACK;
+}
+
+static SSL_CTX *context_of(char **files) {
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (SSL_CTX_use_certificate_chain_file(context, files[0]) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, files[1], SSL_FILETYPE_PEM) != 1) {
+        fprintf(stderr, "counting_server: cannot use the certificate\n");
+        exit(1);
+    }
+    SSL_CTX_set_alpn_select_cb(context, choose, NULL);
+    return context;
+}
+#endif
+
+int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
+#ifdef TLS
+    SSL_CTX *context = argc > 2 ? context_of(argv + 1) : NULL;
+#else
+    (void)argc, (void)argv;
+#endif
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -286,6 +345,9 @@ int main(void) {
         if (fd < 0) continue;
         struct connection *c = calloc(1, sizeof *c);
         c->fd = fd;
+#ifdef TLS
+        c->tls = context ? SSL_new(context) : NULL;
+#endif
         pthread_t thread;
         if (pthread_create(&thread, NULL, serve, c)) return 1;
         pthread_detach(thread);

@@ -8,7 +8,17 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
-from protocol import Config, Slice, Variant, awaiting, blocking, counting, embedding_answer, serve
+from protocol import (
+    Config,
+    Slice,
+    Variant,
+    awaiting,
+    blocking,
+    counting,
+    embedding_answer,
+    paced,
+    serve,
+)
 
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc.arrays import output_concepts, output_embeddings
@@ -22,6 +32,7 @@ def _arguments(config: Config) -> dict[str, Any]:
         "user_id": place["user_id"],
         "app_id": place["app_id"],
         "root_certificates": config.certificate(),
+        "connections": config.connections,
     }
 
 
@@ -54,7 +65,11 @@ def _apredict(config: Config, **options: Any) -> Variant:
     runner = asyncio.Runner()
     model, value = _amodel(config, runner, **options), _value(config)
     answer = _fields(runner.run(model.predict(value)))
-    return Variant(answer, awaiting(runner, lambda: model.predict(value)))
+
+    def call() -> Any:
+        return model.predict(value)
+
+    return Variant(answer, awaiting(runner, call), paced(runner, call))
 
 
 def apredict(config: Config) -> Variant:

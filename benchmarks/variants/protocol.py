@@ -2,13 +2,15 @@
 
 Scripts of this folder run in the interpreter of the peer that they call, so this module needs
 nothing but the standard library. ``script.py CONFIG`` (JSON, see ``Config``) prints one JSON line
-when it is ready, with the answer it got to its first call; then for every line ``N IN_FLIGHT`` on
-stdin, it does N calls and prints one JSON line: wall, cpu, calls, latencies, peak_mb.
+when it is ready, with the answer it got to its first call; then for every line ``N IN_FLIGHT RATE``
+on stdin, it does N calls and prints one JSON line: wall, cpu, calls, latencies, peak_mb. If RATE is
+above 0, calls start at that rate, whatever becomes of those before them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import sys
@@ -34,6 +36,7 @@ class Config:
         server: See ``benchmarks.servers.Server``.
         payload: The image to predict; empty: a short text.
         batch: Inputs a request.
+        connections: How many the client may open.
         core: Where to run.
     """
 
@@ -41,6 +44,7 @@ class Config:
     server: dict[str, Any]
     payload: bytes
     batch: int
+    connections: int
     core: int
 
     @property
@@ -79,10 +83,18 @@ class Config:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to do the same thing: what it answers, and how to do many."""
+    """A way to do the same thing: what it answers, and how to do many.
+
+    Attributes:
+        answer: What the first call was answered.
+        run: Does a slice of calls in a closed loop.
+        paced: Does calls at a rate: takes their number and the rate, and returns latencies from
+            the moment when a call was due; None where there is no such way.
+    """
 
     answer: Any
     run: Slice
+    paced: Callable[[int, float], list[float]] | None = None
 
 
 def blocking(call: Callable[[], Any]) -> Slice:
@@ -121,6 +133,76 @@ def awaiting(runner: asyncio.Runner, call: Callable[[], Awaitable[Any]]) -> Slic
     return run
 
 
+class _Timer:
+    """A file that can be read whenever the next call is due (``timerfd_create``).
+
+    The timers of asyncio are up to a millisecond late, which is more than many calls take.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.file = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
+        seconds, nanoseconds = divmod(round(interval * 1e9), 10**9)
+        # struct itimerspec: the interval, and when it first ends.
+        times = (ctypes.c_long * 4)(seconds, nanoseconds, seconds, nanoseconds)
+        if self.file < 0 or self._libc.timerfd_settime(self.file, 0, times, None):
+            raise OSError(ctypes.get_errno(), "timerfd")
+
+    def due(self) -> int:
+        """How many calls have become due since the last question."""
+        try:
+            return int.from_bytes(os.read(self.file, 8), sys.byteorder)
+        except BlockingIOError:
+            return 0
+
+
+def paced(
+    runner: asyncio.Runner, call: Callable[[], Awaitable[Any]]
+) -> Callable[[int, float], list[float]]:
+    """Calls in an open loop: they start when they are due, not when others are answered."""
+
+    async def run(calls: int, rate: float) -> list[float]:
+        loop, clock = asyncio.get_running_loop(), time.perf_counter
+        latencies: list[float] = []
+        running: set[asyncio.Task[None]] = set()
+        ended = loop.create_future()
+        started = 0
+
+        async def one(due: float) -> None:
+            await call()
+            latencies.append(clock() - due)
+
+        def done(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            if ended.done():
+                return
+            if task.exception() is not None:
+                ended.set_exception(task.exception())
+            elif len(latencies) == calls:
+                ended.set_result(None)
+
+        def start() -> None:
+            nonlocal started
+            for _ in range(min(timer.due(), calls - started)):
+                started += 1
+                task = asyncio.ensure_future(one(begin + started / rate))
+                running.add(task)
+                task.add_done_callback(done)
+            if started == calls:
+                loop.remove_reader(timer.file)
+
+        timer, begin = _Timer(1 / rate), clock()
+        loop.add_reader(timer.file, start)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(timer.file)
+            os.close(timer.file)
+        return latencies
+
+    return lambda calls, rate: runner.run(run(calls, rate))
+
+
 def counting(items: Callable[[int, int], int]) -> Slice:
     """Slices of something that has no single calls: it returns how many items it did."""
     return lambda calls, in_flight: (items(calls, in_flight), [])
@@ -136,11 +218,18 @@ def serve(variants: dict[str, Callable[[Config], Variant]], packages: Iterable[s
     variant = variants[config.variant](config)
     _say({"answer": variant.answer, "packages": _versions(packages)})
     for line in sys.stdin:
-        calls, in_flight = map(int, line.split())
+        number, width, pace = line.split()
+        calls, in_flight, rate = int(number), int(width), float(pace)
         wall, cpu = time.perf_counter(), time.process_time()
-        done, latencies = variant.run(calls, in_flight)
+        if rate:
+            assert variant.paced is not None
+            latencies = variant.paced(calls, rate)
+            done = calls
+        else:
+            done, latencies = variant.run(calls, in_flight)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        step = len(latencies) // MOST_LATENCIES + 1
+        # The tail of a paced slice is what it is for.
+        step = 1 if rate else len(latencies) // MOST_LATENCIES + 1
         _say(
             {
                 "wall": wall,

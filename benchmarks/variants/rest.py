@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from protocol import Config, Variant, awaiting, blocking, embedding_answer, serve
+from protocol import Config, Variant, awaiting, blocking, embedding_answer, paced, serve
 
 
 def _headers(config: Config) -> dict[str, str]:
@@ -106,7 +106,8 @@ def by_aiohttp(config: Config) -> Variant:
             response.raise_for_status()
             return await response.json()
 
-    return Variant(runner.run(call())["outputs"][0]["data"], awaiting(runner, call))
+    answer = runner.run(call())["outputs"][0]["data"]
+    return Variant(answer, awaiting(runner, call), paced(runner, call))
 
 
 def embeddings(config: Config) -> Variant:
