@@ -1,9 +1,14 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
+import contextlib
+import io
+import itertools
+import os
 import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+from unittest import mock
 
 import click
 from docutils import nodes
@@ -12,7 +17,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from clarigrpc import types
+from clarigrpc.cli import behaviour, main
 from clarigrpc.cli.app import app as commands
+from clarigrpc.local import LocalServer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -100,6 +107,67 @@ class HelpDirective(SphinxDirective):
         return section
 
 
+class ConformanceDirective(SphinxDirective):
+    """``{conformance}``: what ``clarigrpc conformance`` prints about a local server."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        printed = io.StringIO()
+        with LocalServer(pat="docs-" + "0" * 32) as server:
+            variables = {
+                "CLARIFAI_API_BASE": server.base,
+                "CLARIFAI_PAT": server.pat,
+                "CLARIFAI_USER_ID": server.user_id,
+                "CLARIFAI_APP_ID": server.app_id,
+                "COLUMNS": str(_HELP_COLUMNS),
+            }
+            with mock.patch.dict(os.environ, variables), contextlib.redirect_stdout(printed):
+                main(["conformance", "--write-app", server.app_id, "--wait", "20"])
+        return [nodes.literal_block("", printed.getvalue(), language="text")]
+
+
+class FactsDirective(SphinxDirective):
+    """``{facts}``: what is known of the service, a section for each area."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        areas = itertools.groupby(behaviour.load_facts().facts, lambda fact: fact.area)
+        return [self._section(area, list(facts)) for area, facts in areas]
+
+    def _section(self, area: str, facts: list[behaviour.Fact]) -> nodes.section:
+        section = nodes.section("", nodes.title(text=area), ids=[nodes.make_id(area)])
+        section += nodes.definition_list("", *map(self._item, facts))
+        return section
+
+    def _item(self, fact: behaviour.Fact) -> nodes.definition_list_item:
+        term = nodes.term("", "", nodes.literal(text=fact.id), ids=[f"fact-{fact.id}"])
+        body = nodes.definition("", nodes.paragraph(text=fact.claim))
+        if fact.interpretation:
+            body += nodes.paragraph(
+                "", "", nodes.strong(text="Interpretation: "), nodes.Text(fact.interpretation)
+            )
+        calls = nodes.bullet_list()
+        for step in fact.steps:
+            if step.expect:
+                calls += nodes.list_item("", self._call(step))
+        body += calls
+        sources = nodes.paragraph(text="Source: " if len(fact.sources) == 1 else "Sources: ")
+        for number, (title, url) in enumerate(fact.sources):
+            sources += nodes.Text("; " if number else "")
+            sources += nodes.reference("", title, refuri=url)
+        body += sources
+        return nodes.definition_list_item("", term, body)
+
+    def _call(self, step: behaviour.BehaviourStep) -> nodes.paragraph:
+        call = nodes.paragraph("", "", nodes.literal(text=step.call))
+        call += nodes.Text(", until " if step.until else ": ")
+        for number, (path, expected) in enumerate(step.expect.items()):
+            call += nodes.Text("; " if number else "")
+            call += nodes.literal(text=path)
+            call += nodes.Text(f" {behaviour.expectation_text(expected)}")
+        return call
+
+
 def _name_aliases(*event: object) -> tuple[str | None, ...]:
     """Signature and return type; Sphinx shows its placeholder of an alias inside other types."""
     return tuple(
@@ -109,6 +177,8 @@ def _name_aliases(*event: object) -> tuple[str | None, ...]:
 
 def setup(app: Sphinx) -> None:
     """Adds the directives, and shows HTTP requests although they lack what their lexer needs."""
+    app.add_directive("conformance", ConformanceDirective)
+    app.add_directive("facts", FactsDirective)
     app.add_directive("help", HelpDirective)
     app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)

@@ -11,6 +11,7 @@ import click
 
 import clarigrpc
 from clarigrpc.cli.call import call
+from clarigrpc.cli.conformance import conformance
 from clarigrpc.cli.options import extra_for
 from clarigrpc.cli.predict import predict
 from clarigrpc.cli.serve import serve
@@ -44,6 +45,7 @@ app.add_command(serve)
 app.add_command(predict)
 app.add_command(call)
 app.add_command(upload)
+app.add_command(conformance)
 
 
 def run(arguments: Sequence[str] | None) -> int:

@@ -1,0 +1,253 @@
+"""``clarigrpc conformance``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clarigrpc import v2
+from clarigrpc._config.addresses import Target
+from clarigrpc.cli.behaviour import Fact, FactResult, ServiceCheck, load_facts
+from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.cli.text import printable
+
+# For services elsewhere; the tests of the published clients use both.
+_PUBLIC_PICTURE = "https://samples.clarifai.com/dog2.jpeg"
+_NOTHING_THERE = "http://example.com/non-existing.jpg"
+
+_WRONG_KEY = "0" * 32
+
+
+@client_command("Compare a service with what is known of the hosted one.")
+@click.option(
+    "--write-app",
+    metavar="APP",
+    help="App of yours in which to create, change and delete inputs, models and other resources. "
+    "[default: none; nothing is written]",
+)
+@click.option(
+    "--only",
+    metavar="ID",
+    multiple=True,
+    help="Check this fact only. Repeatable.",
+)
+@click.option("--list", "listed", is_flag=True, help="List all facts and call nothing.")
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120,
+    show_default=True,
+    help="How long to wait for an input, a model or a dataset version to get ready.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all results as JSON.")
+def conformance(
+    write_app: str | None,
+    only: tuple[str, ...],
+    listed: bool,
+    wait: float,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Check a service against the facts that are publicly known of the hosted service, and print
+    where the two differ.
+
+    Without --write-app it only reads: it gets and lists resources, searches public ones, and makes
+    about 20 predictions with the public model general-image-recognition, which count like any other
+    prediction of your account. With --write-app it also checks what writing does. What it makes has
+    "conformance" in its id and is deleted at the end, except for about a dozen concepts: the
+    service has no call that deletes these. Use an app that is there for tests.
+
+    The exit code is 0 if the service is as described, and 1 if it differs or a fact could not be
+    checked.
+
+    \b
+    Examples:
+      clarigrpc conformance --list
+      clarigrpc conformance --base https://api.clarifai.com
+      clarigrpc conformance --write-app my-test-app --json
+    """
+    facts = _chosen(only, writing=listed or write_app is not None)
+    if listed:
+        _print_facts(facts, as_json=as_json)
+        return
+    if write_app is not None:
+        settings["app_id"] = write_app
+    results = _check(facts, wait, settings)
+    if as_json:
+        click.echo(json.dumps([_as_json(result) for result in results], indent=2))
+    else:
+        _print_results(results, left_out=len(load_facts().facts) - len(facts) if not only else 0)
+    if any(result.verdict != "as described" for result in results):
+        click.get_current_context().exit(1)
+
+
+def _chosen(only: Sequence[str], *, writing: bool) -> list[Fact]:
+    facts = load_facts().facts
+    if unknown := sorted(set(only) - {fact.id for fact in facts}):
+        raise click.UsageError(f"there is no fact {', '.join(unknown)}; see --list")
+    chosen = [fact for fact in facts if not only or fact.id in only]
+    if only and not writing and (writes := [fact.id for fact in chosen if fact.writes]):
+        raise click.UsageError(f"{', '.join(writes)}: needs --write-app")
+    return [fact for fact in chosen if writing or not fact.writes]
+
+
+def _check(facts: Sequence[Fact], wait: float, settings: dict[str, Any]) -> list[FactResult]:
+    with ExitStack() as stack:
+        client = stack.enter_context(open_client(**settings))
+        target = client.settings.target
+        if not client.settings.app_id:
+            raise click.UsageError(
+                "which app? Give --app-id (an app of yours, which is only read) or --write-app"
+            )
+        # A wrong address, token or app would look like a difference in every fact.
+        client.v2.GetUser(v2.GetUserRequest(user_app_id=v2.UserAppIDSet(user_id="me")))
+        client.v2.GetApp(v2.GetAppRequest())
+        picture_url, missing_url = stack.enter_context(fetchable_addresses(target))
+        strange = {
+            "base": target.url,
+            "pat": _WRONG_KEY,
+            "user_id": client.settings.user_id,
+            "app_id": client.settings.app_id,
+            "transport": settings["transport"],
+            "timeout": settings["timeout"],
+        }
+        check = ServiceCheck(
+            client,
+            stranger=lambda: open_client(**strange),
+            picture_url=picture_url,
+            missing_url=missing_url,
+            seconds=wait,
+        )
+        stack.callback(check.close)
+        results = []
+        console = Console(stderr=True)
+        with console.status("") as status:
+            for number, fact in enumerate(facts, 1):
+                status.update(f"{number} of {len(facts)}: {fact.id}")
+                results.append(check.check(fact))
+        return results
+
+
+@contextmanager
+def fetchable_addresses(service: Target) -> Iterator[tuple[str, str]]:
+    """Addresses of a picture and of nothing, for the service to fetch from."""
+    if not service.is_loopback:
+        yield _PUBLIC_PICTURE, _NOTHING_THERE
+        return
+    picture = base64.b64decode(load_facts().media["picture"])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.startswith("/picture.png")
+            body = picture if found else b""
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        thread = threading.Thread(target=web.serve_forever, daemon=True)
+        thread.start()
+        try:
+            root = f"http://127.0.0.1:{web.server_port}"
+            yield f"{root}/picture.png", f"{root}/missing.png"
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+def _print_facts(facts: Sequence[Fact], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([_fact_as_json(fact) for fact in facts], indent=2))
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for heading in ("Fact", "What the service does", "Calls"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "Fact")
+    area = ""
+    for fact in facts:
+        if fact.area != area:
+            area = fact.area
+            table.add_section()
+        calls = dict.fromkeys(step.call for step in fact.steps)
+        name = Text(fact.id)
+        if fact.writes:
+            name.append("\n(writes)", style="dim")
+        table.add_row(name, fact.claim, "\n".join(calls))
+    Console().print(table)
+
+
+def _print_results(results: Sequence[FactResult], *, left_out: int) -> None:
+    off = [result for result in results if result.verdict != "as described"]
+    if off:
+        table = Table(show_edge=False, pad_edge=False, show_lines=True)
+        table.add_column("Fact", overflow="fold")
+        table.add_column("Described", overflow="fold")
+        table.add_column("Found", overflow="fold")
+        for result in off:
+            table.add_row(*_cells(result))
+        Console().print(table)
+        click.echo()
+    counts = dict.fromkeys(("as described", "differs", "not checked"), 0)
+    for result in results:
+        counts[result.verdict] += 1
+    plural = "" if len(results) == 1 else "s"
+    click.echo(
+        f"{len(results)} fact{plural}: {counts['as described']} as described, "
+        f"{counts['differs']} differ, {counts['not checked']} could not be checked"
+    )
+    if left_out:
+        click.echo(f"{left_out} more need --write-app")
+
+
+def _cells(result: FactResult) -> tuple[Text, Text, Text]:
+    name = Text(result.fact.id)
+    if result.fact.interpretation:
+        name.append("\n(interpretation)", style="dim")
+    if result.verdict == "not checked":
+        return (
+            name,
+            Text(result.fact.claim),
+            Text(f"not checked: {printable(result.reason)}", "dim"),
+        )
+    described = Text(f"{result.differences[0].call}\n")
+    found = Text("\n", style="red")
+    for _, path, expected, value in result.differences:
+        described.append(f"{path}: {expected}\n")
+        found.append(f"{printable(value)}\n")
+    described.rstrip()
+    found.rstrip()
+    return name, described, found
+
+
+def _fact_as_json(fact: Fact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "area": fact.area,
+        "claim": fact.claim,
+        "writes": fact.writes,
+        "interpretation": fact.interpretation,
+        "sources": [{"title": title, "url": url} for title, url in fact.sources],
+    }
+
+
+def _as_json(result: FactResult) -> dict[str, Any]:
+    return {
+        **_fact_as_json(result.fact),
+        "verdict": result.verdict,
+        "differences": [difference._asdict() for difference in result.differences],
+        "reason": result.reason,
+    }
