@@ -12,8 +12,13 @@ from clarigrpc import Client, v2
 from clarigrpc._config.addresses import parse_base
 from clarigrpc._contract import methods
 from clarigrpc.cli import behaviour
-from clarigrpc.cli.behaviour import BehaviourStep, Fact, ServiceCheck, load_facts
-from clarigrpc.cli.conformance import fetchable_addresses
+from clarigrpc.cli.behaviour import (
+    BehaviourStep,
+    Fact,
+    ServiceCheck,
+    fetchable_addresses,
+    load_facts,
+)
 from clarigrpc.local import LocalServer
 
 FACTS = load_facts()
@@ -23,20 +28,7 @@ DIFFERENT = {
     "hyper-parameters": "it refuses hyperparameters that its trainings would ignore",
     "training-templates": "its trainings have no templates",
     "model-metrics": "it has the newer evaluations only",
-    "hosted-media": "media have no address of their own yet",
-    "post-input": "the text of the code",
-    "training-is-queued": "the text of the code",
-    **dict.fromkeys(
-        """
-        public-workflows general-model general-model-by-its-old-id model-search
-        predict-image predict-by-the-old-id max-concepts max-concepts-of-the-version
-        min-value select-concepts select-unknown-concept download-failed
-        mixed-predictions empty-input workflow-results video-frames
-        sample-ms public-concepts public-concepts-in-chinese workflow-node-version
-        workflow-patch workflow-delete
-        """.split(),
-        "its clarifai/main has other models, no workflows and no concepts yet",
-    ),
+    "output-info-elsewhere": "its models show their concepts wherever they are",
 }
 
 _NAME = re.compile(r"\$\{?([a-z_]+)")

@@ -6,15 +6,18 @@ with what the response has to contain. Nothing here knows which service it talks
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from string import Template
 from typing import Any, Final, Literal, NamedTuple
@@ -22,14 +25,19 @@ from typing import Any, Final, Literal, NamedTuple
 from google.protobuf import json_format
 
 from clarigrpc import Client
+from clarigrpc._config.addresses import Target
 from clarigrpc._contract import methods
 from clarigrpc._descriptor_pool import POOL
 from clarigrpc.errors import ApiError
 
 Verdict = Literal["as described", "differs", "not checked"]
 
+# Of services elsewhere; the tests of the published clients use both.
+_PUBLIC_PICTURE = "https://samples.clarifai.com/dog2.jpeg"
+_NOTHING_THERE = "http://example.com/non-existing.jpg"
+
 _SECONDS = 120.0  # for a resource to get ready, on a service with other users
-_LONGEST_PAUSE = 2.0  # seconds between two polls
+_MAX_PAUSE = 2.0  # seconds between two polls
 _LONGEST_TEXT = 200  # characters of a value in a difference
 _SELECTOR = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 _NOTHING: Final = object()
@@ -291,7 +299,7 @@ class ServiceCheck:
             if not found or time.monotonic() + pause > end:
                 break
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
         for name, path in step.save.items():
             if (value := find(response, path)) is not _NOTHING:
                 names[name] = str(value)
@@ -464,3 +472,34 @@ def _text(value: Any) -> str:
         return "nothing"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return (f"{text[:_LONGEST_TEXT]}…" if len(text) > _LONGEST_TEXT else text) or '""'
+
+
+@contextmanager
+def fetchable_addresses(service: Target) -> Iterator[tuple[str, str]]:
+    """Addresses of a picture and of nothing, for the service to fetch from."""
+    if not service.is_loopback:
+        yield _PUBLIC_PICTURE, _NOTHING_THERE
+        return
+    picture = base64.b64decode(load_facts().media["picture"])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.startswith("/picture.png")
+            body = picture if found else b""
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        thread = threading.Thread(target=web.serve_forever, daemon=True)
+        thread.start()
+        try:
+            root = f"http://127.0.0.1:{web.server_port}"
+            yield f"{root}/picture.png", f"{root}/missing.png"
+        finally:
+            web.shutdown()
+            thread.join()

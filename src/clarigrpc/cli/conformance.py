@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from clarigrpc import v2
-from clarigrpc._config.addresses import Target
-from clarigrpc.cli.behaviour import Fact, FactResult, ServiceCheck, load_facts
 from clarigrpc.cli.options import client_command, open_client
-from clarigrpc.cli.text import printable
 
-# For services elsewhere; the tests of the published clients use both.
-_PUBLIC_PICTURE = "https://samples.clarifai.com/dog2.jpeg"
-_NOTHING_THERE = "http://example.com/non-existing.jpg"
+if TYPE_CHECKING:
+    from clarigrpc.cli.behaviour import Fact, FactResult
 
 _WRONG_KEY = "0" * 32
 
@@ -77,9 +67,16 @@ def conformance(
       clarigrpc conformance --base https://api.clarifai.com
       clarigrpc conformance --write-app my-test-app --json
     """
+    from clarigrpc.cli.behaviour import load_facts
+
     facts = _chosen(only, writing=listed or write_app is not None)
     if listed:
-        _print_facts(facts, as_json=as_json)
+        if as_json:
+            click.echo(json.dumps([_fact_as_json(fact) for fact in facts], indent=2))
+        else:
+            from clarigrpc.cli.conformance_tables import print_facts
+
+            print_facts(facts)
         return
     if write_app is not None:
         settings["app_id"] = write_app
@@ -87,12 +84,16 @@ def conformance(
     if as_json:
         click.echo(json.dumps([_as_json(result) for result in results], indent=2))
     else:
-        _print_results(results, left_out=len(load_facts().facts) - len(facts) if not only else 0)
+        from clarigrpc.cli.conformance_tables import print_results
+
+        print_results(results, left_out=len(load_facts().facts) - len(facts) if not only else 0)
     if any(result.verdict != "as described" for result in results):
         click.get_current_context().exit(1)
 
 
 def _chosen(only: Sequence[str], *, writing: bool) -> list[Fact]:
+    from clarigrpc.cli.behaviour import load_facts
+
     facts = load_facts().facts
     if unknown := sorted(set(only) - {fact.id for fact in facts}):
         raise click.UsageError(f"there is no fact {', '.join(unknown)}; see --list")
@@ -103,6 +104,10 @@ def _chosen(only: Sequence[str], *, writing: bool) -> list[Fact]:
 
 
 def _check(facts: Sequence[Fact], wait: float, settings: dict[str, Any]) -> list[FactResult]:
+    from rich.console import Console
+
+    from clarigrpc.cli.behaviour import ServiceCheck, fetchable_addresses
+
     with ExitStack() as stack:
         client = stack.enter_context(open_client(**settings))
         target = client.settings.target
@@ -137,100 +142,6 @@ def _check(facts: Sequence[Fact], wait: float, settings: dict[str, Any]) -> list
                 status.update(f"{number} of {len(facts)}: {fact.id}")
                 results.append(check.check(fact))
         return results
-
-
-@contextmanager
-def fetchable_addresses(service: Target) -> Iterator[tuple[str, str]]:
-    """Addresses of a picture and of nothing, for the service to fetch from."""
-    if not service.is_loopback:
-        yield _PUBLIC_PICTURE, _NOTHING_THERE
-        return
-    picture = base64.b64decode(load_facts().media["picture"])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.startswith("/picture.png")
-            body = picture if found else b""
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
-        thread = threading.Thread(target=web.serve_forever, daemon=True)
-        thread.start()
-        try:
-            root = f"http://127.0.0.1:{web.server_port}"
-            yield f"{root}/picture.png", f"{root}/missing.png"
-        finally:
-            web.shutdown()
-            thread.join()
-
-
-def _print_facts(facts: Sequence[Fact], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps([_fact_as_json(fact) for fact in facts], indent=2))
-        return
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in ("Fact", "What the service does", "Calls"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "Fact")
-    area = ""
-    for fact in facts:
-        if fact.area != area:
-            area = fact.area
-            table.add_section()
-        calls = dict.fromkeys(step.call for step in fact.steps)
-        name = Text(fact.id)
-        if fact.writes:
-            name.append("\n(writes)", style="dim")
-        table.add_row(name, fact.claim, "\n".join(calls))
-    Console().print(table)
-
-
-def _print_results(results: Sequence[FactResult], *, left_out: int) -> None:
-    off = [result for result in results if result.verdict != "as described"]
-    if off:
-        table = Table(show_edge=False, pad_edge=False, show_lines=True)
-        table.add_column("Fact", overflow="fold")
-        table.add_column("Described", overflow="fold")
-        table.add_column("Found", overflow="fold")
-        for result in off:
-            table.add_row(*_cells(result))
-        Console().print(table)
-        click.echo()
-    counts = dict.fromkeys(("as described", "differs", "not checked"), 0)
-    for result in results:
-        counts[result.verdict] += 1
-    plural = "" if len(results) == 1 else "s"
-    click.echo(
-        f"{len(results)} fact{plural}: {counts['as described']} as described, "
-        f"{counts['differs']} differ, {counts['not checked']} could not be checked"
-    )
-    if left_out:
-        click.echo(f"{left_out} more need --write-app")
-
-
-def _cells(result: FactResult) -> tuple[Text, Text, Text]:
-    name = Text(result.fact.id)
-    if result.fact.interpretation:
-        name.append("\n(interpretation)", style="dim")
-    if result.verdict == "not checked":
-        return (
-            name,
-            Text(result.fact.claim),
-            Text(f"not checked: {printable(result.reason)}", "dim"),
-        )
-    described = Text(f"{result.differences[0].call}\n")
-    found = Text("\n", style="red")
-    for _, path, expected, value in result.differences:
-        described.append(f"{path}: {expected}\n")
-        found.append(f"{printable(value)}\n")
-    described.rstrip()
-    found.rstrip()
-    return name, described, found
 
 
 def _fact_as_json(fact: Fact) -> dict[str, Any]:

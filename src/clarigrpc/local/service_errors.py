@@ -116,6 +116,7 @@ _DESCRIPTIONS: Mapping[int, str] = {
     StatusCode.INPUT_INVALID_ARGUMENT: "Input invalid argument",
     StatusCode.INPUT_OVER_LIMIT: "Input image is larger than the allowed limit",
     StatusCode.INPUT_INVALID_URL: "Input image URL invalid",
+    StatusCode.INPUT_MODIFY_SUCCESS: "Input image modification success",
     StatusCode.INPUT_CONNECTION_FAILED: "Connection attempts to the input URL failed",
     StatusCode.INPUT_INVALID_REQUEST: "Invalid input request",
     StatusCode.PREDICT_INVALID_REQUEST: "Invalid request",

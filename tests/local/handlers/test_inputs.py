@@ -288,7 +288,9 @@ def test_patches(raw: Raw) -> None:
     assert list(concepts(item)) == ["sky"]
     assert not item.data.HasField("metadata")
     assert item.data.text.raw == "text of a"  # the content itself stays
-    assert raw("GetInput", v2.GetInputRequest(input_id="a")).input == item
+    assert item.status.code == Code.INPUT_MODIFY_SUCCESS
+    read = raw("GetInput", v2.GetInputRequest(input_id="a")).input
+    assert (read.data, read.status.code) == (item.data, Code.INPUT_SUCCESS)
 
 
 def test_patches_that_cannot_be(raw: Raw) -> None:

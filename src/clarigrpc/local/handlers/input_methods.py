@@ -246,9 +246,11 @@ def patch_inputs(context: Context, request: v2.PatchInputsRequest) -> v2.MultiIn
             dataset_membership.update(store, app, item.id, before, item.dataset_ids)
             item.modified_at.GetCurrentTime()
             store.update(row.seq, item.SerializeToString(), row.status)
-            response.inputs.append(hosted_media.show(item, app, context.state.downloads.base))
-            failures.append(make_status(StatusCode.SUCCESS))
-    # What an input went through when it was added says nothing about this call.
+            shown = hosted_media.show(item, app, context.state.downloads.base)
+            # Not what the input went through when it was added, which says nothing of this call.
+            shown.status.CopyFrom(make_status(StatusCode.INPUT_MODIFY_SUCCESS))
+            response.inputs.append(shown)
+            failures.append(shown.status)
     response.status.CopyFrom(overall(failures))
     return response
 

@@ -177,6 +177,10 @@ class ConceptHandlers(ResourceHandlers):
         item.ClearField("value")
         item.user_id = place.app.user_id
 
+    def show(self, context: Context, place: Place, item: v2.Concept) -> None:
+        # As in the responses that the tests of the service's C# client recorded.
+        item.value = 1
+
     # The public app has those of the vocabulary besides.
 
     def find(self, context: Context, place: Place, resource_id: str) -> v2.Concept:
