@@ -445,6 +445,8 @@ def fits(found: Any, wanted: Any) -> bool:
         if unknown := wanted.keys() - _EXPECTATIONS.keys():
             raise BehaviourError(f"unknown expectation: {', '.join(sorted(unknown))}")
         return all(_EXPECTATIONS[name](found, value) for name, value in wanted.items())
+    if isinstance(wanted, int) and isinstance(found, str):
+        return found == str(wanted)  # JSON has integers of 64 bits as strings
     if isinstance(wanted, float) and _is_number(found):
         return bool(abs(found - wanted) < 1e-6)
     return found is not _NOTHING and bool(found == wanted)

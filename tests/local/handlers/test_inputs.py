@@ -108,7 +108,7 @@ def test_urls(raw: Raw, web: str) -> None:
     assert settled(raw, "moved").status.code == Code.INPUT_SUCCESS
     for name in ("broken", "missing", "private"):
         assert settled(raw, name).status.code == Code.INPUT_FAILED, name
-    assert "HTTP 404" in settled(raw, "missing").status.details
+    assert "404 Client Error: Not Found for url: " in settled(raw, "missing").status.details
     assert "private address" in settled(raw, "private").status.details
 
 

@@ -78,6 +78,43 @@ def test_versions_of_workflows(raw: Raw) -> None:
     assert ok(raw("PostWorkflowResults", run)).results[0].outputs[0].data.colors
 
 
+def test_a_node_without_a_version_shows_the_newest(raw: Raw) -> None:
+    def add_version() -> str:
+        request = v2.PostModelVersionsRequest(model_id="m")
+        request.model_versions.add().pretrained_model_config.local_dev = True
+        return str(ok(raw("PostModelVersions", request)).model.model_version.id)
+
+    def shown() -> list[str]:
+        found = ok(raw("GetWorkflow", v2.GetWorkflowRequest(workflow_id="w"))).workflow
+        assert list(found.nodes) == list(found.version.nodes)
+        return [node.model.model_version.id for node in found.nodes]
+
+    ok(
+        raw(
+            "PostModels",
+            v2.PostModelsRequest(models=[v2.Model(id="m", model_type_id="any-to-any")]),
+        )
+    )
+    first = add_version()
+    request = v2.PostWorkflowsRequest()
+    graph = request.workflows.add(id="w")
+    graph.nodes.add(id="named").model.CopyFrom(
+        v2.Model(id="m", model_version=v2.ModelVersion(id=first))
+    )
+    graph.nodes.add(id="newest").model.id = "m"
+    posted = ok(raw("PostWorkflows", request)).workflows[0]
+    assert [node.model.model_version.id for node in posted.nodes] == [first, first]
+    second = add_version()
+    assert shown() == [first, second]
+    merge = v2.PatchWorkflowsRequest(action="merge")
+    merge.workflows.add(id="w").nodes.add(id="named").model.CopyFrom(graph.nodes[0].model)
+    ok(raw("PatchWorkflows", merge))
+    third = add_version()
+    assert shown() == [first, third]  # the patch left the other node to the newest
+    ok(raw("DeleteModel", v2.DeleteModelRequest(model_id="m")))
+    assert shown() == [first, ""]
+
+
 @pytest.mark.parametrize(
     "nodes",
     [

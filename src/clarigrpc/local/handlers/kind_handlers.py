@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -396,8 +397,7 @@ class WorkflowHandlers(ResourceHandlers):
         del item.nodes[:]
         if not change.nodes:
             return
-        newest = RESOURCES["workflow_version"].newest(context, nested_place(place, item.id))
-        graph = v2.Workflow(nodes=newest.nodes if newest is not None else [])
+        graph = self._graph(context, place, item.id)
         patching.patch(graph, v2.Workflow(nodes=change.nodes), action)
         check_graph(context, place.app, graph.nodes)
         self._add_version(context, place, item, graph.nodes)
@@ -405,9 +405,30 @@ class WorkflowHandlers(ResourceHandlers):
     def show(self, context: Context, place: Place, item: v2.Workflow) -> None:
         item.nodes.extend(item.version.nodes)
 
+    def _graph(self, context: Context, place: Place, workflow_id: str) -> v2.Workflow:
+        """The newest graph as it was given: without versions that nobody named."""
+        where = RESOURCES["workflow_version"].where(nested_place(place, workflow_id))
+        rows = context.state.store.page(where, 0, 1)
+        return v2.Workflow(nodes=v2.WorkflowVersion.FromString(rows[0].body).nodes if rows else [])
+
     def _add_version(self, context: Context, place: Place, item: Any, nodes: Any) -> None:
         version = v2.WorkflowVersion(nodes=nodes, visibility=item.visibility)
         RESOURCES["workflow_version"].add(context, nested_place(place, item.id), version)
+
+
+class WorkflowVersionHandlers(ResourceHandlers):
+    """Graphs as they were at a time. A node may leave the version of its model to the newest."""
+
+    def show(self, context: Context, place: Place, item: v2.WorkflowVersion) -> None:
+        # As the service shows it: with the version that the node would use now.
+        for node in item.nodes:
+            chosen = node.model.model_version
+            if not chosen.id:
+                with suppress(ServiceError):  # the model may have gone since
+                    _, entry = context.named_model(node.model, place.app)
+                    newest = entry.version("")
+                    if newest is not None:
+                        chosen.id = newest.id
 
 
 def check_graph(context: Context, home: UserApp, nodes: Any) -> None:
@@ -881,6 +902,7 @@ SPECIAL: dict[str, type[ResourceHandlers]] = {
     "secret": SecretHandlers,
     "task": TaskHandlers,
     "workflow": WorkflowHandlers,
+    "workflow_version": WorkflowVersionHandlers,
 }
 RESOURCES = build(SPECIAL)
 """The handlers of every kind of resource, by its name."""

@@ -105,6 +105,8 @@ class Fetcher:
             if response.has_redirect_location:
                 return b"", response.headers["location"]
             if not response.is_success:
+                if response.is_error:
+                    raise ServiceError(StatusCode.INPUT_FAILED, _http_error(response, url))
                 raise _failed(f"the server answered HTTP {response.status_code}")
             body = bytearray()
             decoder = BodyDecoder(response.headers.get("content-encoding", ""))
@@ -142,6 +144,13 @@ class Fetcher:
                     f"{host} is a private address, which this server does not fetch",
                 )
         return addresses[0]
+
+
+def _http_error(response: httpx.Response, url: httpx.URL) -> str:
+    """What the service says of an address that answers with an error."""
+    side = "Client" if response.is_client_error else "Server"
+    where = url.copy_with(userinfo=b"")
+    return f"{response.status_code} {side} Error: {response.reason_phrase} for url: {where}"
 
 
 def _failed(reason: str) -> ServiceError:
