@@ -183,6 +183,21 @@ def _comments(file: Any) -> dict[tuple[int, ...], str]:
     }
 
 
+def _field_comments(
+    message: Any, path: tuple[int, ...], comments: dict[tuple[int, ...], str], prefix: str = ""
+) -> dict[str, str]:
+    """The comments of a message's fields and of those of the messages inside it."""
+    name = prefix + message.name
+    found = {
+        f"{name}.{field.name}": comments[*path, 2, index]
+        for index, field in enumerate(message.field)
+        if (*path, 2, index) in comments
+    }
+    for index, nested in enumerate(message.nested_type):
+        found.update(_field_comments(nested, (*path, 3, index), comments, f"{name}."))
+    return found
+
+
 def _method_row(method: Any, messages: dict[str, Any]) -> tuple[object, ...]:
     """What the client needs to know of a method without importing its messages."""
     request = messages[method.input_type.lstrip(".")]
@@ -214,9 +229,10 @@ def _item_field(response: Any, messages: dict[str, Any]) -> str:
 
 
 def _write_index(files: Iterable[Any], directory: Path) -> None:
-    """Write ``__init__.py(i)``, ``_index.py`` and ``_docs.py``."""
+    """Write ``__init__.py(i)``, ``_index.py``, ``_docs.py`` and ``_field_docs.py``."""
     names: dict[str, str] = {}
     docs: dict[str, str] = {}
+    field_docs: dict[str, str] = {}
     messages: dict[str, Any] = {}
     methods: dict[str, tuple[object, ...]] = {}
     for file in files:
@@ -230,6 +246,8 @@ def _write_index(files: Iterable[Any], directory: Path) -> None:
                 names[element.name] = module
                 if text := comments.get((kind, index)):
                     docs[element.name] = text
+        for index, message in enumerate(file.message_type):
+            field_docs.update(_field_comments(message, (4, index), comments))
         prefix = file.package + "." if file.package else ""
         messages.update((prefix + message.name, message) for message in file.message_type)
     for file in files:
@@ -257,6 +275,11 @@ def _write_index(files: Iterable[Any], directory: Path) -> None:
         HEADER
         + "# Comments of the protos: messages and enums by name, methods as V2.<name>.\n"
         + f"DOCS: dict[str, str] = {table(docs)}"
+    )
+    (directory / "_field_docs.py").write_text(
+        HEADER
+        + "# Comments of the protos on fields, by <message>.<field>.\n"
+        + f"FIELD_DOCS: dict[str, str] = {table(field_docs)}"
     )
     exports = sorted(names)
     (directory / "__init__.py").write_text(

@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import Client, errors, image, v2
-from clarigrpc.cli.render import outputs_table, terminal
+from clarigrpc.cli.output import terminal
+from clarigrpc.cli.render import outputs_table
 from clarigrpc.types import Model
 
 ROUNDS = 12

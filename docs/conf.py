@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version as version_of
 from pathlib import Path
 from unittest import mock
@@ -93,10 +94,17 @@ class HelpDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         self.env.note_reread()
         group = click.Context(commands, info_name="clarigrpc", **commands.context_settings)
-        contexts = [group] + [
-            click.Context(command, group, name) for name, command in commands.commands.items()
-        ]
-        return [self._section(context) for context in contexts]
+        return [self._section(context) for context in self._contexts(group)]
+
+    def _contexts(self, context: click.Context) -> Iterator[click.Context]:
+        """The contexts of a command and of the commands in it."""
+        yield context
+        command = context.command
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                if inner is not None:
+                    yield from self._contexts(click.Context(inner, context, name))
 
     def _section(self, context: click.Context) -> nodes.section:
         context.terminal_width = _HELP_COLUMNS

@@ -40,14 +40,16 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CLARIFAI_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("clarigrpc._config.settings.CONFIG_PATH", "/nonexistent/clarifai/config")
+    monkeypatch.setattr(
+        "clarigrpc._config.context_file.CONFIG_PATH", "/nonexistent/clarifai/config"
+    )
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory of the test's own; the config file is looked for in it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("clarigrpc._config.settings.CONFIG_PATH", "~/.config/clarifai/config")
+    monkeypatch.setattr("clarigrpc._config.context_file.CONFIG_PATH", "~/.config/clarifai/config")
     return tmp_path
 
 

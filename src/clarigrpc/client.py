@@ -9,11 +9,14 @@ from clarigrpc._config.client_options import ClientOptions, ViewOptions
 from clarigrpc._config.keyword_options import takes
 from clarigrpc._config.settings import Settings, resolve
 from clarigrpc._public_names import without_private
-from clarigrpc._resources.sync_async import Async, Sync, driven, lazy
+from clarigrpc._resources.sync_async import Async, Sync, driven, lazy, operation
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clarigrpc._rpc.async_channel import AsyncChannel
+    from clarigrpc._rpc.plan import Plan
     from clarigrpc._rpc.sync_channel import SyncChannel
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.client_stub import V2AsyncStub, V2Stub
@@ -269,6 +272,30 @@ class _BaseClient(Generic[ChannelT]):
     def _child(self, made: type[T]) -> T:
         """A resource of this client."""
         return made(self._context)  # type: ignore[call-arg]
+
+    @operation
+    def ping(self, *, timeout: float | None = None) -> Plan[types.PingResult]:
+        """Check that the service can be reached and accepts the client's credentials.
+
+        Two small requests are sent: the first may open the connection, the second measures.
+
+        Args:
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            The address, the latency, the user and the versions.
+
+        Raises:
+            UnavailableError: The service cannot be reached.
+            AuthenticationError: The service rejects the credentials.
+        """
+        from clarigrpc._resources.ping import ping
+
+        return (yield from ping(self._context, timeout))
+
+    def _unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
+        """The multicallable of a method, for the drivers of plans."""
+        return self._context.unary(method, encoded=encoded)
 
     @driven(_sync_model, _async_model)
     def model(

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from clarigrpc._resources.modules import ModuleFilters as ModuleFilters
     from clarigrpc._resources.modules import Modules as Modules
     from clarigrpc._resources.modules import ModuleVersions as ModuleVersions
+    from clarigrpc._resources.ping import PingResult as PingResult
     from clarigrpc._resources.pipeline_steps import AsyncPipelineSteps as AsyncPipelineSteps
     from clarigrpc._resources.pipeline_steps import (
         AsyncPipelineStepVersions as AsyncPipelineStepVersions,
@@ -357,6 +358,7 @@ else:
                 "ModuleVersions",
                 "Modules",
             ),
+            "clarigrpc._resources.ping": ("PingResult",),
             "clarigrpc._resources.pipeline_steps": (
                 "AsyncPipelineStepVersions",
                 "AsyncPipelineSteps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -117,7 +118,20 @@ def test_list(cli: Run) -> None:
     result = cli("call", "--list")
     assert result.code == 0
     assert [line.split()[0] for line in result.out.splitlines()] == methods.names()
-    assert "StreamModelOutputs  (stream of requests, stream of responses)" in result.out
+    assert all(len(line.split()) > 2 for line in result.out.splitlines())
+    assert re.search(
+        "StreamModelOutputs +\\(stream of requests, stream of responses\\) [A-Z]", result.out
+    )
+    found = cli("call", "--list", "workflow")
+    assert found.code == 0
+    assert 10 < len(found.out.splitlines()) < 100
+    assert "PostWorkflowResults" in found.out
+    assert "DeleteInputs " not in found.out
+    first = json.loads(cli("call", "--list", "PostInputsSearches", "--json").out.splitlines()[0])
+    assert (first["method"], first["request_streaming"]) == ("PostInputsSearches", False)
+    nothing = cli("call", "--list", "no such thing")
+    assert (nothing.code, nothing.out) == (1, "")
+    one_line(nothing.err)
 
 
 @pytest.mark.parametrize(

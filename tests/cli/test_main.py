@@ -9,14 +9,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import click
 import pytest
 
 import clarigrpc
 from clarigrpc.cli.app import app
-from clarigrpc.cli.options import extra_for
+from clarigrpc.cli.commands import COMMANDS
+from clarigrpc.cli.missing_extras import extra_for
 from clarigrpc.local import LocalServer
 from tests.cli.conftest import COMMAND, Run, one_line
 
@@ -34,31 +37,49 @@ def test_help(cli: Run, command: tuple[str, ...]) -> None:
     assert cli(*command, "-h").out == result.out
 
 
-def _help_of(*command: str, columns: int) -> str:
-    done = subprocess.run(
-        [*COMMAND, *command, "--help"],
-        env=os.environ | {"COLUMNS": str(columns)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+def _paths(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command."""
+    yield path
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _paths(command, (*path, name))
+        else:
+            yield (*path, name)
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-@pytest.mark.parametrize("command", [(), *((name,) for name in sorted(app.commands))])
-def test_help_fits_the_terminal(command: tuple[str, ...], columns: int) -> None:
-    lines = _help_of(*command, columns=columns).splitlines()
+@pytest.mark.parametrize("command", list(_paths(app)))
+def test_help_fits_the_terminal(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = cli(*command, "--help")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
     assert max(len(line) for line in lines) <= min(columns, 100)
     # Several columns of options, the descriptions of which do not begin on a line of their own.
     options = [line for line in lines if line.startswith("  -")]
     assert options
-    assert all("  " in line.strip() for line in options)
+    assert not re.search("x[<>]=?\\d|\\(a free", result.out)
+    # No text in a list of commands is cut off.
+    assert "..." not in result.out.replace("]...", "").replace("ID...", "").replace("E...]", "")
+
+
+def test_every_command_has_its_line_in_the_table() -> None:
+    listed = {name for commands in COMMANDS.values() for name in commands}
+    assert listed == set(app.list_commands(click.Context(app)))
+    for name in listed:
+        command = app.get_command(click.Context(app), name)
+        assert command is not None
+        assert command.name == name
+    assert app.get_command(click.Context(app), "nothing") is None
 
 
 @pytest.mark.parametrize("name", ["call", "predict", "upload"])
-def test_connection_options_have_a_heading_of_their_own(name: str) -> None:
-    own, _, connection = _help_of(name, columns=80).partition("\nConnection options:\n")
+def test_connection_options_have_a_heading_of_their_own(cli: Run, name: str) -> None:
+    own, _, connection = cli(name, "--help").out.partition("\nConnection options:\n")
     for option in ("--base", "--pat", "--user-id", "--app-id", "--timeout", "--transport"):
         assert f"\n  {option} " in f"\n{connection}"
         assert f"\n  {option} " not in own

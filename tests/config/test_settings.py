@@ -194,7 +194,7 @@ def test_one_source_for_address_user_and_credential(
     file = yaml.safe_dump({"current_context": "c", "contexts": {"c": context}})
     path = write_config(tmp_path_factory.mktemp("home"), file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clarigrpc._config.settings.CONFIG_PATH", str(path))
+        patch.setattr("clarigrpc._config.context_file.CONFIG_PATH", str(path))
         for name, value in environment.items():
             patch.setenv(name, value.format(1))
         try:

@@ -20,6 +20,7 @@ GENERATED = (
     "__init__.pyi",
     "_index.py",
     "_docs.py",
+    "_field_docs.py",
     "inputs_pb2.py",
     "inputs_pb2.pyi",
     "resources_pb2.py",

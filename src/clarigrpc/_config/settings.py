@@ -17,10 +17,18 @@ import codecs
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from clarigrpc._config.addresses import Target, parse_bases, target_of
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
+from clarigrpc._config.context_file import (
+    CONFIG_PATH,
+    FROM_ENVIRONMENT,
+    ContextFile,
+    expanded,
+    hidden,
+)
 from clarigrpc._config.credentials import SECRET_OPTIONS, Credentials, Secret, check_metadata
 from clarigrpc._config.retry_policy import RetryPolicy, as_policy
 from clarigrpc._config.timeouts import check_timeout
@@ -28,7 +36,6 @@ from clarigrpc._public_names import named_in
 from clarigrpc.errors import ConfigurationError, InvalidArgumentError
 
 DEFAULT_BASE = "https://api.clarifai.com"
-CONFIG_PATH = "~/.config/clarifai/config"
 
 _ADDRESSES = ("CLARIFAI_GRPC_BASE", "CLARIFAI_API_BASE")
 _USER_VARIABLE = "CLARIFAI_USER_ID"
@@ -37,9 +44,6 @@ _ROOTS = "CLARIFAI_ROOT_CERTIFICATES_PATH"
 # Each of them means something only together with the others of its source.
 _BELONG_TOGETHER = (*_ADDRESSES, _USER_VARIABLE, *SECRET_OPTIONS.values())
 _VARIABLES = (*_BELONG_TOGETHER, _APP, _ROOTS)
-# In the config file: the environment has the value.
-_FROM_ENVIRONMENT = "ENVVAR"
-
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 _OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
@@ -209,7 +213,7 @@ class _Sources:
 
     def __init__(self, context: str | None, config_file: str | os.PathLike[str] | None) -> None:
         self._context_name = context
-        self._path = os.path.expanduser(os.fspath(config_file or CONFIG_PATH))
+        self._path = expanded(config_file)
         self._explicit = context is not None or config_file is not None
         # A context that was asked for has to be there, whether or not anything is taken from it.
         self._found = self._choose() if self._explicit else None
@@ -247,7 +251,7 @@ class _Sources:
         return self._found
 
     def _choose(self) -> tuple[Mapping[str, str], str]:
-        environment = _hidden({name: os.environ.get(name, "") for name in _VARIABLES})
+        environment = hidden({name: os.environ.get(name, "") for name in _VARIABLES})
         if not self._explicit and (
             any(map(environment.get, _ADDRESSES))
             and environment.get(_USER_VARIABLE)
@@ -256,12 +260,12 @@ class _Sources:
             return environment, "environment"
         context = self._read()
         values = {
-            name: environment.get(name, "") if value == _FROM_ENVIRONMENT else value
+            name: environment.get(name, "") if value == FROM_ENVIRONMENT else value
             for name, value in context.items()
         }
         if not self._explicit:
             if not context or any(
-                environment.get(name) and context.get(name) != _FROM_ENVIRONMENT
+                environment.get(name) and context.get(name) != FROM_ENVIRONMENT
                 for name in _BELONG_TOGETHER
             ):
                 return environment, "environment"
@@ -273,58 +277,16 @@ class _Sources:
             if self._explicit:
                 raise ConfigurationError(f"there is no config file at {self._path}")
             return {}
-        try:
-            import yaml
-        except ImportError:
-            if self._explicit:
-                raise ConfigurationError(
-                    f"reading {self._path} needs PyYAML: pip install 'clarigrpc[cli]'"
-                ) from None
+        if not self._explicit and find_spec("yaml") is None:
             return {}
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                content = _hidden(yaml.safe_load(file))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            # The parser quotes the file, which holds credentials.
-            raise ConfigurationError(
-                f"the config file {self._path} cannot be read ({type(error).__name__})"
-            ) from None
-        return self._context_of(content)
-
-    def _context_of(self, content: Any) -> Mapping[str, str]:
-        contexts = content.get("contexts") if isinstance(content, dict) else None
-        if not isinstance(contexts, dict):
-            raise ConfigurationError(f"the config file {self._path} has no contexts")
-        name = self._context_name or content.get("current_context")
-        name = self._context_name = None if name is None else str(name)
-        chosen = contexts.get(name)
-        if not isinstance(chosen, dict):
-            known = ", ".join(map(str, contexts)) or "none"
-            raise ConfigurationError(
-                f"the config file {self._path} has no context {name!r}; it has: {known}"
-            )
-        values = chosen["env"] if isinstance(chosen.get("env"), dict) else chosen
-        return {
-            _variable_name(str(key)): value if isinstance(value, str) else str(value)
-            for key, value in values.items()
-            if value is not None
-        }
+        file = ContextFile(self._path)
+        self._context_name = self._context_name or file.current
+        return file.variables(self._context_name)
 
 
 def _secrets(variables: Mapping[str, str]) -> dict[str, str]:
     """The secrets among variables."""
     return {name: variables[name] for name in SECRET_OPTIONS.values() if variables.get(name)}
-
-
-def _hidden(values: Any) -> Any:
-    """The same, without text that a traceback could show."""
-    if isinstance(values, dict):
-        return {name: _hidden(value) for name, value in values.items()}
-    return Secret(values) if isinstance(values, str) else values
-
-
-def _variable_name(key: str) -> str:
-    return key if key.startswith("CLARIFAI_") else f"CLARIFAI_{key.upper()}"
 
 
 def _pem(source: str | os.PathLike[str] | bytes | None, name: str) -> bytes | None:

@@ -171,6 +171,50 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         )
         return response.model
 
+    @operation
+    def ready(self, *, timeout: float | None = None) -> Plan[bool]:
+        """Ask whether the model answers now, or is still being trained, built or deployed.
+
+        The state of its version is fetched. If that is good, the model is asked for its methods,
+        an input without content, which is not repeated while it is being deployed. A model that
+        the service starts on demand is started by this.
+
+        Args:
+            timeout: Seconds for each request. None uses the client's setting.
+
+        Returns:
+            True if it answers; False if it may do so later: predictions wait for it.
+
+        Raises:
+            NotFoundError: The model or the version does not exist or is not visible to you.
+            ApiError: Its training or its build failed; the subclass and ``details`` say why.
+        """
+        from clarigrpc._named_methods.signatures import signatures_input
+        from clarigrpc._rpc import statuses
+
+        found = yield from ModelOperations.get.plan(self, timeout=timeout)
+        status = found.model_version.status
+        if status.code == v2.StatusCode.MODEL_UNTRAINED or statuses.kind_of(status.code) in (
+            statuses.StatusKind.PENDING,
+            statuses.StatusKind.NOT_READY,
+        ):
+            return False
+        failure = statuses.from_item(status, method="GetModel", request_id="")
+        if status.code and failure is not None:
+            raise failure
+        request = self._encoder.encode((signatures_input(),))
+        try:
+            yield from call("PostModelOutputs", request, timeout=timeout, retry=False)
+        except errors.NotReadyError:
+            return False
+        except (
+            errors.InvalidArgumentError,
+            errors.PartialFailureError,
+            errors.UnimplementedError,
+        ):
+            pass  # it answers: that it wants another input
+        return True
+
     @iteration
     def versions(self, **options: Unpack[Paging]) -> ItemPlan[v2.ModelVersion]:
         """List the versions of the model, newest first.

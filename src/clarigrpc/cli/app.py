@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
-import clarigrpc
-from clarigrpc.cli.call import call
-from clarigrpc.cli.conformance import conformance
-from clarigrpc.cli.options import extra_for
-from clarigrpc.cli.predict import predict
-from clarigrpc.cli.serve import serve
+from clarigrpc._version import __version__
+from clarigrpc.cli import completion
+from clarigrpc.cli.commands import COMMANDS
+from clarigrpc.cli.missing_extras import extra_for
 from clarigrpc.cli.text import printable
-from clarigrpc.cli.upload import upload
 from clarigrpc.errors import ClarigrpcError
 
 INTERRUPTED = 130
@@ -24,12 +23,38 @@ INTERRUPTED = 130
 logger = logging.getLogger("clarigrpc")
 
 
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used: ``--help`` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(name for commands in COMMANDS.values() for name in commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for commands in COMMANDS.values():
+            if cmd_name in commands:
+                module, _, attribute = commands[cmd_name].place.partition(":")
+                command: click.Command = getattr(
+                    import_module(f"clarigrpc.cli.{module}"), attribute
+                )
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(name.ljust(width), entry.summary) for name, entry in commands.items()]
+                )
+
+
 @click.group(
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="An option takes precedence over the environment (CLARIFAI_PAT, CLARIFAI_USER_ID, "
     "CLARIFAI_APP_ID, CLARIFAI_API_BASE), the environment over ~/.config/clarifai/config.",
 )
-@click.version_option(clarigrpc.__version__, prog_name="clarigrpc")
+@click.version_option(__version__, prog_name="clarigrpc")
 def app() -> None:
     """Call the Clarifai V2 service over gRPC, or run a local V2 server.
 
@@ -38,18 +63,19 @@ def app() -> None:
     lines that it prints in another terminal:
       clarigrpc serve
       clarigrpc predict cat.jpg --model clarifai/main/color-recognition
+
+    \b
+    Exit codes: 0 success, 1 failure (the reason is on stderr), 2 wrong usage,
+    130 interrupted.
     """
-
-
-app.add_command(serve)
-app.add_command(predict)
-app.add_command(call)
-app.add_command(upload)
-app.add_command(conformance)
 
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return its exit code, see ``clarigrpc.cli.main``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for names that are no UTF-8
+    completion.register()
     try:
         code = app.main(arguments, prog_name="clarigrpc", standalone_mode=False)
         sys.stdout.flush()  # here, where a closed pipe is an exit code
@@ -66,14 +92,15 @@ def run(arguments: Sequence[str] | None) -> int:
         return 1
     except ModuleNotFoundError as error:
         extra = extra_for(error.name)
-        if extra is None:
-            raise
-        return _failed(f"the package {error.name} is missing: pip install 'clarigrpc[{extra}]'")
+        advice = f": pip install 'clarigrpc[{extra}]'" if extra else ""
+        return _failed(f"the package {error.name} is missing{advice}")
     except OSError as error:
         named = error.filename is not None and error.strerror is not None
         return _failed(f"{error.filename}: {error.strerror}" if named else str(error))
     except ClarigrpcError as error:
         return _failed(str(error))
+    except RecursionError:
+        return _failed("a value is nested too deeply")
     except Exception as error:
         logger.debug("unexpected", exc_info=True)
         return _failed(f"unexpected {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ import click
 
 from clarigrpc import v2
 from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.cli.output import Output
 
 if TYPE_CHECKING:
     from clarigrpc.cli.behaviour import Fact, FactResult
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _WRONG_KEY = "0" * 32
 
 
-@client_command("Compare a service with what is known of the hosted one.")
+@client_command(tables=False)
 @click.option(
     "--write-app",
     metavar="APP",
@@ -47,6 +48,7 @@ def conformance(
     listed: bool,
     wait: float,
     as_json: bool,
+    output: Output,
     **settings: Any,
 ) -> None:
     """Check a service against the facts that are publicly known of the hosted service, and print

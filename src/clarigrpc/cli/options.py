@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from clarigrpc import Client
+from clarigrpc.cli.output import Output
 
-# Module that is missing -> the extra that installs it.
-_EXTRAS = {
-    "PIL": "local",
-    "av": "local",
-    "cv2": "local",
-    "grpc_health": "local",
-    "grpc_reflection": "local",
-    "httpx": "rest",
-    "limits": "local",
-    "numpy": "local",
-    "oauthlib": "local",
-    "python_multipart": "local",
-    "rich": "cli",
-    "sklearn": "local",
-    "starlette": "local",
-    "threadpoolctl": "local",
-    "uvicorn": "local",
-    "vaderSentiment": "local",
-    "yaml": "cli",
-}
+if TYPE_CHECKING:
+    from clarigrpc import Client
+
+
+def _check_seconds(
+    ctx: click.Context, parameter: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise click.BadParameter("must be a positive number of seconds")
+    return seconds
 
 
 class _ConnectionOption(click.Option):
     """An option that every command with a client has."""
 
 
+class _OutputOption(click.Option):
+    """An option about what is printed, and how."""
+
+
 _connection_option = partial(click.option, cls=_ConnectionOption)
+_output_option = partial(click.option, cls=_OutputOption)
 
 _CONNECTION_OPTIONS = (
     _connection_option(
@@ -48,8 +46,8 @@ _CONNECTION_OPTIONS = (
     _connection_option(
         "--pat",
         metavar="TOKEN",
-        help="Personal access token. The environment is safer: other users of this machine can "
-        "see command lines.  [env: CLARIFAI_PAT]",
+        help="Personal access token. The environment and 'clarigrpc config add' are safer: other "
+        "users of this machine can see command lines.  [env: CLARIFAI_PAT]",
     ),
     _connection_option(
         "--user-id",
@@ -70,9 +68,9 @@ _CONNECTION_OPTIONS = (
     _connection_option(
         "--timeout",
         metavar="SECONDS",
-        type=click.FloatRange(min=0, min_open=True),
-        show_default="60, or 3600 for streams",
-        help="Deadline of a call.",
+        type=float,
+        callback=_check_seconds,
+        help="Deadline of a call.  [default: 60, or 3600 for streams]",
     ),
     _connection_option(
         "--transport",
@@ -82,47 +80,128 @@ _CONNECTION_OPTIONS = (
         help="Protocol to use; rest is HTTP/JSON.",
     ),
 )
+_JSON_OPTION = _output_option(
+    "--json/--table",
+    "json_wanted",
+    default=None,
+    help="Print JSON, an object per line, or a table.  [default: a table on a terminal, JSON "
+    "elsewhere]",
+)
+_OUTPUT_OPTIONS = (
+    _output_option("-q", "--quiet", is_flag=True, help="Print results and errors alone."),
+    _output_option("--debug", is_flag=True, help="Print what the client does to stderr."),
+)
+
+_HEADINGS = {
+    _OutputOption: "Output options",
+    _ConnectionOption: "Connection options",
+}
 
 
-class ClientCommand(click.Command):
-    """A command with connection options, which ``--help`` lists under a heading of their own."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        parameters = self.get_params(ctx)
-        for heading, connection in (("Options", False), ("Connection options", True)):
-            records = [
-                record
-                for parameter in parameters
-                if isinstance(parameter, click.Option)
-                and isinstance(parameter, _ConnectionOption) is connection
-                and (record := parameter.get_help_record(ctx)) is not None
-            ]
-            with formatter.section(heading):
-                formatter.write_dl(records)
+def _ranges(text: str) -> str:
+    """The text of an option with Click's ``[1<=x<=9]`` in words, and without ``[x>=1]``."""
+    text = re.sub(r"  \[(?:x>=?\d+|0<=x<=65535)\]|; x>=?\d+(?=\])", "", text)
+    return re.sub(r"(\d+)<=x<=(\d+)", r"\1 to \2", text)
 
 
-def client_command(summary: str) -> Callable[[Callable[..., Any]], ClientCommand]:
-    """Make a function a command that gets the arguments of ``open_client`` as ``**settings``.
+class GroupedCommand(click.Command):
+    """A command whose ``--help`` lists the shared options under headings of their own.
 
-    Args:
-        summary: The line of the command in the list of commands.
+    Its function gets an ``Output``, as ``output``, in place of the output options.
     """
 
-    def decorate(function: Callable[..., Any]) -> ClientCommand:
-        for option in reversed(_CONNECTION_OPTIONS):
-            function = option(function)
-        return click.command(cls=ClientCommand, short_help=summary)(function)
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records: dict[str, list[tuple[str, str]]] = {"Options": []}
+        records |= {heading: [] for heading in _HEADINGS.values()}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                option, text = record
+                records[_HEADINGS.get(type(parameter), "Options")].append((option, _ranges(text)))
+        for heading, rows in records.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
-    return decorate
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params.pop("debug"):
+            _log_to_stderr()
+        ctx.params["output"] = Output(ctx.params.pop("json_wanted", None), ctx.params.pop("quiet"))
+        return super().invoke(ctx)
+
+
+def local_command(
+    of: click.Group | None = None, name: str | None = None, *, tables: bool = True
+) -> Callable[[Callable[..., Any]], GroupedCommand]:
+    """Make a function a command with the output options.
+
+    Args:
+        of: The group that it is a command of.
+        name: Its name there.
+        tables: Whether it can print a table in place of JSON.
+    """
+    return partial(_command, ((_JSON_OPTION,) if tables else ()) + _OUTPUT_OPTIONS, of, name)
+
+
+def client_command(
+    of: click.Group | None = None, name: str | None = None, *, tables: bool = True
+) -> Callable[[Callable[..., Any]], GroupedCommand]:
+    """Make a function a command that calls the service.
+
+    It gets an ``Output`` as ``output``, and the arguments of ``open_client`` as ``**settings``.
+
+    Args:
+        of: The group that it is a command of.
+        name: Its name there.
+        tables: Whether it can print a table in place of JSON.
+    """
+    options = ((_JSON_OPTION,) if tables else ()) + _OUTPUT_OPTIONS + _CONNECTION_OPTIONS
+    return partial(_command, options, of, name)
+
+
+def _command(
+    options: tuple[Callable[[Any], Any], ...],
+    group: click.Group | None,
+    name: str | None,
+    function: Callable[..., Any],
+) -> GroupedCommand:
+    for option in reversed(options):
+        function = option(function)
+    # Click cuts a text off where a line of its list is full.
+    summary = re.split(r"[.:;](?:\s|$)", function.__doc__ or "", maxsplit=1)[0]
+    summary = f"{' '.join(summary.split())}."
+    command = click.command(name, cls=GroupedCommand, short_help=summary)(function)
+    if group is not None:
+        group.add_command(command)
+    return command
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("clarigrpc")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def open_client(*, timeout: float | None, **settings: Any) -> Client:
     """The client that the options describe; settings without an option use the environment."""
+    from clarigrpc import Client
+
     if timeout is not None:
         settings["timeout"] = settings["stream_timeout"] = timeout
     return Client(**settings)
 
 
-def extra_for(module: str | None) -> str | None:
-    """The extra that installs a module; None if no extra does."""
-    return _EXTRAS.get((module or "").partition(".")[0])
+def owned_id(value: str) -> tuple[str, str, str]:
+    """User, app and id of ``USER/APP/ID`` or ``ID``; the first two are empty for an id alone.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    parts = value.split("/")
+    if all(parts) and len(parts) == 3:
+        return parts[0], parts[1], parts[2]
+    if value and len(parts) == 1:
+        return "", "", value
+    raise click.BadParameter(f"{value!r} must be ID or USER/APP/ID")

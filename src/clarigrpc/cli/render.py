@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,30 +18,26 @@ _MOST_TEXT = 500
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
-def terminal() -> Console:
-    """The console for tables; if stdout is not a terminal, without colours and 100 columns wide."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=100)
-
-
-def outputs_table(results: Iterable[tuple[str, v2.Output]], *, title: str | None = None) -> Table:
-    """A table with a row for each ``(name of the input, output)``.
+def outputs_table(
+    results: Iterable[tuple[str, v2.Output | Exception]], *, title: str | None = None
+) -> Table:
+    """A table with a row for each ``(name of the input, its output or failure)``.
 
     It shows the largest colours, each with a swatch, the most likely concepts, and in a few words
     what else an output contains.
     """
-    rows = [(name, output, *_cells(output)) for name, output in results]
-    has_colors = any(colors for _, _, colors, _ in rows)
-    has_predictions = any(prediction for _, _, _, prediction in rows)
+    rows = [(name, *_cells(output)) for name, output in results]
+    has_colors = any(colors for _, colors, _ in rows)
+    has_predictions = any(prediction for _, _, prediction in rows)
     table = Table(title=title, title_justify="left", show_lines=True)
     table.add_column("Input", overflow="fold")
     if has_colors:
         table.add_column("Colours", no_wrap=True)
     if has_predictions:
         table.add_column("Prediction")
-    for name, _, colors, prediction in rows:
+    for name, colors, prediction in rows:
         cells = [colors] if has_colors else []
-        table.add_row(name, *cells, *([prediction] if has_predictions else []))
+        table.add_row(printable(name), *cells, *([prediction] if has_predictions else []))
     return table
 
 
@@ -53,11 +48,14 @@ def failure_of(output: v2.Output) -> errors.ApiError | None:
     )
 
 
-def _cells(output: v2.Output) -> tuple[Text, Text]:
-    failure = failure_of(output)
+def _cells(output: v2.Output | Exception) -> tuple[Text, Text]:
+    failure = output if isinstance(output, Exception) else failure_of(output)
     if failure is not None:
-        text = f"{failure.description}: {failure.details}".rstrip(": ")
+        text = str(failure)
+        if isinstance(failure, errors.ApiError) and failure.description:
+            text = f"{failure.description}: {failure.details}".rstrip(": ")
         return Text(), Text(printable(text), style="red")
+    assert isinstance(output, v2.Output)
     data = output.data
     shown = {color.w3c.name for color in data.colors}
     concepts = [concept for concept in data.concepts if concept.name not in shown]

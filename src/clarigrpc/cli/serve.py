@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
+from clarigrpc.cli.options import local_command
+from clarigrpc.cli.output import Output
 
-@click.command(short_help="Run a local V2 server.")
+
+@local_command(tables=False)
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -21,15 +25,13 @@ import click
     type=click.IntRange(0, 65535),
     default=0,
     metavar="N",
-    show_default="a free port",
-    help="Port for gRPC.",
+    help="Port for gRPC.  [default: a free port]",
 )
 @click.option(
     "--rest-port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    show_default="gRPC only",
-    help="Also serve HTTP/JSON, on this port; 0 takes a free port.",
+    help="Also serve HTTP/JSON, on this port; 0 takes a free port.  [default: gRPC only]",
 )
 @click.option(
     "--data",
@@ -48,6 +50,15 @@ import click
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="YAML or JSON file with the users, apps, keys, models and workflows to create.",
+)
+@click.option(
+    "--models",
+    "model_files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE.py",
+    help="Python file whose public functions and classes are served as models of the default app, "
+    "under their names; or those of its mapping MODELS. Repeatable.",
 )
 @click.option(
     "--input-root",
@@ -91,11 +102,13 @@ def serve(
     data: Path | None,
     pat: str | None,
     config: Path | None,
+    model_files: tuple[Path, ...],
     input_roots: tuple[Path, ...],
     allow_private_urls: bool,
     limits: tuple[str, ...],
     cors: tuple[str, ...],
     no_public_models: bool,
+    output: Output,
 ) -> None:
     """Run a local V2 server until Ctrl-C or SIGTERM.
 
@@ -110,9 +123,17 @@ def serve(
     Examples:
       clarigrpc serve --rest-port 0
       clarigrpc serve --port 8080 --data ./data --config server.yaml
+      clarigrpc serve --models my_models.py
     """
+    from clarigrpc.cli.python_file import models_of_file
     from clarigrpc.local import Limits, LocalServer
 
+    models: dict[str, Any] = {}
+    for file in model_files:
+        found = models_of_file(file)
+        for model_id in found.keys() & models.keys():
+            raise click.UsageError(f"two models have the id {model_id}, one of them in {file}")
+        models |= found
     try:
         server = LocalServer(
             data_dir=data,
@@ -121,13 +142,14 @@ def serve(
             rest_port=rest_port,
             pat=pat,
             config=config,
+            models=models,
             input_roots=input_roots,
             cors=cors,
             public_models=not no_public_models,
             allow_private_urls=allow_private_urls,
             limits=Limits.parse(limits) if limits else None,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
     def ready() -> None:
@@ -157,7 +179,7 @@ def serve(
         lines += [f"export {name}={value}" for name, value in exports.items()]
         # In one write: a reader that sees the first line can read all of them.
         click.echo("\n".join(lines))
-        click.echo("clarigrpc: serving, press Ctrl-C to stop", err=True)
+        output.note("serving, press Ctrl-C to stop")
 
     try:
         server.start()

@@ -9,9 +9,10 @@ import click
 
 from clarigrpc import v2
 from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.cli.output import Output
 
 
-@client_command("Upload a file or a folder.")
+@client_command(tables=False)
 @click.argument("file", metavar="FILE")
 @click.option("--model", metavar="ID", help="Upload as a new version of this model.")
 @click.option("--artifact", metavar="ID", help="Upload as a new version of this artifact.")
@@ -43,6 +44,7 @@ def upload(
     state_dir: str | None,
     no_resume: bool,
     part_size: int | None,
+    output: Output,
     **settings: Any,
 ) -> None:
     """Upload FILE: a file, a folder (sent as a tar archive), or - for standard input.
@@ -63,7 +65,7 @@ def upload(
         raise click.UsageError("give only one of --model, --artifact and --pipeline-step")
     source: Any = sys.stdin.buffer if file == "-" else file
     options: dict[str, Any] = {
-        "progress": True,
+        "progress": not output.quiet,
         "resume": not no_resume,
         "state_dir": state_dir,
         "timeout": settings["timeout"],
@@ -90,4 +92,4 @@ def upload(
             return
     click.echo(result.version_id)
     if result.sha256:
-        click.echo(f"sha256 {result.sha256}, confirmed by the service", err=True)
+        output.note(f"sha256 {result.sha256}, confirmed by the service")
