@@ -336,6 +336,7 @@ def test_searches_of_public_concepts(raw: Raw) -> None:
     assert [concept.name for concept in search(raw, "GU*e d*G")] == ["guide dog"]
     # Many wildcards take no longer than a few.
     assert search(raw, "*a" * 40 + "*") == []
+    assert search(raw, "狗*", "zh", user_app_id=PUBLIC) == in_chinese
     page = v2.Pagination(page=2, per_page=2)
     assert search(raw, "dog*", pagination=page) == dogs[2:4]
 
@@ -359,6 +360,24 @@ def test_public_concepts_are_those_of_the_public_app(raw: Raw) -> None:
     assert raw("GetConcept", one).status.code == Code.CONN_DOES_NOT_EXIST
     own = v2.GetConceptRequest(concept_id="emoji-1f415")
     assert raw("GetConcept", own).status.code == Code.CONN_DOES_NOT_EXIST
+
+
+def test_concepts_of_models_and_workflows(raw: Raw) -> None:
+    def found(**source: Any) -> dict[str, str]:
+        query = v2.ConceptQuery(name="*", **source)
+        request = v2.PostConceptsSearchesRequest(concept_query=query)
+        concepts = ok(raw("PostConceptsSearches", request)).concepts
+        return {concept.id: concept.app_id for concept in concepts}
+
+    model = v2.Model(id="text-sentiment")
+    assert set(found(model=model)) == {"positive", "neutral", "negative"}
+    model = v2.Model(id=GENERAL, user_id="clarifai", app_id="main")
+    assert set(found(model=model)) == {tag.id for tag in IMAGE_TAGS}
+    workflow = v2.Workflow(id="Text", user_id="clarifai", app_id="main")
+    assert set(found(workflow=workflow)) == {"positive", "neutral", "negative"}
+    missing = v2.ConceptQuery(workflow=v2.Workflow(id="Text"))
+    request = v2.PostConceptsSearchesRequest(concept_query=missing)
+    assert raw("PostConceptsSearches", request).status.code == Code.WORKFLOW_DOES_NOT_EXIST
 
 
 # Without them

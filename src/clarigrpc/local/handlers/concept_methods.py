@@ -11,12 +11,12 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
-from clarigrpc.local.engine.resource_handlers import Place, nested_place
+from clarigrpc.local.engine.resource_handlers import Place, ResourceHandlers, nested_place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
-from clarigrpc.local.user_app import PUBLIC_APP
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 from clarigrpc.v2 import StatusCode
 
 _STATES: dict[int, str] = {
@@ -32,16 +32,19 @@ def search_concepts(
 ) -> v2.MultiConceptResponse:
     """By the beginning of a word of the name; ``*`` stands for any text.
 
-    The concepts of the app come first, then those of the model that the query names, or, where it
-    names none, those of the public app.
+    The concepts of the app come first, then those of the model or workflow that the query
+    names, or, where it names none, those of the public app.
     """
     app = context.readable(request.user_app_id)
     query = request.concept_query
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
-    if query.workflow_id or query.HasField("workflow") or query.use_cases:
+    if query.use_cases:
         raise ServiceError(
-            StatusCode.NOT_IMPLEMENTED, "the local server does not search the concepts of workflows"
+            StatusCode.NOT_IMPLEMENTED,
+            "the local server does not know what the models of a workflow are used for",
         )
+    if query.workflow_id and query.WhichOneof("source") is None:
+        query.workflow.id = query.workflow_id
     place = Place(app)
 
     def is_wanted(name: str) -> bool:
@@ -49,7 +52,8 @@ def search_concepts(
 
     found: list[v2.Concept] = []
     if not query.ignore_app_concepts:
-        for concept in RESOURCES["concept"].walk(context, place):
+        # Without the vocabulary, which has an index of each language.
+        for concept in ResourceHandlers.walk(RESOURCES["concept"], context, place):
             if query.language not in ("", concept.language):
                 nested = nested_place(place, concept.id)
                 if not RESOURCES["concept_language"].exists(context, nested, query.language):
@@ -59,10 +63,12 @@ def search_concepts(
                 concept.definition = name.definition or concept.definition
             found.append(concept)
     if query.HasField("model"):
-        found += _of_model(context, query.model.id, query.model.model_version.id, request)
+        found += _of_named_model(context, query.model, app)
+    if query.HasField("workflow"):
+        found += _of_workflow(context, query.workflow, app)
     hits: Iterable[v2.Concept] = (concept for concept in found if is_wanted(concept.name))
-    # Of the public app, ``walk`` has them already.
-    if not query.HasField("model") and app != PUBLIC_APP:
+    hidden = query.ignore_app_concepts and app == PUBLIC_APP
+    if query.WhichOneof("source") is None and not hidden:
         hits = chain(hits, context.state.vocabulary.concepts(query.language, is_wanted))
     return v2.MultiConceptResponse(
         status=make_status(StatusCode.SUCCESS), concepts=islice(hits, offset, offset + limit)
@@ -102,6 +108,32 @@ def _fits(name: str, parts: Sequence[str]) -> bool:
             return False
         at = found + len(part)
     return True
+
+
+def _of_named_model(context: Context, model: v2.Model, home: UserApp) -> Iterable[v2.Concept]:
+    """What a model says that it recognizes, in the version that is named or in the newest."""
+    _, entry = context.named_model(model, home)
+    version = entry.version(model.model_version.id)
+    return version.output_info.data.concepts if version is not None else []
+
+
+def _of_workflow(context: Context, named: v2.Workflow, home: UserApp) -> list[v2.Concept]:
+    """What the models of a workflow say that they recognize, each concept once."""
+    ids = v2.UserAppIDSet(user_id=named.user_id or home.user_id, app_id=named.app_id or home.app_id)
+    app = context.readable(ids, method="GetWorkflow")
+    workflow = RESOURCES["workflow"].find(context, Place(app), named.id)
+    if named.version.id:
+        nested = nested_place(Place(app), workflow.id)
+        version = RESOURCES["workflow_version"].find(context, nested, named.version.id)
+    else:
+        version = workflow.version
+    return list(
+        {
+            (concept.user_id, concept.app_id, concept.id): concept
+            for node in version.nodes
+            for concept in _of_named_model(context, node.model, app)
+        }.values()
+    )
 
 
 def _of_model(

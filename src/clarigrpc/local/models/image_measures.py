@@ -195,7 +195,7 @@ class ImageMeasures:
         """Share of the upper third that is blue or bright grey short of white, and smooth."""
         hue, saturation, value = self._hsv
         blue = (hue >= 180) & (hue <= 260) & (saturation >= 0.15) & (value >= 0.35)
-        overcast = (saturation < 0.15) & (value >= 0.7) & (value < 0.98)  # paper is whiter
+        overcast = (saturation < 0.15) & (value >= 0.75) & (value < 0.98)  # paper is whiter
         smooth = self._steepness < 2
         return _share(((blue | overcast) & smooth)[: max(1, len(hue) // 3)])
 
