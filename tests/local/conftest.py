@@ -66,6 +66,8 @@ class Raw:
         filled = type(request)()
         filled.CopyFrom(request)
         for field, value in (("", ""), ("user_id", "me"), ("app_id", self.server.app_id)):
+            if "user_app_id" not in filled.DESCRIPTOR.fields_by_name:
+                break
             if field and not getattr(filled.user_app_id, field):
                 setattr(filled.user_app_id, field, value)
             with contextlib.suppress(transcoding.TranscodingError):

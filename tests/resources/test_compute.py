@@ -197,5 +197,15 @@ async def test_logs(both: Both) -> None:
     await both.call("PostLogEntries", v2.PostLogEntriesRequest(log_entries=[entry]))
     found = await both.collect(c.logs.list("runner", runner_id=name))
     assert [one.message for one in found] == ["started"]
-    with pytest.raises(errors.UnimplementedError):  # nothing runs here that would write one
-        await both.collect(c.logs.stream("runner", runner_id=name))
+    followed = c.logs.stream("runner", runner_id=name)
+    seen = []
+    async for one in both.items(followed):
+        seen.append(one.message)
+        if len(seen) == 2:
+            break
+        entry.message = "went on"
+        await both.call("PostLogEntries", v2.PostLogEntriesRequest(log_entries=[entry]))
+    assert seen == ["started", "went on"]
+    followed.cancel()
+    with pytest.raises(errors.InvalidArgumentError):
+        await both.collect(c.logs.stream(""))

@@ -490,7 +490,7 @@ async def failures(front: Front) -> None:
         errors.InvalidArgumentError, "PatchInputs", action="twist", inputs=[words("x")]
     )
     await front.fails(errors.NotFoundError, "GetDataset", dataset_id="x y/z?&%ü")
-    unimplemented = await front.fails(errors.UnimplementedError, "ListCloudProviders")
+    unimplemented = await front.fails(errors.UnimplementedError, "ListPipelineTemplates")
     assert not unimplemented.retryable
     elsewhere = {"user_id": "nobody", "app_id": "none"}
     await front.fails(errors.NotFoundError, "ListInputs", user_app_id=elsewhere)

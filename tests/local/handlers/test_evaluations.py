@@ -106,3 +106,94 @@ def test_numbers_of_one_concept() -> None:
     assert found.f1 == pytest.approx(0.5)
     assert found.roc_auc == pytest.approx(0.75)
     assert found.avg_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+
+
+def of_version(raw: Raw, version_id: str, **fields: bool) -> Any:
+    request = v2.GetModelVersionMetricsRequest(
+        user_app_id=v2.UserAppIDSet(user_id="me", app_id=raw.server.app_id),
+        model_id="learner",
+        version_id=version_id,
+        fields=v2.FieldsValue(**fields),
+    )
+    return ok(raw("GetModelVersionMetrics", request)).model_version.metrics
+
+
+def test_the_metrics_of_a_version(raw: Raw) -> None:
+    request = v2.PostInputsRequest()
+    for number, text in enumerate(("cats purr", "a cat sleeps", "dogs bark", "a dog runs")):
+        label = "cat" if "cat" in text else "dog"
+        item = request.inputs.add(id=f"{label}-{number}")
+        item.data.text.raw = text
+        item.data.concepts.add(id=label, value=1)
+    ok(raw("PostInputs", request))
+    until(
+        lambda: (
+            raw("GetInputCount", v2.GetInputCountRequest()).counts.processed == len(request.inputs)
+        )
+    )
+    model = v2.PostModelsRequest(models=[v2.Model(id="learner", model_type_id="text-classifier")])
+    ok(raw("PostModels", model))
+    estimate = v2.PostModelVersionsTrainingTimeEstimateRequest(model_id="learner")
+    assert raw("PostModelVersionsTrainingTimeEstimate", estimate).status.code != Code.SUCCESS
+    estimate.model_versions.add()
+
+    def estimated(count: int = 0) -> float:
+        estimate.estimated_input_count = count
+        found = ok(raw("PostModelVersionsTrainingTimeEstimate", estimate))
+        (one,) = found.training_time_estimates
+        return float(one.ToMilliseconds() / 1000)
+
+    assert 0 < estimated() < estimated(100_000)
+    versions = v2.PostModelVersionsRequest(model_id="learner", model_versions=[v2.ModelVersion()])
+    version_id = ok(raw("PostModelVersions", versions)).model.model_version.id
+    get = v2.GetModelVersionRequest(model_id="learner", version_id=version_id)
+    until(lambda: raw("GetModelVersion", get).model_version.status.code == Code.MODEL_TRAINED)
+    # The training has tested it.
+    post = v2.PostModelVersionMetricsRequest(model_id="learner", version_id=version_id)
+    trained = ok(raw("PostModelVersionMetrics", post)).model_version.metrics
+    assert trained.status.code == Code.MODEL_EVALUATED
+    assert trained == of_version(raw, version_id)
+    # On the hits of a search it is tested anew.
+    post.test_search.query.filters.add().input.id = "cat-0"
+    queued = ok(raw("PostModelVersionMetrics", post)).model_version.metrics
+    assert queued.status.code == Code.MODEL_QUEUED_FOR_EVALUATION
+    until(lambda: of_version(raw, version_id).status.code == Code.MODEL_EVALUATED)
+    tested = of_version(raw, version_id, test_set=True, binary_metrics=True)
+    assert [entry.input.id for entry in tested.test_set] == ["cat-0"]
+    assert [metric.concept.id for metric in tested.binary_metrics] == ["cat"]
+    # Without a label among them there is nothing to compare with.
+    post.test_search.query.filters[0].input.id = "nothing"
+    ok(raw("PostModelVersionMetrics", post))
+    until(lambda: of_version(raw, version_id).status.code == Code.MODEL_EVALUATION_NEED_INPUTS)
+    gone = v2.DeleteModelVersionRequest(model_id="learner", version_id=version_id)
+    ok(raw("DeleteModelVersion", gone))
+    missing = raw("PostModelVersionMetrics", post).status.code
+    assert missing == Code.MODEL_DOES_NOT_EXIST
+
+
+def test_who_may_test_a_public_model(raw: Raw) -> None:
+    prepared(raw)
+    request = v2.GetModelVersionMetricsRequest(
+        user_app_id=v2.UserAppIDSet(user_id="clarifai", app_id="main"),
+        model_id="color-recognition",
+    )
+    request.version_id = next(
+        version.id
+        for version in ok(
+            raw(
+                "ListModelVersions",
+                v2.ListModelVersionsRequest(
+                    user_app_id=request.user_app_id, model_id=request.model_id
+                ),
+            )
+        ).model_versions
+    )
+    metrics = ok(raw("GetModelVersionMetrics", request)).model_version.metrics
+    assert metrics.status.code == Code.MODEL_NOT_EVALUATED
+    # It is nobody's to test but its owner's.
+    post = v2.PostModelVersionMetricsRequest(
+        user_app_id=request.user_app_id,
+        model_id=request.model_id,
+        version_id=request.version_id,
+    )
+    assert raw("PostModelVersionMetrics", post).status.code == Code.CONN_INSUFFICIENT_SCOPES

@@ -9,14 +9,25 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.local.engine import dataset_snapshots, evaluation_metrics, search_filters
+from clarigrpc.local.engine import (
+    classifier_training,
+    dataset_snapshots,
+    evaluation_metrics,
+    search_filters,
+)
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
+from clarigrpc.local.engine.model_catalog import CatalogEntry
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_handlers import Place
-from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
-from clarigrpc.local.handlers.kind_handlers import RESOURCES
-from clarigrpc.local.models.model_runtime import PredictOptions, predict
+from clarigrpc.local.engine.search_ranking import inputs_found
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, all_annotations_of, with_content
+from clarigrpc.local.handlers.kind_handlers import (
+    RESOURCES,
+    VERSION_METRICS_KIND,
+    metrics_of_versions,
+)
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, predict
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, StoredCollection
@@ -165,19 +176,27 @@ def _examples(
                 raise ServiceError(
                     StatusCode.MODEL_EVALUATION_FAILED, f"input {entry.input.id!r} was deleted"
                 )
-            data = with_content(state.store, live.seq, entry.input)
-            output = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
-            predicted = {concept.id: concept.value for concept in output.concepts}
+            predicted = _predicted(state, runtime, live.seq, entry.input)
         yield evaluation_metrics.Example(entry.input, _labels(entry.annotations), predicted)
 
 
+def _predicted(state: State, runtime: Runtime, seq: int, item: v2.Input) -> dict[str, float]:
+    data = with_content(state.store, seq, item)
+    output = predict(runtime, data, PredictOptions(state.fetcher, v2.OutputConfig()))
+    return {concept.id: concept.value for concept in output.concepts}
+
+
 def _trimmed(body: bytes, fields: v2.FieldsValue) -> v2.EvalMetrics:
-    """The summary, and of the rest the parts that were asked for."""
     found = v2.EvalMetrics.FromString(body)
+    _trim(found, fields)
+    return found
+
+
+def _trim(found: v2.EvalMetrics, fields: v2.FieldsValue) -> None:
+    """Leaves the summary, and of the rest the parts that were asked for."""
     for name in _METRIC_PARTS:
         if not getattr(fields, name):
             found.ClearField(name)  # type: ignore[arg-type]
-    return found
 
 
 def get_evaluation(
@@ -303,7 +322,138 @@ def _is_of(item: v2.EvalMetrics, request: Any) -> bool:
     )
 
 
+# The evaluation of a version that is part of it, older than the evaluations above.
+
+
+def post_model_version_metrics(
+    context: Context, request: v2.PostModelVersionMetricsRequest
+) -> v2.SingleModelVersionResponse:
+    """Tests a version on labelled inputs: the hits of a search, or else all of the app.
+
+    A version that was trained here has been tested on what it was trained on, by
+    cross-validation; without a search that stays.
+    """
+    app = context.writable(request.user_app_id)
+    entry, version = _evaluated_version(context, app, request)
+    if request.eval_info.params.fields:
+        raise ServiceError(
+            StatusCode.NOT_IMPLEMENTED, "the local server does not support eval_info.params"
+        )
+    if version.status.code != StatusCode.MODEL_TRAINED:
+        raise ServiceError(StatusCode.MODEL_INVALID_REQUEST, f"version {version.id!r} is not ready")
+    if request.HasField("test_search"):
+        found = [item for _, item in inputs_found(context.state, app, request.test_search)]
+    elif version.metrics.status.code == StatusCode.MODEL_EVALUATED:
+        return _with_metrics(context, app, entry, version, v2.FieldsValue())
+    else:
+        labelled = classifier_training.labelled_inputs(context.state.store, app, v2.Dataset())
+        found = [one.item for one in labelled]
+    if context.state.catalog.runtime(entry, version) is None:
+        raise ServiceError(
+            StatusCode.NOT_IMPLEMENTED, f"the local server cannot run {entry.model.id!r}"
+        )
+    made = v2.EvalMetrics(status=make_status(StatusCode.MODEL_QUEUED_FOR_EVALUATION))
+    made.id, made.user_id, made.app_id = new_id(), app.user_id, app.app_id
+    made.model.id, made.model.model_version.id = entry.model.id, version.id
+    for item in found:
+        made.test_set.add().input.id = item.id
+    store, where = context.state.store, metrics_of_versions(app, entry.model.id)
+    with store.transaction():
+        store.delete(where, version.id)
+        store.insert(where, version.id, made.SerializeToString(), status=made.status.code)
+    context.state.background.wake()
+    return _with_metrics(context, app, entry, version, v2.FieldsValue())
+
+
+def get_model_version_metrics(
+    context: Context, request: v2.GetModelVersionMetricsRequest
+) -> v2.SingleModelVersionResponse:
+    app = context.readable(request.user_app_id)
+    entry, version = _evaluated_version(context, app, request)
+    return _with_metrics(context, app, entry, version, request.fields)
+
+
+def _evaluated_version(
+    context: Context, app: UserApp, request: Any
+) -> tuple[CatalogEntry, v2.ModelVersion]:
+    entry = context.model(app, request.model_id)
+    version = entry.version(request.version_id)
+    if version is None:
+        raise ServiceError(
+            StatusCode.MODEL_DOES_NOT_EXIST, f"model {request.model_id!r} has no version"
+        )
+    return entry, version
+
+
+def _with_metrics(
+    context: Context,
+    app: UserApp,
+    entry: CatalogEntry,
+    version: v2.ModelVersion,
+    fields: v2.FieldsValue,
+) -> v2.SingleModelVersionResponse:
+    """A version with its latest metrics, and of those the parts that were asked for."""
+    response = v2.SingleModelVersionResponse(
+        status=make_status(StatusCode.SUCCESS), model_version=version
+    )
+    metrics = response.model_version.metrics
+    where = metrics_of_versions(app, entry.model.id)
+    row = context.state.store.get(where, version.id)
+    if row is not None:
+        metrics.ParseFromString(row.body)
+    elif not metrics.status.code:
+        metrics.status.CopyFrom(make_status(StatusCode.MODEL_NOT_EVALUATED))
+    _trim(metrics, fields)
+    return response
+
+
+def _test_version(state: State, where: StoredCollection, row: Row) -> None:
+    """Carries out a queued test of a version."""
+    app = where.app
+    queued = v2.EvalMetrics.FromString(row.body)
+    result = v2.EvalMetrics()
+    result.CopyFrom(queued)
+    del result.test_set[:]
+    try:
+        evaluation_metrics.evaluate(_usable(_tests(state, app, queued)), result)
+        result.status.CopyFrom(make_status(StatusCode.MODEL_EVALUATED))
+    except ServiceError as error:
+        code = error.code
+        if code not in (
+            StatusCode.MODEL_EVALUATION_NEED_INPUTS,
+            StatusCode.MODEL_EVALUATION_NEED_LABELS,
+        ):
+            code = StatusCode.MODEL_EVALUATION_FAILED
+        result.status.CopyFrom(make_status(code, str(error)))
+    with state.store.transaction():
+        now = state.store.by_seq(row.seq)
+        if now is not None:
+            state.store.update(now.seq, result.SerializeToString(), result.status.code)
+
+
+def _tests(
+    state: State, app: UserApp, queued: v2.EvalMetrics
+) -> Iterable[evaluation_metrics.Example]:
+    entry = state.catalog.find(app, queued.model.id)
+    version = entry.version(queued.model.model_version.id)
+    runtime = state.catalog.runtime(entry, version) if version is not None else None
+    if runtime is None:
+        raise ServiceError(StatusCode.MODEL_EVALUATION_FAILED, "the version cannot be run")
+    inputs = StoredCollection.of_app(INPUT_KIND, app)
+    for tested in queued.test_set:
+        row = state.store.get(inputs, tested.input.id)
+        if row is None or row.status != StatusCode.INPUT_SUCCESS:
+            continue
+        item = v2.Input.FromString(row.body)
+        truth = _labels(all_annotations_of(state.store, app, item))
+        if truth:
+            predicted = _predicted(state, runtime, row.seq, item)
+            yield evaluation_metrics.Example(item, truth, predicted)
+
+
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
+    "PostModelVersionMetrics": post_model_version_metrics,
+    "GetModelVersionMetrics": get_model_version_metrics,
     "PostEvaluations": post_evaluations,
     "GetEvaluation": get_evaluation,
     "ListEvaluations": list_evaluations,
@@ -313,4 +463,5 @@ UNARY: dict[str, Callable[[Context, Any], Message]] = {
 }
 BACKGROUND_TASKS: dict[Waiting, BackgroundTask] = {
     Waiting("evaluation", StatusCode.MODEL_QUEUED_FOR_EVALUATION): _evaluate,
+    Waiting(VERSION_METRICS_KIND, StatusCode.MODEL_QUEUED_FOR_EVALUATION): _test_version,
 }

@@ -117,8 +117,26 @@ _OF_TRAINING = (
 """What a version was trained from, and what came of it."""
 
 
+VERSION_METRICS_KIND = "version_metrics"
+"""How well versions of models do, by the ids of the versions."""
+
+
+def metrics_of_versions(app: UserApp, model_id: str) -> StoredCollection:
+    """Where the metrics of the versions of a model are kept."""
+    return StoredCollection.of_app(VERSION_METRICS_KIND, app, model_id)
+
+
 class ModelVersionHandlers(UploadedVersionHandlers):
     """Versions of models; the catalog knows when one has been built."""
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        super().deleted(context, place, resource_id)
+        where = metrics_of_versions(place.app, place.parents[0])
+        context.state.store.delete(where, resource_id)
+
+    def emptied(self, context: Context, where: StoredCollection) -> None:
+        super().emptied(context, where)
+        context.state.store.clear(metrics_of_versions(where.app, where.parent))
 
     def exists(self, context: Context, place: Place, resource_id: str) -> bool:
         entry = context.model(place.app, place.parents[0])

@@ -1,8 +1,9 @@
-"""Log entries: PostLogEntries and ListLogEntries."""
+"""Log entries: added, listed and followed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -30,6 +31,11 @@ _LOG_FIELDS = (
     "pipeline_step_id",
     "pipeline_step_version_id",
 )
+
+
+_ENTRIES_PER_RESPONSE = 128
+# Between two looks for new entries.
+_FOLLOW_SECONDS = 0.1
 
 
 def _logs(user_id: str) -> StoredCollection:
@@ -64,13 +70,38 @@ def list_log_entries(
     )
 
 
-def _fits(entry: v2.LogEntry, request: v2.ListLogEntriesRequest) -> bool:
+def stream_log_entries(
+    context: Context, request: v2.StreamLogEntriesRequest
+) -> Iterator[v2.MultiLogEntryResponse]:
+    """The entries that are there, and then those that come, until the client leaves."""
+    if not request.log_type:
+        raise ServiceError(StatusCode.LOG_ENTRIES_INVALID_REQUEST, "log_type is empty")
+    where = _logs(context.user(request.user_app_id))
+    last_id = ""
+    while context.call.is_active():
+        rows = context.state.store.after(where, last_id, _ENTRIES_PER_RESPONSE) or []
+        entries = [v2.LogEntry.FromString(row.body) for row in rows]
+        found = [entry for entry in entries if _fits(entry, request)]
+        if found:
+            yield v2.MultiLogEntryResponse(
+                status=make_status(StatusCode.SUCCESS), log_entries=found
+            )
+        if rows:
+            last_id = rows[-1].id
+        else:
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def _fits(entry: v2.LogEntry, request: Any) -> bool:
     if request.log_type not in ("", entry.log_type):
         return False
     wanted = {name: getattr(request, name) for name in _LOG_FIELDS}
     return all(getattr(entry.meta, name, "") == value for name, value in wanted.items() if value)
 
 
+SERVER_STREAM: dict[str, Callable[[Context, Any], Iterator[Message]]] = {
+    "StreamLogEntries": stream_log_entries,
+}
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
     "PostLogEntries": post_log_entries,
     "ListLogEntries": list_log_entries,

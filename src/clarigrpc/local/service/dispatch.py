@@ -33,6 +33,7 @@ from clarigrpc.local.handlers import (
     account_methods,
     annotation_methods,
     bulk_operations,
+    cloud_methods,
     concept_methods,
     dataset_methods,
     evaluation_methods,
@@ -79,6 +80,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **account_methods.UNARY,
     **annotation_methods.UNARY,
     **bulk_operations.UNARY,
+    **cloud_methods.UNARY,
     **concept_methods.UNARY,
     **dataset_methods.UNARY,
     **evaluation_methods.UNARY,
@@ -104,6 +106,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **workflow_results.UNARY,
 }
 _SERVER_STREAM: Mapping[str, Callable[[Context, Any], Iterator[Message]]] = {
+    **log_methods.SERVER_STREAM,
     **predictions.SERVER_STREAM,
     **video_annotations.SERVER_STREAM,
 }

@@ -21,11 +21,28 @@ The local server implements {works} of the {total} methods of V2. The others ans
 status UNIMPLEMENTED, over HTTP with 501. No method makes results up.
 
 "Stored" means that resources are stored and nothing else happens: for example, a deployment is
-recorded, but nothing is deployed.
+recorded, but nothing is deployed. For methods that are not implemented, the last column says why.
 
 | Method | Status | Extent |
 | --- | --- | --- |
 """
+
+_RETIRED = "today's service answers with UNIMPLEMENTED, too"
+_METRICS = "about what runs on hosted clusters"
+_REASONS = {
+    "DeleteModelMigration": "about the hosted service's own storage",
+    "ListMetricLabels": _METRICS,
+    "ListPipelineTemplates": "the templates are the hosted service's",
+    "ListWorkflowEvaluationTemplates": "the templates are the hosted service's",
+    "PostAuditLogSearches": "the local server keeps no audit log",
+    "PostComputePlaneMetrics": _METRICS,
+    "PostMetricsQuery": _METRICS,
+    "PostModelMigration": "about the hosted service's own storage",
+    "PostPipelineVersionRunFromTemplate": "the templates are the hosted service's",
+    "PostRunnerReplicaTaskMetrics": _METRICS,
+    "StreamLivestreamAnnotations": "there are no live streams among the inputs",
+}
+"""Why a method is not implemented, for those that today's service has."""
 
 
 def status(method: str) -> str:
@@ -37,8 +54,9 @@ def table() -> str:
     """The page."""
     rows = []
     for method in METHODS:
-        how = ""
-        if V2Service.implements(method):
+        if not V2Service.implements(method):
+            how = _REASONS.get(method) or _RETIRED
+        else:
             how = "stored" if V2Service.only_stores(method) else "full"
         rows.append(f"| {method} | {status(method)} | {how} |\n")
     works = sum(V2Service.implements(method) for method in METHODS)
