@@ -124,7 +124,6 @@ def test_requests_that_cannot_be(raw: Raw) -> None:
     version.version_id = "no-such-version"
     assert code(version) == Code.MODEL_DOES_NOT_EXIST
     elsewhere = predict_request(b"x")
-    elsewhere.model_id = "no-such-model"
     elsewhere.ClearField("user_app_id")
     assert code(elsewhere) == Code.MODEL_DOES_NOT_EXIST
 

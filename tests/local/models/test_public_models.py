@@ -81,20 +81,13 @@ def test_ids_and_versions_of_published_code_mean_the_stand_ins(raw: Raw) -> None
     assert ids[:2] == [GENERAL_VERSION, GENERAL_OF_2016]
 
 
-@pytest.mark.parametrize("named_app", [False, True])
-def test_a_public_model_is_found_from_an_app_that_lacks_it(raw: Raw, named_app: bool) -> None:
-    own = v2.UserAppIDSet(user_id="me", app_id=raw.server.app_id)
+def test_a_request_has_to_say_that_it_means_a_public_model(raw: Raw) -> None:
     request = asked(GENERAL, png("red"))
-    request.user_app_id.CopyFrom(own if named_app else v2.UserAppIDSet())
-    # The key of an app alone, as the published examples have it.
-    for secret in (raw.server.pat, raw.server.api_key):
-        output = ok(raw.with_key(secret)("PostModelOutputs", request)).outputs[0]
-        assert (output.model.user_id, output.model.app_id) == ("clarifai", "main")
-    wrong = asked("no-such-model", png("red"))
-    wrong.user_app_id.CopyFrom(request.user_app_id)
-    status = raw("PostModelOutputs", wrong).status
+    request.ClearField("user_app_id")
+    # As the service since 2023; the text says what to do.
+    status = raw("PostModelOutputs", request).status
     assert status.code == Code.MODEL_DOES_NOT_EXIST
-    assert raw.server.app_id in status.details
+    assert "give user_id 'clarifai' and app_id 'main'" in status.details
 
 
 def test_searches_and_lists_find_them(raw: Raw) -> None:
@@ -259,10 +252,15 @@ def test_how_many_concepts(raw: Raw) -> None:
 async def test_the_client_says_which_concept_is_unknown(
     server: LocalServer, connect: Connect
 ) -> None:
-    both = connect(server.base, pat=server.pat, user_id=server.user_id, app_id=server.app_id)
+    both = connect(server.base, pat=server.pat)
 
     async def answered(**config: Any) -> v2.Output:
-        model = both.client.model(GENERAL, output_config=v2.OutputConfig(**config))
+        model = both.client.model(
+            GENERAL,
+            user_id="clarifai",
+            app_id="main",
+            output_config=v2.OutputConfig(**config),
+        )
         output: v2.Output = await both.run(model.predict, picture(png("red")))
         return output
 
@@ -398,4 +396,4 @@ def test_without_public_models(tmp_path: Path) -> None:
         assert list(public.concepts.list()) == []
         assert list(client.concepts.search("dog*")) == []
         with pytest.raises(errors.NotFoundError):
-            client.model(GENERAL).predict(picture(png("red")))
+            client.model(GENERAL, user_id="clarifai", app_id="main").predict(picture(png("red")))

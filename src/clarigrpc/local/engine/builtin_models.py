@@ -153,13 +153,6 @@ def builtin_models() -> dict[str, BuiltinModel]:
             what="portrait quality",
             limits="It rates nothing.",
         ),
-        _tagger(
-            faces,
-            ("sharpness",),
-            id="c2cf7cecd8a6427da375b9f35fcd2381",
-            what="focus",
-            other_ids=("focus",),
-        ),
         _model(
             embedding,
             id="general-image-embedding",

@@ -101,21 +101,6 @@ class Context:
         only_public = self.is_stranger(app, method)
         return self.state.catalog.find(app, model_id, only_public=only_public)
 
-    def usable_model(
-        self, app: UserApp, model_id: str, method: str = ""
-    ) -> tuple[UserApp, CatalogEntry]:
-        """The model of that id in an app or else in the public app, and the app that has it."""
-        try:
-            return app, self.model(app, model_id, method)
-        except ServiceError as missing:
-            if missing.code != StatusCode.MODEL_DOES_NOT_EXIST or app == PUBLIC_APP:
-                raise
-            try:
-                found = self.state.catalog.find(PUBLIC_APP, model_id, only_public=True)
-            except ServiceError:
-                raise missing from None
-            return PUBLIC_APP, found
-
     def named_model(
         self, model: v2.Model, home: UserApp | None = None, *, method: str = "GetModel"
     ) -> tuple[UserApp, CatalogEntry]:
@@ -132,7 +117,16 @@ class Context:
         app = self.readable(ids, method=method)
         if model.user_id or model.app_id:
             return app, self.model(app, model.id, method)
-        return self.usable_model(app, model.id, method)
+        try:
+            return app, self.model(app, model.id, method)
+        except ServiceError as missing:
+            if missing.code != StatusCode.MODEL_DOES_NOT_EXIST:
+                raise
+            try:
+                found = self.state.catalog.find(PUBLIC_APP, model.id, only_public=True)
+            except ServiceError:
+                raise missing from None
+            return PUBLIC_APP, found
 
     def models(self, app: UserApp) -> list[CatalogEntry]:
         """Every model of the app, or of all apps of the user, that the caller may see."""

@@ -15,7 +15,7 @@ from clarigrpc.local.models.model_types import BASES
 from clarigrpc.local.resource_facts import is_built, is_public
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Store, StoredCollection
-from clarigrpc.local.user_app import UserApp
+from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 from clarigrpc.v2 import StatusCode
 
 MODEL_KIND = "model"
@@ -140,10 +140,13 @@ class Catalog:
         if entry is not None and only_public:
             entry = entry.public()
         if entry is None:
-            raise ServiceError(
-                StatusCode.MODEL_DOES_NOT_EXIST,
-                f"model {model_id!r} does not exist in {app.user_id}/{app.app_id}",
-            )
+            details = f"model {model_id!r} does not exist in {app.user_id}/{app.app_id}"
+            if self.is_builtin(PUBLIC_APP, model_id):
+                details += (
+                    f"; for the public one give user_id {PUBLIC_APP.user_id!r} and app_id "
+                    f"{PUBLIC_APP.app_id!r}"
+                )
+            raise ServiceError(StatusCode.MODEL_DOES_NOT_EXIST, details)
         return entry
 
     def has(self, app: UserApp, model_id: str) -> bool:

@@ -139,7 +139,7 @@ def _of_workflow(context: Context, named: v2.Workflow, home: UserApp) -> list[v2
 def _of_model(
     context: Context, model_id: str, version_id: str, request: Any
 ) -> Iterable[v2.Concept]:
-    _, entry = context.usable_model(context.readable(request.user_app_id), model_id)
+    entry = context.model(context.readable(request.user_app_id), model_id)
     version = entry.version(version_id)
     return version.output_info.data.concepts if version is not None else []
 

@@ -23,8 +23,8 @@ from clarigrpc.v2 import StatusCode
 
 
 def _entry(context: Context, request: Any) -> CatalogEntry:
-    """The model that a request means: of its app, or else the public one of that id."""
-    return context.usable_model(context.readable(request.user_app_id), request.model_id)[1]
+    """The model that a request means."""
+    return context.model(context.readable(request.user_app_id), request.model_id)
 
 
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:

@@ -35,7 +35,8 @@ class _ReadyModel:
     """The model version that a request names, ready to run."""
 
     def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
-        app, entry = context.usable_model(context.readable(request.user_app_id), request.model_id)
+        app = context.readable(request.user_app_id)
+        entry = context.model(app, request.model_id)
         version = entry.version(request.version_id)
         if version is None:
             raise ServiceError(

@@ -72,6 +72,8 @@ def unknown_concepts(config: v2.OutputConfig, known: Iterable[v2.Concept]) -> li
 
     Nothing is unknown of a model that does not say which concepts it has.
     """
+    if not config.select_concepts:
+        return []
     have = [(concept.id, concept.name) for concept in known]
     if not have:
         return []
