@@ -27,6 +27,7 @@ NAMES = (
     "embeddings",
     "startup",
     "upload",
+    "processes",
     "load",
     "distance",
     "transports",

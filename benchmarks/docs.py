@@ -1,8 +1,8 @@
-"""``python -m benchmarks.docs``: bring the figures of ``docs/performance.md`` up to the results.
+"""``python -m benchmarks.docs``: bring the figures of README and documentation up to the results.
 
 Everything between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is made from the JSON in
 ``benchmarks/results``; the plots go to ``docs/plots`` (that needs matplotlib). ``--check`` only
-says whether the page fits the results.
+says whether the pages fit the results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.harness import RESULTS, Row
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "processes.md")
 PLOTS = ROOT / "docs" / "plots"
 
 SECONDS_A_DAY = 86_400
@@ -54,6 +54,22 @@ MODELLED = (
 )
 
 Results = dict[str, dict[str, Any]]
+
+
+Figures = Callable[[Results], str]
+NONE_YET = "No results yet: `make bench-full`."
+
+
+def needs(*names: str) -> Callable[[Figures], Figures]:
+    """Figures that say so where one of these results is not there yet."""
+
+    def given(figures: Figures) -> Figures:
+        def checked(results: Results) -> str:
+            return figures(results) if results.keys() >= set(names) else NONE_YET
+
+        return checked
+
+    return given
 
 
 def read(folder: Path) -> Results:
@@ -198,6 +214,86 @@ def in_flight(results: Results) -> str:
     return _table(("latency of the service", "1 ms", "10 ms", "100 ms", "1 s"), rows)
 
 
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else _number(value / 1000)
+
+
+@needs("load")
+def load(results: Results) -> str:
+    """Latencies at a constant rate."""
+    rows = [
+        (
+            one["scene"],
+            one["variant"],
+            _number(one["rate"]),
+            *(_milliseconds(one.get(key)) for key in ("p50_us", "p99_us", "p999_us")),
+        )
+        for one in results["load"]["measured"]
+    ]
+    table = _table(("load", "client", "per second", "p50 ms", "p99 ms", "p99.9 ms"), rows)
+    return f"{table}\n\n![Latency by load](plots/latency-by-load.svg)"
+
+
+def _rates(name: str, *head: str) -> Figures:
+    """Rate and CPU of everything that a result measured."""
+
+    @needs(name)
+    def table(results: Results) -> str:
+        rows = [
+            (one["scene"], one["variant"], _number(one["rate"]), _number(one["cpu_us"]))
+            for one in results[name]["measured"]
+        ]
+        return _table(head, rows)
+
+    return table
+
+
+@needs("transports")
+def transports(results: Results) -> str:
+    """CPU and rate of HTTP/2 in Rust over those of clarigrpc."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in map(_row, results["transports"]["rows"]):
+        if not row.control:
+            pair, _, quantity = row.question.rpartition(", ")
+            title, _, names = pair.rpartition(": ")
+            figure = f"{row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})"
+            found.setdefault((title, names.partition(" / ")[0]), {})[quantity] = figure
+    rows = [
+        (title, name, figures["client CPU"], figures["rate"])
+        for (title, name), figures in found.items()
+    ]
+    return _table(("", "", "client CPU over clarigrpc's", "rate over clarigrpc's"), rows)
+
+
+@needs("unary", "batch", "images")
+def readme(results: Results) -> str:
+    """Three figures and a plot."""
+
+    def of(name: str, scene: str, variant: str) -> dict[str, Any]:
+        (found,) = (
+            one
+            for one in results[name]["measured"]
+            if (one["scene"], one["variant"]) == (scene, variant)
+        )
+        return dict(found)
+
+    one, rest = (of("unary", "canned", who) for who in ("clarigrpc predict", "REST, requests"))
+    many = of("batch", "small inputs", "predict_many")
+    image, json_image = (
+        of("images", "1 MB", who) for who in ("clarigrpc predict", "REST, requests")
+    )
+    lines = [
+        f"- **{_number(one['cpu_us'])} µs** of client CPU for a small prediction "
+        f"({_number(rest['cpu_us'])} µs with `requests` over REST)",
+        f"- **{_number(many['rate'])}** small predictions per second on one core, "
+        "with `predict_many`",
+        f"- **{_number(image['rate'])}** images of 1 MB per second on one core "
+        f"({_number(json_image['rate'])} with `requests` over REST)",
+    ]
+    plot = "![Small predictions per second by requests in flight]"
+    return "\n".join([*lines, "", f"{plot}(docs/plots/throughput-by-concurrency.svg)"])
+
+
 def plots(results: Results) -> str:
     """The plots that ``main`` draws."""
     return (
@@ -207,13 +303,18 @@ def plots(results: Results) -> str:
     )
 
 
-FIGURES: dict[str, Callable[[Results], str]] = {
+FIGURES: dict[str, Figures] = {
     "environment": environment,
     "ways": ways,
     "plots": plots,
     "growth": growth,
     "in-flight": in_flight,
     "goals": goals,
+    "load": load,
+    "distance": _rates("distance", "round trip", "client", "per second", "client CPU, µs"),
+    "processes": _rates("processes", "", "", "per second", "CPU of an input, µs"),
+    "transports": transports,
+    "readme": readme,
 }
 
 
@@ -222,26 +323,31 @@ def render(page: str, results: Results) -> str:
 
     def figures(match: re.Match[str]) -> str:
         name = match[1]
-        content = FIGURES[name](results) if results else "No results yet: `make bench-full`."
+        content = FIGURES[name](results) if results else NONE_YET
         return f"<!-- figures: {name} -->\n\n{content}\n\n<!-- end -->"
 
     return re.sub(r"<!-- figures: ([\w-]+) -->.*?<!-- end -->", figures, page, flags=re.DOTALL)
 
 
 def main() -> int:
-    """Write the page and the plots."""
+    """Write the pages and the plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.docs", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args()
     results = read(arguments.results)
-    page = PAGE.read_text()
-    rendered = render(page, results)
-    if arguments.check:
+    stale = False
+    for path in PAGES:
+        page = path.read_text()
+        rendered = render(page, results)
         if rendered != page:
-            print(f"{PAGE} does not fit the results: run python -m benchmarks.docs")
-        return int(rendered != page)
-    PAGE.write_text(rendered)
+            stale = True
+            if arguments.check:
+                print(f"{path} does not fit the results: run python -m benchmarks.docs")
+            else:
+                path.write_text(rendered)
+    if arguments.check:
+        return int(stale)
     from benchmarks.plots import draw
 
     PLOTS.mkdir(exist_ok=True)

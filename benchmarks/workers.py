@@ -45,6 +45,7 @@ class Variant:
         in_flight: Calls in flight, where the variant has any.
         connections: How many the client may open.
         calls: Calls a slice; 0: as many as fit in the time of a slice.
+        core: Where to run.
         source: Where to import another revision of clarigrpc from; None: this one.
     """
 
@@ -56,6 +57,7 @@ class Variant:
     in_flight: int = 1
     connections: int = 1
     calls: int = 0
+    core: int = CLIENT_CORE
     source: Path | None = None
 
     def again(self) -> Variant:
@@ -103,7 +105,7 @@ class Worker:
             "payload": str(payload or ""),
             "batch": variant.batch,
             "connections": variant.connections,
-            "core": CLIENT_CORE,
+            "core": variant.core,
         }
         self._process = subprocess.Popen(
             [
@@ -127,9 +129,17 @@ class Worker:
 
     def run(self, calls: int, in_flight: int = 0, rate: float = 0) -> Sample:
         """Do a slice; with a rate, calls start at it in an open loop."""
+        self.begin(calls, in_flight, rate)
+        return self.end()
+
+    def begin(self, calls: int, in_flight: int = 0, rate: float = 0) -> None:
+        """Let a slice begin."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{calls} {in_flight or self.variant.in_flight} {rate}\n")
         self._process.stdin.flush()
+
+    def end(self) -> Sample:
+        """Wait for the slice that has begun."""
         return Sample(**self._read())
 
     def calibrated(self, seconds: float, in_flight: int = 0) -> int:

@@ -176,8 +176,8 @@ def paced(
             running.discard(task)
             if ended.done():
                 return
-            if task.exception() is not None:
-                ended.set_exception(task.exception())
+            if error := task.exception():
+                ended.set_exception(error)
             elif len(latencies) == calls:
                 ended.set_result(None)
 
