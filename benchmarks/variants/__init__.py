@@ -1,0 +1,1 @@
+"""Scripts that run in the interpreter of the peer that they call."""
