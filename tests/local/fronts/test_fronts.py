@@ -310,7 +310,7 @@ async def concepts(front: Front) -> None:
         "PostConceptLanguages", concept_id="cat", concept_languages=[{"id": "de", "name": "K"}]
     )
     assert len((await front("ListConceptLanguages", concept_id="cat")).concept_languages) >= 1
-    await front.fails(errors.InvalidArgumentError, "PostConcepts", concepts=[{"id": "cat"}])
+    await front.fails(errors.AlreadyExistsError, "PostConcepts", concepts=[{"id": "cat"}])
     await front.fails(errors.NotFoundError, "GetConcept", concept_id="none")
     assert len((await front("ListConcepts")).concepts) == 2
 

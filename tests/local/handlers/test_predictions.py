@@ -180,6 +180,7 @@ def test_models_can_be_created(raw: Raw) -> None:
     assert not model.HasField("model_version")  # PostModels makes none
 
     def ids(**filters: Any) -> list[str]:
+        filters.setdefault("user_app_id", v2.UserAppIDSet(user_id=raw.server.user_id))
         return [m.id for m in raw("ListModels", v2.ListModelsRequest(**filters)).models]
 
     assert ids() == ["m4", "m3", "m2", "m1", "m0"]

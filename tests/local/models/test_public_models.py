@@ -297,7 +297,9 @@ def test_nodes_name_public_models_by_id_alone(raw: Raw) -> None:
 
     name = f"food-and-general-{'web' if raw.web else 'grpc'}"
     workflow = v2.Workflow(id=name, nodes=nodes((GENERAL, GENERAL_VERSION), (FOOD, FOOD_VERSION)))
-    ok(raw("PostWorkflows", v2.PostWorkflowsRequest(workflows=[workflow])))
+    # As the tests of the published client do, with the key of an app.
+    key = raw.with_key(raw.server.api_key)
+    ok(key("PostWorkflows", v2.PostWorkflowsRequest(workflows=[workflow])))
     change = v2.Workflow(id=name, nodes=nodes((GENERAL, GENERAL_OF_2016), (FOOD, "")))
     ok(raw("PatchWorkflows", v2.PatchWorkflowsRequest(workflows=[change], action="overwrite")))
     shown = ok(raw("GetWorkflow", v2.GetWorkflowRequest(workflow_id=name))).workflow
