@@ -1,8 +1,9 @@
-"""Outputs as NumPy arrays: the embeddings or the concepts of a whole response."""
+"""Outputs as NumPy arrays: the embeddings or the concepts of a whole response, or of a batch."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clarigrpc import v2
@@ -21,11 +22,14 @@ __all__ = [
 ]
 
 
-def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:
-    """The embeddings of a response as one array, without a Python object for each number.
+def output_embeddings(
+    outputs: v2.MultiOutputResponse | Iterable[v2.Output],
+) -> NDArray[np.float32]:
+    """Embeddings as one array, without a Python object for each number.
 
     Args:
-        response: The outputs of an embedding model, each with one embedding.
+        outputs: Outputs of an embedding model, each with one embedding: a response, a list, or the
+            ``outputs`` of a batch of ``predict_batches``.
 
     Returns:
         An array of shape (outputs, dimensions) and dtype float32, in the order of the outputs.
@@ -37,7 +41,8 @@ def output_embeddings(response: v2.MultiOutputResponse) -> NDArray[np.float32]:
         import numpy as np
 
     rows = []
-    for index, output in enumerate(response.outputs):
+    listed = outputs.outputs if isinstance(outputs, v2.MultiOutputResponse) else outputs
+    for index, output in enumerate(listed):
         embeddings = output.data.embeddings
         if not embeddings:
             raise InvalidArgumentError(f"output {index} has no embedding")
@@ -69,7 +74,7 @@ def _packed_floats(embedding: bytes) -> memoryview:
 
 
 class ConceptArrays(NamedTuple):
-    """The concepts of all outputs of a response, one after the other.
+    """The concepts of outputs, one after the other.
 
     Attributes:
         ids: Their ids, an array of ``str`` objects of shape (concepts,).
@@ -84,23 +89,32 @@ class ConceptArrays(NamedTuple):
     offsets: NDArray[np.int64]
 
 
-def output_concepts(response: v2.MultiOutputResponse) -> ConceptArrays:
-    """The concepts of a response as arrays, without a Python object for each of them.
+def output_concepts(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> ConceptArrays:
+    """Concepts as arrays, without a Python object for each of them.
 
     Args:
-        response: The outputs of a model with concepts. An output may have none.
+        outputs: Outputs of a model with concepts: a response, a list, or the ``outputs`` of a batch
+            of ``predict_batches``. An output may have none.
 
     Returns:
-        Ids, values and where each output's begin, in the order of the response.
+        Ids, values and where each output's begin, in the order of the outputs.
     """
     with NeedsExtra("arrays", "output_concepts()"):
         import numpy as np
 
-    lists = [output.data.concepts for output in response.outputs]
+    if isinstance(outputs, v2.MultiOutputResponse):
+        listed = [*outputs.outputs]
+        encoded = outputs.SerializeToString()
+        merged = _merged_concepts("Response").FromString(encoded).outputs.data.concepts
+    else:
+        listed = [*outputs]
+        # Serialized messages one after the other are what they merge into.
+        encoded = b"".join([output.SerializeToString() for output in listed])
+        merged = _merged_concepts("Output").FromString(encoded).data.concepts
+    lists = [output.data.concepts for output in listed]
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(concepts) for concepts in lists], out=offsets[1:])
     count = int(offsets[-1])
-    merged = _merged_concepts().FromString(response.SerializeToString()).outputs.data.concepts
     found: list[str] = list(merged.id)
     if len(found) == len(merged.value) == count:
         merged.DiscardUnknownFields()
@@ -118,8 +132,11 @@ def output_concepts(response: v2.MultiOutputResponse) -> ConceptArrays:
 
 
 @functools.cache
-def _merged_concepts() -> Any:
+def _merged_concepts(name: str) -> Any:
     """A class that reads all concepts of a response as one: lists of ids and of values.
+
+    Args:
+        name: ``Response``, or ``Output`` for what several outputs merge into.
 
     It has the fields of ``MultiOutputResponse`` with the same numbers, but single where that one
     repeats messages. protobuf merges messages that come again, and lists grow when it does.
@@ -148,4 +165,4 @@ def _merged_concepts() -> Any:
     add("Response", v2.MultiOutputResponse, "outputs", type_name=".merged.Output", **single)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("merged.Response"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"merged.{name}"))

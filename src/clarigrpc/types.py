@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from clarigrpc._bulk.input_sources import DeferredInput as DeferredInput
     from clarigrpc._bulk.input_sources import InputSource as InputSource
     from clarigrpc._bulk.input_sources import InputValue as InputValue
+    from clarigrpc._bulk.predict_engine import PredictBatch as PredictBatch
     from clarigrpc._bulk.predict_engine import PredictFailure as PredictFailure
     from clarigrpc._bulk.predict_engine import PredictResult as PredictResult
     from clarigrpc._bulk.predict_engine import PredictSuccess as PredictSuccess
+    from clarigrpc._bulk.predict_engine import WorkflowBatch as WorkflowBatch
+    from clarigrpc._bulk.predict_engine import WorkflowPredictResult as WorkflowPredictResult
+    from clarigrpc._bulk.predict_engine import WorkflowSuccess as WorkflowSuccess
     from clarigrpc._config.client_options import ClientOptions as ClientOptions
     from clarigrpc._config.client_options import Interceptor as Interceptor
     from clarigrpc._config.client_options import Transport as Transport
@@ -209,9 +213,13 @@ else:
                 "InputValue",
             ),
             "clarigrpc._bulk.predict_engine": (
+                "PredictBatch",
                 "PredictFailure",
                 "PredictResult",
                 "PredictSuccess",
+                "WorkflowBatch",
+                "WorkflowPredictResult",
+                "WorkflowSuccess",
             ),
             "clarigrpc._config.client_options": (
                 "ClientOptions",

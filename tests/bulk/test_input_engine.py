@@ -1,11 +1,10 @@
-"""The upload of inputs without a network: batches, window, pacing, journal, state machine."""
+"""The upload of inputs without a network: requests, pacing, journal, state machine."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,134 +15,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import errors, image, text, v2
-from clarigrpc._bulk.input_batches import (
-    InputBatch,
-    InputBatcher,
-    PendingInput,
-    encode_post,
-    pending_input,
-    unsure_input,
-)
-from clarigrpc._bulk.input_engine import Finish, InputEngine, Pause, ReadSource, SendBatch, is_ours
+from clarigrpc._bulk.engine import BulkBatch
+from clarigrpc._bulk.input_encoding import content_id, encode_input, encode_post, is_derived
+from clarigrpc._bulk.input_engine import InputEngine, is_ours
 from clarigrpc._bulk.input_journal import Journal, Record
-from clarigrpc._bulk.input_window import Pacing, Window
+from clarigrpc._bulk.pacing import Pacing
 from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc.types import UploadReport
+from clarigrpc.types import FailedInput, UploadReport
 
 TARGET = {"base": "http://127.0.0.1:1", "user_id": "me", "app_id": "mine"}
 
 
-def _item(index: int, size: int = 0) -> PendingInput:
-    return PendingInput(index, f"id-{index}", b"x" * size)
-
-
-# Batches
-
-
-@given(
-    sizes=st.lists(st.integers(0, 300)),
-    max_items=st.integers(1, 10),
-    max_bytes=st.integers(1, 500),
-)
-def test_the_batcher_keeps_every_item_in_order_within_the_limits(
-    sizes: list[int], max_items: int, max_bytes: int
-) -> None:
-    batcher = InputBatcher(max_items, max_bytes)
-    items = [_item(index, size) for index, size in enumerate(sizes)]
-    batches = [batch for item in items if (batch := batcher.add(item))]
-    batches += [rest] if (rest := batcher.flush()) else []
-    assert [item for batch in batches for item in batch] == items
-    for batch in batches:
-        assert len(batch) <= max_items
-        assert len(batch) == 1 or sum(item.size for item in batch) <= max_bytes
-    for batch, following in itertools.pairwise(batches):
-        # Full, or the next one did not fit.
-        size = sum(item.size for item in batch) + following[0].size
-        assert len(batch) == max_items or size > max_bytes
-    assert batcher.flush() == []
+# Requests
 
 
 @given(st.lists(st.tuples(st.text(max_size=300), st.booleans()), max_size=20))
 def test_a_request_has_the_inputs_with_their_ids(values: list[tuple[str, bool]]) -> None:
     messages = [text(raw, id="given" if named else "") for raw, named in values]
     before = [message.SerializeToString() for message in messages]
-    items = [pending_input(index, message, 0.0) for index, message in enumerate(messages)]
+    encoded = [encode_input(message) for message in messages]
     constant = v2.PostInputsRequest(user_app_id=v2.UserAppIDSet(user_id="me"))
-    encoded = encode_post(constant.SerializeToString(), items)
-    request = v2.PostInputsRequest.FromString(encoded)
+    payload = encode_post(constant.SerializeToString(), [item for _, item in encoded])
+    request = v2.PostInputsRequest.FromString(payload)
     assert request.user_app_id.user_id == "me"
     assert [one.data.text.raw for one in request.inputs] == [raw for raw, _ in values]
-    assert [one.id for one in request.inputs] == [item.id for item in items]
-    assert all(item.derived != named for item, (_, named) in zip(items, values, strict=True))
-    assert len(encoded) <= len(constant.SerializeToString()) + sum(item.size for item in items)
+    assert [one.id for one in request.inputs] == [name for name, _ in encoded]
+    for one, (_, named), plain in zip(request.inputs, values, before, strict=True):
+        assert is_derived(one) is not named
+        assert one.id == ("given" if named else content_id(plain))
     assert [message.SerializeToString() for message in messages] == before
 
 
 def test_ids_from_content_tell_inputs_apart_and_stay_the_same() -> None:
-    one = pending_input(0, text("a", concepts=["x"], metadata={"k": 1, "l": 2}), 0.0)
-    same = pending_input(9, text("a", concepts=["x"], metadata={"l": 2, "k": 1}), 5.0)
-    assert one.id == same.id
-    assert len(one.id) == 32
-    assert one.id != pending_input(0, text("a"), 0.0).id
-    assert pending_input(0, image(b"a"), 0.0).id != pending_input(0, text("a"), 0.0).id
-    again = unsure_input(3, one.input, 0.0)
-    assert (again.id, again.derived, again.unsure) == (one.id, True, True)
-    assert not unsure_input(3, text("a", id="given"), 0.0).derived
+    one, item = encode_input(text("a", concepts=["x"], metadata={"k": 1, "l": 2}))
+    assert one == encode_input(text("a", concepts=["x"], metadata={"l": 2, "k": 1}))[0]
+    assert one == encode_input(v2.Input.FromString(item))[0]
+    assert len(one) == 32
+    assert one != encode_input(text("a"))[0]
+    assert encode_input(image(b"a"))[0] != encode_input(text("a"))[0]
 
 
-# Window and pacing
-
-
-@given(st.data(), st.integers(1, 5))
-def test_the_window_is_never_overrun_and_loses_nothing(data: st.DataObject, size: int) -> None:
-    window = Window(size)
-    sent: list[InputBatch] = []
-    settled: list[InputBatch] = []
-    made = 0
-    now = 0.0
-    for _ in range(data.draw(st.integers(0, 60))):
-        now += data.draw(st.floats(0, 2))
-        action = data.draw(st.sampled_from(("make", "take", "answer", "fail", "throttle")))
-        if action == "make" and window.wants_more(now):
-            window.put(InputBatch([_item(made)]))
-            made += 1
-        elif action == "take" and (batch := window.take(now)) is not None:
-            sent.append(batch)
-        elif sent and action in ("answer", "fail", "throttle"):
-            batch = sent.pop(data.draw(st.integers(0, len(sent) - 1)))
-            if action == "answer":
-                window.accepted(batch)
-                settled.append(batch)
-            else:
-                sent_at = window.failed(batch)
-                if action == "throttle":
-                    window.slow_down(sent_at, data.draw(st.floats(0.01, 1)))
-                window.put(batch, now + data.draw(st.floats(0, 3)))
-        assert len(sent) <= size
-        pause = window.pause(now)
-        assert pause is None or pause >= 0
-    assert window.empty == (made == len(settled))
-    waiting, on_the_way = window.clear()
-    assert set(on_the_way) == set(sent)
-    places = sorted(batch.place for batch in (*waiting, *on_the_way, *settled))
-    assert places == list(range(made))
-    assert window.empty
-
-
-@given(st.data(), st.integers(1, 4))
-def test_what_waits_is_sent_after_the_pause(data: st.DataObject, size: int) -> None:
-    window = Window(size)
-    for index in range(size):
-        window.put(InputBatch([_item(index)]), data.draw(st.floats(0, 10)))
-    now, taken = 0.0, 0
-    for _ in range(10 * size):
-        if window.take(now) is not None:
-            taken += 1
-        elif (pause := window.pause(now)) is None:
-            break
-        else:
-            now += pause
-    assert taken == size
+# Pacing
 
 
 @pytest.mark.parametrize("burst", [1.0, 10.0])
@@ -385,7 +297,7 @@ FAULTS: dict[str, Callable[[], errors.ApiError]] = {
 
 def _run(
     engine: InputEngine,
-    items: list[PendingInput],
+    values: Sequence[Any],
     service: Service,
     fate: Callable[[], str],
     choose: Callable[[int], int],
@@ -394,25 +306,29 @@ def _run(
 
     A fate with an exclamation mark strikes after the service did the work.
     """
-    source = iter(items)
-    flying: list[InputBatch] = []
+    read = 0
+    flying: list[BulkBatch] = []
     now = 0.0
     while True:
-        step = engine.step(now)
-        if isinstance(step, Finish):
-            assert not flying or step.error
-            return step.error
-        if isinstance(step, ReadSource):
-            if not any(engine.offer(item) for item in source):
+        while (batch := engine.take(now)) is not None:
+            flying.append(batch)
+        assert len(flying) <= engine.limit
+        assert engine.taken - engine.settled <= (engine.limit + 1) * engine.size
+        if engine.finished:
+            assert not flying or engine.error
+            return engine.error
+        if room := engine.room:
+            slice_of = values[read : read + 1 + choose(room)]
+            read += len(slice_of)
+            if slice_of:
+                engine.offer(slice_of, now)
+            else:
                 engine.exhausted()
             continue
-        if isinstance(step, SendBatch):
-            flying.append(step.batch)
-            continue
-        assert isinstance(step, Pause)
-        assert flying or step.seconds is not None
-        if step.seconds is not None and (not flying or choose(2)):
-            now += step.seconds
+        pause = engine.wait(now)
+        assert flying or pause is not None
+        if pause is not None and (not flying or choose(2)):
+            now += pause + 1e-6
             continue
         batch = flying.pop(choose(len(flying)))
         now += 0.01
@@ -422,10 +338,10 @@ def _run(
         if name == what == "ok" or what.endswith("!"):
             try:
                 answer = (
-                    service.list([item.id for item in batch.inputs])
+                    service.list(batch.ids)
                     if batch.checking
                     else service.post(
-                        v2.PostInputsRequest.FromString(encode_post(b"", batch.inputs))
+                        v2.PostInputsRequest.FromString(encode_post(b"", batch.items))
                     )
                 )
             except errors.ApiError as error:
@@ -449,7 +365,7 @@ def _run(
 def test_whatever_happens_every_input_is_there_once_and_the_report_says_so(
     data: st.DataObject, count: int, bad: set[int], there: set[int], most: int
 ) -> None:
-    items = [pending_input(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
+    values = [text(f"text {i}", id=f"id-{i}") for i in range(count)]
     service = Service(
         {f"id-{i}": text("other", id=f"id-{i}") for i in there},
         frozenset(f"id-{i}" for i in bad),
@@ -460,13 +376,13 @@ def test_whatever_happens_every_input_is_there_once_and_the_report_says_so(
     engine = _engine(report)
     error = _run(
         engine,
-        items,
+        values,
         service,
         lambda: data.draw(st.sampled_from(fates)),
         lambda most: data.draw(st.integers(0, most - 1)),
     )
     assert error is None
-    assert report.complete
+    assert engine.settled == report.settled == count
     expected = {i for i in range(count) if i not in bad | there}
     assert {one.index for one in report.failed_inputs} == set(range(count)) - expected
     assert report.added == len(expected)
@@ -481,7 +397,7 @@ def test_what_was_interrupted_anywhere_can_be_taken_up(
     data: st.DataObject, count: int, stop: int
 ) -> None:
     """Interrupts after any number of requests; feeding the failures back loses nothing."""
-    items = [pending_input(i, text(f"text {i}", id=f"id-{i}"), 0.0) for i in range(count)]
+    values = [text(f"text {i}", id=f"id-{i}") for i in range(count)]
     service = Service()
     report = UploadReport()
     engine = _engine(report)
@@ -498,7 +414,7 @@ def test_what_was_interrupted_anywhere_can_be_taken_up(
         return data.draw(st.integers(0, most - 1))
 
     try:
-        _run(engine, items, service, fate, choose)
+        _run(engine, values, service, fate, choose)
     except KeyboardInterrupt:
         engine.abandon(v2.Status(code=v2.StatusCode.FAILURE))
     records = engine.records()
@@ -511,49 +427,49 @@ def test_what_was_interrupted_anywhere_can_be_taken_up(
     assert {i for i in service.stored if i not in added} <= unsure
 
     again = UploadReport()
+    status = v2.Status(code=v2.StatusCode.FAILURE)
     rest = [
-        (unsure_input if item.id in unsure else pending_input)(item.index, item.input, 0.0)
-        for item in items
-        if item.id not in added
+        FailedInput(index, one.id, status, one, maybe_added=True) if one.id in unsure else one
+        for index, one in enumerate(values)
+        if one.id not in added
     ]
     assert _run(_engine(again), rest, service, lambda: "ok", lambda most: 0) is None
-    assert again.succeeded
+    assert again.failed_inputs == []
     assert report.added + again.added == count
     assert len(service.stored) == count
+
+
+def _begun(engine: InputEngine) -> BulkBatch:
+    """The only batch of an upload of one input, sent."""
+    engine.offer([text("x", id="id")], 0.0)
+    engine.exhausted()
+    batch = engine.take(0.0)
+    assert batch is not None
+    return batch
 
 
 def test_an_error_of_the_whole_service_ends_the_upload() -> None:
     report = UploadReport()
     engine = _engine(report)
     denied = errors.AuthenticationError("no", code=v2.StatusCode.CONN_KEY_INVALID)
-    engine.offer(_sent(engine, 3))
-    engine.exhausted()
-    step = engine.step(0.0)
-    assert isinstance(step, SendBatch)
-    engine.failed(step.batch, denied, 0.1)
-    finish = engine.step(0.2)
-    assert isinstance(finish, Finish)
-    assert finish.error is denied
+    engine.failed(_begun(engine), denied, 0.1)
+    assert engine.finished
+    assert engine.error is denied
     assert [one.maybe_added for one in report.failed_inputs] == [False]
-
-
-def _sent(engine: InputEngine, index: int) -> PendingInput:
-    return pending_input(index, text("x", id=f"id-{index}"), 0.0)
 
 
 def test_an_outage_is_waited_for_until_the_deadline_of_the_batch() -> None:
     report = UploadReport()
     engine = _engine(report, timeout=100.0)
-    engine.offer(_sent(engine, 0))
-    engine.exhausted()
     now = 0.0
-    while not isinstance(step := engine.step(now), Finish):
-        if isinstance(step, SendBatch):
-            engine.failed(step.batch, _unavailable(), now)
+    batch: BulkBatch | None = _begun(engine)
+    while not engine.finished:
+        if batch is not None:
+            engine.failed(batch, _unavailable(), now)
         else:
-            assert isinstance(step, Pause)
-            now += step.seconds or 0.0
-    assert isinstance(step.error, errors.UnavailableError)
+            now += engine.wait(now) or 0.0
+        batch = engine.take(now)
+    assert isinstance(engine.error, errors.UnavailableError)
     assert 85 < now < 100
     assert report.retries > 10
     assert report.failed_inputs[0].maybe_added
@@ -570,11 +486,8 @@ def test_without_retries_nothing_is_sent_twice() -> None:
         timeout=10.0,
         random=lambda: 0.5,
     )
-    engine.offer(_sent(engine, 0))
-    step = engine.step(0.0)
-    assert isinstance(step, SendBatch)
-    engine.failed(step.batch, FAULTS["throttled"](), 0.0)
-    assert isinstance(engine.step(0.0), Finish)
+    engine.failed(_begun(engine), FAULTS["throttled"](), 0.0)
+    assert engine.finished
     assert report.retries == 0
 
 
@@ -599,15 +512,15 @@ def test_an_input_is_ours_when_all_that_was_sent_is_in_it(
     sent: v2.Input, stored: v2.Input, expected: bool
 ) -> None:
     sent.id = stored.id = "given"
-    assert is_ours(pending_input(0, sent, 0.0), stored) is expected
+    assert is_ours(sent, stored, 0.0) is expected
 
 
 def test_bytes_are_not_given_back_so_that_the_age_decides() -> None:
     sent = image(b"bytes", id="given")
     stored = image("http://service/given.png", id="given")
     stored.created_at.FromSeconds(10_000)
-    assert is_ours(pending_input(0, sent, 10_100.0), stored)
-    assert not is_ours(pending_input(0, sent, 20_000.0), stored)
+    assert is_ours(sent, stored, 10_100.0)
+    assert not is_ours(sent, stored, 20_000.0)
     # With an id made from the content there is nothing to ask.
-    item = pending_input(0, image(b"bytes"), 20_000.0)
-    assert is_ours(item, stored)
+    _, item = encode_input(image(b"bytes"))
+    assert is_ours(v2.Input.FromString(item), stored, 20_000.0)

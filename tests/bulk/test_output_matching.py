@@ -15,7 +15,7 @@ from PIL import Image
 
 from clarigrpc import Client, errors, text, v2
 from clarigrpc._bulk.output_matching import in_order
-from clarigrpc._rpc.encoding import NUMBERED, PredictEncoder
+from clarigrpc._rpc.encoding import NUMBERED, PredictEncoder, sent_ids
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.bulk.service import METHOD, Response, outputs, script
@@ -61,22 +61,37 @@ def test_outputs_without_ids_are_in_the_order_of_the_inputs() -> None:
         in_order(ids, _response(["b", "", ""], ["0", "1", "2"]))
 
 
-@given(content=st.binary(max_size=300), given_id=st.sampled_from(["", "mine"]))
-def test_numbered_inputs_are_what_protobuf_would_write(content: bytes, given_id: str) -> None:
+_CONTENTS = st.tuples(st.booleans(), st.sampled_from(["", "mine"]), st.binary(max_size=300))
+
+
+@given(st.lists(_CONTENTS, max_size=6))
+def test_a_request_is_what_protobuf_would_write(
+    drawn: list[tuple[bool, str, bytes]],
+) -> None:
+    """Of messages and of the bytes of images, with ids and without, among values that are none."""
     encoder = PredictEncoder(v2.PostModelOutputsRequest(model_id="m"))
-    one = v2.Input(id=given_id)
-    one.data.image.base64 = content
-    values: list[Any] = [one, *([content] if content else [])]
-    before = one.SerializeToString()
-    for number, value in enumerate(values, 7):
-        name, pieces = encoder.numbered(value, number)
-        sent = v2.PostModelOutputsRequest.FromString(encoder.request([pieces]))
-        expected = v2.Input(id=name)
-        expected.data.image.base64 = content
-        assert list(sent.inputs) == [expected]
-        numbered = given_id if value is one and given_id else f"{NUMBERED}{number}"
-        assert name == numbered
-    assert one.SerializeToString() == before
+    inputs, given = [], []
+    for bare, name, content in drawn:
+        one = v2.Input(id="" if bare else name)
+        one.data.image.base64 = content
+        inputs.append(one)
+        given.append(content if bare else one)
+    before = [one.SerializeToString() for one in inputs]
+    encoded = encoder.batch(given)
+    kept = [one for one, value in zip(inputs, given, strict=True) if value != b""]
+    assert [*encoded.errors] == [place for place, value in enumerate(given) if value == b""]
+    assert [*encoded.indexes] == [p for p in range(len(given)) if p not in encoded.errors]
+    request = encoder.request(encoded.items, encoded.ids)
+    assert len(request) <= len(encoder.constant) + sum(encoded.sizes)
+    expected = v2.PostModelOutputsRequest(model_id="m")
+    for place, one in enumerate(kept):
+        expected.inputs.add().CopyFrom(one)
+        expected.inputs[-1].id = one.id or f"{NUMBERED}{place}"
+    assert v2.PostModelOutputsRequest.FromString(request) == expected
+    assert [one.id for one in expected.inputs] == sent_ids(encoded.ids)
+    assert [one.SerializeToString() for one in inputs] == before
+    plain = v2.PostModelOutputsRequest.FromString(encoder.encode(kept))
+    assert [*plain.inputs] == kept
 
 
 def reordered(change: Callable[[Response], None]) -> Any:

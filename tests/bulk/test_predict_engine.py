@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._bulk.adaptive import MAX_IN_FLIGHT
-from clarigrpc._bulk.predict_engine import (
-    LINGER,
-    MAX_BATCH_BYTES,
-    PredictBatch,
-    PredictEngine,
-    PredictResult,
-)
+from clarigrpc._bulk.engine import BulkBatch
+from clarigrpc._bulk.predict_engine import LINGER, MAX_BATCH_BYTES, PredictEngine, PredictResult
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc._rpc.encoding import NUMBERED, Pieces
+from clarigrpc._rpc.encoding import EncodedInputs
 
 SUCCESS = v2.StatusCode.SUCCESS
 
@@ -32,13 +27,16 @@ class Encoder:
 
     constant = b"constant"
 
-    def numbered(self, value: Any, number: int) -> tuple[str, Pieces]:
-        if isinstance(value, str):
-            raise TypeError(value)
-        return f"{NUMBERED}{number}", (b"<", value)
+    def batch(self, values: Sequence[Any]) -> EncodedInputs:
+        good = [place for place, value in enumerate(values) if not isinstance(value, str)]
+        items = [values[place] for place in good]
+        wrong: dict[int, Exception] = {
+            p: TypeError(one) for p, one in enumerate(values) if isinstance(one, str)
+        }
+        return EncodedInputs(good, [""] * len(items), items, [*map(len, items)], wrong)
 
-    def request(self, inputs: Iterable[Pieces]) -> bytes:
-        return b"".join(piece for pieces in inputs for piece in pieces)
+    def request(self, items: Sequence[Any], ids: Sequence[str]) -> bytes:
+        return b"".join(items)
 
 
 def make(**options: Any) -> PredictEngine:
@@ -51,7 +49,7 @@ def make(**options: Any) -> PredictEngine:
         "policy": RetryPolicy(),
         "random": random.Random(1).random,
     }
-    return PredictEngine(Encoder(), **(defaults | options))  # type: ignore[arg-type]
+    return PredictEngine(Encoder(), **(defaults | options))
 
 
 def outputs(codes: Iterable[int]) -> v2.MultiOutputResponse:
@@ -79,18 +77,20 @@ class Run:
     now: float = 0.0
     read: int = 0
     most: int = 0
-    in_flight: list[PredictBatch] = field(default_factory=list)
+    in_flight: list[BulkBatch] = field(default_factory=list)
     found: list[PredictResult] = field(default_factory=list)
 
     def feed(self, limit: int | None = None) -> None:
-        """Read what is wanted."""
-        while self.engine.room and limit != 0:
-            if self.read == len(self.values):
+        """Read what is wanted, ``limit`` values at a time."""
+        while room := self.engine.room:
+            values = self.values[self.read : self.read + min(room, limit or room)]
+            if not values:
                 self.engine.exhausted()
                 return
-            self.engine.add(self.values[self.read], self.now)
-            self.read += 1
-            limit = None if limit is None else limit - 1
+            self.engine.offer(values, self.now)
+            self.read += len(values)
+            if limit is not None:
+                break
         self.most = max(self.most, self.read - len(self.found))
 
     def send(self) -> None:
@@ -125,8 +125,8 @@ REFUSALS = [
 ]
 
 
-def is_poisoned(batch: PredictBatch) -> bool:
-    return any(POISON in pieces for pieces in batch.pieces)
+def is_poisoned(batch: BulkBatch) -> bool:
+    return POISON in batch.items
 
 
 @settings(max_examples=200, deadline=None)
@@ -265,7 +265,7 @@ def test_memory_is_bounded_over_an_endless_source(ordered: bool, value: Any) -> 
     """Even if the first batch is never answered, or nothing can be encoded."""
     engine = make(batch_size=10, in_flight=4, ordered=ordered)
     run = Run(engine, [value] * 100_000)
-    first: PredictBatch | None = None
+    first: BulkBatch | None = None
     for _ in range(300):
         run.feed()
         run.send()
@@ -299,7 +299,7 @@ def test_a_large_input_goes_alone_and_one_too_large_is_its_own_failure() -> None
     while len(run.in_flight) < 3:
         run.feed()
         run.send()
-    assert [batch.indexes for batch in run.in_flight] == [[0], [1], [2, 4]]
+    assert [[*batch.indexes] for batch in run.in_flight] == [[0], [1], [2, 4]]
     for batch in run.in_flight:
         engine.responded(batch, outputs([SUCCESS] * len(batch)), 0.1)
     run.collect()
@@ -332,7 +332,7 @@ def drain(run: Run, answer: Any) -> int:
 def test_one_poisoned_input_among_128_costs_fifteen_requests() -> None:
     run = Run(make(batch_size=128, in_flight=4), [GOOD] * 77 + [POISON] + [GOOD] * 50)
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         if is_poisoned(batch):
             return errors.InvalidArgumentError("bad")
         return outputs([SUCCESS] * len(batch))
@@ -360,7 +360,7 @@ def test_what_holds_for_every_input_is_not_divided(error: errors.ApiError) -> No
 def test_a_service_that_never_answers_is_not_asked_about_each_input() -> None:
     run = Run(make(batch_size=128, in_flight=1), [GOOD] * 128)
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         run.now += run.engine.timeout
         return errors.DeadlineExceededError("silence")
 
@@ -373,7 +373,7 @@ def test_an_input_that_hangs_is_found_while_others_are_answered(in_flight: int, 
     values = [GOOD] * 5 + [POISON] + [GOOD] * rest
     run = Run(make(batch_size=16, in_flight=in_flight), values)
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         if is_poisoned(batch):
             run.now += run.engine.timeout
             return errors.DeadlineExceededError("silence")
@@ -407,7 +407,7 @@ def test_throttling_is_waited_for_and_shrinks_the_window() -> None:
 def test_an_outage_shorter_than_the_timeout_costs_nothing(in_flight: int | None) -> None:
     run = Run(make(batch_size=4, in_flight=in_flight, timeout=30.0), [GOOD] * 400)
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         run.now += 0.01
         if 0.1 < now < 20.0:
             return unavailable()
@@ -429,9 +429,9 @@ def test_an_input_that_always_asks_for_another_try_ends() -> None:
     run = Run(make(batch_size=4), [POISON] + [GOOD] * 30)
     busy = v2.StatusCode.MODEL_BUSY_PLEASE_RETRY
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         run.now += 0.1
-        return outputs(busy if POISON in pieces else SUCCESS for pieces in batch.pieces)
+        return outputs(busy if item is POISON else SUCCESS for item in batch.items)
 
     drain(run, answer)
     (failed,) = (result for result in run.found if result.error)
@@ -442,7 +442,7 @@ def test_an_input_that_always_asks_for_another_try_ends() -> None:
 def test_batches_shrink_to_what_the_service_takes() -> None:
     run = Run(make(batch_size=64, in_flight=1), [bytes(100)] * 1000)
 
-    def answer(batch: PredictBatch, now: float) -> Any:
+    def answer(batch: BulkBatch, now: float) -> Any:
         if batch.size > 2000:
             return errors.InvalidArgumentError(
                 "too large", grpc_code=grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -456,12 +456,12 @@ def test_batches_shrink_to_what_the_service_takes() -> None:
 
 def test_a_value_waits_for_its_batch_for_a_moment_only() -> None:
     engine = make(batch_size=8)
-    engine.add(GOOD, 1.0)
+    engine.offer([GOOD], 1.0)
     assert engine.take(1.0) is None
     assert engine.wait(1.0) == pytest.approx(LINGER)
     batch = engine.take(1.0 + LINGER)
     assert batch is not None
-    assert batch.indexes == [0]
+    assert [*batch.indexes] == [0]
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 129}, {"in_flight": 0}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clarigrpc import errors, image, v2
+from clarigrpc.types import WorkflowBatch, WorkflowSuccess
 from tests.both import Both
 from tests.local.conftest import png
 
@@ -92,17 +93,27 @@ async def test_results(both: Both) -> None:
     await both.run(c.workflows.create, {"id": "w", "nodes": NODES})
     result = await both.run(c.workflows.predict, "w", image(png("red")))
     assert result.outputs[0].data.colors[0].w3c.name == "Red"
-    results = await both.run(c.workflows.predict_many, "w", [png("red"), png("blue")])
-    assert [one.outputs[0].data.colors[0].w3c.name for one in results] == ["Red", "Blue"]
-    with pytest.raises(errors.PartialFailureError) as caught:
-        await both.run(c.workflows.predict_many, "w", [png("red"), b"no image"])
-    assert [one.index for one in caught.value.failed] == [1]
+    pictures = [png("red"), b"no image", png("blue"), "a string"]
+    results = await both.collect(c.workflows.predict_many("w", pictures))
+    assert [one.index for one in results] == [0, 1, 2, 3]
+    assert [type(one.error) for one in results if one.error] == [
+        errors.InvalidArgumentError,
+        TypeError,
+    ]
+    colors = [one.output.outputs[0].data.colors[0] for one in results if one.error is None]
+    assert [color.w3c.name for color in colors] == ["Red", "Blue"]
+    assert isinstance(results[0], WorkflowSuccess)
+    (batch,) = await both.collect(c.workflows.predict_batches("w", pictures[:1] * 5, batch_size=5))
+    assert isinstance(batch, WorkflowBatch)
+    assert [*batch.indexes] == [0, 1, 2, 3, 4]
+    assert {one.outputs[0].data.colors[0].w3c.name for one in batch.outputs} == {"Red"}
+    (failed,) = await both.collect(c.workflows.predict_many("no-such-workflow", [png("red")]))
+    assert isinstance(failed.error, errors.NotFoundError)
+    assert await both.collect(c.workflows.predict_many("w", [])) == []
     with pytest.raises(errors.ApiError):
         await both.run(c.workflows.predict, "w", b"no image")
     with pytest.raises(errors.NotFoundError):
         await both.run(c.workflows.predict, "no-such-workflow", png("red"))
-    with pytest.raises(errors.InvalidArgumentError, match="at least one"):
-        await both.run(c.workflows.predict_many, "w", [])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -108,6 +108,7 @@ def test_embeddings_are_those_of_the_slow_way(vectors: list[list[float]]) -> Non
     message = response(*vectors)
     slow = np.array([list(o.data.embeddings[0].vector) for o in message.outputs], np.float32)
     fast = output_embeddings(message)
+    assert (output_embeddings(list(message.outputs)) == fast).all()
     assert fast.dtype == np.float32
     assert fast.shape == (len(vectors), len(vectors[0]))
     np.testing.assert_array_equal(fast, slow)
@@ -153,6 +154,10 @@ outputs = st.builds(
 def test_concepts_are_those_of_the_slow_way(found: list[v2.Output]) -> None:
     message = v2.MultiOutputResponse(outputs=found, status=v2.Status(description="Ok"))
     ids, values, offsets = output_concepts(message)
+    for one, other in zip(
+        output_concepts(iter(message.outputs)), (ids, values, offsets), strict=True
+    ):
+        assert one.tolist() == other.tolist()
     assert values.dtype == np.float32
     assert len(offsets) == len(found) + 1
     for place, output in enumerate(found):
@@ -169,6 +174,10 @@ def test_concepts_of_a_whole_batch() -> None:
         for column in range(200):
             own.add(id=f"c{column}", name="n", value=(row + column + 1) / 512)
     ids, values, offsets = output_concepts(message)
+    for one, other in zip(
+        output_concepts(iter(message.outputs)), (ids, values, offsets), strict=True
+    ):
+        assert one.tolist() == other.tolist()
     assert values.shape == ids.shape == (128 * 200,)
     assert offsets[-1] == len(values)
     expected = (np.arange(128)[:, None] + np.arange(200) + 1) / 512

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 import threading
 import time
 from collections import deque
@@ -26,7 +25,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._public_names import named_in
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
+from clarigrpc._rpc.encoding import InputItem, PredictEncoder, sent_ids, size_of
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
 
@@ -90,20 +89,19 @@ class PendingPredict:
     """One predict: its input, the slot for its result, its start and its deadline.
 
     Args:
-        numbered: The id that the input is sent with, and its encoded form.
+        encoded: The id of the input, empty if it has none, and its encoded form.
         slot: Receives the result.
         since: Time of the start, in seconds.
         deadline: Time of the deadline, in seconds.
     """
 
-    __slots__ = ("deadline", "id", "pieces", "since", "size", "slot")
+    __slots__ = ("deadline", "id", "item", "since", "size", "slot")
 
     def __init__(
-        self, numbered: tuple[str, Pieces], slot: Slot, since: float, deadline: float
+        self, encoded: tuple[str, InputItem], slot: Slot, since: float, deadline: float
     ) -> None:
-        self.id, pieces = numbered
-        self.pieces = pieces
-        self.size = size_of(pieces)
+        self.id, self.item = encoded
+        self.size = size_of(self.item)
         self.slot = slot
         self.since = since
         self.deadline = deadline
@@ -183,7 +181,7 @@ class CoalesceQueue:
 def complete(predicts: SharedRequest, response: v2.MultiOutputResponse) -> None:
     """Give each predict its output or its error."""
     try:
-        outputs = in_order([pending.id for pending in predicts], response)
+        outputs = in_order(sent_ids([pending.id for pending in predicts]), response)
     except errors.InternalError as error:
         fail(predicts, error)
         return
@@ -221,7 +219,7 @@ def halves(predicts: SharedRequest, error: Exception) -> list[SharedRequest]:
 
 def payload(encoder: PredictEncoder, predicts: SharedRequest) -> bytes:
     """The serialized request of these predicts."""
-    return encoder.request(pending.pieces for pending in predicts)
+    return encoder.request([one.item for one in predicts], [one.id for one in predicts])
 
 
 def remaining(predicts: SharedRequest) -> float:
@@ -286,7 +284,6 @@ class Coalescer:
         self, encoder: PredictEncoder, limits: CoalesceLimits, send: Callable[..., Any]
     ) -> None:
         self._encoder = encoder
-        self._numbers = itertools.count()
         self._limits = limits
         self._send = send
         self._closed = False
@@ -310,10 +307,10 @@ class Coalescer:
             ApiError: The failure of this input.
             TypeError: The value is not an input.
         """
-        numbered = self._encoder.numbered(value, next(self._numbers))
+        encoded = self._encoder.item(value)
         now = time.monotonic()
         slot = _ThreadSlot()
-        pending = PendingPredict(numbered, slot, now, deadline_after(timeout, now))
+        pending = PendingPredict(encoded, slot, now, deadline_after(timeout, now))
         lock = self._lock.get()
         with lock:
             if self._closed:
@@ -394,7 +391,6 @@ class AsyncCoalescer:
         send: Callable[..., Awaitable[Any]],
     ) -> None:
         self._encoder = encoder
-        self._numbers = itertools.count()
         self._send = send
         self._closed = False
         self._queue = CoalesceQueue(limits)
@@ -410,11 +406,11 @@ class AsyncCoalescer:
         """
         if self._closed:
             raise errors.ClosedError
-        numbered = self._encoder.numbered(value, next(self._numbers))
+        encoded = self._encoder.item(value)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         now = time.monotonic()
-        pending = PendingPredict(numbered, future, now, deadline_after(timeout, now))
+        pending = PendingPredict(encoded, future, now, deadline_after(timeout, now))
         expiry = loop.call_later(timeout, _expire, future, timeout)
         self._start(self._queue.add(pending))
         try:

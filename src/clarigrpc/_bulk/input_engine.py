@@ -1,7 +1,4 @@
-"""The state machine of an upload of inputs. No I/O, no clock.
-
-A driver calls ``step`` for what to do next, does it, and reports the outcome. All decisions are
-made here: when a batch is sent again, what a response means for each input, when to give up.
+"""The policy of an upload of inputs: each is added exactly once. No I/O, no clock.
 
 Exactly once: every input has its id before it is first sent, so that sending it twice cannot add
 it twice; the second time, the service responds that the id is in use (30100). On a first attempt
@@ -10,29 +7,37 @@ the journal contains the input), the engine lists the inputs with these ids, and
 added if it ``is_ours``.
 
 Retries follow ``retry_delays``, one loop per batch, except that in an outage only the deadline of
-the batch ends them; the window limits their cost for the service. A throttled request with a retry
-delay is no failed attempt: nothing is sent until then.
+the batch ends them; the limit of requests in flight bounds their cost for the service. A throttled
+request with a retry delay is no failed attempt: nothing is sent until then.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_batches import InputBatch, InputBatcher, PendingInput
+from clarigrpc._bulk.engine import BulkBatch, BulkEngine, check_limits
+from clarigrpc._bulk.input_encoding import encode_input, is_derived
 from clarigrpc._bulk.input_journal import JournalEvent, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
-from clarigrpc._bulk.input_window import Window
+from clarigrpc._bulk.input_sources import SourceInput
+from clarigrpc._bulk.pacing import Pacing
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._rpc import statuses
+from clarigrpc._rpc.encoding import EncodedInputs, size_of
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
+from clarigrpc.media import as_input
 
 CLOCK_SKEW = 300.0
 """Maximum difference between the clocks of the service and the client, in seconds."""
+
+_UPLOAD_LINGER = 1.0
+"""Seconds an input waits for its batch to fill while another request may be sent."""
 
 _CONTENT_FIELDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
     "image",
@@ -40,6 +45,9 @@ _CONTENT_FIELDS: tuple[Literal["image", "video", "audio", "text"], ...] = (
     "audio",
     "text",
 )
+
+# What reading a file or row may raise. Any other exception is a bug and ends the upload.
+_READ_ERRORS = (OSError, ValueError, errors.ClarigrpcError)
 
 # After these failures, which a single input may have caused, the halves of a batch are sent apart.
 _SPLIT_ERRORS = (
@@ -57,44 +65,22 @@ _UNSURE_ERRORS = (
     errors.DeadlineExceededError,
     errors.UnavailableError,
 )
+# Codes of inputs that were added.
+_ADDED = statuses.PASSING | {0}
 
 
-@dataclass(frozen=True, slots=True)
-class SendBatch:
-    """Send a batch, then call ``responded`` or ``failed``."""
+class KnownInputs(Protocol):
+    """What a journal knows of the inputs of an upload that was interrupted."""
 
-    batch: InputBatch
+    def is_added(self, input_id: str) -> bool:
+        """Whether the input was added before."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReadSource:
-    """Read the source until ``offer`` completes a batch or the source is exhausted."""
+    def is_unsure(self, input_id: str) -> bool:
+        """Whether the input was sent before, with an unknown outcome."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait for a response, at most this many seconds; None waits without limit."""
-
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The upload has ended: with ``error``, or because all inputs have their outcome."""
-
-    error: errors.ApiError | None
-
-    def check(self) -> None:
-        """Raise the error, if there is one."""
-        if self.error is not None:
-            raise self.error
-
-
-InputStep = SendBatch | ReadSource | Pause | Finish
-
-
-class InputEngine:
-    """The state of one upload.
+class InputEngine(BulkEngine[Any]):
+    """The state of one upload. Times in seconds.
 
     Args:
         report: Counts the outcomes.
@@ -102,8 +88,15 @@ class InputEngine:
         batch_size: Maximum inputs per request.
         batch_bytes: Maximum bytes per request.
         in_flight: Maximum number of requests in flight.
-        timeout: Seconds for all attempts of a request together.
+        timeout: For all attempts of a request together.
         random: Returns numbers in [0, 1).
+        max_input_bytes: Maximum bytes of an input.
+        since: Start of the upload, in seconds since the epoch.
+        known: The journal.
+        recording: Whether ``records`` are wanted.
+
+    Raises:
+        InvalidArgumentError: A limit is out of range.
     """
 
     def __init__(
@@ -116,77 +109,157 @@ class InputEngine:
         in_flight: int,
         timeout: float,
         random: Callable[[], float],
+        max_input_bytes: int = sys.maxsize,
+        since: float = 0.0,
+        known: KnownInputs | None = None,
+        recording: bool = True,
     ) -> None:
+        check_limits(batch_size, in_flight)
+        if batch_bytes < 1 or timeout <= 0:
+            raise errors.InvalidArgumentError(
+                "batch_bytes and timeout of upload() must be positive"
+            )
+        super().__init__(
+            batch_bytes=min(batch_bytes, max_input_bytes),
+            pending_bytes=math.inf,
+            linger=_UPLOAD_LINGER,
+        )
         self.report = report
+        # A report may hold the outcome of an earlier upload.
+        self.taken, self.settled = report.taken, report.settled
         self._retries_enabled = policy.max_attempts > 1
         self._policy = (
             replace(policy, max_attempts=sys.maxsize) if self._retries_enabled else policy
         )
-        self._batcher = InputBatcher(batch_size, batch_bytes)
-        self._window = Window(in_flight)
+        self._batch_size = batch_size
+        self._in_flight = in_flight
         self._timeout = timeout
         self._random = random
-        self._exhausted = False
-        self._error: errors.ApiError | None = None
+        self._max_input_bytes = max_input_bytes
+        self._since = since
+        self._known = known
+        self._pacing = Pacing()
+        self._recording = recording
         self._records: list[Record] = []
         self._now = 0.0
         # Time of the latest response, or of the first request.
         self._progress_at = math.inf
+        # What is known of single inputs without an outcome, by position: whether an earlier attempt
+        # may have added them, when the upload began that did, where they came from.
+        self._unsure: set[int] = set()
+        self._sent_since: dict[int, float] = {}
+        self._sources: dict[int, str] = {}
 
-    def step(self, now: float) -> InputStep:
-        """What to do next."""
-        self._now = now
-        if self._error is not None:
-            return Finish(self._error)
-        batch = self._window.take(now)
+    @property
+    def limit(self) -> int:
+        return self._in_flight
+
+    @property
+    def size(self) -> int:
+        return self._batch_size
+
+    @property
+    def opens(self) -> float:
+        return self._pacing.opens
+
+    # Reading
+
+    def encode(self, first: int, values: Sequence[Any]) -> EncodedInputs:
+        # Raises TypeError, and then has changed nothing, if a value is not an input.
+        if self._known is None and {*map(type, values)} == {v2.Input}:
+            ids, items = map(list, zip(*map(encode_input, values), strict=True))
+            more = size_of(b"")
+            sizes = [len(item) + more for item in items]
+            if max(sizes) - more <= self._max_input_bytes:
+                return EncodedInputs(range(first, first + len(values)), ids, items, sizes, {})
+        found = EncodedInputs([], [], [], [], {})
+        indexes: list[int] = []
+        rejected: list[FailedInput] = []
+        resumed = 0
+        for index, value in enumerate(values, first):
+            failure = value if isinstance(value, FailedInput) else None
+            given = value.input if failure else value
+            source = failure.source if failure else ""
+            name = ""
+            if isinstance(given, SourceInput):
+                source, name = given.source, given.id
+            try:
+                message = as_input(given() if callable(given) else given)
+            except _READ_ERRORS as error:
+                make = given if callable(given) else partial(as_input, given)
+                rejected.append(FailedInput(index, name, status_of(error), make, source=source))
+                continue
+            name, item = encode_input(message)
+            if len(item) > self._max_input_bytes:
+                status = _too_large(len(item))
+                rejected.append(FailedInput(index, name, status, message, source=source))
+                continue
+            if self._known is not None and self._known.is_added(name):
+                resumed += 1
+                continue
+            if failure is not None and failure.maybe_added:
+                self._sent_since[index] = failure.since
+                self._unsure.add(index)
+            elif self._known is not None and self._known.is_unsure(name):
+                self._unsure.add(index)
+            if source:
+                self._sources[index] = source
+            indexes.append(index)
+            found.ids.append(name)
+            found.items.append(item)
+            found.sizes.append(size_of(item))
+        self.report.failed_inputs += rejected
+        self.report.resumed += resumed
+        self.settled += len(rejected) + resumed
+        return found._replace(indexes=indexes)
+
+    def offer(self, values: Sequence[Any], now: float) -> None:
+        super().offer(values, now)
+        self.report.taken = self.taken
+
+    # Sending
+
+    def take(self, now: float) -> BulkBatch | None:
+        batch = super().take(now)
         if batch is not None:
+            self._pacing.sent(now)
             self._progress_at = min(self._progress_at, now)
             if batch.deadline is None:
                 batch.deadline = now + self._timeout
-                self._record("sent", batch.inputs)
-            return SendBatch(batch)
-        if not self._exhausted and self._window.wants_more(now):
-            return ReadSource()
-        if self._exhausted and self._window.empty:
-            self.report.complete = True
-            return Finish(None)
-        return Pause(self._window.pause(now))
-
-    def offer(self, one: PendingInput) -> bool:
-        """Add an input of the source; returns whether it completes a batch."""
-        return self._put(self._batcher.add(one))
-
-    def exhausted(self) -> None:
-        """The source has no more inputs."""
-        self._exhausted = True
-        self._put(self._batcher.flush())
+                self._record("sent", batch.ids)
+        return batch
 
     def records(self) -> list[Record]:
         """New records, to be written to the journal before the next batch is sent."""
         records, self._records = self._records, []
         return records
 
-    def responded(self, batch: InputBatch, response: v2.MultiInputResponse, now: float) -> None:
-        """The response to a batch was received; single inputs may have failed."""
+    @property
+    def recorded(self) -> bool:
+        """Whether there are new records."""
+        return bool(self._records)
+
+    def responded(self, batch: BulkBatch, response: Any, now: float) -> None:
         self._now = now
-        self._window.accepted(batch)
+        self._ended(batch)
+        self._pacing.accepted(batch.sent_at)
         self._progress_at = now
         if batch.checking:
             self._checked(batch, response)
         else:
             self._posted(batch, response)
 
-    def failed(self, batch: InputBatch, error: errors.ApiError, now: float) -> None:
-        """An attempt of a batch failed as a whole."""
+    def failed(self, batch: BulkBatch, error: Exception, now: float) -> None:
         self._now = now
-        sent_at = self._window.failed(batch)
+        self._ended(batch)
+        if not isinstance(error, errors.ApiError):
+            raise error
         error_type = type(error)
         if error_type in _UNSURE_ERRORS and not error.not_sent:
-            for one in batch.inputs:
-                one.unsure = True
+            self._unsure.update(batch.indexes)
         if error_type is errors.RateLimitError:
             self.report.throttled += 1
-            if self._slow_down(batch, sent_at, error.retry_after):
+            if self._slow_down(batch, error.retry_after):
                 return
         if error_type in _SPLIT_ERRORS:
             self._split(batch, error)
@@ -201,20 +274,20 @@ class InputEngine:
         Args:
             status: The status of these failures.
         """
-        waiting, sent = self._window.clear()
-        for batch in sent:
-            for one in batch.inputs:
-                one.unsure = True
-        for batch in (*sent, *waiting):
-            self._fail_all(batch.inputs, status)
-        self._fail_all(self._batcher.flush(), status)
+        for batch in self._sent:
+            self._unsure.update(batch.indexes)
+        delayed = [batch for _, _, batch in self._delayed]
+        for batch in (*self._sent, *self._ready, *delayed, self._open):
+            self._fail_all(batch, status)
+        self._sent.clear()
+        self._ready.clear()
+        self._delayed.clear()
+        self._open = BulkBatch()
 
-    def _put(self, inputs: list[PendingInput]) -> bool:
-        if inputs:
-            self._window.put(InputBatch(inputs))
-        return bool(inputs)
+    def _settle_unsent(self, batch: BulkBatch) -> None:
+        raise NotImplementedError  # what cannot be read is in no batch
 
-    def _slow_down(self, batch: InputBatch, sent_at: float, retry_after: float | None) -> bool:
+    def _slow_down(self, batch: BulkBatch, retry_after: float | None) -> bool:
         """Send nothing until the time set by the service; False treats the error as a failure."""
         if (
             retry_after is None
@@ -222,18 +295,18 @@ class InputEngine:
             or retry_after > self._policy.max_retry_after
         ):
             return False
-        until = sent_at + retry_after
+        until = batch.sent_at + retry_after
         if until > self._progress_at + self._timeout:
             return False
         self.report.retries += 1
-        self._window.slow_down(sent_at, retry_after)
-        self._window.put(batch, until)
+        self._pacing.throttled(batch.sent_at, retry_after)
+        self._send_again(batch, until)
         # This delay does not count as a failed attempt: the timeout of the batch starts again.
         batch.deadline = until + self._timeout
         batch.retries = None
         return True
 
-    def _retry(self, batch: InputBatch, error: errors.ApiError) -> None:
+    def _retry(self, batch: BulkBatch, error: errors.ApiError) -> None:
         """Schedule a retry of a batch, or end the upload."""
         if batch.retries is None:
             batch.retries = retry_delays(
@@ -248,140 +321,169 @@ class InputEngine:
         try:
             delay = batch.retries.send(error)
         except errors.ApiError:
-            self._stop(batch, error)
+            # The service is unavailable, so that later inputs would fail as well.
+            self.error = self.error or error
+            self._fail_all(batch, status_of(error))
         else:
             self.report.retries += 1
-            self._window.put(batch, self._now + delay)
+            self._send_again(batch, self._now + delay)
 
-    def _stop(self, batch: InputBatch, error: errors.ApiError) -> None:
-        """End the upload: the service is unavailable, so that later inputs would fail as well."""
-        self._error = self._error or error
-        self._fail_all(batch.inputs, status_of(error))
-
-    def _split(self, batch: InputBatch, error: errors.ApiError) -> None:
-        if len(batch.inputs) == 1:
-            (one,) = batch.inputs
-            status = status_of(error)
-            if _is_id_in_use(status) and one.unsure:
-                self._check(batch.inputs, batch.deadline)
-            else:
-                self._fail(one, status)
+    def _split(self, batch: BulkBatch, error: errors.ApiError) -> None:
+        if len(batch) > 1:
+            self.report.retries += 2
+            self._divide(batch)
             return
-        self.report.retries += 2
-        for half in batch.halves():
-            self._window.put(half)
+        status = status_of(error)
+        if _is_id_in_use(status) and batch.indexes[0] in self._unsure:
+            self._check(batch, [0])
+        else:
+            self._fail_all(batch, status)
 
-    def _posted(self, batch: InputBatch, response: v2.MultiInputResponse) -> None:
-        reported = _statuses(batch.inputs, response)
+    def _posted(self, batch: BulkBatch, response: v2.MultiInputResponse) -> None:
+        reported = _statuses(batch.ids, response)
         if reported is None:
-            for one in batch.inputs:
-                one.unsure = True
+            self._unsure.update(batch.indexes)
             error = errors.InternalError(
                 "the response does not match the inputs", method="PostInputs"
             )
             self._split(batch, error)
             return
-        added: dict[str, PendingInput] = {}
-        in_use: list[PendingInput] = []
-        later: list[PendingInput] = []
+        codes = [status.code for status in reported]
+        if _ADDED.issuperset(codes):
+            self._add(batch.indexes, batch.ids)
+            return
+        added: dict[str, int] = {}
+        in_use: list[int] = []
+        later: list[int] = []
         retryable: errors.ApiError | None = None
-        for one, status in zip(batch.inputs, reported, strict=True):
+        for place, (index, name, status) in enumerate(
+            zip(batch.indexes, batch.ids, reported, strict=True)
+        ):
             failure = statuses.from_item(status, method="PostInputs", request_id="")
             if failure is None:
-                added[one.id] = one
-            elif _is_id_in_use(status) and one.unsure and one.id not in added:
-                in_use.append(one)
+                added[name] = index
+            elif _is_id_in_use(status) and index in self._unsure and name not in added:
+                in_use.append(place)
             elif failure.retryable:
-                later.append(one)
+                later.append(place)
                 retryable = failure
             else:
                 # Rejected now, so no earlier attempt has added it.
-                one.unsure = False
-                self._fail(one, status)
-        self._add(list(added.values()))
+                self._unsure.discard(index)
+                self._fail(batch, place, status)
+        self._add([*added.values()], [*added])
         if in_use:
-            self._check(in_use, batch.deadline)
+            self._check(batch, in_use)
         if retryable is not None:
-            rest = InputBatch(later, deadline=batch.deadline, retries=batch.retries)
+            rest = batch.part(later)
+            rest.retries = batch.retries
             self._retry(rest, retryable)
 
-    def _check(self, inputs: list[PendingInput], deadline: float | None) -> None:
+    def _check(self, batch: BulkBatch, places: Sequence[int]) -> None:
         """List the inputs whose ids are in use."""
-        self._window.put(InputBatch(inputs, checking=True, deadline=deadline))
+        part = batch.part(places)
+        part.checking = True
+        self._ready.append(part)
 
-    def _checked(self, batch: InputBatch, response: v2.MultiInputResponse) -> None:
+    def _checked(self, batch: BulkBatch, response: v2.MultiInputResponse) -> None:
         stored = {one.id: one for one in response.inputs}
         # Of two inputs with the same id at most one was added.
-        counted = {one.id for one in batch.inputs}.intersection(self.report.added_ids)
-        ours = []
-        for one in batch.inputs:
-            found = stored.get(one.id)
-            if found is not None and one.id not in counted and is_ours(one, found):
-                counted.add(one.id)
-                ours.append(one)
+        counted = {*batch.ids}.intersection(self.report.added_ids)
+        ours: dict[str, int] = {}
+        for place, (index, name) in enumerate(zip(batch.indexes, batch.ids, strict=True)):
+            found = stored.get(name)
+            sent = v2.Input.FromString(batch.items[place])
+            since = self._sent_since.get(index, self._since)
+            if found is not None and name not in counted and is_ours(sent, found, since):
+                counted.add(name)
+                ours[name] = index
                 continue
-            one.unsure = False
+            self._unsure.discard(index)
             what = "its URL is in use" if found is None else "another input has its id"
             self._fail(
-                one,
+                batch,
+                place,
                 v2.Status(
                     code=v2.StatusCode.INPUT_DUPLICATE, description="Input duplicate", details=what
                 ),
             )
         self.report.recognised += len(ours)
-        self._add(ours)
+        self._add([*ours.values()], [*ours])
 
-    def _add(self, inputs: Collection[PendingInput]) -> None:
-        self.report.added += len(inputs)
-        self.report.added_ids.extend(one.id for one in inputs)
-        self._record("added", inputs)
+    def _add(self, indexes: Sequence[int], ids: Sequence[str]) -> None:
+        self.report.added += len(indexes)
+        self.report.added_ids.extend(ids)
+        self._record("added", ids)
+        self._forget(indexes)
 
-    def _fail_all(self, inputs: Iterable[PendingInput], status: v2.Status) -> None:
-        for one in inputs:
-            self._fail(one, status)
+    def _fail_all(self, batch: BulkBatch, status: v2.Status) -> None:
+        for place in range(len(batch)):
+            self._fail(batch, place, status)
 
-    def _fail(self, one: PendingInput, status: v2.Status) -> None:
+    def _fail(self, batch: BulkBatch, place: int, status: v2.Status) -> None:
+        index, name = batch.indexes[place], batch.ids[place]
+        unsure = index in self._unsure
         self.report.failed_inputs.append(
-            FailedInput(one.index, one.id, status, one.input, one.unsure, one.since, one.source)
+            FailedInput(
+                index,
+                name,
+                status,
+                v2.Input.FromString(batch.items[place]),
+                unsure,
+                self._sent_since.get(index, self._since),
+                self._sources.get(index, ""),
+            )
         )
-        if not one.unsure:
-            self._record("failed", [one])
+        if not unsure:
+            self._record("failed", [name])
+        self._forget([index])
 
-    def _record(self, event: JournalEvent, inputs: Collection[PendingInput]) -> None:
-        if inputs:
-            self._records.append(Record(event, [one.id for one in inputs]))
+    def _forget(self, indexes: Sequence[int]) -> None:
+        """Inputs have their outcome."""
+        self.settled += len(indexes)
+        if self._unsure or self._sent_since or self._sources:
+            self._unsure.difference_update(indexes)
+            for index in indexes:
+                self._sent_since.pop(index, None)
+                self._sources.pop(index, None)
+
+    def _record(self, event: JournalEvent, ids: Sequence[str]) -> None:
+        if ids and self._recording:
+            self._records.append(Record(event, ids))
 
 
-def is_ours(sent: PendingInput, stored: v2.Input) -> bool:
+def is_ours(sent: v2.Input, stored: v2.Input, since: float) -> bool:
     """Whether a stored input is the one that an earlier attempt sent.
+
+    Args:
+        sent: The input, with its id.
+        stored: The input in the app with this id.
+        since: Start of the upload that first sent it, in seconds since the epoch.
 
     It is if the id is derived from the content. Otherwise everything that was sent and that the
     service returns must be equal: content type, URL or text, concepts, metadata, datasets. Bytes
     are not returned; an input with bytes must not be older than the upload (by more than
     ``CLOCK_SKEW``).
     """
-    if sent.derived:
+    if is_derived(sent):
         return True
-    message = sent.input
-    kind = next((kind for kind in _CONTENT_FIELDS if message.data.HasField(kind)), None)
+    kind = next((kind for kind in _CONTENT_FIELDS if sent.data.HasField(kind)), None)
     if kind is None or not stored.data.HasField(kind):
         return False
-    here, there = getattr(message.data, kind), getattr(stored.data, kind)
+    here, there = getattr(sent.data, kind), getattr(stored.data, kind)
     if here.url:
         same = here.url == there.url
     elif kind == "text" and there.raw:
         same = here.raw == there.raw
     else:
-        same = _is_recent(stored, sent.since)
+        same = _is_recent(stored, since)
     concepts = {concept.id for concept in stored.data.concepts}
     fields = stored.data.metadata.fields
     return (
         same
-        and all(concept.id in concepts for concept in message.data.concepts)
-        and all(
-            key in fields and fields[key] == v for key, v in message.data.metadata.fields.items()
-        )
-        and set(message.dataset_ids) <= set(stored.dataset_ids)
+        and all(concept.id in concepts for concept in sent.data.concepts)
+        and all(key in fields and fields[key] == v for key, v in sent.data.metadata.fields.items())
+        and set(sent.dataset_ids) <= set(stored.dataset_ids)
     )
 
 
@@ -411,15 +513,23 @@ def _is_id_in_use(status: v2.Status) -> bool:
     return status.code == v2.StatusCode.INPUT_DUPLICATE
 
 
-def _statuses(
-    inputs: Sequence[PendingInput], response: v2.MultiInputResponse
-) -> Sequence[v2.Status] | None:
+def _too_large(size: int) -> v2.Status:
+    return v2.Status(
+        code=v2.StatusCode.INPUT_OVER_LIMIT,
+        description="Input over limit",
+        details=f"{size} bytes are more than the client's max_message_bytes; pass a URL instead",
+    )
+
+
+def _statuses(ids: Sequence[str], response: v2.MultiInputResponse) -> list[v2.Status] | None:
     """The status of each input, in any order of the response; None if one is missing."""
-    results = response.inputs
-    if len(results) == len(inputs) and all(
-        result.id in ("", one.id) for one, result in zip(inputs, results, strict=True)
+    results = [*response.inputs]
+    found = [result.id for result in results]
+    if found == ids or (
+        len(found) == len(ids)
+        and all(one in ("", own) for own, one in zip(ids, found, strict=True))
     ):
         return [result.status for result in results]
     by_id = {result.id: result.status for result in results}
-    found = [by_id.get(one.id) for one in inputs]
-    return None if None in found else [status for status in found if status is not None]
+    matched = [by_id[one] for one in ids if one in by_id]
+    return matched if len(matched) == len(ids) else None

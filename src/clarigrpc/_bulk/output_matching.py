@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from typing import Any
 
-from clarigrpc import errors, v2
+from clarigrpc import errors
 from clarigrpc._rpc.encoding import NUMBERED
 
 
-def in_order(ids: Sequence[str], response: v2.MultiOutputResponse) -> Sequence[v2.Output]:
+def in_order(ids: list[str], response: Any, field: str = "outputs") -> list[Any]:
     """The outputs of a response, in the order of the inputs with these ids.
 
     They are matched by ``output.input.id``, and by their position where a service repeats no ids or
@@ -18,11 +18,12 @@ def in_order(ids: Sequence[str], response: v2.MultiOutputResponse) -> Sequence[v
     Args:
         ids: The ids that the inputs were sent with.
         response: The response.
+        field: Its field with the outputs.
 
     Raises:
         InternalError: The outputs are not those of the inputs.
     """
-    outputs = response.outputs
+    outputs = [*getattr(response, field)]
     if len(outputs) != len(ids):
         raise _mismatch(f"sent {len(ids)} inputs, received {len(outputs)} outputs", response)
     answered = [output.input.id for output in outputs]
@@ -35,7 +36,7 @@ def in_order(ids: Sequence[str], response: v2.MultiOutputResponse) -> Sequence[v
         return outputs
     if all(one in ("", sent) for one, sent in zip(answered, ids, strict=True)):
         return outputs
-    found: list[v2.Output] = []
+    found = []
     for sent in ids:
         if not places.get(sent):
             raise _mismatch(f"received no output for the input with the id {sent!r}", response)
@@ -43,5 +44,6 @@ def in_order(ids: Sequence[str], response: v2.MultiOutputResponse) -> Sequence[v
     return found
 
 
-def _mismatch(what: str, response: v2.MultiOutputResponse) -> errors.InternalError:
-    return errors.InternalError(what, method="PostModelOutputs", request_id=response.status.req_id)
+def _mismatch(what: str, response: Any) -> errors.InternalError:
+    method = "PostModelOutputs" if hasattr(response, "outputs") else "PostWorkflowResults"
+    return errors.InternalError(what, method=method, request_id=response.status.req_id)

@@ -1,28 +1,26 @@
-"""The state machine of ``predict_many``: batches, concurrency, retries, order of results.
-
-``PredictEngine`` decides what to send next, what a response means and which results to hand out.
-It does no I/O and has no clock; ``predict_drivers`` runs it.
-"""
+"""The policy of ``predict_many``: adaptive limits, waiting out failures, order of the results."""
 
 from __future__ import annotations
 
 import math
 import random
 import sys
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from clarigrpc import errors, v2
 from clarigrpc._bulk.adaptive import AdaptiveBatchSize, ConcurrencyLimit
+from clarigrpc._bulk.engine import BulkBatch, BulkEngine, check_limits
 from clarigrpc._bulk.output_matching import in_order
 from clarigrpc._config.retry_policy import RetryPolicy
-from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in
 from clarigrpc._rpc import statuses
-from clarigrpc._rpc.encoding import Pieces, PredictEncoder, size_of
+from clarigrpc._rpc.encoding import EncodedInputs, sent_ids
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
+
+OutputT = TypeVar("OutputT")
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 """Maximum bytes of a request with several inputs; a larger input is sent alone."""
@@ -69,9 +67,8 @@ def is_too_large(error: Exception) -> bool:
     )
 
 
-@named_in("clarigrpc.types")
 @dataclass(slots=True)
-class PredictSuccess:
+class OneSuccess(Generic[OutputT]):
     """The output of one input.
 
     Attributes:
@@ -81,8 +78,34 @@ class PredictSuccess:
     """
 
     index: int
-    output: v2.Output
+    output: OutputT
     error: None = None
+
+
+@named_in("clarigrpc.types")
+class PredictSuccess(OneSuccess[v2.Output]):
+    """The output of one input, a ``v2.Output``.
+
+    Attributes:
+        index: Index of the input among the values given, from 0.
+        output: Its output.
+        error: None.
+    """
+
+    __slots__ = ()
+
+
+@named_in("clarigrpc.types")
+class WorkflowSuccess(OneSuccess[v2.WorkflowResult]):
+    """The output of a workflow for one input, a ``v2.WorkflowResult``.
+
+    Attributes:
+        index: Index of the input among the values given, from 0.
+        output: Its result, with one output per node.
+        error: None.
+    """
+
+    __slots__ = ()
 
 
 @named_in("clarigrpc.types")
@@ -103,48 +126,91 @@ class PredictFailure:
 
 PredictResult: TypeAlias = PredictSuccess | PredictFailure
 """The result of one input. ``if result.error is None``, a type checker knows its ``output``."""
+WorkflowPredictResult: TypeAlias = WorkflowSuccess | PredictFailure
+"""The result of one input of a workflow."""
 
 
-@dataclass(slots=True, eq=False)
-class PredictBatch:
-    """The inputs of one request.
+@dataclass(slots=True)
+class BatchResults(Generic[OutputT]):
+    """The results of inputs that were ready at the same time.
 
     Attributes:
-        indexes: Positions of the inputs in the source.
-        ids: The ids that they are sent with.
-        pieces: The encoded inputs.
-        size: Bytes of the inputs.
-        full: Whether there was no room for another input.
-        sent_at: Time of the latest attempt.
-        splits: How many times its inputs were split off a larger batch.
-        failing_since: Time of the first failure, or of the latest one with a retry delay set by
-            the service.
-        retries: The retry loop; None before the first failure.
+        indexes: Indexes of the inputs that succeeded, among the values given, from 0; ascending.
+        outputs: Their outputs, in the same order.
+        errors: Why the others failed, by index: an ``ApiError``, or what reading the input raised.
     """
 
-    indexes: list[int] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    pieces: list[Pieces] = field(default_factory=list)
-    size: int = 0
-    full: bool = False
-    sent_at: float = 0.0
-    splits: int = 0
-    failing_since: float = math.inf
-    retries: Generator[float, errors.ApiError, None] | None = None
+    indexes: Sequence[int]
+    outputs: Sequence[OutputT]
+    errors: Mapping[int, Exception]
 
     def __len__(self) -> int:
-        return len(self.indexes)
-
-    def part(self, places: Sequence[int], splits: int) -> PredictBatch:
-        """A batch with the inputs at these places of this batch."""
-        indexes = [self.indexes[place] for place in places]
-        ids = [self.ids[place] for place in places]
-        pieces = [self.pieces[place] for place in places]
-        return PredictBatch(indexes, ids, pieces, sum(map(size_of, pieces)), splits=splits)
+        return len(self.outputs) + len(self.errors)
 
 
-class PredictEngine:
-    """The state of one ``predict_many``. Times in seconds.
+@named_in("clarigrpc.types")
+class PredictBatch(BatchResults[v2.Output]):
+    """The results of inputs that were ready at the same time, usually those of one request.
+
+    ``clarigrpc.arrays`` turns ``outputs`` into arrays, with a row for each of ``indexes``.
+    ``len(batch)`` is the number of inputs.
+
+    Attributes:
+        indexes: Indexes of the inputs that succeeded, among the values given, from 0; ascending.
+        outputs: Their outputs, in the same order.
+        errors: Why the others failed, by index: an ``ApiError``, or what reading the input raised.
+    """
+
+    __slots__ = ()
+
+
+@named_in("clarigrpc.types")
+class WorkflowBatch(BatchResults[v2.WorkflowResult]):
+    """The results of inputs of a workflow that were ready at the same time.
+
+    Attributes:
+        indexes: Indexes of the inputs that succeeded, among the values given, from 0; ascending.
+        outputs: Their results, in the same order, each with one output per node.
+        errors: Why the others failed, by index: an ``ApiError``, or what reading the input raised.
+    """
+
+    __slots__ = ()
+
+
+class PredictKind(NamedTuple):
+    """What is predicted with.
+
+    Attributes:
+        method: Name of the method that predicts.
+        answers: Name of the field of its responses with the outputs.
+        success: Class of the result of one input.
+        batch: Class of the results of a batch.
+    """
+
+    method: str
+    answers: str
+    success: type[OneSuccess[Any]]
+    batch: type[BatchResults[Any]]
+
+
+PREDICT_MODEL = PredictKind("PostModelOutputs", "outputs", PredictSuccess, PredictBatch)
+PREDICT_WORKFLOW = PredictKind("PostWorkflowResults", "results", WorkflowSuccess, WorkflowBatch)
+
+
+class BatchEncoder(Protocol):
+    """What the engine needs of an encoder of requests."""
+
+    constant: bytes
+
+    def batch(self, values: Sequence[Any]) -> EncodedInputs:
+        """The inputs of values; their positions are those among ``values``."""
+
+    def request(self, items: Sequence[Any], ids: Sequence[str]) -> bytes:
+        """The serialized request with inputs; those without an id get one from their place."""
+
+
+class PredictEngine(BulkEngine[Any]):
+    """The state of one ``predict_many`` or ``predict_batches``. Times in seconds.
 
     Args:
         encoder: Encodes the requests.
@@ -155,6 +221,8 @@ class PredictEngine:
         timeout: For each request, and for how long an outage is tolerated.
         policy: Delays between retries. Their number is limited by ``timeout`` only.
         random: Returns numbers in [0, 1).
+        batches: Whether a result is that of a batch, not of one input.
+        kind: What is predicted with.
 
     Raises:
         InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
@@ -162,7 +230,7 @@ class PredictEngine:
 
     def __init__(
         self,
-        encoder: PredictEncoder,
+        encoder: BatchEncoder,
         *,
         batch_size: int | None,
         in_flight: int | None,
@@ -171,253 +239,150 @@ class PredictEngine:
         timeout: float,
         policy: RetryPolicy,
         random: Callable[[], float] = random.random,
+        batches: bool = False,
+        kind: PredictKind = PREDICT_MODEL,
     ) -> None:
-        if batch_size is not None and not 1 <= batch_size <= MAX_ITEMS:
-            raise errors.InvalidArgumentError(
-                f"batch_size must be 1 to {MAX_ITEMS}, not {batch_size}"
-            )
-        if in_flight is not None and in_flight < 1:
-            raise errors.InvalidArgumentError(f"in_flight must be 1 or more, not {in_flight}")
+        check_limits(batch_size, in_flight)
+        self._max_bytes = max_bytes - len(encoder.constant)
+        super().__init__(
+            batch_bytes=min(MAX_BATCH_BYTES, self._max_bytes),
+            pending_bytes=MAX_PENDING_BYTES,
+            linger=LINGER,
+        )
         self.timeout = timeout
-        self.linger = LINGER
         self.concurrency = ConcurrencyLimit(in_flight)
         self.batch_size = AdaptiveBatchSize(batch_size)
+        self._kind = kind
         self._encoder = encoder
         self._ordered = ordered
-        self._max_bytes = max_bytes - len(encoder.constant)
-        self._batch_bytes = min(MAX_BATCH_BYTES, self._max_bytes)
+        self._batches = batches
         self._policy = policy
         self._outage_policy = (
             replace(policy, max_attempts=sys.maxsize) if policy.max_attempts > 1 else policy
         )
         self._random = random
-        self._exhausted = False
-        # Inputs: read from the source, encoded, handed out, failed; bytes of those without result.
-        self._taken = self._encoded = 0
-        self.handed = 0
-        self.failures = 0
-        self._pending_bytes = 0
-        # Batches: being filled, to be sent, number in flight, to be sent again at a given time.
-        self._open = PredictBatch()
-        self._opened_at = 0.0
-        self._ready: deque[PredictBatch] = deque()
-        self._sent = 0
-        self._delayed: list[tuple[float, PredictBatch]] = []
         # Times: of the latest response, since which all fails, before which nothing is sent.
         self._responded_at = -math.inf
         self._failing_since = math.inf
         self._now = 0.0
         self._not_before = -math.inf
-        # Results that wait for an earlier one (``ordered``), or for the consumer.
-        self._held: dict[int, PredictResult] = {}
+        # Results that wait for an earlier one (``ordered``), by their first index.
+        self._held: dict[int, BatchResults[Any]] = {}
         self._next = 0
-        self._results: deque[PredictResult] = deque()
 
     @property
-    def room(self) -> int:
-        """How many values to read from the source now; at most as many as fill a batch.
-
-        One batch is prepared ahead of the concurrency limit. The number of results that wait for
-        an earlier one is limited as well.
-        """
-        if self._exhausted or self._ready or self._results:
-            return 0
-        return self._room
+    def limit(self) -> int:
+        return self.concurrency.limit
 
     @property
-    def _room(self) -> int:
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            return 0
-        size = self.batch_size.size
-        most = 2 * self.concurrency.limit * size
-        begun = len(self._open.indexes)
-        if begun:
-            most += size  # an open batch may be filled
-        return min(max(0, most - self._taken + self.handed), max(1, size - begun))
+    def size(self) -> int:
+        return self.batch_size.size
 
     @property
-    def taken(self) -> int:
-        """Number of values read from the source."""
-        return self._taken
+    def opens(self) -> float:
+        return self._not_before
 
-    @property
-    def finished(self) -> bool:
-        """Whether every value of the source has a result that was handed out."""
-        return self._exhausted and self._taken == self.handed
+    def encode(self, first: int, values: Sequence[Any]) -> EncodedInputs:
+        encoded = self._encoder.batch(values)
+        if not encoded.errors and max(encoded.sizes) <= self._max_bytes:
+            return encoded._replace(indexes=range(first, first + len(values)))
+        unsent = {first + place: error for place, error in encoded.errors.items()}
+        kept = []
+        for place, size in enumerate(encoded.sizes):
+            if size > self._max_bytes:
+                unsent[first + encoded.indexes[place]] = errors.InvalidArgumentError(
+                    f"the input has {size} bytes, more than the client's max_message_bytes"
+                )
+            else:
+                kept.append(place)
+        return EncodedInputs(
+            [first + encoded.indexes[place] for place in kept],
+            [encoded.ids[place] for place in kept],
+            [encoded.items[place] for place in kept],
+            [encoded.sizes[place] for place in kept],
+            dict(sorted(unsent.items())),
+        )
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is in flight or due, so that there is no point in filling a batch."""
-        return not (self._sent or self._delayed or self._ready)
-
-    def add(self, value: Any, now: float) -> None:
-        """Add a value of the source. One that cannot be encoded becomes a failed result."""
-        index = self._taken
-        self._taken = index + 1
-        try:
-            name, pieces = self._encoder.numbered(value, self._encoded % MAX_ITEMS)
-        except Exception as error:  # noqa: BLE001 - whatever a user's picture or file raises
-            self._finish(PredictFailure(index, None, error))
-            return
-        self._encoded += 1  # so that no batch has a number twice
-        size = len(pieces[0]) + len(pieces[1])
-        if size > self._max_bytes:
-            too_large = errors.InvalidArgumentError(
-                f"the input has {size} bytes, more than the client's max_message_bytes"
-            )
-            self._finish(PredictFailure(index, None, too_large))
-            return
-        batch = self._open
-        if batch.indexes and batch.size + size > self._batch_bytes:
-            batch.full = True
-            self.flush()
-            batch = self._open
-        if not batch.indexes:
-            self._opened_at = now
-        indexes = batch.indexes
-        indexes.append(index)
-        batch.ids.append(name)
-        batch.pieces.append(pieces)
-        batch.size += size
-        self._pending_bytes += size
-        if len(indexes) >= self.batch_size.size:
-            batch.full = True
-            self.flush()
-
-    def flush(self) -> None:
-        """Make the open batch ready to be sent, full or not."""
-        if self._open:
-            self._ready.append(self._open)
-            self._open = PredictBatch()
-
-    def exhausted(self) -> None:
-        """The source has no more values."""
-        self._exhausted = True
-        self.flush()
-
-    def take(self, now: float) -> PredictBatch | None:
-        """The batch to send now; None if there is none or the concurrency limit is reached."""
-        if self._sent >= self.concurrency.limit or now < self._not_before:
-            return None
-        batch = self._due(now)
-        if batch is None:
-            # Batches that wait for a retry count against the limit.
-            if self._sent + len(self._delayed) >= self.concurrency.limit:
-                return None
-            if self._open and not self._ready and self._is_overdue(now):
-                self.flush()
-            if not self._ready:
-                return None
-            batch = self._ready.popleft()
-        self._sent += 1
-        batch.sent_at = now
-        return batch
-
-    def _is_overdue(self, now: float) -> bool:
-        """Whether to send the open batch although it is not full."""
-        if self._room:
-            return now >= self._opened_at + self.linger
-        return not (self._sent or self._delayed)
-
-    def _due(self, now: float) -> PredictBatch | None:
-        """The batch whose retry is due; the earliest one if there are several."""
-        if not self._delayed:
-            return None
-        place = min(range(len(self._delayed)), key=lambda place: self._delayed[place][0])
-        return self._delayed.pop(place)[1] if self._delayed[place][0] <= now else None
-
-    def wait(self, now: float) -> float | None:
-        """Seconds until a batch can be sent; None: not before another response or value."""
-        if self._sent >= self.concurrency.limit:
-            return None
-        moments = [moment for moment, _ in self._delayed]
-        if self._sent + len(self._delayed) < self.concurrency.limit:
-            if self._ready or (self._open and self._is_overdue(now)):
-                moments.append(now)
-            elif self._open and self._room:
-                moments.append(self._opened_at + self.linger)
-        return max(0.0, max(self._not_before, min(moments)) - now) if moments else None
-
-    def encode(self, batch: PredictBatch) -> bytes:
+    def request(self, batch: BulkBatch) -> bytes:
         """The serialized request of a batch."""
-        return self._encoder.request(batch.pieces)
+        return self._encoder.request(batch.items, batch.ids)
 
-    def responded(self, batch: PredictBatch, response: v2.MultiOutputResponse, now: float) -> None:
-        """The response to a batch was received; single inputs may have failed."""
+    def responded(self, batch: BulkBatch, response: Any, now: float) -> None:
         try:
-            outputs = in_order(batch.ids, response)
+            outputs = in_order(sent_ids(batch.ids), response, self._kind.answers)
         except errors.InternalError as error:
             self.failed(batch, error, now)
             return
         self._learn(batch, now)
         self._responded_at = now
-        self._sent -= 1
-        self._pending_bytes -= batch.size
+        self._ended(batch)
         success = v2.StatusCode.SUCCESS
         if all([output.status.code == success for output in outputs]):  # noqa: C419 - faster so
             self._failing_since = math.inf
-            self._finish_all(batch.indexes, outputs)
+            self._finish(batch, BatchResults(batch.indexes, outputs, batch.errors))
             return
         request_id = response.status.req_id
+        done: list[int] = []
         again: list[int] = []
+        failed = dict(batch.errors)
         retryable: errors.ApiError | None = None
         for place, output in enumerate(outputs):
             failure = None
             if output.status.code != success:
                 failure = statuses.from_item(
-                    output.status, method="PostModelOutputs", request_id=request_id
+                    output.status, method=self._kind.method, request_id=request_id
                 )
             if failure is None:
-                self._finish(PredictSuccess(batch.indexes[place], output))
+                done.append(place)
             elif failure.retryable:
                 again.append(place)
                 retryable = failure
             else:
-                self._finish(PredictFailure(batch.indexes[place], None, failure))
+                failed[batch.indexes[place]] = failure
         if len(again) < len(batch):
             self._failing_since = math.inf
+        indexes = [batch.indexes[place] for place in done]
+        self._finish(batch, BatchResults(indexes, [outputs[place] for place in done], failed))
         if retryable is not None:
-            rest = batch.part(again, batch.splits)
+            rest = batch.part(again)
             rest.retries, rest.failing_since = batch.retries, batch.failing_since
             self._pending_bytes += rest.size
             # The service responds, so the number of retries of these inputs is limited.
             self._retry(rest, retryable, self._policy, now)
 
-    def _learn(self, batch: PredictBatch, now: float) -> None:
+    def _learn(self, batch: BulkBatch, now: float) -> None:
         """Adapt the limits to the latency of a batch. Only full first attempts are comparable."""
         if not batch.full or batch.retries is not None:
             return
-        seconds = now - batch.sent_at
-        if self.batch_size.succeeded(seconds, len(batch), self._sent):
+        seconds, in_flight = now - batch.sent_at, len(self._sent)
+        if self.batch_size.succeeded(seconds, len(batch), in_flight):
             self.concurrency.resized()
         else:
-            self.concurrency.succeeded(seconds, self._sent)
+            self.concurrency.succeeded(seconds, in_flight)
 
-    def failed(self, batch: PredictBatch, error: Exception, now: float) -> None:
-        """An attempt of a batch failed as a whole: retry it, split it, or fail its inputs."""
+    def failed(self, batch: BulkBatch, error: Exception, now: float) -> None:
+        # Retry the batch, divide it, or fail its inputs.
         if isinstance(error, _OVERLOAD_ERRORS):
-            self.concurrency.overloaded(self._sent)
-        self._sent -= 1
+            self.concurrency.overloaded(len(self._sent))
+        self._ended(batch)
         if isinstance(error, errors.ApiError) and error.retryable:
             self._retry(batch, error, self._outage_policy, now)
             return
         if is_too_large(error):
             self._batch_bytes = min(self._batch_bytes, max(1, batch.size // 2))
         if len(batch) > 1 and self._is_worth_splitting(batch, error):
-            middle = len(batch) // 2
-            for places in (range(middle), range(middle, len(batch))):
-                self._ready.append(batch.part(places, batch.splits + 1))
+            self._divide(batch)
             return
         self._fail(batch, error)
 
-    def _is_worth_splitting(self, batch: PredictBatch, error: Exception) -> bool:
+    def _is_worth_splitting(self, batch: BulkBatch, error: Exception) -> bool:
         if isinstance(error, errors.DeadlineExceededError):
             responding = self._responded_at >= batch.sent_at - self.timeout
             return responding or batch.splits < _SPLITS_WITHOUT_RESPONSE
         return may_be_one_input(error)
 
     def _retry(
-        self, batch: PredictBatch, error: errors.ApiError, policy: RetryPolicy, now: float
+        self, batch: BulkBatch, error: errors.ApiError, policy: RetryPolicy, now: float
     ) -> None:
         """Schedule a retry of a batch, or fail its inputs."""
         self._now = now
@@ -447,37 +412,71 @@ class PredictEngine:
             return
         if retry_after is not None:
             self._not_before = max(self._not_before, now + retry_after)
-        self._delayed.append((now + delay, batch))
+        self._send_again(batch, now + delay)
 
-    def _fail(self, batch: PredictBatch, error: Exception) -> None:
+    def _fail(self, batch: BulkBatch, error: Exception) -> None:
+        failed = dict.fromkeys(batch.indexes, error)
+        self._finish(batch, BatchResults((), (), {**batch.errors, **failed}))
+
+    def _settle_unsent(self, batch: BulkBatch) -> None:
+        self._finish(batch, BatchResults((), (), batch.errors))
+
+    def _finish(self, batch: BulkBatch, results: BatchResults[Any]) -> None:
+        """Hand out the results of a batch, those of an ordered run in the order of the source."""
         self._pending_bytes -= batch.size
-        for index in batch.indexes:
-            self._finish(PredictFailure(index, None, error))
-
-    def _finish(self, result: PredictResult) -> None:
-        self.failures += result.error is not None
-        if not self._ordered:
-            self._results.append(result)
+        if not len(results):
             return
-        self._held[result.index] = result
-        while (ready := self._held.pop(self._next, None)) is not None:
-            self._results.append(ready)
-            self._next += 1
+        self.failures += len(results.errors)
+        if not self._ordered:
+            self._hand_out(results)
+            return
+        for part in _without_gaps(results):
+            self._held[_first(part)] = part
+        while self._next in self._held:
+            part = self._held.pop(self._next)
+            self._next += len(part)
+            self._hand_out(part)
 
-    def _finish_all(self, indexes: list[int], outputs: Iterable[v2.Output]) -> None:
-        """``_finish`` for successful inputs with ascending indexes."""
-        if self._ordered:
-            last = indexes[-1]
-            if self._held or indexes[0] != self._next or last - self._next >= len(indexes):
-                for index, output in zip(indexes, outputs, strict=True):
-                    self._finish(PredictSuccess(index, output))
-                return
-            self._next = last + 1
-        self._results.extend(map(PredictSuccess, indexes, outputs))
+    def _hand_out(self, results: BatchResults[Any]) -> None:
+        if self._batches:
+            made = self._kind.batch(results.indexes, results.outputs, results.errors)
+            self._results.append(made)
+            return
+        singles: list[Any] = [*map(self._kind.success, results.indexes, results.outputs)]
+        if results.errors:
+            singles += [PredictFailure(index, None, one) for index, one in results.errors.items()]
+            singles.sort(key=lambda result: result.index)
+        self._results += singles
 
-    def results(self) -> Iterator[PredictResult]:
-        """The results to hand out now."""
-        results = self._results
-        while results:
-            self.handed += 1
-            yield results.popleft()
+    def results(self) -> list[Any]:
+        results = super().results()
+        self.settled += sum(map(len, results)) if self._batches else len(results)
+        return results
+
+
+def _first(results: BatchResults[Any]) -> int:
+    """The first index of results."""
+    return min([*results.indexes[:1], *results.errors])
+
+
+def _without_gaps(results: BatchResults[OutputT]) -> list[BatchResults[OutputT]]:
+    """Results as those of runs of consecutive indexes."""
+    indexes, outputs, failed = results.indexes, results.outputs, results.errors
+    if isinstance(indexes, range) and not failed:
+        return [results]
+    every = sorted([*indexes, *failed])
+    if every[-1] - every[0] < len(every):
+        return [results]
+    found = dict(zip(indexes, outputs, strict=True))
+    runs = []
+    for _, run in groupby(enumerate(every), lambda pair: pair[1] - pair[0]):
+        members = [index for _, index in run]
+        good = [index for index in members if index not in failed]
+        runs.append(
+            BatchResults(
+                good,
+                [found[index] for index in good],
+                {index: failed[index] for index in members if index in failed},
+            )
+        )
+    return runs

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk import input_drivers
+from clarigrpc._bulk import drivers
 from clarigrpc._bulk.input_progress import ReportCallback
 from clarigrpc._bulk.input_report import UploadReport
 from clarigrpc._bulk.input_sources import AsyncInputSource
@@ -32,11 +32,15 @@ class InputFilters(Paging, total=False):
 
 
 def _run_sync(owner: Any, upload: InputUpload) -> UploadReport:
-    return input_drivers.run_sync(upload)
+    for _ in drivers.run_sync(upload):
+        pass  # its report has the outcomes
+    return upload.report
 
 
 async def _run_async(owner: Any, upload: InputUpload) -> UploadReport:
-    return await input_drivers.run_async(upload)
+    async for _ in drivers.run_async(upload):
+        pass
+    return upload.report
 
 
 class InputOperations(Gets[v2.Input], Waits[v2.Input]):

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence, Sized
+from collections.abc import AsyncIterable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from clarigrpc import errors, v2
-from clarigrpc._progress_bar import Bar, open_bar
 from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import ModelUploadOperations
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
-from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
+from clarigrpc._resources.sync_async import Async, Sync, iteration, operation, predicting
 from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.client_interface import ClientInterface
-from clarigrpc._rpc.encoding import PredictEncoder
+from clarigrpc._rpc.encoding import PredictEncoder, sent_ids
 from clarigrpc._rpc.plan import ItemPlan, Plan, async_method, call, sync_method
-from clarigrpc._rpc.retry import deadline_after
 from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
-    from clarigrpc._bulk.predict_engine import PredictEngine, PredictResult
+    from clarigrpc._bulk.predict_engine import PredictBatch, PredictResult
+    from clarigrpc._bulk.predict_run import PredictRun
     from clarigrpc._rpc.sync_channel import Cancellation
 
 # One input, or a mistake, in the order of their frequency: none of these is a sequence of inputs.
@@ -105,14 +104,16 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         outputs: list[v2.Output] = []
         failed: v2.Status | None = None
         for chunk in chunks(list(values)):
-            numbered = [self._encoder.numbered(value, number) for number, value in enumerate(chunk)]
+            encoded = self._encoder.batch(chunk)
+            for error in encoded.errors.values():
+                raise error
             response = yield from call(
                 "PostModelOutputs",
-                self._encoder.request(pieces for _, pieces in numbered),
+                self._encoder.request(encoded.items, encoded.ids),
                 timeout=timeout,
                 raise_on_partial=False,
             )
-            outputs.extend(in_order([name for name, _ in numbered], response))
+            outputs.extend(in_order(sent_ids(encoded.ids), response))
             if failed is None and response.status.code != SUCCESS:
                 failed = response.status
         if failed is not None and self._client.raises_on_partial(raise_on_partial):
@@ -125,33 +126,6 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             if failure is not None:
                 raise failure
         return outputs
-
-    def _engine(
-        self,
-        batch_size: int | None,
-        in_flight: int | None,
-        ordered: bool,
-        timeout: float | None,
-    ) -> PredictEngine:
-        from clarigrpc._bulk.predict_engine import PredictEngine
-
-        settings = self._client.settings
-        timeout = settings.timeout if timeout is None else timeout
-        deadline_after(timeout, 0.0)  # an invalid one fails at once, not at each input
-        return PredictEngine(
-            self._encoder,
-            batch_size=batch_size,
-            in_flight=in_flight,
-            ordered=ordered,
-            max_bytes=settings.max_message_bytes,
-            timeout=timeout,
-            policy=settings.retry,
-        )
-
-    def _bar(self, wanted: bool, values: Any) -> Bar | None:
-        if not wanted:
-            return None
-        return open_bar(self.model_id, len(values) if isinstance(values, Sized) else None)
 
     @operation
     def get(self, *, timeout: float | None = None) -> Plan[v2.Model]:
@@ -227,18 +201,17 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         fields = {"model_id": self.model_id, **options}
         return self._pages("ListModelVersions", "model_versions", fields)
 
-    # Its text; each client has an implementation of its own.
-
+    @predicting
     def predict_many(
         self,
-        values: Iterable[PredictInput],
+        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
         *,
         batch_size: int | None = None,
         in_flight: int | None = None,
         ordered: bool = True,
         timeout: float | None = None,
         progress: bool = False,
-    ) -> Any:
+    ) -> PredictRun[PredictResult]:
         """Predict any number of inputs, in batches, with several requests in flight.
 
         A failed input does not fail the others: its batch is split until it is alone. An outage,
@@ -269,7 +242,66 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         Raises:
             InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
         """
-        raise NotImplementedError
+        return self._run(
+            values,
+            batches=False,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            timeout=timeout,
+            name=self.model_id if progress else "",
+        )
+
+    @predicting
+    def predict_batches(
+        self,
+        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        *,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> PredictRun[PredictBatch]:
+        """Predict any number of inputs, as ``predict_many`` does, and return results by the batch.
+
+        For callers who go on with many outputs at once: ``output_embeddings(batch.outputs)`` of
+        ``clarigrpc.arrays`` is an array with a row for each of ``batch.indexes``.
+
+        Args:
+            values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
+                asynchronous one.
+            batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
+                inputs, or one larger input. None adapts to the server.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            ordered: Whether batches come in the order of the inputs (default) or as they are ready.
+            timeout: Seconds for each request, and for waiting while the service answers nothing.
+                None uses the client's setting.
+            progress: Whether to show a progress bar if stderr is a terminal (extra ``cli``).
+                Default False.
+
+        Returns:
+            An iterator of batches, each with the ``outputs`` of some inputs, their ``indexes``, and
+            the ``errors`` of those that failed. A batch has the results of one request; those of
+            inputs that were sent again come in smaller ones.
+
+        Raises:
+            InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
+        """
+        return self._run(
+            values,
+            batches=True,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            timeout=timeout,
+            name=self.model_id if progress else "",
+        )
+
+    def _run(self, values: Any, **options: Any) -> PredictRun[Any]:
+        from clarigrpc._bulk.predict_run import PredictRun
+
+        return PredictRun(self._client, self._encoder, values, **options)
 
 
 class Model(ModelStreams, ModelOperations, Sync):
@@ -351,25 +383,6 @@ class Model(ModelStreams, ModelOperations, Sync):
         payload = self._encoder.encode((value,))
         return self._single(self._post(payload, timeout=timeout, raise_on_partial=False))
 
-    def predict_many(
-        self,
-        values: Iterable[PredictInput],
-        *,
-        batch_size: int | None = None,
-        in_flight: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = None,
-        progress: bool = False,
-    ) -> Generator[PredictResult, None, None]:
-        from clarigrpc._bulk import predict_drivers
-
-        engine = self._engine(batch_size, in_flight, ordered, timeout)
-
-        def send(payload: bytes) -> Any:
-            return self._post.future(payload, timeout=engine.timeout)
-
-        return predict_drivers.run_sync(engine, values, send, self._bar(progress, values))
-
 
 class AsyncModel(AsyncModelStreams, ModelOperations, Async):
     """A model to predict with, on the client's event loop."""
@@ -447,22 +460,3 @@ class AsyncModel(AsyncModelStreams, ModelOperations, Async):
             return output
         payload = self._encoder.encode((value,))
         return self._single(await self._post(payload, timeout=timeout, raise_on_partial=False))
-
-    def predict_many(
-        self,
-        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
-        *,
-        batch_size: int | None = None,
-        in_flight: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = None,
-        progress: bool = False,
-    ) -> AsyncGenerator[PredictResult, None]:
-        from clarigrpc._bulk import predict_drivers
-
-        engine = self._engine(batch_size, in_flight, ordered, timeout)
-
-        def send(payload: bytes) -> Any:
-            return self._post(payload, timeout=engine.timeout, retry=False)
-
-        return predict_drivers.run_async(engine, values, send, self._bar(progress, values))

@@ -22,7 +22,15 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -48,6 +56,7 @@ from clarigrpc._rpc.plan import (
 )
 
 if TYPE_CHECKING:
+    from clarigrpc._bulk.predict_run import PredictRun
     from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
@@ -280,6 +289,25 @@ def streaming(
         return AsyncStream(unary, opening.session, opening.timeout)
 
     return Driven(begin, (sync_stream, async_stream), ("Stream[{}]", "AsyncStream[{}]"))
+
+
+def predicting(
+    begin: Callable[Concatenate[Any, P], PredictRun[T]],
+) -> Driven[P, Generator[T, None, None], AsyncGenerator[T, None]]:
+    """Decorates a method that predicts any number of inputs and iterates over the results."""
+
+    def sync_results(owner: Any, run: PredictRun[T]) -> Generator[T, None, None]:
+        from clarigrpc._bulk import drivers
+
+        return drivers.run_sync(run)
+
+    def async_results(owner: Any, run: PredictRun[T]) -> AsyncGenerator[T, None]:
+        from clarigrpc._bulk import drivers
+
+        return drivers.run_async(run)
+
+    returned = ("Generator[{}, None, None]", "AsyncGenerator[{}, None]")
+    return Driven(begin, (sync_results, async_results), returned)
 
 
 class lazy(Generic[SyncT, AsyncT]):

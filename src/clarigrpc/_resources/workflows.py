@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
-from typing import Unpack
+from collections.abc import AsyncIterable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
@@ -17,12 +17,24 @@ from clarigrpc._resources.base import (
     Patches,
     as_ids,
     check_count,
-    chunks,
 )
 from clarigrpc._resources.long_running import Waits
-from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
+from clarigrpc._resources.sync_async import (
+    Async,
+    Parents,
+    Sync,
+    iteration,
+    nested,
+    operation,
+    predicting,
+)
+from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
 from clarigrpc.media import PredictInput, as_input
+
+if TYPE_CHECKING:
+    from clarigrpc._bulk.predict_engine import WorkflowBatch, WorkflowPredictResult
+    from clarigrpc._bulk.predict_run import PredictRun
 
 
 class EvaluationDataOperations(
@@ -223,82 +235,142 @@ class WorkflowOperations(
             NotFoundError: The workflow or the version does not exist or is not visible to you.
             ApiError: The input failed; the subclass says how (see ``errors``).
         """
-        (result,) = yield from self._results(
-            workflow_id, [value], version_id, output_config, timeout, True
+        method = "PostWorkflowResults"
+        response: v2.PostWorkflowResultsResponse = yield from call(
+            method,
+            self._encoder(workflow_id, version_id, output_config).encode((value,)),
+            timeout=timeout,
+            raise_on_partial=False,
         )
-        return result
+        check_count(response.results, (value,), method, response)
+        (result,) = self._outcome(method, response, "results", True)
+        return result  # type: ignore[no-any-return]
 
-    @operation
+    @predicting
     def predict_many(
         self,
         workflow_id: str,
-        values: Iterable[PredictInput],
+        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
         *,
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
         timeout: float | None = None,
-        raise_on_partial: bool | None = None,
-    ) -> Plan[builtins.list[v2.WorkflowResult]]:
-        """Run a workflow on many inputs, in requests of 128.
+        progress: bool = False,
+    ) -> PredictRun[WorkflowPredictResult]:
+        """Run a workflow on any number of inputs, in batches, with several requests in flight.
+
+        Like ``predict_many`` of a model: a failed input does not fail the others, an outage
+        and throttling are waited for, and memory is bounded, however long the source. Leave the
+        loop to stop.
 
         Args:
             workflow_id: Id of the workflow.
-            values: At least one of what ``predict`` takes.
+            values: What ``predict`` takes, from any iterable; an ``AsyncClient`` also takes an
+                asynchronous one. An error that it raises comes after the results of the inputs
+                before it.
             version_id: Id of the version. Empty uses the latest.
             output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
                 the workflow's.
-            timeout: Seconds for each request. None uses the client's setting.
-            raise_on_partial: Whether a failed input raises an error. False returns its result with
-                the others, with its status. None uses the client's setting.
+            batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
+                inputs, or one larger input. None adapts to the server.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            ordered: Whether results come in the order of the inputs (default) or as they are ready.
+            timeout: Seconds for each request, and for waiting while the service answers nothing.
+                None uses the client's setting.
+            progress: Whether to show a progress bar if stderr is a terminal (extra ``cli``).
+                Default False.
 
         Returns:
-            The results, in the order given.
+            An iterator of results, each with ``index`` and either ``output`` (with one output per
+            node) or ``error``.
 
         Raises:
-            NotFoundError: The workflow or the version does not exist or is not visible to you.
-            PartialFailureError: Some inputs failed; the error holds the results of the others.
-            InvalidArgumentError: No input is given.
+            InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
         """
-        results = yield from self._results(
-            workflow_id, values, version_id, output_config, timeout, raise_on_partial
+        encoder = self._encoder(workflow_id, version_id, output_config)
+        return self._run(
+            encoder,
+            values,
+            batches=False,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            timeout=timeout,
+            name=workflow_id if progress else "",
         )
-        return results
 
-    def _results(
+    @predicting
+    def predict_batches(
         self,
         workflow_id: str,
-        values: Iterable[PredictInput],
-        version_id: str,
-        output_config: v2.OutputConfig | None,
-        timeout: float | None,
-        raise_on_partial: bool | None,
-    ) -> Plan[builtins.list[v2.WorkflowResult]]:
-        method = "PostWorkflowResults"
-        inputs = [as_input(one) for one in values]
-        if not inputs:
-            raise errors.InvalidArgumentError("predict_many() needs at least one input")
-        merged = v2.PostWorkflowResultsResponse()
-        codes = set()
-        for chunk in chunks(inputs):
-            fields = {
-                "workflow_id": workflow_id,
-                "version_id": version_id,
-                "inputs": chunk,
-                "output_config": output_config,
-            }
-            response: v2.PostWorkflowResultsResponse = yield from call(
-                method, self._request(method, fields), timeout=timeout, raise_on_partial=False
-            )
-            check_count(response.results, chunk, method, response)
-            merged.results.MergeFrom(response.results)
-            merged.status.CopyFrom(response.status)
-            codes.add(response.status.code)
-        if len(codes) > 1:
-            merged.status.code = v2.StatusCode.MIXED_STATUS
-        found: builtins.list[v2.WorkflowResult] = self._outcome(
-            method, merged, "results", raise_on_partial
+        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        *,
+        version_id: str = "",
+        output_config: v2.OutputConfig | None = None,
+        batch_size: int | None = None,
+        in_flight: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> PredictRun[WorkflowBatch]:
+        """Run a workflow on any number of inputs, and return the results by the batch.
+
+        Args:
+            workflow_id: Id of the workflow.
+            values: What ``predict`` takes, from any iterable; an ``AsyncClient`` also takes an
+                asynchronous one.
+            version_id: Id of the version. Empty uses the latest.
+            output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
+                the workflow's.
+            batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
+                inputs, or one larger input. None adapts to the server.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            ordered: Whether batches come in the order of the inputs (default) or as they are ready.
+            timeout: Seconds for each request, and for waiting while the service answers nothing.
+                None uses the client's setting.
+            progress: Whether to show a progress bar if stderr is a terminal (extra ``cli``).
+                Default False.
+
+        Returns:
+            An iterator of batches, each with the ``outputs`` of some inputs, their ``indexes``, and
+            the ``errors`` of those that failed.
+
+        Raises:
+            InvalidArgumentError: ``batch_size`` or ``in_flight`` is out of range.
+        """
+        encoder = self._encoder(workflow_id, version_id, output_config)
+        return self._run(
+            encoder,
+            values,
+            batches=True,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            ordered=ordered,
+            timeout=timeout,
+            name=workflow_id if progress else "",
         )
-        return found
+
+    def _encoder(
+        self, workflow_id: str, version_id: str, output_config: v2.OutputConfig | None
+    ) -> PredictEncoder:
+        """The encoder of the requests of a workflow."""
+        return PredictEncoder(
+            v2.PostWorkflowResultsRequest(
+                user_app_id=self._user_app_id or self._client.user_app_id,
+                workflow_id=workflow_id,
+                version_id=version_id,
+                output_config=output_config,
+            )
+        )
+
+    def _run(self, encoder: PredictEncoder, values: Any, **options: Any) -> PredictRun[Any]:
+        from clarigrpc._bulk.predict_engine import PREDICT_WORKFLOW
+        from clarigrpc._bulk.predict_run import PredictRun
+
+        return PredictRun(self._client, encoder, values, kind=PREDICT_WORKFLOW, **options)
 
     @operation
     def similarity(

@@ -1,7 +1,7 @@
 """Checked by mypy --strict, with and without the extra ``typing``, and by pyright. Never run."""
 
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -27,6 +27,7 @@ from clarigrpc.types import (
     FailedInput,
     Inputs,
     Model,
+    PredictBatch,
     PredictFailure,
     PredictInput,
     PredictResult,
@@ -35,6 +36,7 @@ from clarigrpc.types import (
     UploadProgress,
     UploadReport,
     UploadResult,
+    WorkflowPredictResult,
 )
 
 assert_type(image("cat.jpg", concepts={"cat": 1}, metadata={"camera": 7}), v2.Input)
@@ -76,6 +78,20 @@ def results(model: Model, values: Iterator[PredictInput]) -> list[v2.Output]:
             assert_type(result, PredictFailure)
             print(result.index, result.error)
     return outputs
+
+
+def batches(client: Client, model: Model, values: Iterator[PredictInput]) -> None:
+    for batch in model.predict_batches(values, in_flight=2):
+        assert_type(batch, PredictBatch)
+        assert_type(batch.outputs, Sequence[v2.Output])
+        assert_type(batch.errors, Mapping[int, Exception])
+        arrays.output_embeddings(batch.outputs)
+    for result in client.workflows.predict_many("w", values):
+        assert_type(result, WorkflowPredictResult)
+        if result.error is None:
+            assert_type(result.output, v2.WorkflowResult)
+    for found in client.workflows.predict_batches("w", values):
+        assert_type(found.outputs, Sequence[v2.WorkflowResult])
 
 
 def outputs_of(some: list[PredictResult]) -> Iterator[v2.Output]:
