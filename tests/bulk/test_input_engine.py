@@ -354,7 +354,7 @@ def _run(
             engine.failed(batch, FAULTS[name](), now)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     data=st.data(),
     count=st.integers(0, 25),

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._bulk.adaptive import MAX_IN_FLIGHT
 from clarigrpc._bulk.engine import BulkBatch
-from clarigrpc._bulk.predict_engine import LINGER, MAX_BATCH_BYTES, PredictEngine, PredictResult
+from clarigrpc._bulk.predict_engine import LINGER, MAX_BATCH_BYTES, PredictEngine
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.encoding import EncodedInputs
+from clarigrpc.types import PredictBatch, PredictFailure, PredictResult, PredictSuccess
 
 SUCCESS = v2.StatusCode.SUCCESS
 
@@ -98,7 +99,15 @@ class Run:
             self.in_flight.append(batch)
 
     def collect(self) -> None:
-        self.found.extend(self.engine.results())
+        for result in self.engine.results():
+            if not isinstance(result, PredictBatch):
+                self.found.append(result)
+                continue
+            assert 1 <= len(result) <= MAX_ITEMS
+            assert len(result.indexes) == len(result.outputs)
+            successes = map(PredictSuccess, result.indexes, result.outputs)
+            failures = (PredictFailure(index, None, one) for index, one in result.errors.items())
+            self.found += sorted([*successes, *failures], key=lambda one: one.index)
 
     def wait(self) -> None:
         """Let the time pass that has to pass when nothing is in flight."""
@@ -135,6 +144,7 @@ def is_poisoned(batch: BulkBatch) -> bool:
     batch_size=st.none() | st.integers(1, MAX_ITEMS),
     in_flight=st.none() | st.integers(1, 8),
     ordered=st.booleans(),
+    batches=st.booleans(),
     refusal=st.sampled_from(REFUSALS),
     trouble=st.floats(0, 0.5),
     slow=st.booleans(),
@@ -145,6 +155,7 @@ def test_any_order_of_answers_and_passing_failures(
     batch_size: int | None,
     in_flight: int | None,
     ordered: bool,
+    batches: bool,
     refusal: Any,
     trouble: float,
     slow: bool,
@@ -156,6 +167,7 @@ def test_any_order_of_answers_and_passing_failures(
         batch_size=batch_size,
         in_flight=in_flight,
         ordered=ordered,
+        batches=batches,
         timeout=1e6,
         random=draw.random,
     )
@@ -198,6 +210,7 @@ def test_any_order_of_answers_and_passing_failures(
     batch_size=st.none() | st.integers(1, 20),
     in_flight=st.none() | st.integers(1, 6),
     ordered=st.booleans(),
+    batches=st.booleans(),
     policy=st.sampled_from([RetryPolicy(), RetryPolicy(max_attempts=1)]),
     seed=st.integers(0, 2**32),
 )
@@ -206,6 +219,7 @@ def test_anything_may_fail_at_any_time(
     batch_size: int | None,
     in_flight: int | None,
     ordered: bool,
+    batches: bool,
     policy: RetryPolicy,
     seed: int,
 ) -> None:
@@ -215,6 +229,7 @@ def test_anything_may_fail_at_any_time(
         batch_size=batch_size,
         in_flight=in_flight,
         ordered=ordered,
+        batches=batches,
         timeout=5.0,
         policy=policy,
         random=draw.random,

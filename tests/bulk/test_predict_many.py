@@ -19,6 +19,7 @@ from PIL import Image
 
 from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc.local import LocalServer
+from clarigrpc.types import PredictBatch
 from tests.both import Both
 from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.conftest import Connect
@@ -77,6 +78,34 @@ async def test_poisoned_inputs_fail_alone(
     assert failures[13].request_id
     assert isinstance(failures[250], TypeError)
     assert max(len(seen.request.inputs) for seen in scripted.seen) <= options.get("batch_size", 128)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_batches_have_the_results_of_their_inputs(
+    both: Both, scripted: ScriptedServer, ordered: bool
+) -> None:
+    scripted.always(METHOD, script(poisoned("13")))
+    values: list[Any] = texts(300)
+    values[250] = "a string"
+    model = both.client.model("m")
+    stream = model.predict_batches(values, batch_size=50, in_flight=2, ordered=ordered)
+    batches = await both.collect(stream)
+    assert all(isinstance(batch, PredictBatch) for batch in batches)
+    for batch in batches:
+        raws = [output.data.text.raw for output in batch.outputs]
+        assert raws == [str(index) for index in batch.indexes]
+    places = [[*batch.indexes, *batch.errors] for batch in batches]
+    assert sorted(itertools.chain(*places)) == list(range(300))
+    failures = {index: one for batch in batches for index, one in batch.errors.items()}
+    assert {index: type(one) for index, one in failures.items()} == {
+        13: errors.InvalidArgumentError,
+        250: TypeError,
+    }
+    # Only the inputs of the batch with the poisoned one were sent again, in smaller batches.
+    assert sum(len(place) == 50 for place in places) == 5
+    if ordered:
+        firsts = [min(place) for place in places]
+        assert firsts == sorted(firsts)
 
 
 async def test_fixed_batches_are_full(both: Both, scripted: ScriptedServer) -> None:
