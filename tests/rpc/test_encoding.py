@@ -154,10 +154,10 @@ outputs = st.builds(
 def test_concepts_are_those_of_the_slow_way(found: list[v2.Output]) -> None:
     message = v2.MultiOutputResponse(outputs=found, status=v2.Status(description="Ok"))
     ids, values, offsets = output_concepts(message)
-    for one, other in zip(
-        output_concepts(iter(message.outputs)), (ids, values, offsets), strict=True
-    ):
-        assert one.tolist() == other.tolist()
+    of_list = output_concepts(iter(message.outputs))
+    assert of_list.ids.tolist() == ids.tolist()
+    assert of_list.values.tolist() == values.tolist()
+    assert of_list.offsets.tolist() == offsets.tolist()
     assert values.dtype == np.float32
     assert len(offsets) == len(found) + 1
     for place, output in enumerate(found):
@@ -174,10 +174,10 @@ def test_concepts_of_a_whole_batch() -> None:
         for column in range(200):
             own.add(id=f"c{column}", name="n", value=(row + column + 1) / 512)
     ids, values, offsets = output_concepts(message)
-    for one, other in zip(
-        output_concepts(iter(message.outputs)), (ids, values, offsets), strict=True
-    ):
-        assert one.tolist() == other.tolist()
+    of_list = output_concepts(iter(message.outputs))
+    assert of_list.ids.tolist() == ids.tolist()
+    assert of_list.values.tolist() == values.tolist()
+    assert of_list.offsets.tolist() == offsets.tolist()
     assert values.shape == ids.shape == (128 * 200,)
     assert offsets[-1] == len(values)
     expected = (np.arange(128)[:, None] + np.arange(200) + 1) / 512
