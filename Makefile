@@ -5,8 +5,8 @@
 # make coverage     all tests; which lines of the client none of them runs
 # make fuzz         random and malformed requests for ten minutes; SECONDS=60 for one
 # make docs         the documentation, in site/index.html
-# make bench        all benchmarks, short (under 10 minutes); ARGS="unary images" for some of them,
-#                   ARGS="streams --only generate" for some rows
+# make bench        all benchmarks, short (about 10 minutes, twice that where others use the machine);
+#                   ARGS="unary images" for some of them, ARGS="streams --only generate" for some rows
 # make bench-compare REV=main~3  the benchmarks of this checkout and of a revision in turns; ARGS too
 # make bench-full   long, on a machine that does nothing else; keeps results, plots, docs figures
 #

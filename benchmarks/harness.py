@@ -26,9 +26,6 @@ RESULTS = Path(__file__).parent / "results"
 QUIET = math.log(1.10)
 """A run is quiet while its control, a variant against itself, says less than a tenth."""
 
-ATTEMPTS = 3
-"""How often a scene may be measured that was not quiet; the quietest attempt counts."""
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -481,14 +478,26 @@ class Choice:
     Attributes:
         only: Scenes whose title contains this text; "" are all.
         against: Measure clarigrpc alone, here and in this revision.
+        attempts: How often a scene may be measured that was not quiet; the quietest counts.
     """
 
     only: str = ""
     against: Revision | None = None
+    attempts: int = 3
 
 
 CHOICE: ContextVar[Choice] = ContextVar("choice", default=Choice())  # noqa: B039 - frozen
 """Set by the command before it runs benchmarks."""
+
+
+@contextmanager
+def comparing() -> Iterator[None]:
+    """Inside, scenes are measured also where revisions are compared: they are made for that."""
+    token = CHOICE.set(replace(CHOICE.get(), against=None))
+    try:
+        yield
+    finally:
+        CHOICE.reset(token)
 
 
 def measured(
@@ -499,7 +508,6 @@ def measured(
     first: str,
     again: str,
     quantities: Sequence[str] = ("rate", "cpu"),
-    attempts: int = ATTEMPTS,
 ) -> Scene:
     """Measure a scene until its control is quiet, and add control and variants to the report.
 
@@ -509,12 +517,12 @@ def measured(
         measure: One attempt: the slices of all variants.
         first, again: The variant that others are compared with, and the same once more.
         quantities: In what the control has to be quiet: what the rows will compare.
-        attempts: How many there may be; the quietest counts.
     """
-    if CHOICE.get().only not in title:
+    choice = CHOICE.get()
+    if choice.only not in title or choice.against is not None:
         return NoRows(report, title, {}, first, {})
     found: list[tuple[float, dict[str, list[Sample]], dict[str, Row]]] = []
-    for _ in range(attempts):
+    for _ in range(choice.attempts):
         samples = measure()
         controls = {}
         for quantity in quantities:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
-from benchmarks.harness import Report, Sample, measured, percentile, rounds_of
+from benchmarks.harness import CHOICE, Report, Sample, measured, percentile, rounds_of
 from benchmarks.servers import canned
 from benchmarks.workers import Worker, Workers, ours, rest, workers
 
@@ -28,6 +28,8 @@ def run(full: bool) -> Report:
         ours("coalesced", "await predict, coalesce=True", in_flight=128),
         rest("aiohttp", in_flight=32),
     ]
+    if CHOICE.get().against is not None:
+        return report
     with canned() as (plain, _), workers(plain, variants, report=report) as running:
         limits = {
             name: statistics.median(sample.value("rate") for sample in samples)
@@ -45,7 +47,6 @@ def run(full: bool) -> Report:
                 first=unary.name,
                 again=variants[1].name,
                 quantities=["p99"],
-                attempts=3 if full else 1,
             )
             for name, samples in found.samples.items():
                 latencies = sorted(one for sample in samples for one in sample.latencies)

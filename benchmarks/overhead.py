@@ -14,8 +14,9 @@ from typing import Any
 
 import grpc
 
-from benchmarks.harness import CLIENT_CORE, Report, Sample, interleave, measured, pinned
+from benchmarks.harness import CHOICE, CLIENT_CORE, Report, Sample, interleave, measured, pinned
 from benchmarks.servers import canned
+from benchmarks.workers import ours, scene
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc._transports.grpc_transport import channel_options
 
@@ -50,6 +51,12 @@ def run(full: bool) -> Report:
     """Run the benchmark."""
     report = Report("overhead")
     rounds = 60 if full else 25
+    if CHOICE.get().against is not None:
+        with canned() as (plain, _):
+            scene(report, "sync", plain, [ours("call", "client.v2")], rounds=rounds)
+            asyncio_call = ours("acall", "client.v2", in_flight=IN_FLIGHT)
+            scene(report, f"asyncio, {IN_FLIGHT} in flight", plain, [asyncio_call], rounds=rounds)
+        return report
     with canned() as (plain, _), pinned(CLIENT_CORE):
         _add(report, "sync", lambda: _blocking(plain.grpc, rounds, calls=400), "<= 1.05")
         _add(

@@ -28,6 +28,7 @@ from typing import Any
 import grpc
 
 from benchmarks.harness import (
+    CHOICE,
     CLIENT_CORE,
     SERVER_CORE,
     Report,
@@ -37,7 +38,8 @@ from benchmarks.harness import (
     pin,
     pinned,
 )
-from benchmarks.servers import certificate
+from benchmarks.servers import Server, certificate
+from benchmarks.workers import ours, scene
 from clarigrpc import AsyncClient, Client, v2
 
 PAT = "benchmark-token-0000"
@@ -63,6 +65,13 @@ def run(full: bool) -> Report:
     report = Report("upload")
     size = int(os.environ.get("UPLOAD_MIB", 512)) * MIB
     rounds = 9 if full else 5
+    if CHOICE.get().against is not None:
+        with tempfile.TemporaryDirectory() as folder, counting_server(Path(folder)) as port:
+            server = Server(f"127.0.0.1:{port}", "")
+            payload, title = os.urandom(min(size, 64 * MIB)), "upload of 64 MiB"
+            for way in (ours("upload", "sync"), ours("aupload", "asyncio")):
+                scene(report, title, server, [way], rounds=rounds, payload=payload)
+        return report
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "content"
         write(path, size)

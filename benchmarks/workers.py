@@ -17,12 +17,12 @@ from typing import Any
 from benchmarks.harness import (
     CHOICE,
     CLIENT_CORE,
-    Choice,
     NoRows,
     Report,
     Revision,
     Sample,
     Scene,
+    comparing,
     measured,
     rounds_of,
 )
@@ -90,6 +90,11 @@ def neutral_environment() -> dict[str, str]:
     }
 
 
+def environment_of(source: Path | None) -> dict[str, str]:
+    """The neutral environment, where clarigrpc is imported from ``source``; None: from here."""
+    return neutral_environment() | ({} if source is None else {"PYTHONPATH": str(source)})
+
+
 class VariantError(RuntimeError):
     """A variant that does not run."""
 
@@ -102,7 +107,7 @@ class Worker:
         config = {
             "variant": variant.key,
             "server": asdict(server),
-            "payload": str(payload or ""),
+            "file": str(payload or ""),
             "batch": variant.batch,
             "connections": variant.connections,
             "core": variant.core,
@@ -116,8 +121,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=neutral_environment()
-            | ({} if variant.source is None else {"PYTHONPATH": str(variant.source)}),
+            env=environment_of(variant.source),
         )
         try:
             ready = self._read()
@@ -243,7 +247,8 @@ def scene(
         return NoRows(report, title, {}, first.name, {})
     if choice.against is not None:
         there = choice.against
-        return _compared(report, title, server, variants, rounds, seconds, payload, there)
+        _compare(report, title, server, variants, rounds, seconds, payload, there)
+        return NoRows(report, title, {}, first.name, {})
     again = first.again()
     with workers(server, [*variants, again], payload, report) as running:
         return measured(
@@ -273,7 +278,7 @@ def lines(
         points: The x of each, calls in flight, and the payload.
         rounds: Slices a point.
     """
-    if CHOICE.get() != Choice():
+    if CHOICE.get().only or CHOICE.get().against is not None:
         return
     for x, in_flight, payload in points:
         with workers(server, list(variants.values()), payload, report) as running:
@@ -283,7 +288,7 @@ def lines(
             report.series.setdefault(line, []).append((x, statistics.median(rates)))
 
 
-def _compared(
+def _compare(
     report: Report,
     title: str,
     server: Server,
@@ -292,24 +297,24 @@ def _compared(
     seconds: float,
     payload: bytes,
     revision: Revision,
-) -> Scene:
+) -> None:
     for here in variants:
         if here.script != "ours":
             continue
         there = replace(here, name=f"{here.name} at {revision.name}", source=revision.source)
-        again = here.again()
         try:
-            with workers(server, [here, there, again], payload, report) as running:
-                found = measured(
+            with comparing():
+                found = scene(
                     report,
                     title,
-                    lambda running=running: running.measure(rounds, seconds),
-                    first=here.name,
-                    again=again.name,
+                    server,
+                    [here, there],
+                    rounds=rounds,
+                    seconds=seconds,
+                    payload=payload,
                 )
         except VariantError as error:
             report.notes.append(f"{title}: {error}")
             continue
         for quantity in ("cpu", "rate"):
             found.against(there, quantity)
-    return NoRows(report, title, {}, "", {})

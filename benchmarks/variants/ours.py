@@ -77,6 +77,39 @@ def apredict(config: Config) -> Variant:
     return _apredict(config)
 
 
+def _request(config: Config) -> v2.PostModelOutputsRequest:
+    place = config.server
+    return v2.PostModelOutputsRequest(
+        user_app_id=v2.UserAppIDSet(user_id=place["user_id"], app_id=place["app_id"]),
+        model_id=place["model_id"],
+        inputs=[text(config.text)],
+    )
+
+
+def call(config: Config) -> Variant:
+    """A method of ``client.v2`` with a request that is there already."""
+    request, post = _request(config), Client(**_arguments(config)).v2.PostModelOutputs
+    return Variant(_fields(post(request).outputs[0]), blocking(lambda: post(request)))
+
+
+def acall(config: Config) -> Variant:
+    """The same, asyncio."""
+    runner = asyncio.Runner()
+    request = _request(config)
+
+    async def make() -> Any:
+        return AsyncClient(**_arguments(config)).v2.PostModelOutputs
+
+    post = runner.run(make())
+
+    async def first() -> v2.MultiOutputResponse:
+        response: v2.MultiOutputResponse = await post(request)
+        return response
+
+    answer = _fields(runner.run(first()).outputs[0])
+    return Variant(answer, awaiting(runner, lambda: post(request)))
+
+
 def coalesced(config: Config) -> Variant:
     """One input a call, asyncio, sharing requests."""
     return _apredict(config, coalesce=True)
@@ -246,6 +279,19 @@ def concept_lists(config: Config) -> Variant:
     return _concepts(config, read)
 
 
+def upload(config: Config) -> Variant:
+    """Uploads of the payload's file as a model version; what is counted are files."""
+    model = _model(config)
+    return Variant(None, blocking(lambda: model.upload_version(config.file)))
+
+
+def aupload(config: Config) -> Variant:
+    """The same, asyncio."""
+    runner = asyncio.Runner()
+    model = _amodel(config, runner)
+    return Variant(None, awaiting(runner, lambda: model.upload_version(config.file)))
+
+
 def identity(config: Config) -> Variant:
     """The limit: the same bytes through a bare channel, and no protobuf at all."""
     place = config.server
@@ -273,6 +319,8 @@ def identity(config: Config) -> Variant:
 VARIANTS = {
     "predict": predict,
     "apredict": apredict,
+    "call": call,
+    "acall": acall,
     "coalesced": coalesced,
     "predict_list": predict_list,
     "many": many,
@@ -284,6 +332,8 @@ VARIANTS = {
     "embeddings": embeddings,
     "concept_arrays": concept_arrays,
     "concept_lists": concept_lists,
+    "upload": upload,
+    "aupload": aupload,
     "identity": identity,
 }
 

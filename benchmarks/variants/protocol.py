@@ -35,6 +35,7 @@ class Config:
         variant: Its name in the script.
         server: See ``benchmarks.servers.Server``.
         payload: The image to predict; empty: a short text.
+        file: Where the payload is; "" without one.
         batch: Inputs a request.
         connections: How many the client may open.
         core: Where to run.
@@ -43,6 +44,7 @@ class Config:
     variant: str
     server: dict[str, Any]
     payload: bytes
+    file: str
     batch: int
     connections: int
     core: int
@@ -211,7 +213,7 @@ def counting(items: Callable[[int, int], int]) -> Slice:
 def serve(variants: dict[str, Callable[[Config], Variant]], packages: Iterable[str]) -> None:
     """Run the variant that the command line names."""
     given = json.loads(sys.argv[1])
-    given["payload"] = Path(given["payload"]).read_bytes() if given["payload"] else b""
+    given["payload"] = Path(given["file"]).read_bytes() if given["file"] else b""
     config = Config(**given)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[config.core % len(cores)]})
