@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, builtin_models
+from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, BuiltinModel, builtin_models
 from clarigrpc.local.models.image_tagger import IMAGE_TAGS, ImageTagger
-from clarigrpc.local.models.text_tagger import TEXT_TAGS
+from clarigrpc.local.models.text_tagger import TEXT_TAGS, TextTagger
 
 _BEGIN = (
     "% Begin: written by `python -m clarigrpc.local.service.model_tables docs/local-models.md`."
@@ -18,33 +18,40 @@ _BEGIN = (
 _END = "% End."
 
 
-def _ids(ids: tuple[str, ...]) -> str:
-    return ", ".join(f"`{one}`" for one in ids) or "-"
-
-
-def _stand_ins() -> str:
-    rows = [
-        "| Id | Type | Stands in for | Tags | Other ids | Versions of the hosted model |",
-        "| --- | --- | --- | --- | --- | --- |",
+def _stand_ins() -> list[BuiltinModel]:
+    return [
+        made
+        for made in builtin_models().values()
+        if made.other_ids or made.version_ids or isinstance(made.runtime, ImageTagger)
     ]
-    for made in builtin_models().values():
+
+
+def _models() -> str:
+    rows = ["| Id | Type | Stands in for | Tags |", "| --- | --- | --- | --- |"]
+    for made in _stand_ins():
         model, runtime = made.model, made.runtime
-        if not (made.other_ids or made.version_ids or isinstance(runtime, ImageTagger)):
-            continue
         tags = "-"
         if isinstance(runtime, ImageTagger):
             tags = ", ".join(dict.fromkeys(tag.group for tag in runtime.tags))
+        elif isinstance(runtime, TextTagger):
+            tags = "those of texts"
         what = model.name.removeprefix("Local stand-in: ")
-        rows.append(
-            f"| `{model.id}` | `{model.model_type_id}` | {what} | {tags} | {_ids(made.other_ids)} "
-            f"| {_ids(made.version_ids)} |"
-        )
+        rows.append(f"| `{model.id}` | `{model.model_type_id}` | {what} | {tags} |")
+    return "\n".join(rows)
+
+
+def _other_ids() -> str:
+    rows = ["| Id | Means | Of the model |", "| --- | --- | --- |"]
+    for made in _stand_ins():
+        for ids, what in ((made.other_ids, "the model"), (made.version_ids, "a version")):
+            rows += [f"| `{one}` | {what} | `{made.model.id}` |" for one in ids]
     return "\n".join(rows)
 
 
 def _workflows() -> str:
     rows = ["| Workflow | Models |", "| --- | --- |"]
-    rows += [f"| `{name}` | {_ids(tuple(models))} |" for name, models in PUBLIC_WORKFLOWS.items()]
+    for name, models in PUBLIC_WORKFLOWS.items():
+        rows.append(f"| `{name}` | {', '.join(f'`{model}`' for model in models)} |")
     return "\n".join(rows)
 
 
@@ -64,9 +71,9 @@ def written(page: str) -> str:
     """The page with its tables as they have to be.
 
     Raises:
-        ValueError: It does not have the four places for them.
+        ValueError: It does not have the places for them.
     """
-    tables = (_stand_ins(), _workflows(), _image_tags(), _text_tags())
+    tables = (_models(), _other_ids(), _workflows(), _image_tags(), _text_tags())
     parts = page.split(_BEGIN)
     if len(parts) != len(tables) + 1 or any(_END not in part for part in parts[1:]):
         raise ValueError(f"the page must have {len(tables)} times {_BEGIN!r} and then {_END!r}")
