@@ -69,6 +69,14 @@ from clarigrpc.cli.output import Output
     help="Folder that data sources with file: URLs may read. Repeatable.  [default: none]",
 )
 @click.option(
+    "--object-store",
+    "object_stores",
+    multiple=True,
+    metavar="SCHEME=URL",
+    help="Address of your own object store for data sources with s3:, gs: or azure: URLs, for "
+    "example s3=http://127.0.0.1:9000. Repeatable.  [default: the public addresses]",
+)
+@click.option(
     "--allow-private-urls",
     is_flag=True,
     help="Allow inputs whose URL has a private address.  [default: only loopback addresses, and "
@@ -104,6 +112,7 @@ def serve(
     config: Path | None,
     model_files: tuple[Path, ...],
     input_roots: tuple[Path, ...],
+    object_stores: tuple[str, ...],
     allow_private_urls: bool,
     limits: tuple[str, ...],
     cors: tuple[str, ...],
@@ -144,6 +153,7 @@ def serve(
             config=config,
             models=models,
             input_roots=input_roots,
+            object_stores=_by_scheme(object_stores),
             cors=cors,
             public_models=not no_public_models,
             allow_private_urls=allow_private_urls,
@@ -187,3 +197,8 @@ def serve(
         raise click.ClickException(str(error)) from error
     with closing(server):
         server.serve_until_signalled(ready=ready)
+
+
+def _by_scheme(given: tuple[str, ...]) -> dict[str, str]:
+    parts = (one.partition("=") for one in given)
+    return {scheme: address for scheme, _, address in parts}

@@ -19,6 +19,7 @@ from clarigrpc.local.engine.builtin_models import user_models
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.fronts.grpc_front import GrpcFront
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, host_and_port
+from clarigrpc.local.media.object_stores import SCHEMES
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service.seeding import Seed, SeededCredentials
@@ -70,6 +71,9 @@ class LocalServer:
             as they are. The format is described on the page "The local server" of the
             documentation.
         input_roots: Folders that data sources with ``file:`` URLs may read; none by default.
+        object_stores: Address of your own object store for a scheme of data sources (``s3``,
+            ``gs`` or ``azure``), such as ``{"s3": "http://127.0.0.1:9000"}``. The public
+            addresses by default. Needs the extra ``object-stores``.
         public_models: Serve the models, workflows and concepts of user ``clarifai``, app ``main``.
             False leaves only the two embedding models there that trainings work on.
         cors: Origins whose web pages may call the REST front, such as ``http://localhost:3000``;
@@ -110,6 +114,7 @@ class LocalServer:
         limits: Limits | None = None,
         config: str | Path | Mapping[str, Any] | None = None,
         input_roots: Sequence[str | Path] = (),
+        object_stores: Mapping[str, str] | None = None,
         cors: Sequence[str] = (),
         public_models: bool = True,
     ) -> None:
@@ -120,6 +125,7 @@ class LocalServer:
         self._seed = seed
         given = seed.credentials_of(UserApp(user_id, app_id)) if seed else SeededCredentials()
         self._input_roots = tuple(Path(root) for root in input_roots)
+        self._object_stores = _object_stores(object_stores or {})
         self._faults = faults if faults is not None else Faults()
         self.host = host
         self.base: str = ""
@@ -239,6 +245,7 @@ class LocalServer:
             build_seconds=self._build_seconds,
             seed=self._seed,
             input_roots=self._input_roots,
+            object_stores=self._object_stores,
             limits=self._limits,
             token_seconds=self._token_seconds,
             has_public_models=self._has_public_models,
@@ -379,6 +386,16 @@ def _origins(given: Sequence[str]) -> tuple[str, ...]:
                 f"cors: {origin!r} is no origin; write it as http://localhost:3000, without a path"
             )
     return tuple(given)
+
+
+def _object_stores(given: Mapping[str, str]) -> dict[str, str]:
+    for scheme, address in given.items():
+        if scheme not in SCHEMES:
+            known = ", ".join(SCHEMES)
+            raise ValueError(f"object_stores: {scheme!r} is no scheme; there are {known}")
+        if not address.startswith(("http://", "https://")):
+            raise ValueError(f"object_stores: {address!r} must begin with http:// or https://")
+    return dict(given)
 
 
 def _keep_freed_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class State:
     faults: Faults
     build_seconds: float
     input_roots: tuple[Path, ...]
+    object_stores: Mapping[str, str]
     runners: RunnerQueues
 
 

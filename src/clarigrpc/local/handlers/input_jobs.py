@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from google.protobuf.message import Message
@@ -19,6 +19,7 @@ from clarigrpc.local.engine.resource_handlers import Place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers import file_upload_methods, input_methods
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
+from clarigrpc.local.media import object_stores
 from clarigrpc.local.media.archive_files import (
     ARCHIVE_SUFFIXES,
     MAX_FILE_BYTES,
@@ -288,7 +289,18 @@ def _add_extraction(
     job.created_at.GetCurrentTime()
     job.modified_at.CopyFrom(job.created_at)
     where = StoredCollection.of_app("inputs_extraction_job", app)
-    store.insert(where, job.id, job.SerializeToString(), status=job.status.code, key=job_id)
+    secrets = None
+    if isinstance(source, v2.InputsDataSource) and source.url.HasField("credentials"):
+        secrets = source.url.credentials.SerializeToString()
+    store.insert(
+        where,
+        job.id,
+        job.SerializeToString(),
+        status=job.status.code,
+        key=job_id,
+        # Apart from the job, which is shown; gone when it is over.
+        content=secrets,
+    )
     store.insert(_items_of_job("extraction", app, job_id), job.id, b"")
 
 
@@ -301,10 +313,14 @@ def _check_source(state: State, url: str) -> None:
                 f"a source over HTTP must be an archive: {', '.join(ARCHIVE_SUFFIXES)}",
             )
         return
+    if parts.scheme in object_stores.SCHEMES:
+        object_stores.check(url)
+        return
     if parts.scheme != "file":
+        known = ", ".join(f"{scheme}:" for scheme in object_stores.SCHEMES)
         raise ServiceError(
             StatusCode.NOT_IMPLEMENTED,
-            f"the local server reads file: and http(s): sources, not {url!r}",
+            f"the local server reads file:, http(s):, {known} sources, not {url!r}",
         )
     _root(state, Path(unquote(parts.path)))
 
@@ -332,7 +348,9 @@ def _becomes_input(name: str) -> bool:
     return name.lower().endswith(tuple(_KIND_OF_SUFFIX))
 
 
-def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
+def _files(
+    state: State, app: UserApp, url: str, credentials: v2.DataSourceCredentials
+) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files of a source, archives unpacked."""
     parts = urlsplit(url)
     if parts.scheme == "upload":
@@ -344,6 +362,9 @@ def _files(state: State, app: UserApp, url: str) -> Iterator[tuple[str, bytes]]:
                 StatusCode.CONN_DOES_NOT_EXIST, f"upload {upload_id!r} does not exist"
             )
         yield from _opened(name, state.uploads.unary_path(where, row))
+    elif parts.scheme in object_stores.SCHEMES:
+        for name, file in object_stores.files(url, credentials, state.object_stores, _is_taken):
+            yield from _unpacked(name, file)
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
     else:
@@ -369,10 +390,14 @@ def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, byt
 def _opened(name: str, path: Path) -> Iterator[tuple[str, bytes]]:
     """A file as it is, or the files of an archive."""
     with path.open("rb") as file:
-        if is_archive(name):
-            yield from files_in(name, file, _becomes_input)
-            return
-        content = file.read(MAX_FILE_BYTES + 1)
+        yield from _unpacked(name, file)
+
+
+def _unpacked(name: str, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    if is_archive(name):
+        yield from files_in(name, file, _becomes_input)
+        return
+    content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise ServiceError(
             StatusCode.INPUT_OVER_LIMIT, f"{name} has more than {MAX_FILE_BYTES} bytes"
@@ -406,7 +431,8 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
     job.ClearField("progress")
     live = StoredCollection.of_app(INPUT_KIND, app)
     tracked = _tracked(app, store.key(row.seq) or "")
-    files = _files(state, app, job.url)
+    secrets = v2.DataSourceCredentials.FromString(store.content(row.seq) or b"")
+    files = _files(state, app, job.url, secrets)
     job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
     while job.status.code == StatusCode.JOB_RUNNING and not state.background.closing:
         stretch, status = _read(files, job.input_template)
@@ -435,6 +461,8 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
                 job.status.CopyFrom(make_status(StatusCode.JOB_FAILED, f"{given.id}: {error}"))
             job.modified_at.GetCurrentTime()
             store.update(row.seq, job.SerializeToString(), job.status.code)
+            if job.status.code in _OVER and secrets.ByteSize():
+                store.set_content(row.seq, b"")
         state.input_processor.wake()
 
 

@@ -143,6 +143,7 @@ class V2Service:
         build_seconds: How long an uploaded version is being built.
         seed: What the server is to have from its start.
         input_roots: Folders that data sources of inputs may name.
+        object_stores: Scheme of an object store (``s3``, ``gs``, ``azure``) -> its address.
         limits: What each user may ask of it; None for as much as there is.
         token_seconds: How long an access token is valid.
         has_public_models: Whether the public app has models, workflows and concepts; without, it
@@ -164,6 +165,7 @@ class V2Service:
         build_seconds: float = 0.2,
         seed: Seed | None = None,
         input_roots: Iterable[Path] = (),
+        object_stores: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         token_seconds: int = TOKEN_SECONDS,
         has_public_models: bool = True,
@@ -201,6 +203,7 @@ class V2Service:
                 faults=faults,
                 build_seconds=build_seconds,
                 input_roots=tuple(root.resolve() for root in input_roots),
+                object_stores=dict(object_stores or {}),
                 runners=RunnerQueues(),
             )
             with store.transaction():

@@ -1,0 +1,207 @@
+"""Inputs from object stores, against a server of the S3 protocol that others wrote."""
+
+from __future__ import annotations
+
+import io
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from clarigrpc import v2
+from clarigrpc.local import LocalServer
+from tests.contract.peer import environment
+from tests.local.conftest import Raw, message, ok, png, until
+
+Code = v2.StatusCode
+SECRET = "a-secret-of-the-caller"
+KEYS = {"s3_creds": {"region": "eu-west-1", "id": "somebody", "secret": SECRET}}
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("inside/red.png", png("red"))
+        packed.writestr("notes.bin", "no input")
+    return file.getvalue()
+
+
+OBJECTS = {
+    "photos/2024/cat1.png": png("red"),
+    "photos/2024/cats.zip": archive(),
+    "photos/2024/cats/two.png": png("blue"),
+    "photos/2024/dog.png": png("green"),
+    "photos/2024/cat.bin": b"no input",
+    "words.txt": b"hello",
+}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """Address of a server of S3 with a bucket."""
+    python = environment("moto", ("moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = subprocess.Popen(
+        [str(python), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=base, trust_env=False) as web:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    for bucket in ("album", "open-album"):
+                        headers = {"x-amz-acl": "public-read"} if "open" in bucket else {}
+                        assert web.put(f"/{bucket}", headers=headers).status_code == 200
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < end, "it does not start"
+                    time.sleep(0.05)
+            for path, content in OBJECTS.items():
+                assert web.put(f"/album/{path}", content=content).status_code == 200
+            shown = {"x-amz-acl": "public-read"}
+            for path in ("a.txt", "b/c.txt"):
+                put = web.put(f"/open-album/{path}", content=b"hello", headers=shown)
+                assert put.status_code == 200
+        yield base
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.fixture(scope="module")
+def raw(store: str) -> Iterator[Raw]:
+    with (
+        LocalServer(object_stores={"s3": store}) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield Raw(server, v2.V2Stub(channel))
+
+
+def added(raw: Raw, app: str, url: str, **credentials: Any) -> tuple[list[str], v2.Status]:
+    """Ids of the inputs of a new app after it took them from a source, and how that went."""
+    ok(raw("PostApps", v2.PostAppsRequest(apps=[v2.App(id=app)])))
+    ids = v2.UserAppIDSet(user_id="me", app_id=app)
+    source = {"url": {"url": url, "credentials": credentials}}
+    request = message(v2.PostInputsDataSourcesRequest, data_sources=[source])
+    request.user_app_id.CopyFrom(ids)
+    job = ok(raw("PostInputsDataSources", request)).inputs_add_jobs[0]
+    wanted = v2.ListInputsExtractionJobsRequest(user_app_id=ids)
+
+    def over() -> v2.InputsExtractionJob | None:
+        (found,) = ok(raw("ListInputsExtractionJobs", wanted)).inputs_extraction_jobs
+        assert SECRET not in str(found)
+        assert found.url == url
+        return found if found.status.code in (Code.JOB_COMPLETED, Code.JOB_FAILED) else None
+
+    done = until(over, 30)
+    assert SECRET not in str(job)
+    listed = ok(raw("ListInputs", v2.ListInputsRequest(user_app_id=ids))).inputs
+    return sorted(item.id for item in listed), done.status
+
+
+@pytest.mark.parametrize(
+    ("app", "url", "expected"),
+    [
+        # A prefix of paths, whatever comes after it.
+        ("prefix", "s3://album/photos/2024/cat", ["cat1", "cats-two", "inside-red"]),
+        (
+            "folder",
+            "s3://album/photos/2024/",
+            ["cat1", "cats-two", "dog", "inside-red"],
+        ),
+        ("one-file", "s3://album/words.txt", ["words"]),
+        ("archive", "s3://album/photos/2024/cats.zip", ["inside-red"]),
+        ("nothing", "s3://album/none/", []),
+    ],
+)
+def test_what_a_url_means(raw: Raw, app: str, url: str, expected: list[str]) -> None:
+    found, status = added(raw, app, url, **KEYS)
+    assert (found, status.code) == (expected, Code.JOB_COMPLETED)
+
+
+def test_without_credentials_it_reads_what_everybody_may_read(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Those of the machine that the server runs on are not the caller's.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-machine")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-machine")
+    found, status = added(raw, "open", "s3://open-album")
+    assert (found, status.code) == (["a", "b-c"], Code.JOB_COMPLETED)
+    found, status = added(raw, "closed", "s3://album/words.txt")
+    assert (found, status.code) == ([], Code.JOB_FAILED)
+
+
+@pytest.mark.parametrize("url", ["s3://no-such-bucket/x/", "s3://album/none.zip"])
+def test_a_source_that_cannot_be_read_says_so(raw: Raw, url: str) -> None:
+    found, status = added(raw, f"lost-{len(url)}", url, **KEYS)
+    assert (found, status.code) == ([], Code.JOB_FAILED)
+    assert url in status.details
+    assert "\n" not in status.details
+
+
+def test_secrets_go_with_the_job(raw: Raw) -> None:
+    added(raw, "secretive", "s3://album/words.txt", **KEYS)
+    service = raw.server._service
+    assert service is not None
+    kept = service.state.store._rows("SELECT data FROM contents")
+    assert kept
+    assert not [data for (data,) in kept if SECRET.encode() in data]
+
+
+@pytest.mark.parametrize(
+    ("url", "credentials", "code"),
+    [
+        ("s3:///photos/", {}, Code.INPUT_INVALID_URL),
+        ("s3://album@evil.example/x/", {}, Code.INPUT_INVALID_URL),
+        ("ftp://album/x/", {}, Code.NOT_IMPLEMENTED),
+    ],
+)
+def test_what_is_no_source(raw: Raw, url: str, credentials: Any, code: int) -> None:
+    source = {"url": {"url": url, "credentials": credentials}}
+    request = message(v2.PostInputsDataSourcesRequest, data_sources=[source])
+    assert raw("PostInputsDataSources", request).status.code == code
+
+
+@pytest.mark.parametrize(
+    ("url", "credentials", "expected"),
+    [
+        ("gs://album/x/", KEYS, "need gcp_creds"),
+        ("gs://album/x/", {"gcp_creds": "eA=="}, "no credentials file"),
+        ("azure://album/x/", {}, "account_name"),
+        ("azure://album/x/", {"azure_blob_creds": {"account_name": "evil.example/"}}, "name"),
+        ("s3://album/x/", {"s3_creds": {"region": "evil.example/"}}, "no region"),
+    ],
+)
+def test_credentials_that_do_not_fit(
+    raw: Raw, url: str, credentials: dict[str, Any], expected: str
+) -> None:
+    app = f"misfit-{abs(hash((url, expected)))}"
+    found, status = added(raw, app, url, **credentials)
+    assert (found, status.code) == ([], Code.JOB_FAILED)
+    assert expected in status.details
+
+
+def test_without_the_package(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    source = {"url": {"url": "s3://album/x/"}}
+    request = message(v2.PostInputsDataSourcesRequest, data_sources=[source])
+    status = raw("PostInputsDataSources", request).status
+    assert status.code == Code.NOT_IMPLEMENTED
+    assert "pip install 'clarigrpc[object-stores]'" in status.details
+
+
+@pytest.mark.parametrize("given", [{"ftp": "http://127.0.0.1:1"}, {"s3": "127.0.0.1:9000"}])
+def test_addresses_of_stores_that_cannot_be(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="object_stores"):
+        LocalServer(object_stores=given)
