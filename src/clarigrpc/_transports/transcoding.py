@@ -541,10 +541,22 @@ def _to_text(kind: Descriptor | None, value: Any) -> str:
     return value if plain else dumps(value).decode()
 
 
-def decode_request(binding: Binding, path: str, query: str, body: bytes) -> Message:
+def decode_request(
+    binding: Binding,
+    path: str,
+    query: str,
+    body: bytes,
+    *,
+    check: Callable[[Any], None] = lambda tree: None,
+) -> Message:
     """The request message of an HTTP request that ``Router.match`` gave the binding of.
 
-    Path and query are as in the request line, percent-encoded.
+    Args:
+        binding: Of the address.
+        path: As in the request line, percent-encoded.
+        query: Likewise.
+        body: JSON, or nothing.
+        check: Called with the JSON before it becomes a message; raises to refuse it.
 
     Raises:
         TranscodingError: Something in it is malformed, unknown or of the wrong type. The text is
@@ -552,7 +564,9 @@ def decode_request(binding: Binding, path: str, query: str, body: bytes) -> Mess
     """
     message: Message = methods.lookup(binding.method).request_class()()
     descriptor: Any = message.DESCRIPTOR
-    for tree in (loads(body) if body.strip() else {}, _tree(descriptor, query)):
+    given = loads(body) if body.strip() else {}
+    check(given)
+    for tree in (given, _tree(descriptor, query)):
         try:
             _prepare(descriptor, tree)
         except RecursionError as error:

@@ -271,6 +271,7 @@ class LocalServer:
                 service,
                 self.host,
                 self._rest_port,
+                budget=service.budget,
                 mounts={
                     download_front.DOWNLOADS_PREFIX: download_front.DownloadFront(service.download),
                     HOSTED_PREFIX: HostedFront(service.hosted),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from clarigrpc.local.engine import search_filters
+from clarigrpc.local.engine import search_filters, search_index
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.store.resource_store import Store, StoredCollection
 from tests.local.conftest import Raw, gone, message, ok
@@ -69,7 +69,9 @@ class App:
                 )
                 ok(raw("PostAnnotations", v2.PostAnnotationsRequest(annotations=[annotation])))
         listed = v2.ListInputsRequest(per_page=1000)
-        self.inputs = list(ok(raw("ListInputs", listed)).inputs)
+        self.inputs: list[v2.Input] = []
+        while not self.inputs or any(i.status.code == Code.INPUT_PENDING for i in self.inputs):
+            self.inputs = list(ok(raw("ListInputs", listed)).inputs)
         every = v2.ListAnnotationsRequest(per_page=1000)
         self.annotations = list(ok(raw("ListAnnotations", every)).annotations)
 
@@ -83,10 +85,15 @@ class App:
         return list(ok(self.raw(method, request)).hits)
 
 
-@pytest.fixture(scope="module")
-def app() -> Iterator[App]:
+@pytest.fixture(scope="module", params=["all is indexed", "little is indexed"])
+def app(request: pytest.FixtureRequest) -> Iterator[App]:
     with LocalServer() as server, grpc.insecure_channel(server.address) as channel:
-        yield App(Raw(server, v2.V2Stub(channel)))
+        with pytest.MonkeyPatch.context() as patch:
+            if request.param == "little is indexed":
+                patch.setattr(search_index, "_MOST_METADATA_VALUES", 1)
+                patch.setattr(search_index, "_MOST_CHARACTERS", 9)
+            made = App(Raw(server, v2.V2Stub(channel)))
+        yield made
 
 
 concept = st.fixed_dictionaries(
@@ -147,7 +154,7 @@ queries = st.fixed_dictionaries({"filters": st.lists(condition, min_size=1, max_
 
 
 @hypothesis.settings(
-    max_examples=150,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

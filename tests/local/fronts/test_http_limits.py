@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from clarigrpc.local import LocalServer
+from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.fronts import http_connections, http_messages
 from clarigrpc.local.fronts.http_messages import BodiesFullError, BodyReader, BodyTooSlowError
 
@@ -118,7 +119,7 @@ def test_long_bodies_of_the_known_are_read(server: LocalServer) -> None:
 
 
 def test_all_bodies_together_are_limited() -> None:
-    reader = BodyReader(max_bytes=100, max_total_bytes=150)
+    reader = BodyReader(100, ByteBudget(300))
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"x" * 100}
@@ -150,7 +151,7 @@ def test_a_body_that_stops_is_given_up() -> None:
 
 
 def test_a_body_that_stops_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults = (http_messages.MAX_BODY_BYTES, http_messages.MAX_TOTAL_BODY_BYTES, 0.2)
+    defaults = (http_messages.MAX_BODY_BYTES, None, 0.2)
     monkeypatch.setattr(BodyReader.__init__, "__defaults__", defaults)
     with LocalServer(rest_port=0) as server, _connect(server) as connection:
         connection.sendall(b"POST /v2/inputs HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")

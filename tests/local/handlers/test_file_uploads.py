@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -27,7 +29,7 @@ from clarigrpc.local.handlers.file_upload_methods import uploads_of
 from clarigrpc.local.store import upload_files
 from clarigrpc.local.store.upload_files import PartError, PartFile, ScatteredFile
 from clarigrpc.local.user_app import UserApp
-from tests.local.conftest import Raw
+from tests.local.conftest import Raw, ok
 
 Code = v2.StatusCode
 CONTENT = random.Random(1).randbytes(1_000_003)
@@ -584,3 +586,24 @@ def test_closed_file_takes_nothing(file: Callable[[int], PartFile]) -> None:
     stream.close()
     with pytest.raises(PartError):
         stream.add(v2.UploadContentPart(part_number=1, data=b"abc"))
+
+
+def test_a_full_disk_fails_a_part_and_the_upload_goes_on(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = v2.Upload(id="on-a-full-disk", content_name="a.txt", content_length=6)
+    ok(raw("PostUploads", v2.PostUploadsRequest(uploads=[upload])))
+
+    def put(number: int, data: bytes) -> Any:
+        part = v2.UploadContentPart(part_number=number, data=data, range_start=3 * number - 3)
+        request = v2.PutUploadContentPartsRequest(upload_id=upload.id, content_parts=[part])
+        return raw("PutUploadContentParts", request)
+
+    ok(put(1, b"abc"))
+    with monkeypatch.context() as patch:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        patch.setattr(upload_files, "_write_all", Mock(side_effect=full))
+        status = put(2, b"def").status
+        assert status.code == v2.StatusCode.UPLOAD_FAILED
+        assert "No space left on device" in status.details
+    assert ok(put(2, b"def")).upload.status.code == v2.StatusCode.UPLOAD_DONE

@@ -107,6 +107,11 @@ class Accounts:
             )
         return caller
 
+    def known_caller(self, method: str, metadata: Mapping[str, str]) -> Principal:
+        """As ``caller``, and refuses callers without a valid credential for every method."""
+        self._proven(metadata)
+        return self.caller(method, metadata)
+
     def _proven(self, metadata: Mapping[str, str]) -> Principal:
         token = metadata.get("x-clarifai-session-token", "")
         if token:

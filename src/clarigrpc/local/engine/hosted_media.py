@@ -69,7 +69,7 @@ def read(context: Context, path: str) -> MediaCopy:
     content = store.content(row.seq)
     if content is None:
         content = media_content.content_of(data, context.state.fetcher)
-    return copy_of(content, data, kind, size)
+    return copy_of(content, data, kind, size, context.state.fetcher.budget)
 
 
 def _nothing() -> ServiceError:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from clarigrpc import v2
+from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.background_tasks import DATABASE_PAUSE_SECONDS
 from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
@@ -69,6 +70,7 @@ class InputProcessor:
             target=self._run, name="clarigrpc-local-inputs", daemon=True
         )
         self._work.set()
+        store.when_cleared(self.wake)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -113,20 +115,29 @@ class InputProcessor:
         # Only downloads wait, so only they go to the pool.
         looked = []
         for where, row in rows:
-            item = v2.Input.FromString(row.body)
+            item = self._store.message(v2.Input, row)
+            if item is None:
+                self._store.set_status(row.seq, StatusCode.INPUT_FAILED)
+                continue
             if media_content.url_of(item.data):
                 seen = self._pool.submit(self._look, row, item)
             else:
                 seen = _done(self._look(row, item))
             looked.append((where, row, seen))
         results = [(where, row, future.result()) for where, row, future in looked]
-        with self._store.transaction():
-            for where, row, found in results:
-                self._finish(where, row.seq, found)
+        while results:
+            with self._store.transaction():
+                while results and not self._store.crowded:
+                    where, row, found = results.pop()
+                    if found is not None:
+                        self._finish(where, row.seq, found)
         return bool(rows)
 
-    def _look(self, row: Row, item: v2.Input) -> _Seen:
-        """Gives the input its final status and what was found out about its content."""
+    def _look(self, row: Row, item: v2.Input) -> _Seen | None:
+        """Gives the input its final status and what was found out about its content.
+
+        None where there is no memory to look at it; then it waits for the next round.
+        """
         vector: Vector | str | None = None
         try:
             self._faults.fail_input(item.id, StatusCode.INPUT_FAILED)
@@ -134,14 +145,16 @@ class InputProcessor:
             content = self._store.content(row.seq)
             if content is None:
                 content = media_content.content_of(item.data, self._fetcher)
-            image = media_content.inspect(content, kind, item.data)
-            if image is not None:
-                vector = self._embeddings.of_image(image)
-            elif kind == "text":
-                vector = content.decode()
+            with media_content.inspect(content, kind, item.data, self._fetcher.budget) as image:
+                if image is not None:
+                    vector = self._embeddings.of_image(image)
+                elif kind == "text":
+                    vector = content.decode()
         except ServiceError as error:
             # One code for every failure of processing; the details tell them apart.
             item.status.CopyFrom(make_status(StatusCode.INPUT_FAILED, str(error)))
+        except BudgetFullError:
+            return None
         except StoreError:
             raise
         except Exception:
@@ -173,7 +186,7 @@ class InputProcessor:
             self._embeddings.add(app, item.id, found.vector)
 
 
-def _done(seen: _Seen) -> Future[_Seen]:
-    future: Future[_Seen] = Future()
+def _done(seen: _Seen | None) -> Future[_Seen | None]:
+    future: Future[_Seen | None] = Future()
     future.set_result(seen)
     return future

@@ -14,7 +14,7 @@ from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.model_types import BASES
 from clarigrpc.local.resource_facts import is_built, is_public
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import Store, StoredCollection
+from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
 from clarigrpc.v2 import StatusCode
 
@@ -136,7 +136,7 @@ class Catalog:
         entry = self._builtin.get((app.user_id, app.app_id, model_id))
         if entry is None:
             row = self._store.get(models_in(app), model_id)
-            entry = self._stored(app, row.body) if row is not None else None
+            entry = self._stored(app, row) if row is not None else None
         if entry is not None and only_public:
             entry = entry.public()
         if entry is None:
@@ -241,7 +241,7 @@ class Catalog:
             if (user_id, app_id) == (app.user_id, app.app_id)
         ]
         rows = self._store.page(models_in(app), 0, -1)
-        found += [self._stored(app, row.body) for row in rows]
+        found += [entry for row in rows if (entry := self._stored(app, row)) is not None]
         if only_public:
             return [seen for entry in found if (seen := entry.public()) is not None]
         return found
@@ -251,13 +251,16 @@ class Catalog:
         key = (app.user_id, app.app_id, model_id)
         return key in self._builtin or (*key[:2], self._other_ids.get(key, "")) in self._builtin
 
-    def _stored(self, app: UserApp, body: bytes) -> CatalogEntry:
-        model = v2.Model.FromString(body)
+    def _stored(self, app: UserApp, row: Row) -> CatalogEntry | None:
+        """A model as it is stored; None where that is damaged."""
+        model = self._store.message(v2.Model, row)
+        if model is None:
+            return None
         rows = self._store.page(versions_of(app, model.id), 0, -1)
-        return CatalogEntry(model, [self._version(row.body) for row in rows])
+        versions = (self._store.message(v2.ModelVersion, row) for row in rows)
+        return CatalogEntry(model, [self._as_built(version) for version in versions if version])
 
-    def _version(self, body: bytes) -> v2.ModelVersion:
-        version = v2.ModelVersion.FromString(body)
+    def _as_built(self, version: v2.ModelVersion) -> v2.ModelVersion:
         if version.status.code == StatusCode.MODEL_BUILDING and is_built(
             version.completed_at, self._build_seconds
         ):

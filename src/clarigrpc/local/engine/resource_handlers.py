@@ -150,7 +150,11 @@ class ResourceHandlers:
         hidden = any(self.hides(context, place) for place in places)
         if len(places) == 1 and not tests and sort is None and not hidden:
             rows = context.state.store.page(self.where(places[0]), offset, limit)
-            items = [self.shown(context, places[0], row) for row in rows]
+            items = [
+                self._completed(context, places[0], item)
+                for row in rows
+                if (item := context.state.store.message(self.cls, row)) is not None
+            ]
         else:
             found = (
                 item
@@ -244,19 +248,23 @@ class ResourceHandlers:
         """All resources of a place, newest first."""
         hides = self.hides(context, place)
         for row in context.state.store.walk(self.where(place)):
-            if not hides or is_public(self.cls.FromString(row.body)):
-                yield self.shown(context, place, row)
+            item = context.state.store.message(self.cls, row)
+            if item is not None and (not hides or is_public(item)):
+                yield self._completed(context, place, item)
 
     def newest(self, context: Context, place: Place) -> Any | None:
         """The resource that was made last."""
         if self.hides(context, place):
             return next(self.walk(context, place), None)
         rows = context.state.store.page(self.where(place), 0, 1)
-        return self.shown(context, place, rows[0]) if rows else None
+        item = context.state.store.message(self.cls, rows[0]) if rows else None
+        return None if item is None else self._completed(context, place, item)
 
     def shown(self, context: Context, place: Place, row: Row) -> Any:
         """A stored resource as responses show it."""
-        item = self.cls.FromString(row.body)
+        return self._completed(context, place, self.cls.FromString(row.body))
+
+    def _completed(self, context: Context, place: Place, item: Any) -> Any:
         self._own(place, item)
         if self.kind.newest is not None:
             name, nested = self.kind.newest

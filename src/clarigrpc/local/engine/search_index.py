@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal, TypeAlias
 
 from clarigrpc import v2
@@ -40,6 +40,11 @@ _INDEXED_FIELDS = (
     "workflow_version_id",
     "task_id",
 )
+_MOST_METADATA_VALUES = 256
+"""Values of metadata that are indexed; what has more is among the candidates of every search."""
+_MOST_CHARACTERS = 64 * 1024
+"""Characters of a text that are indexed; likewise."""
+
 _KM_OF_DEGREE = search_filters.EARTH_KM * math.pi / 180
 # Coordinates are floats of 32 bits; a box a little too large costs nothing.
 _MARGIN_DEGREES = 1e-3
@@ -55,6 +60,10 @@ def _of_concept(concept: v2.Concept) -> int:
     if concept.id:
         return _number("concept", concept.id)
     return _number("concept name", concept.name.lower())
+
+
+_MUCH_METADATA = _number("much metadata")
+_LONG_TEXT = _number("long text")
 
 
 def _leaves(struct: Any, path: tuple[str, ...] = ()) -> Iterator[int]:
@@ -84,10 +93,17 @@ def _data(data: v2.Data) -> Indexed:
             terms.add((_number("concept", concept.id), concept.value))
         if concept.name:
             terms.add((_number("concept name", concept.name.lower()), concept.value))
-    terms.update((term, 0.0) for term in _leaves(data.metadata))
+    values = list(islice(_leaves(data.metadata), _MOST_METADATA_VALUES + 1))
+    if len(values) > _MOST_METADATA_VALUES:
+        values = [_MUCH_METADATA]
+    terms.update((term, 0.0) for term in values)
+    text = data.text.raw
+    if len(text) > _MOST_CHARACTERS:
+        text = ""
+        terms.add((_LONG_TEXT, 0.0))
     point = data.geo.geo_point
     place = (point.latitude, point.longitude) if data.HasField("geo") else None
-    return Indexed(terms, place, data.text.raw)
+    return Indexed(terms, place, text)
 
 
 def _input(body: bytes) -> Indexed:
@@ -125,21 +141,24 @@ def _present(term: int) -> HasTerm:
     return HasTerm(term, -math.inf, math.inf)
 
 
-def _wanted_in_data(data: v2.Data) -> Iterator[HasTerm | InBox | HasText]:
-    """What data must have to be as a filter's."""
+_Alternatives: TypeAlias = "tuple[HasTerm | InBox | HasText | HasStatus | HasId, ...]"
+
+
+def _wanted_in_data(data: v2.Data) -> Iterator[_Alternatives]:
+    """What data must have to be as a filter's: one of each of these."""
     for concept in data.concepts:
         positive = concept.value >= 0.5
         low, high = (0.5, math.inf) if positive else (-math.inf, math.nextafter(0.5, 0))
         if concept.id or concept.name:
-            yield HasTerm(_of_concept(concept), low, high)
+            yield (HasTerm(_of_concept(concept), low, high),)
     for term in _leaves(data.metadata):
-        yield _present(term)
+        yield _present(term), _present(_MUCH_METADATA)
     if is_lookup(data.text.raw):
-        yield HasText(data.text.raw)
+        yield HasText(data.text.raw), _present(_LONG_TEXT)
     if data.HasField("geo"):
         box = _box(data.geo)
         if box is not None:
-            yield box
+            yield (box,)
 
 
 def _box(geo: v2.Geo) -> InBox | None:
@@ -170,17 +189,17 @@ def _box(geo: v2.Geo) -> InBox | None:
     )
 
 
-def _wanted_of_input(wanted: v2.Input) -> Iterator[HasTerm | InBox | HasText | HasStatus | HasId]:
+def _wanted_of_input(wanted: v2.Input) -> Iterator[_Alternatives]:
     if wanted.id:
-        yield HasId(wanted.id)
+        yield (HasId(wanted.id),)
     if wanted.status.code:
-        yield HasStatus(wanted.status.code)
+        yield (HasStatus(wanted.status.code),)
     for kind in _KINDS:
         if wanted.data.HasField(kind):
-            yield _present(_number("kind", kind))
+            yield (_present(_number("kind", kind)),)
             url = getattr(wanted.data, kind).url
             if url:
-                yield _present(_number("url", url))
+                yield (_present(_number("url", url)),)
     yield from _wanted_in_data(wanted.data)
 
 
@@ -216,12 +235,17 @@ class Lookups:
         """What a filter with a single condition needs; nothing where no index can tell."""
         wanted = condition.input
         found: list[tuple[Lookup, ...]] = []
-        found += [(self._of_inputs(test),) for test in _wanted_of_input(wanted)]
+        found += [
+            tuple(self._of_inputs(test) for test in tests) for tests in _wanted_of_input(wanted)
+        ]
         if wanted.dataset_ids:
             tests = [_present(_number("dataset", i)) for i in wanted.dataset_ids]
             found.append(tuple(self._of_inputs(test) for test in tests))
         label = condition.annotation
-        found += [self._of_either(test) for test in _wanted_in_data(label.data)]
+        found += [
+            tuple(chain.from_iterable(self._of_either(test) for test in tests))
+            for tests in _wanted_in_data(label.data)
+        ]
         if label.id:
             found.append(self._of_label_id(label.id))
         if label.input_id:
@@ -248,14 +272,14 @@ class Lookups:
         relation = Relation.PARENT if self._kind == "annotation" else Relation.SELF
         return Lookup(self._inputs, test, relation)
 
-    def _of_labels(self, test: HasTerm | InBox | HasText | HasId) -> tuple[Lookup, ...]:
+    def _of_labels(self, test: HasTerm | InBox | HasText | HasStatus | HasId) -> tuple[Lookup, ...]:
         """What only annotations beside those of the inputs themselves have."""
         if self._kind == "own annotation":
             return (self._of_inputs(HasId("")),)  # there is none
         relation = Relation.CHILD if self._kind == "input" else Relation.SELF
         return (Lookup(self._annotations, test, relation),)
 
-    def _of_either(self, test: HasTerm | InBox | HasText | HasId) -> tuple[Lookup, ...]:
+    def _of_either(self, test: HasTerm | InBox | HasText | HasStatus | HasId) -> tuple[Lookup, ...]:
         """Concepts, metadata and place of an input are in its own annotation."""
         if self._kind == "input":
             return (self._of_inputs(test), *self._of_labels(test))

@@ -50,8 +50,8 @@ def inputs_found(state: State, app: UserApp, search: v2.Search) -> Iterator[tupl
         return all_annotations_of(state.store, app, item)
 
     def read(row: Row) -> _Found[v2.Input] | None:
-        item = v2.Input.FromString(row.body)
-        if not ranking.existed(item):
+        item = state.store.message(v2.Input, row)
+        if item is None or not ranking.existed(item):
             return None
         if not ranking.filters.pass_input(item, annotations):
             return None
@@ -70,16 +70,16 @@ def annotations_found(
     inputs = StoredCollection.of_app(INPUT_KIND, app)
 
     def read(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
-        annotation = v2.Annotation.FromString(row.body)
+        annotation = state.store.message(v2.Annotation, row)
+        if annotation is None:
+            return None
         input_row = state.store.get(inputs, annotation.input_id)
-        item = (
-            v2.Input.FromString(input_row.body) if input_row else v2.Input(id=annotation.input_id)
-        )
-        return passed(item, annotation)
+        item = state.store.message(v2.Input, input_row) if input_row else None
+        return passed(item or v2.Input(id=annotation.input_id), annotation)
 
     def read_own(row: Row) -> _Found[tuple[v2.Input, v2.Annotation]] | None:
-        item = v2.Input.FromString(row.body)
-        return passed(item, own_annotation(item, app))
+        item = state.store.message(v2.Input, row)
+        return None if item is None else passed(item, own_annotation(item, app))
 
     def passed(
         item: v2.Input, annotation: v2.Annotation
@@ -227,7 +227,8 @@ class _Ranking:
             content = media_content.content_of(data, self._state.fetcher)
             if kind == "text":
                 return "text", embeddings.of_text(media_content.decode_text(content))
-            return "image", embeddings.of_image(media_content.open_image(content))
+            with media_content.open_image(content, self._state.fetcher.budget) as image:
+                return "image", embeddings.of_image(image)
         inputs = StoredCollection.of_app(INPUT_KIND, self._app)
         if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(

@@ -17,7 +17,9 @@ def annotations_of(store: Store, app: UserApp, input_id: str) -> Iterator[v2.Ann
     """The annotations of an input beside its own, newest first."""
     where = StoredCollection.of_app("annotation", app)
     for row in store.page(where, 0, -1, keys=(input_id,)):
-        yield v2.Annotation.FromString(row.body)
+        annotation = store.message(v2.Annotation, row)
+        if annotation is not None:
+            yield annotation
 
 
 def all_annotations_of(store: Store, app: UserApp, item: v2.Input) -> Iterator[v2.Annotation]:

@@ -118,9 +118,11 @@ class FirstGeneration:
         self._service = service
         self._applications = service.state.applications
         self._max_body_bytes = max_body_bytes
-        self._bodies = BodyReader(max_body_bytes)
+        self._bodies = BodyReader(max_body_bytes, service.budget)
         # Who asks for a token is not known yet.
-        self._bodies_of_strangers = BodyReader(min(STRANGERS_BODY_BYTES, max_body_bytes))
+        self._bodies_of_strangers = BodyReader(
+            min(STRANGERS_BODY_BYTES, max_body_bytes), service.budget
+        )
         self._endpoints: dict[str, Callable[[Request, bytes], Any]] = {
             "/v1/token": self._token,
             "/v1/tag": self._tag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
 from clarigrpc._descriptor_pool import POOL
+from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
+from clarigrpc.local.fronts.field_count import MAX_FIELDS, has_too_many_fields
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, check_unix_socket, host_and_port
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
@@ -26,6 +28,9 @@ from clarigrpc.v2._index import METHODS
 _PATH_PREFIX = f"/{SERVICE}/"
 _MAX_MESSAGE_BYTES = 132 << 20
 """Largest message either way: published clients send upload parts of 127 MB."""
+
+_UNCOUNTED_BYTES = 1 << 20
+"""Shorter requests are not counted: all workers together have few of them."""
 
 _READABLE_DEPTH = 100
 """Messages inside each other that protobuf reads."""
@@ -60,7 +65,7 @@ class GrpcFront:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-local")
         self._server = grpc.server(
             self._pool,
-            handlers=[_V2Handlers(service)],
+            handlers=[_V2Handlers(service, service.budget)],
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -104,8 +109,9 @@ class GrpcFront:
 class _V2Handlers(grpc.GenericRpcHandler):
     """Binds every method of V2 to the service, with the serializers of its messages."""
 
-    def __init__(self, service: V2Service) -> None:
+    def __init__(self, service: V2Service, budget: ByteBudget) -> None:
         self._service = service
+        self._budget = budget
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def service(
@@ -123,30 +129,32 @@ class _V2Handlers(grpc.GenericRpcHandler):
     def _bind(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         request_name, _, many_requests, many_responses, *_ = METHODS[method]
         codec: dict[str, Any] = {
-            "request_deserializer": _parser(getattr(v2, request_name)),
+            "request_deserializer": _parser(getattr(v2, request_name), self._budget),
             "response_serializer": _serialize,
         }
         service = self._service
 
-        def unary(request: Message | _Malformed, context: grpc.ServicerContext) -> Message:
+        def unary(request: _Request, context: grpc.ServicerContext) -> Message:
             call = _call(method, context)
             try:
                 return service.unary(method, _parsed(request), call)
             except CallAborted as aborted:
                 context.abort(aborted.code, aborted.details)
             finally:
+                _release(request)
                 _send_trailing(call, context)
 
         def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
             call = _call(method, context)
             try:
                 if many_requests:
-                    yield from service.duplex(method, map(_parsed, payload), call)
+                    yield from service.duplex(method, _each_parsed(payload), call)
                 else:
                     yield from service.server_stream(method, _parsed(payload), call)
             except CallAborted as aborted:
                 context.abort(aborted.code, aborted.details)
             finally:
+                _release(payload)
                 _send_trailing(call, context)
 
         if not many_responses and not many_requests:
@@ -158,21 +166,45 @@ class _V2Handlers(grpc.GenericRpcHandler):
         raise AssertionError(f"V2 has no client-streaming method, but {method} is one")
 
 
-class _Malformed(NamedTuple):
-    """Stands for a request that could not be read; gRPC would answer INTERNAL in our place."""
+class _Refused(NamedTuple):
+    """Stands for a request that is not read; gRPC would answer INTERNAL in our place."""
 
+    code: grpc.StatusCode
     reason: str
 
 
-def _parser(cls: type[Message]) -> Callable[[bytes], Message | _Malformed]:
-    def parse(payload: bytes) -> Message | _Malformed:
+class _Counted(NamedTuple):
+    """A large request, and its bytes in the budget of all calls."""
+
+    message: Message
+    held: Held
+
+
+_Request: TypeAlias = Message | _Counted | _Refused
+
+
+def _parser(cls: type[Message], budget: ByteBudget) -> Callable[[bytes], _Request]:
+    def parse(payload: bytes) -> _Request:
         try:
-            return cls.FromString(payload)
+            if len(payload) < _UNCOUNTED_BYTES:
+                return cls.FromString(payload)
+            if has_too_many_fields(cls.DESCRIPTOR, payload):
+                return _Refused(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"the message has more than {MAX_FIELDS} fields",
+                )
+            held = budget.take_for_body(len(payload))
+            return _Counted(cls.FromString(payload), held)
+        except BudgetFullError as error:
+            return _Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except DecodeError:
             deep = _too_deep(cls.DESCRIPTOR, payload)
-            if deep:
-                return _Malformed(f"{deep}: nested more than {_READABLE_DEPTH} messages deep")
-            return _Malformed(f"this is not a {cls.DESCRIPTOR.name}")
+            reason = (
+                f"{deep}: nested more than {_READABLE_DEPTH} messages deep"
+                if deep
+                else f"this is not a {cls.DESCRIPTOR.name}"
+            )
+            return _Refused(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
     return parse
 
@@ -198,10 +230,24 @@ def _too_deep(descriptor: Any, payload: bytes) -> str:
     return ""
 
 
-def _parsed(request: Message | _Malformed) -> Message:
-    if isinstance(request, _Malformed):
-        raise CallAborted(grpc.StatusCode.INVALID_ARGUMENT, request.reason)
-    return request
+def _parsed(request: _Request) -> Message:
+    if isinstance(request, _Refused):
+        raise CallAborted(request.code, request.reason)
+    return request.message if isinstance(request, _Counted) else request
+
+
+def _each_parsed(requests: Iterator[_Request]) -> Iterator[Message]:
+    """The requests of a stream; each counts until the next is asked for."""
+    for request in requests:
+        try:
+            yield _parsed(request)
+        finally:
+            _release(request)
+
+
+def _release(request: Any) -> None:
+    if isinstance(request, _Counted):
+        request.held.release()
 
 
 def _serialize(message: Message) -> bytes:

@@ -16,14 +16,12 @@ from clarigrpc import v2
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
+from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.v2 import StatusCode
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 """Longest body of a request, by default."""
-
-MAX_TOTAL_BODY_BYTES = 512 * 1024 * 1024
-"""Longest bodies of all requests that are being served."""
 
 STRANGERS_BODY_BYTES = 64 * 1024
 """Longest body that is read before it is known who sends it."""
@@ -96,7 +94,7 @@ class BodyTooSlowError(BodyRefusedError):
 
 
 class BodiesFullError(BodyRefusedError):
-    """The bodies of all requests together are as many bytes as the server keeps at a time."""
+    """All calls together hold as many bytes as the server keeps at a time."""
 
     CODE = StatusCode.CONN_THROTTLED
     HEADERS = BodyRefusedError.HEADERS | {"retry-after": "1"}
@@ -109,20 +107,19 @@ class BodyReader:
 
     Args:
         max_bytes: Longest body.
-        max_total_bytes: Longest bodies of all requests that are being served.
+        budget: What all calls of the server may hold.
         idle_seconds: How long a client may send nothing before its body is complete.
     """
 
     def __init__(
         self,
         max_bytes: int = MAX_BODY_BYTES,
-        max_total_bytes: int = MAX_TOTAL_BODY_BYTES,
+        budget: ByteBudget | None = None,
         idle_seconds: float = BODY_IDLE_SECONDS,
     ) -> None:
         self._max_bytes = max_bytes
-        self._max_total_bytes = max_total_bytes
+        self._budget = budget or ByteBudget()
         self._idle_seconds = idle_seconds
-        self._total = 0
 
     @asynccontextmanager
     async def body(
@@ -139,7 +136,7 @@ class BodyReader:
             ClientDisconnect: The client went away before its request was complete.
         """
         body = bytearray()
-        counted = 0
+        held: list[Held] = []
         try:
             more = True
             while more:
@@ -159,16 +156,15 @@ class BodyReader:
                 if authorize is not None and len(body) + len(chunk) > STRANGERS_BODY_BYTES:
                     await authorize()
                     authorize = None
-                if self._total + len(chunk) > self._max_total_bytes:
-                    raise BodiesFullError(
-                        f"the bodies of all requests are {self._max_total_bytes} bytes, the maximum"
-                    )
-                self._total += len(chunk)
-                counted += len(chunk)
+                try:
+                    held.append(self._budget.take_for_body(len(chunk)))
+                except BudgetFullError as error:
+                    raise BodiesFullError(str(error)) from None
                 body += chunk
             yield bytes(body)
         finally:
-            self._total -= counted
+            for each in held:
+                each.release()
 
 
 def json_reply(tree: dict[str, Any], message: Any, headers: dict[str, str]) -> HttpReply:

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.fronts.http_connections import ConnectionBounds
 from clarigrpc.local.fronts.http_messages import MAX_BODY_BYTES
 from clarigrpc.local.fronts.listen_address import host_and_port
@@ -38,6 +39,7 @@ class RestFront:
         port: Port to listen on, 0 for any.
         workers: Calls that run at the same time; further ones wait.
         max_body_bytes: Longest request body.
+        budget: What all calls may hold; None for a budget of its own.
         mounts: Prefix of paths -> the application that serves them instead of the gateway.
         cors: Origins whose web pages may call it, such as ``http://localhost:3000``.
     """
@@ -50,6 +52,7 @@ class RestFront:
         *,
         workers: int = WORKERS,
         max_body_bytes: int = MAX_BODY_BYTES,
+        budget: ByteBudget | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
         cors: Sequence[str] = (),
     ) -> None:
@@ -66,6 +69,7 @@ class RestFront:
             service,
             self._executor,
             max_body_bytes=max_body_bytes,
+            budget=budget,
             is_closing=self._expired.is_set,
             mounts=mounts,
         )

@@ -37,6 +37,8 @@ from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding, TranscodingError
 from clarigrpc.local import json_values
+from clarigrpc.local.byte_budget import ByteBudget
+from clarigrpc.local.engine.request_checks import check_counts
 from clarigrpc.local.fronts.http_messages import (
     MAX_BODY_BYTES,
     BodyReader,
@@ -56,6 +58,11 @@ from clarigrpc.v2 import StatusCode
 _STREAM_TYPE = "application/x-ndjson"
 # Messages of a stream that may wait for the client to read on.
 _STREAM_WINDOW = 16
+
+_MAX_JSON_VALUES = 4_000_000
+"""Values of a body. As many are read in less than a second, in which no other thread runs."""
+_MAX_JSON_OBJECTS = 100_000
+"""Objects of a body. As many take a core some seconds."""
 
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -120,6 +127,8 @@ def _explain(error: Exception, call: ServedCall) -> HttpReply:
     """The response to a call that ended with an exception."""
     if isinstance(error, _RefusedError):
         return error.reply
+    if isinstance(error, ServiceError):
+        return failure(error.code, error.details)
     if isinstance(error, CallAborted):
         kind = statuses.kind_of_grpc(error.code)
         code = _ABORT_CODES.get(kind, StatusCode.INTERNAL_UNCATEGORIZED)
@@ -136,6 +145,7 @@ class RestGateway:
         service: Serves the calls. Its methods block and run in ``executor``.
         executor: Bounds how many calls run at once. A stream takes a worker until it ends.
         max_body_bytes: Longest request body; a longer one is answered 413.
+        budget: What all calls may hold; None for a budget of its own.
         is_closing: True once running calls should come to an end.
         mounts: Prefix of paths -> the application that serves them instead.
     """
@@ -146,13 +156,14 @@ class RestGateway:
         executor: Executor,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
+        budget: ByteBudget | None = None,
         is_closing: Callable[[], bool] = lambda: False,
         mounts: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self._service = service
         self._mounts = mounts or {}
         self._executor = executor
-        self._bodies = BodyReader(max_body_bytes)
+        self._bodies = BodyReader(max_body_bytes, budget)
         self._is_closing = is_closing
         self._told_of_nulls = False
 
@@ -238,7 +249,8 @@ class RestGateway:
                 grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
             )
         try:
-            return transcoding.decode_request(binding, path, query, body)
+            _check_size(body)
+            return transcoding.decode_request(binding, path, query, body, check=_check_tree)
         except TranscodingError as error:
             raise _RefusedError(StatusCode.CONN_BAD_REQUEST_FORMAT, str(error)) from error
 
@@ -247,6 +259,7 @@ class RestGateway:
     ) -> Iterator[Message]:
         """The requests of a stream, of which one alone may take several lines."""
         lines = [line for line in body.splitlines() if line.strip()]
+        _check_size(body)
         if len(lines) > 1:
             with contextlib.suppress(TranscodingError):
                 transcoding.loads(body)
@@ -352,6 +365,39 @@ class RestGateway:
         if head is None:
             put(HttpReply(200, response_headers(call.trailing, _STREAM_TYPE), b""))
         put(None)
+
+
+def _check_size(body: bytes) -> None:
+    """Refuses what would take too long to read even before it is checked."""
+    # An upper bound, since texts may have such characters, too; base64 has none.
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
+        raise _RefusedError(
+            StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED,
+            f"the JSON may have more than {_MAX_JSON_VALUES} values; send parts of it, or use gRPC",
+        )
+
+
+def _check_tree(tree: Any) -> None:
+    """Refuses what is too much before it is turned into messages, which takes a hundred times as
+    long as reading JSON."""
+    if isinstance(tree, dict):
+        check_counts({name: len(each) for name, each in tree.items() if isinstance(each, list)})
+    if _has_more_objects(tree, _MAX_JSON_OBJECTS):
+        raise _RefusedError(
+            StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED,
+            f"the JSON has more than {_MAX_JSON_OBJECTS} objects; send parts of it, or use gRPC",
+        )
+
+
+def _has_more_objects(tree: Any, most: int) -> bool:
+    count = 0
+    waiting = [tree] if isinstance(tree, (dict, list)) else []
+    while waiting and count <= most:
+        each = waiting.pop()
+        count += isinstance(each, dict)
+        inside = each.values() if isinstance(each, dict) else each
+        waiting += [inner for inner in inside if isinstance(inner, (dict, list))]
+    return count > most
 
 
 def _route(verb: str, path: str) -> Binding:

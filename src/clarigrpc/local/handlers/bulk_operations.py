@@ -106,17 +106,20 @@ def _operate(state: State, where: StoredCollection, row: Row) -> None:
         state.store.update(row.seq, operation.SerializeToString(), operation.status.code)
         return
     choose = _chooser(operation, row.id)
-    for start in range(0, max(len(ids), 1), _RESOURCES_PER_TRANSACTION):
-        batch = ids[start : start + _RESOURCES_PER_TRANSACTION]
+    done, over = 0, False
+    while not over:
         with state.store.transaction():
             now = state.store.get(where, row.id)
             if now is None or now.status == StatusCode.BULK_OPERATION_CANCELLED:
                 return
-            for input_id in batch:
+            for input_id in ids[done : done + _RESOURCES_PER_TRANSACTION]:
                 _change(state, app, operation.operation, input_id, choose)
-            operation.progress.processed = start + len(batch)
-            operation.progress.last_processed_id = batch[-1] if batch else ""
-            over = start + _RESOURCES_PER_TRANSACTION >= len(ids)
+                done += 1
+                if state.store.crowded:
+                    break
+            operation.progress.processed = done
+            operation.progress.last_processed_id = ids[done - 1] if done else ""
+            over = done == len(ids)
             code = (
                 StatusCode.BULK_OPERATION_SUCCESS if over else StatusCode.BULK_OPERATION_IN_PROGRESS
             )
@@ -277,15 +280,20 @@ def _duplicate(state: State, where: StoredCollection, row: Row) -> None:
         for kind in kinds:
             for found in store.collections(kind, copy.source.user_id, copy.source.app_id):
                 rows = store.walk(found, newest_first=False)
-                while batch := list(islice(rows, _RESOURCES_PER_TRANSACTION)):
+                copied = -1
+                while copied:
+                    copied = 0
                     with store.transaction():
                         # The whole job, or the app, may have been deleted meanwhile.
                         if state.background.closing or store.by_seq(row.seq) is None:
                             return
-                        for one in batch:
+                        for one in islice(rows, _RESOURCES_PER_TRANSACTION):
                             copy.resource(found, one)
+                            copied += 1
+                            if store.crowded:
+                                break
                         if kind == kinds[0]:
-                            progress.value += len(batch)
+                            progress.value += copied
                         keep(StatusCode.APP_DUPLICATION_IN_PROGRESS)
     with store.transaction():
         if store.by_seq(row.seq) is not None:

@@ -287,9 +287,7 @@ class _Upload:
         if isinstance(error, PartError):
             error = upload_files.as_service_error(error, self._target.invalid)
         elif isinstance(error, OSError):
-            error = ServiceError(
-                StatusCode.UPLOAD_FAILED, f"the content cannot be stored: {error.strerror}"
-            )
+            error = _not_stored(error)
         return self._response(error.status(), stream.remaining)
 
     def _response(self, status: v2.Status, remaining: int) -> Message:
@@ -395,6 +393,11 @@ def begin(store: Store, app: UserApp, upload: v2.Upload) -> None:
         ) from None
 
 
+def _not_stored(error: OSError) -> ServiceError:
+    """The failure of a full disk, for example; the parts before are kept, so it can go on."""
+    return ServiceError(StatusCode.UPLOAD_FAILED, f"the content cannot be stored: {error.strerror}")
+
+
 def put_upload_content_parts(
     context: Context, request: v2.PutUploadContentPartsRequest
 ) -> v2.SingleUploadResponse:
@@ -410,6 +413,8 @@ def put_upload_content_parts(
             file.write(request.content_parts, upload.content_length)
         except PartError as error:
             raise upload_files.as_service_error(error, StatusCode.CONN_INVALID_REQUEST) from error
+        except OSError as error:
+            raise _not_stored(error) from error
         if upload.status.code == StatusCode.UPLOAD_IN_PROGRESS:
             if file.received == upload.content_length:
                 details = f"sha256 {upload_files.hash_file(path)}"
@@ -434,11 +439,11 @@ def get_upload(context: Context, request: v2.GetUploadRequest) -> v2.SingleUploa
 
 def list_uploads(context: Context, request: v2.ListUploadsRequest) -> v2.MultiUploadResponse:
     offset, limit = page_bounds(request.page, request.per_page)
-    rows = context.state.store.page(
-        uploads_of(context.readable(request.user_app_id)), offset, limit
-    )
+    store = context.state.store
+    rows = store.page(uploads_of(context.readable(request.user_app_id)), offset, limit)
+    uploads = (store.message(v2.Upload, row) for row in rows)
     return v2.MultiUploadResponse(
-        status=make_status(StatusCode.SUCCESS), uploads=[v2.Upload.FromString(r.body) for r in rows]
+        status=make_status(StatusCode.SUCCESS), uploads=[each for each in uploads if each]
     )
 
 

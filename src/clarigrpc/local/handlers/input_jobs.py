@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -12,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
@@ -34,6 +37,9 @@ from clarigrpc.v2 import StatusCode
 
 _INPUTS_PER_TRANSACTION = 32
 """Inputs that one transaction of a job adds."""
+
+JOB_SECONDS = 3600.0
+"""Longest time that a job reads its source, from its start or the server's on."""
 
 _KIND_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"), "image"),
@@ -425,24 +431,52 @@ def _input(name: str, content: bytes, template: v2.Input) -> tuple[str, v2.Input
 def _extract(state: State, where: StoredCollection, row: Row) -> None:
     """Carries out a queued extraction, some files at a time; stops when it is cancelled."""
     app = where.app
-    store = state.store
     job = v2.InputsExtractionJob.FromString(row.body)
     # A restart begins anew: what was added then has an id and is there already.
     job.ClearField("progress")
+<<<<<<< HEAD
     live = StoredCollection.of_app(INPUT_KIND, app)
     tracked = _tracked(app, store.key(row.seq) or "")
     secrets = v2.DataSourceCredentials.FromString(store.content(row.seq) or b"")
     files = _files(state, app, job.url, secrets)
+=======
+    tracked = _tracked(app, state.store.key(row.seq) or "")
+    files = _files(state, app, job.url)
+    end = time.monotonic() + JOB_SECONDS
+>>>>>>> d99c666 (Bound what one request or job may cost others: one budget of memory, early refusals, work in pieces; list the rest of what is damaged)
     job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
     while job.status.code == StatusCode.JOB_RUNNING and not state.background.closing:
-        stretch, status = _read(files, job.input_template)
-        job.status.CopyFrom(status)
-        with store.transaction():
-            now = store.by_seq(row.seq)
-            if now is None or now.status == StatusCode.JOB_CANCELLED:
+        try:
+            held = state.fetcher.budget.take(2 * MAX_FILE_BYTES)
+        except BudgetFullError:
+            continue  # it has waited, and a job has time
+        with held:
+            stretch, status = _read(files, job.input_template, end)
+            if not _add(state, row.seq, job, tracked, stretch, status):
                 return
+        state.input_processor.wake()
+
+
+def _add(
+    state: State,
+    seq: int,
+    job: v2.InputsExtractionJob,
+    tracked: StoredCollection,
+    stretch: list[tuple[str, v2.Input]],
+    status: v2.Status,
+) -> bool:
+    """Adds what was read, and gives the job its status; False for one that is not to go on."""
+    store = state.store
+    live = tracked._replace(kind=INPUT_KIND, parent="")
+    left = deque(stretch)
+    while True:
+        with store.transaction():
+            now = store.by_seq(seq)
+            if now is None or now.status == StatusCode.JOB_CANCELLED:
+                return False
             try:
-                for kind, given in stretch:
+                while left and not store.crowded:
+                    kind, given = left.popleft()
                     with store.savepoint():
                         item = v2.Input()
                         input_methods.add_input(
@@ -458,22 +492,41 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
                     counter = f"{kind}_inputs_count"
                     setattr(job.progress, counter, getattr(job.progress, counter) + 1)
             except ServiceError as error:
-                job.status.CopyFrom(make_status(StatusCode.JOB_FAILED, f"{given.id}: {error}"))
+                left.clear()
+                status = make_status(StatusCode.JOB_FAILED, f"{given.id}: {error}")
+            if not left:
+                job.status.CopyFrom(status)
             job.modified_at.GetCurrentTime()
+<<<<<<< HEAD
             store.update(row.seq, job.SerializeToString(), job.status.code)
             if job.status.code in _OVER and secrets.ByteSize():
                 store.set_content(row.seq, b"")
         state.input_processor.wake()
+=======
+            store.update(seq, job.SerializeToString(), job.status.code)
+        if not left:
+            return True
+>>>>>>> d99c666 (Bound what one request or job may cost others: one budget of memory, early refusals, work in pieces; list the rest of what is damaged)
 
 
 def _read(
-    files: Iterator[tuple[str, bytes]], template: v2.Input
+    files: Iterator[tuple[str, bytes]], template: v2.Input, end: float
 ) -> tuple[list[tuple[str, v2.Input]], v2.Status]:
-    """The next inputs of a source, and the status of its job after them."""
+    """The next inputs of a source, and the status of its job after them.
+
+    Args:
+        files: What is left of the source.
+        template: What all inputs have.
+        end: Time of the monotonic clock at which the job fails.
+    """
     stretch: list[tuple[str, v2.Input]] = []
     size = 0
     try:
         while len(stretch) < _INPUTS_PER_TRANSACTION and size < MAX_FILE_BYTES:
+            if time.monotonic() > end:
+                return stretch, make_status(
+                    StatusCode.JOB_FAILED, f"the source takes more than {JOB_SECONDS:g} s to read"
+                )
             name, content = next(files)
             size += len(content)
             found = _input(name, content, template)
@@ -483,7 +536,7 @@ def _read(
         return stretch, make_status(StatusCode.JOB_COMPLETED)
     except StoreError:
         raise
-    except (OSError, ServiceError) as error:
+    except (OSError, ServiceError, BudgetFullError) as error:
         return stretch, make_status(StatusCode.JOB_FAILED, str(error))
     except Exception:
         # The job ends whatever its source holds: it would begin anew at each start.

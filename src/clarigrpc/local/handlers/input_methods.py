@@ -63,6 +63,8 @@ def add_input(
     item.id = given.id or new_id()
     try:
         kind = media_content.check(given.data)
+        if kind == "text":
+            media_content.check_text_size(len(content))
         _check_place(given.data)
         existing = store.get(where, item.id) if given.id else None
         if existing is not None and on_conflict == v2.InputIDConflictResolution.SKIP:
@@ -360,9 +362,9 @@ def _listed(context: Context, app: UserApp, rows: Iterable[Row]) -> v2.MultiInpu
     response = v2.MultiInputResponse(status=make_status(StatusCode.SUCCESS))
     base = context.state.downloads.base
     for row in rows:
-        item = response.inputs.add()
-        item.ParseFromString(row.body)
-        hosted_media.show(item, app, base)
+        item = context.state.store.message(v2.Input, row)
+        if item is not None:
+            response.inputs.append(hosted_media.show(item, app, base))
     return response
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local import json_values
+from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.runner_queues import RemoteRuntime
 from clarigrpc.local.models.model_runtime import (
@@ -249,6 +250,8 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
     except ServiceError as error:
         output.status.CopyFrom(error.status())
         return False
+    except BudgetFullError:
+        raise  # concerns the call
     except Exception as error:
         # A model may be anybody's function: what it raises is its input's failure.
         _logger.exception("model %s failed", output.model.id)

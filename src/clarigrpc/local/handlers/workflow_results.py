@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.input_embeddings import similarities
 from clarigrpc.local.engine.resource_handlers import Place
@@ -119,6 +120,8 @@ def _run(
             output.data.CopyFrom(made[node.id])
         except ServiceError as error:
             output.status.CopyFrom(error.status())
+        except BudgetFullError:
+            raise  # concerns the call
         except Exception as error:
             # A model may be anybody's function: what it raises is its input's failure.
             _logger.exception("model %s failed", node.model.id)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import PIL.Image
 
 from clarigrpc import v2
+from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.media import media_content
 
 ORIGINAL = "orig"
@@ -48,21 +49,23 @@ class MediaCopy(NamedTuple):
     media_type: str
 
 
-def copy_of(content: bytes, data: v2.Data, kind: str, size: str) -> MediaCopy:
+def copy_of(content: bytes, data: v2.Data, kind: str, size: str, budget: ByteBudget) -> MediaCopy:
     """A medium in one of ``SIZES``; images are not enlarged.
 
     Raises:
         ServiceError: It cannot be decoded.
+        BudgetFullError: Other calls hold the memory for it.
     """
     if size == ORIGINAL:
         return MediaCopy(content, _media_type(data, kind))
     side = _LONGEST_SIDES[size]
     if kind == "image":
-        image = media_content.open_image(content, side=side)
-    else:
-        with media_content.open_container(content) as container:
-            image = media_content.frame_image(next(container.decode(container.streams.video[0])))
-    return _small(image, side)
+        with media_content.open_image(content, budget, side=side) as image:
+            return _small(image, side)
+    with media_content.open_container(content) as container:
+        stream = container.streams.video[0]
+        with media_content.frame_memory(stream, budget):
+            return _small(media_content.frame_image(next(container.decode(stream))), side)
 
 
 def _small(image: PIL.Image.Image, side: int) -> MediaCopy:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import ExitStack
 
 import httpx
 
 from clarigrpc._transports.content_coding import ACCEPTED_CODINGS, BodyDecoder
+from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.media.address_scopes import AddressScope, scope_of
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.v2 import StatusCode
 
 _REDIRECTS = 5
+_COUNTED_BYTES = 1 << 20
+"""A download takes so much of the budget at a time."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -38,6 +42,10 @@ class Fetcher:
         timeout: Seconds for one download as a whole, redirects included.
         allow_loopback: Whether addresses of this machine may be fetched.
         allow_private: Whether other addresses that are not public may be.
+        budget: What all calls may hold; None for a budget of its own.
+
+    Attributes:
+        budget: Downloads take from it, and so does who unfolds what was downloaded.
     """
 
     def __init__(
@@ -47,7 +55,9 @@ class Fetcher:
         timeout: float = 20.0,
         allow_loopback: bool = True,
         allow_private: bool = False,
+        budget: ByteBudget | None = None,
     ) -> None:
+        self.budget: ByteBudget = budget or ByteBudget()
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._allow_loopback = allow_loopback
@@ -61,18 +71,20 @@ class Fetcher:
             ServiceError: INPUT_INVALID_URL (30106) for a URL that is refused or does not
                 resolve, INPUT_FAILED (30002) when the download fails, INPUT_OVER_LIMIT (30105)
                 when it is too large.
+            BudgetFullError: Other calls hold the memory.
         """
         # A blocking client can limit each read, and not all of them together.
-        return asyncio.run(self._get(url))
+        with ExitStack() as held:
+            return asyncio.run(self._get(url, held))
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, url: str, held: ExitStack) -> bytes:
         try:
             # trust_env off: a proxy would resolve the name again, around the address check.
             http = httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=self._timeout)
             async with asyncio.timeout(self._timeout), http as client:
                 where = check_url(url)
                 for _ in range(_REDIRECTS + 1):
-                    body, location = await self._get_once(client, where)
+                    body, location = await self._get_once(client, where, held)
                     if location is None:
                         return body
                     where = check_url(str(where.join(location)))
@@ -85,7 +97,7 @@ class Fetcher:
         raise _failed(f"more than {_REDIRECTS} redirects")
 
     async def _get_once(
-        self, client: httpx.AsyncClient, url: httpx.URL
+        self, client: httpx.AsyncClient, url: httpx.URL, held: ExitStack
     ) -> tuple[bytes, str | None]:
         host = url.raw_host.decode("ascii")
         address = self._address(host, url.port or _DEFAULT_PORTS[url.scheme])
@@ -109,10 +121,15 @@ class Fetcher:
                     raise ServiceError(StatusCode.INPUT_FAILED, _http_error(response, url))
                 raise _failed(f"the server answered HTTP {response.status_code}")
             body = bytearray()
+            counted = 0
             decoder = BodyDecoder(response.headers.get("content-encoding", ""))
             async for chunk in response.aiter_raw():
                 for piece in decoder.pieces(chunk):
                     body += piece
+                    if len(body) > counted:
+                        # Blocks no other download: each has an event loop of its own.
+                        held.enter_context(self.budget.take(_COUNTED_BYTES))
+                        counted += _COUNTED_BYTES
                     if len(body) > self._max_bytes:
                         raise ServiceError(
                             StatusCode.INPUT_OVER_LIMIT, f"more than {self._max_bytes} bytes"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import PIL.Image
 
 from clarigrpc import v2
+from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.media import media_content
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.v2 import StatusCode
@@ -25,6 +27,9 @@ MAX_SAMPLE_MS = 60_000
 
 MAX_MS = 600_000
 """Longest video, in milliseconds."""
+
+FRAMES_SECONDS = 900.0
+"""Time to decode all frames of a video, and to work with them. A call's deadline may be shorter."""
 
 _USUAL_RATE = 25
 _ROUNDING_MS = 0.5
@@ -63,7 +68,9 @@ def interval(config: v2.OutputConfig) -> int:
     return chosen
 
 
-def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> Iterator[Sample]:
+def samples(
+    content: bytes, sample_ms: int, is_active: Callable[[], bool], budget: ByteBudget
+) -> Iterator[Sample]:
     """The frames that show in the middle of each interval: at 1000, 3000, ... ms for 2000.
 
     A last interval counts if the video reaches its middle. A video that ends before the middle
@@ -73,20 +80,22 @@ def samples(content: bytes, sample_ms: int, is_active: Callable[[], bool]) -> It
         content: The file.
         sample_ms: Length of an interval.
         is_active: Asked before each frame; the samples end once it is False.
+        budget: Gives the memory of the frames until the samples end.
 
     Raises:
         ServiceError: INPUT_UNSUPPORTED_FORMAT (30101) for what cannot be decoded,
-            INPUT_OVER_LIMIT (30105) for a video that is too long or has too many pixels.
+            INPUT_OVER_LIMIT (30105) for a video that is too long, has too many pixels, or takes
+            more than FRAMES_SECONDS.
+        BudgetFullError: Other calls hold the memory.
     """
-    with media_content.open_container(content) as container:
+    with (
+        media_content.open_container(content, FRAMES_SECONDS) as container,
+        ExitStack() as held,
+    ):
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise ServiceError(StatusCode.INPUT_UNSUPPORTED_FORMAT, "the file has no video stream")
-        if stream.width * stream.height > media_content.MAX_PIXELS:
-            raise ServiceError(
-                StatusCode.INPUT_OVER_LIMIT,
-                f"a frame has more than {media_content.MAX_PIXELS} pixels",
-            )
+        held.enter_context(media_content.frame_memory(stream, budget))
         length = (container.duration or 0) / 1000
         _check_length(length)
         middle = sample_ms / 2

@@ -46,11 +46,14 @@ class ImageModel(Runtime):
         kind = media_content.check(data)
         config = options.output_config
         sample_ms = video_frames.interval(config) if kind == "video" else 0
+        budget = options.fetcher.budget
         content = media_content.content_of(data, options.fetcher)
         if kind == "image":
-            yield self.look(media_content.open_image(content, side=self.side), config)
+            with media_content.open_image(content, budget, side=self.side) as image:
+                output = self.look(image, config)
+            yield output
             return
-        for sample in video_frames.samples(content, sample_ms, options.is_active):
+        for sample in video_frames.samples(content, sample_ms, options.is_active, budget):
             frame = v2.Frame(data=self.look(sample.image, config))
             frame.frame_info.index = sample.index
             frame.frame_info.time = sample.time

@@ -142,4 +142,7 @@ class _Reader(values.MediaReader):
         return media_content.content_of(data, self._fetcher).decode()
 
     def image(self, data: v2.Data) -> Any:
-        return media_content.open_image(media_content.content_of(data, self._fetcher))
+        content = media_content.content_of(data, self._fetcher)
+        # From then on it is the model's.
+        with media_content.open_image(content, self._fetcher.budget) as image:
+            return image

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from clarigrpc import v2
 from clarigrpc.local import json_values
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
 from clarigrpc.local.accounts.user_accounts import Accounts
+from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget
 from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.background_tasks import BackgroundTask, BackgroundWorker, Waiting
 from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, public_models
@@ -27,6 +28,7 @@ from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.input_processing import InputProcessor
 from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
 from clarigrpc.local.engine.public_vocabulary import PublicVocabulary
+from clarigrpc.local.engine.request_checks import check_request_counts
 from clarigrpc.local.engine.runner_queues import RunnerQueues
 from clarigrpc.local.engine.search_index import INDEXERS
 from clarigrpc.local.handlers import (
@@ -68,7 +70,12 @@ from clarigrpc.local.service.seeding import Seed
 from clarigrpc.local.service.user_limits import Limiter, Limits
 from clarigrpc.local.service_errors import CallAborted, ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resource_store import Store, StoreError
+from clarigrpc.local.store.resource_store import (
+    MAX_INDEX_ROWS,
+    Store,
+    StoreError,
+    TransactionTooLargeError,
+)
 from clarigrpc.local.store.upload_files import UploadStore
 from clarigrpc.local.user_app import PUBLIC_APP
 from clarigrpc.v2 import StatusCode
@@ -133,6 +140,9 @@ class V2Service:
     A response always carries a status: SUCCESS, MIXED_STATUS, or the failure. What cannot be
     said in a response (an unknown method, a fault that was asked for) raises CallAborted.
 
+    Attributes:
+        budget: Memory of all calls together.
+
     Args:
         credentials: The user and the secrets.
         data_dir: Folder that keeps everything over a restart; None keeps nothing.
@@ -184,6 +194,7 @@ class V2Service:
             opened.callback(uploads.close)
             applications = Applications(store, token_seconds)
             fetcher = fetcher or Fetcher()
+            self.budget: ByteBudget = fetcher.budget
             faults = faults or Faults()
             embeddings = Embeddings(store)
             public = public_models(only_bases=not has_public_models)
@@ -247,11 +258,17 @@ class V2Service:
         """
         call = ServedCall("GetInput", metadata, lambda: True, lambda: None)
         caller = self.state.accounts.caller(call.method, call.metadata)
-        return hosted_media.read(Context(self.state, call, caller), path)
+        try:
+            return hosted_media.read(Context(self.state, call, caller), path)
+        except BudgetFullError as error:
+            raise ServiceError(StatusCode.CONN_THROTTLED, str(error)) from error
 
     def authorize(self, call: ServedCall) -> None:
-        """Raises ServiceError unless the caller is known and may call the method."""
-        self.state.accounts.caller(call.method, call.metadata)
+        """Raises ServiceError unless the caller is known and may call the method.
+
+        Also for a method that anybody may call without a credential.
+        """
+        self.state.accounts.known_caller(call.method, call.metadata)
 
     def unary(self, method: str, request: Message, call: ServedCall) -> Message:
         """The response to one request.
@@ -266,7 +283,7 @@ class V2Service:
                     response = handler(context, request)
                 else:
                     # What is checked, such as the app, is still there when something is kept.
-                    with self.state.store.transaction():
+                    with self.state.store.transaction(bounded=True):
                         response = handler(context, request)
                 return self._named(call, response)
         except Exception as error:  # noqa: BLE001 (all end in a status)
@@ -319,6 +336,7 @@ class V2Service:
         self.state.faults.before(call, request)
         context = Context(self.state, call, self.state.accounts.caller(call.method, call.metadata))
         if request is not None:
+            check_request_counts(request)
             json_values.check(request)
             retired_options.check(call.method, request)
         if self._limiter is None:
@@ -340,8 +358,21 @@ class V2Service:
     def _failure(self, call: ServedCall, error: Exception) -> Message:
         if isinstance(error, CallAborted):
             raise error
+        if isinstance(error, BudgetFullError):
+            raise CallAborted(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
         if isinstance(error, ServiceError):
             status = error.status()
+        elif isinstance(error, TransactionTooLargeError):
+            status = make_status(
+                StatusCode.CONN_INVALID_REQUEST,
+                f"the request has more than {MAX_INDEX_ROWS} concepts and other values that "
+                "searches look up; send it in parts",
+            )
+        elif isinstance(error, DecodeError):
+            _logger.error("%s failed: %s", call.method, error)
+            status = make_status(
+                StatusCode.INTERNAL_DATABASE_ISSUE, "what is stored of the resource is damaged"
+            )
         elif isinstance(error, StoreError):
             _logger.error("%s failed: %s", call.method, error)
             status = make_status(StatusCode.INTERNAL_DATABASE_ISSUE, str(error))

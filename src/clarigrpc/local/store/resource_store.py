@@ -22,12 +22,13 @@ import math
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from clarigrpc.local.user_app import UserApp
 
@@ -101,7 +102,7 @@ _TABLES = frozenset(("collections", "resources"))
 
 # Raised with what the tables of `Indexed` hold: a folder of an earlier version is then indexed
 # anew.
-_INDEX_VERSION = 2
+_INDEX_VERSION = 3
 _EMPTY_INDEX = (
     "DELETE FROM terms",
     "DELETE FROM places",
@@ -119,6 +120,15 @@ PARENT_SEPARATOR = "\x1f"
 _COMMON = 512
 
 _logger = logging.getLogger(__name__)
+
+_DELETE_SECONDS = 0.1
+"""After so long a transaction that deletes ends, and others have their turn."""
+
+_CLEARED = ""
+"""Kind of the collections that were cleared, and whose resources are yet to be deleted."""
+
+MAX_INDEX_ROWS = 40_000
+"""Values that one transaction may add to the index: less than half a second, in which all wait."""
 
 # Rows that a walk reads at once: few at first, since many callers stop early.
 _ROWS_OF_FIRST_READ, _ROWS_PER_READ = 32, 512
@@ -167,6 +177,10 @@ class DuplicateIdError(Exception):
     """The collection has a resource of that id."""
 
 
+class TransactionTooLargeError(Exception):
+    """The transaction would add more to the index than MAX_INDEX_ROWS."""
+
+
 class StoreError(OSError):
     """The database cannot be read or written; the transaction that ran is undone."""
 
@@ -205,6 +219,7 @@ class Indexed(NamedTuple):
     tags: frozenset[Tag] = frozenset()
 
 
+M = TypeVar("M", bound=Message)
 Indexer: TypeAlias = Callable[[bytes], Indexed]
 """Says how to find a resource, from its message; DecodeError where that is damaged."""
 
@@ -279,9 +294,13 @@ class Store:
         self._indexers = indexers or {}
         self._lock = threading.RLock()
         self._depth = 0
+        self._index_rows = 0
+        self._is_bounded = False
         self._failure: sqlite3.Error | None = None
         self._after: list[Callable[[], object]] = []
         self._undone: list[Callable[[], object]] = []
+        self._told_of_damage: set[int] = set()
+        self._told_of_clearing: list[Callable[[], object]] = []
         self._numbers: dict[StoredCollection, int] = {}
         if path is not None:
             # The ids of keys are secrets.
@@ -331,15 +350,22 @@ class Store:
             self._db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, bounded: bool = False) -> Iterator[None]:
         """Everything inside happens at once or not at all; may be nested.
+
+        Args:
+            bounded: The outermost one refuses more index rows than MAX_INDEX_ROWS. Where work can
+                be split, it is not bounded, and ends early when the store is ``crowded``.
 
         Raises:
             StoreError: A statement inside or the commit failed, and nothing happened.
+            TransactionTooLargeError: It is bounded, and nothing happened.
         """
         with self._lock:
             if self._depth == 0:
                 self._change("BEGIN IMMEDIATE")
+                self._index_rows = 0
+                self._is_bounded = bounded
             self._depth += 1
             try:
                 yield
@@ -356,6 +382,11 @@ class Store:
             after, self._after = self._after, []
         for work in after:
             self._do(work)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the running transaction has added so much to the index that it had better end."""
+        return self._index_rows > MAX_INDEX_ROWS // 4
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -400,6 +431,10 @@ class Store:
     def when_undone(self, forget: Callable[[], object]) -> None:
         """Calls ``forget`` whenever something is undone that may have been read before."""
         self._undone.append(forget)
+
+    def when_cleared(self, tell: Callable[[], object]) -> None:
+        """Calls ``tell`` whenever there may be work for ``delete_doomed``."""
+        self._told_of_clearing.append(tell)
 
     def _undo(self) -> None:
         self._failure = None
@@ -511,6 +546,25 @@ class Store:
             )
         return Row(*row) if row else None
 
+    def message(self, cls: type[M], row: Row) -> M | None:
+        """The message of a resource; None where it is damaged, which is logged once."""
+        try:
+            return cls.FromString(row.body)
+        except DecodeError:
+            if row.seq not in self._told_of_damage:
+                self._told_of_damage.add(row.seq)
+                _logger.warning(
+                    "%r is left out of lists, since what is stored is no %s (said once)",
+                    row.id,
+                    cls.__name__,
+                )
+            return None
+
+    def set_status(self, seq: int, status: int) -> None:
+        """Replaces the status of a resource alone, whose message may be damaged."""
+        with self.transaction():
+            self._change("UPDATE resources SET status = ? WHERE seq = ?", (status, seq))
+
     def content(self, seq: int) -> bytes | None:
         """The bytes that belong to a resource."""
         with self._lock:
@@ -570,17 +624,36 @@ class Store:
             ]
 
     def delete_doomed(self, limit: int) -> int:
-        """Deletes what is marked, at most ``limit`` resources; returns how many it were."""
+        """Deletes what is marked, at most ``limit`` resources; returns how many it were.
+
+        Those of a collection that was cleared are marked, too. With much in the index it are fewer.
+        """
+        deleted = 0
+        end = time.monotonic() + _DELETE_SECONDS
         with self.transaction():
             rows = self._rows("SELECT seq FROM resources WHERE doomed LIMIT ?", (limit,))
+            rows += self._rows(
+                "SELECT r.seq FROM collections c JOIN resources r ON r.collection = c.number"
+                " WHERE c.kind = ? LIMIT ?",
+                (_CLEARED, limit - len(rows)),
+            )
+            if len(rows) < limit:
+                self._change(
+                    "DELETE FROM collections WHERE kind = ? AND NOT EXISTS"
+                    " (SELECT 1 FROM resources WHERE collection = number)",
+                    (_CLEARED,),
+                )
             for (seq,) in rows:
+                if time.monotonic() > end:
+                    break
+                deleted += 1
                 self._change(
                     "INSERT OR REPLACE INTO gone SELECT collection, id, seq FROM resources"
                     " WHERE seq = ?",
                     (seq,),
                 )
                 self._change("DELETE FROM resources WHERE seq = ?", (seq,))
-        return len(rows)
+        return deleted
 
     def delete(self, where: StoredCollection, resource_id: str) -> bool:
         """Deletes a resource at once; False where there is none."""
@@ -687,7 +760,12 @@ class Store:
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""
         with self._lock:
-            row = self._row("SELECT seq, id, status, body FROM resources WHERE seq = ?", (seq,))
+            row = self._row(
+                "SELECT r.seq, r.id, r.status, r.body FROM resources r"
+                " JOIN collections c ON c.number = r.collection"
+                " WHERE r.seq = ? AND c.kind != ?",
+                (seq, _CLEARED),
+            )
         return Row(*row) if row else None
 
     def walk(self, where: StoredCollection, *, newest_first: bool = True) -> Iterator[Row]:
@@ -749,9 +827,22 @@ class Store:
         return [StoredCollection(*row) for row in rows]
 
     def clear(self, where: StoredCollection) -> None:
-        """Deletes all resources of a collection."""
+        """Takes all resources of a collection away; ``delete_doomed`` then deletes them."""
         with self.transaction():
-            self._change("DELETE FROM resources WHERE collection = ?", (self._number(where),))
+            number = self._number(where)
+            self._change(
+                "UPDATE collections SET kind = ?, user_id = '', app_id = '', parent = number"
+                " WHERE number = ?",
+                (_CLEARED, number),
+            )
+            self._change(
+                "UPDATE files SET seq = NULL WHERE seq IN (SELECT r.seq FROM resources r"
+                " WHERE r.seq = files.seq AND r.collection = ?)",
+                (number,),
+            )
+            self._numbers.pop(where, None)
+            for tell in self._told_of_clearing:
+                self.after_commit(tell)
 
     def move(self, where: StoredCollection, to: StoredCollection) -> None:
         """Gives a collection another place, which must be empty."""
@@ -759,7 +850,6 @@ class Store:
             return
         with self.transaction():
             self.clear(to)
-            self._change("DELETE FROM collections WHERE number = ?", (self._number(to),))
             self._change(
                 "UPDATE collections SET kind = ?, user_id = ?, app_id = ?, parent = ?"
                 " WHERE number = ?",
@@ -913,6 +1003,9 @@ class Store:
         found = self._indexers[kind](body)
         terms = {(term, value) for term, value in found.terms if not math.isnan(value)}
         kept = set(self._rows("SELECT term, value FROM terms WHERE seq = ?", (seq,)))
+        self._index_rows += len(terms - kept) + len(found.tags)
+        if self._is_bounded and self._index_rows > MAX_INDEX_ROWS:
+            raise TransactionTooLargeError
         self._change_each(
             "DELETE FROM terms WHERE collection = ? AND term = ? AND value = ? AND seq = ?",
             [(number, term, value, seq) for term, value in kept - terms],
@@ -950,7 +1043,10 @@ class Store:
             for kind in self._indexers:
                 for where in self.collections(kind):
                     for row in self.walk(where):
-                        self._index(kind, self._number(where), row.seq, row.body, row.status)
+                        try:
+                            self._index(kind, self._number(where), row.seq, row.body, row.status)
+                        except DecodeError:
+                            _logger.warning("%s %r is damaged, and not indexed", kind, row.id)
             self._change(f"PRAGMA user_version = {_INDEX_VERSION}")
 
     def _number(self, where: StoredCollection) -> int:
