@@ -434,16 +434,10 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
     job = v2.InputsExtractionJob.FromString(row.body)
     # A restart begins anew: what was added then has an id and is there already.
     job.ClearField("progress")
-<<<<<<< HEAD
-    live = StoredCollection.of_app(INPUT_KIND, app)
-    tracked = _tracked(app, store.key(row.seq) or "")
-    secrets = v2.DataSourceCredentials.FromString(store.content(row.seq) or b"")
-    files = _files(state, app, job.url, secrets)
-=======
     tracked = _tracked(app, state.store.key(row.seq) or "")
-    files = _files(state, app, job.url)
+    secrets = v2.DataSourceCredentials.FromString(state.store.content(row.seq) or b"")
+    files = _files(state, app, job.url, secrets)
     end = time.monotonic() + JOB_SECONDS
->>>>>>> d99c666 (Bound what one request or job may cost others: one budget of memory, early refusals, work in pieces; list the rest of what is damaged)
     job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
     while job.status.code == StatusCode.JOB_RUNNING and not state.background.closing:
         try:
@@ -497,16 +491,11 @@ def _add(
             if not left:
                 job.status.CopyFrom(status)
             job.modified_at.GetCurrentTime()
-<<<<<<< HEAD
-            store.update(row.seq, job.SerializeToString(), job.status.code)
-            if job.status.code in _OVER and secrets.ByteSize():
-                store.set_content(row.seq, b"")
-        state.input_processor.wake()
-=======
             store.update(seq, job.SerializeToString(), job.status.code)
+            if job.status.code in _OVER:
+                store.set_content(seq, b"")  # it had the credentials of its source
         if not left:
             return True
->>>>>>> d99c666 (Bound what one request or job may cost others: one budget of memory, early refusals, work in pieces; list the rest of what is damaged)
 
 
 def _read(
