@@ -44,7 +44,6 @@ async def both(client_kind: ClientKind, process: ServerProcess) -> AsyncIterator
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.15])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.measures
 async def test_what_was_acknowledged_is_there(
     kind: str, delay: float, both: Both, process: ServerProcess, tmp_path: Path
 ) -> None:

@@ -151,7 +151,7 @@ def free_port() -> int:
 
 @pytest.mark.measures
 async def test_a_server_that_is_not_there(connect: Connect) -> None:
-    both = connect(f"http://127.0.0.1:{free_port()}", timeout=5)
+    both = connect(f"http://127.0.0.1:{free_port()}", timeout=5, stream_timeout=5)
     error = await fails(both, "nothing listens at", "base=", seconds=5)
     assert type(error) is errors.UnavailableError
     assert error.retryable
