@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -38,6 +38,15 @@ _CREDENTIALS = {
     "SessionTokenAuth": "session token",
     "NoAuth": "none",
 }
+# Messages that are a single value as JSON.
+_WRAPPED: Mapping[str, Any] = {
+    "google.protobuf.BoolValue": False,
+    "google.protobuf.BytesValue": "",
+    "google.protobuf.StringValue": "",
+} | {
+    f"google.protobuf.{name}Value": 0
+    for name in ("Double", "Float", "Int32", "Int64", "UInt32", "UInt64")
+}
 _SKELETON_DEPTH = 2
 _SKELETON_FIELDS = 8
 
@@ -66,7 +75,8 @@ def show(row: Method) -> None:
     """Print the description of a method."""
     console = terminal()
     for part in _parts(row):
-        console.print(part)
+        # Addresses and JSON are copied: a terminal may wrap them, but no line end comes in.
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def skeleton(descriptor: Descriptor, depth: int = _SKELETON_DEPTH) -> dict[str, Any]:
@@ -100,6 +110,8 @@ def _example(field: FieldDescriptor, depth: int) -> Any:
             return "60s"
         if message.full_name == "google.protobuf.FieldMask":
             return ""
+        if message.full_name in _WRAPPED:
+            return _WRAPPED[message.full_name]
         if message.full_name.startswith("google.protobuf.") or is_map(field):
             return [] if message.name == "ListValue" else {}
         if depth <= 0 or len(message.fields) > _SKELETON_FIELDS * depth:
@@ -161,6 +173,9 @@ def _parts(row: Method) -> Iterator[RenderableType]:
     for name, text in _facts(row):
         facts.add_row(name, Text(text))
     yield Padding(facts, (0, 0, 0, 2), expand=False)
+    if addresses := _addresses(row):
+        yield Text("\nHTTP", style="bold")
+        yield from (Text(f"  {address}") for address in addresses)
     for heading, name, message in (
         ("Request", row.request_name, row.request_class()),
         ("Response", row.response_name, row.response_class()),
@@ -183,7 +198,6 @@ def _facts(row: Method) -> Iterator[tuple[str, str]]:
         "Sent again",
         "after failures that may pass" if row.idempotent else "only if it was not sent",
     )
-    yield "HTTP", "\n".join(_addresses(row)) or "none"
 
 
 def _message(heading: str, name: str, descriptor: Descriptor) -> Iterator[RenderableType]:

@@ -25,6 +25,9 @@ def _check_seconds(
     return seconds
 
 
+logger = logging.getLogger("clarigrpc")
+
+
 class _ConnectionOption(click.Option):
     """An option that every command with a client has."""
 
@@ -125,7 +128,7 @@ class GroupedCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.params.pop("debug"):
-            _log_to_stderr()
+            ctx.call_on_close(_log_to_stderr())
         ctx.params["output"] = Output(ctx.params.pop("json_wanted", None), ctx.params.pop("quiet"))
         return super().invoke(ctx)
 
@@ -176,12 +179,19 @@ def _command(
     return command
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr() -> Callable[[], None]:
+    """Log everything to stderr; the returned function ends that."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("clarigrpc")
+    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    return end
 
 
 def open_client(*, timeout: float | None, **settings: Any) -> Client:
@@ -190,6 +200,10 @@ def open_client(*, timeout: float | None, **settings: Any) -> Client:
 
     if timeout is not None:
         settings["timeout"] = settings["stream_timeout"] = timeout
+    if logger.isEnabledFor(logging.DEBUG):
+        from clarigrpc.cli.call_log import CallLog
+
+        settings["interceptors"] = [CallLog()]
     return Client(**settings)
 
 

@@ -21,6 +21,11 @@ T = TypeVar("T")
 # Columns of texts that are copied, or look bad in parts.
 _WHOLE = {"Id", "Created", "Added", "Status"}
 
+# Columns that a narrow terminal goes without, the first one first; JSON has them.
+_DISPENSABLE = ("Created", "Added", "Description")
+# Characters from which on a cell may have several lines.
+_FOLDED = 50
+
 MOST_ROWS = 50
 """Rows of a table if ``--limit`` does not say."""
 
@@ -85,7 +90,7 @@ class Output:
         if not rows:
             self.note("nothing found")
             return
-        self.table([column.heading for column in columns], rows)
+        self.table(*_fitting([column.heading for column in columns], rows, terminal().width))
         if limit is None and len(rows) == wanted and next(source, None) is not None:
             self.note(f"the first {wanted} of more; --limit 0 shows all")
 
@@ -136,6 +141,21 @@ def terminal() -> Console:
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100)
+
+
+def _fitting(
+    headings: list[str], rows: list[list[str]], width: int
+) -> tuple[list[str], list[list[str]]]:
+    """The table without columns that it can do without, as far as it is too wide."""
+    for heading in _DISPENSABLE:
+        widths = (min(max(map(len, cells)), _FOLDED) for cells in zip(headings, *rows, strict=True))
+        if sum(widths) + 2 * len(headings) <= width:
+            break
+        if heading in headings:
+            index = headings.index(heading)
+            headings = headings[:index] + headings[index + 1 :]
+            rows = [row[:index] + row[index + 1 :] for row in rows]
+    return headings, rows
 
 
 def _leaves(tree: Any, path: str = "") -> Iterable[tuple[str, str]]:
