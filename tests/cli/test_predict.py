@@ -11,7 +11,7 @@ from clarigrpc import v2
 from clarigrpc.cli.output import terminal
 from clarigrpc.cli.render import outputs_table
 from clarigrpc.local import LocalServer
-from tests.cli.conftest import Run, one_line
+from tests.cli.conftest import Result, Run, one_line
 
 COLORS = ("--model", "clarifai/main/color-recognition")
 
@@ -164,3 +164,76 @@ def test_colours_are_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.count("Red") == 1
     assert "0.250  warm" in out
+
+
+def _sources(result: Result) -> list[str]:
+    assert (result.code, result.err) == (0, "")
+    return [json.loads(line)["source"] for line in result.out.splitlines()]
+
+
+def test_folders_tables_texts_and_standard_input(cli: Run, process: Run, tmp_path: Path) -> None:
+    (tmp_path / "texts" / "below").mkdir(parents=True)
+    for name in ("b.txt", "below/a.txt", "notes.unknown"):
+        (tmp_path / "texts" / name).write_text("a good day")
+    (tmp_path / "table.csv").write_text("text,id\nsplendid,one\nawful,two\n")
+    model = ("--model", "clarifai/main/text-sentiment")
+    words = (str(tmp_path / "texts"), str(tmp_path / "table.csv"), "--text", "fine")
+    assert [Path(one).name for one in _sources(cli("predict", *words, *model))] == [
+        *("b.txt", "a.txt", "table.csv, line 2", "table.csv, line 3", "text 1")
+    ]
+    assert _sources(process("predict", "-", *model, stdin="good")) == ["standard input"]
+    top = cli("predict", "--text", "fine", *model, "--max-concepts", "1")
+    assert len(json.loads(top.out)["output"]["data"]["concepts"]) == 1
+    nothing = cli("predict", str(tmp_path / "texts" / "below" / "none"), *model)
+    assert nothing.code == 1
+    (tmp_path / "empty").mkdir()
+    empty = cli("predict", str(tmp_path / "empty"), *model)
+    assert (empty.code, empty.out) == (1, "")
+    assert "no images, texts, videos or audio" in one_line(empty.err)
+
+
+def test_a_kind_that_the_name_does_not_tell(cli: Run, tmp_path: Path, photo: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(photo.read_bytes())
+    assert len(_sources(cli("predict", str(path), *COLORS))) == 1
+    assert len(_sources(cli("predict", str(path), *COLORS, "--kind", "image"))) == 1
+    wrong = cli("predict", str(path), *COLORS, "--kind", "text")
+    assert wrong.code == 1
+    assert "Traceback" not in wrong.err
+    url = cli("predict", "http://127.0.0.1/a.txt", *COLORS)
+    assert url.code == 2
+
+
+def test_outputs_as_the_model_makes_them(cli: Run) -> None:
+    arguments = ("predict", "--text", "one two", "--model", "clarifai/main/text-stream", "--stream")
+    shown = cli(*arguments, "--table")
+    assert (shown.code, shown.out) == (0, "one two\n")
+    lines = [json.loads(line) for line in cli(*arguments, "--json").out.splitlines()]
+    assert [line["output"]["data"]["text"]["raw"] for line in lines] == ["one", " two"]
+    failed = cli("predict", "--text", "a", "--model", "nosuch", "--stream", "--table")
+    assert failed.code == 1
+    assert "MODEL_DOES_NOT_EXIST" in one_line(failed.err)
+
+
+def test_a_name_that_is_no_text(process: Run) -> None:
+    result = process("predict", "/tmp/\udcff.png", *COLORS)
+    assert result.code == 1
+    assert "no such file" in one_line(result.err)
+    assert "\\\\xff.png" in result.out
+
+
+@pytest.mark.parametrize("option", [("--text", "a"), ("--stream",), ("--kind", "text")])
+def test_what_does_not_go_with_a_method(cli: Run, option: tuple[str, ...]) -> None:
+    assert cli("predict", *COLORS, "--method", "m", *option).code == 2
+
+
+def test_what_debug_prints(cli: Run, photo: Path, server: LocalServer) -> None:
+    result = cli("predict", str(photo), *COLORS, "--debug")
+    assert result.code == 0
+    assert "PostModelOutputs: OK, SUCCESS after" in result.err
+    assert server.pat not in result.err
+    streamed = cli(
+        *("predict", "--text", "a", "--model", "clarifai/main/text-stream", "--stream", "--debug")
+    )
+    assert "GenerateModelOutputs: OK after" in streamed.err
+    assert cli("predict", str(photo), *COLORS).err == ""

@@ -265,3 +265,54 @@ def test_a_resource_of_the_configuration_that_is_refused(cli: Run, tmp_path: Pat
         f'{{"users": [{{"id": "u", "apps": [{{"id": "a", "workflows": [{workflow}]}}]}}]}}'
     )
     assert "none" in one_line(cli("serve", "--config", str(config)).err)
+
+
+_MODELS = """
+from collections.abc import Iterator
+import helper
+
+def shout(words: str) -> str:
+    return words.upper() + helper.MARK
+
+class Talker:
+    def speak(self, text: str) -> Iterator[str]:
+        yield from text.split()
+
+def _private(): ...
+"""
+
+
+def test_models_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("MARK = '!'\n")
+    (tmp_path / "my-models.py").write_text(_MODELS)
+    (tmp_path / "more.py").write_text("def a(x: int) -> int: return -x\nMODELS = {'negated': a}\n")
+    files = ("--models", str(tmp_path / "my-models.py"), "--models", str(tmp_path / "more.py"))
+    with serving(*files) as server:
+        with server.client() as client:
+            assert {model.id for model in client.models.list()} == {"shout", "Talker", "negated"}
+            assert client.model("shout").call("predict", words="hi") == "HI!"
+            assert list(client.model("Talker").call("speak", text="a b")) == ["a", "b"]
+            assert client.model("negated").call("predict", x=3) == -3
+        assert server.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("1 +", "line 1: SyntaxError"),
+        ("\n1 / 0", "line 2: ZeroDivisionError"),
+        ("import no_such_module", "no_such_module"),
+        ("raise SystemExit(3)", "ended the process"),
+        ("x = 1", "no public function or class"),
+        ("MODELS = {}", "no public function or class"),
+        ("MODELS = [1]", "mapping"),
+        ("MODELS = {'a': 1}", "no signature"),
+        ("def a(*x: int) -> int: return 1", "x"),
+    ],
+)
+def test_a_file_that_offers_no_models(cli: Run, tmp_path: Path, source: str, text: str) -> None:
+    path = tmp_path / "models.py"
+    path.write_text(source)
+    result = cli("serve", "--models", str(path))
+    assert (result.code, result.out) == (1, "")
+    assert text in one_line(result.err)

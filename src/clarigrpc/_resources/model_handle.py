@@ -168,7 +168,9 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
 
         found = yield from ModelOperations.get.plan(self, timeout=timeout)
         status = found.model_version.status
-        if status.code == v2.StatusCode.MODEL_UNTRAINED or statuses.kind_of(status.code) in (
+        if not found.model_version.id or status.code == v2.StatusCode.MODEL_UNTRAINED:
+            return False
+        if statuses.kind_of(status.code) in (
             statuses.StatusKind.PENDING,
             statuses.StatusKind.NOT_READY,
         ):
