@@ -255,6 +255,18 @@ def test_select_classes(tag: Tag) -> None:
     assert {"Red", "Blue", "Lime"} < set(all_of_them)
     response = tag(files=files, data={"select_classes": "Blue, Lime,Orchid"})
     assert {name for names in classes(response) for name in names} == {"Blue", "Lime"}
+    # Those that the model does not have are left out, unless it has none of them.
+    assert classes(tag(files=files, data={"select_classes": "Blue,dog"})) == [["Blue"]]
+    refused = tag(files=files, data={"select_classes": "dog"})
+    assert refused.status_code == 400
+    assert "'dog'" in refused.json()["status_msg"]
+
+
+def test_models_have_the_names_of_their_generation(tag: Tag) -> None:
+    data = {"model": "general-v1.3", "select_classes": "red,square format"}
+    response = tag(files={"encoded_data": RED}, data=data)
+    assert {name for names in classes(response) for name in names} == {"red", "square format"}
+    assert response.json()["meta"]["tag"]["model"] == "general-image-recognition"
 
 
 def test_the_same_content_is_the_same_document(tag: Tag) -> None:
