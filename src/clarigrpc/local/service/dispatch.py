@@ -34,6 +34,7 @@ from clarigrpc.local.engine.search_index import INDEXERS
 from clarigrpc.local.handlers import (
     account_methods,
     annotation_methods,
+    audit_log_methods,
     bulk_operations,
     cloud_methods,
     concept_methods,
@@ -86,6 +87,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     # Those that follow replace some of the handlers above.
     **account_methods.UNARY,
     **annotation_methods.UNARY,
+    **audit_log_methods.UNARY,
     **bulk_operations.UNARY,
     **cloud_methods.UNARY,
     **concept_methods.UNARY,
@@ -279,15 +281,29 @@ class V2Service:
         handler = _UNARY.get(method) or _missing(method)
         try:
             with self._serving(call, request) as context:
+                if method in audit_log_methods.RECORDED:
+                    return self._recorded(context, handler, request)
                 if not _changes(method):
-                    response = handler(context, request)
-                else:
-                    # What is checked, such as the app, is still there when something is kept.
-                    with self.state.store.transaction(bounded=True):
-                        response = handler(context, request)
-                return self._named(call, response)
+                    return self._named(call, handler(context, request))
+                # What is checked, such as the app, is still there when something is kept.
+                with self.state.store.transaction(bounded=True):
+                    return self._named(call, handler(context, request))
         except Exception as error:  # noqa: BLE001 (all end in a status)
             return self._failure(call, error)
+
+    def _recorded(
+        self, context: Context, handler: Callable[[Context, Any], Message], request: Message
+    ) -> Message:
+        """Serves a call that changes something, and keeps a record of it, refused or not."""
+        store = self.state.store
+        try:
+            with store.transaction(bounded=True):
+                response = self._named(context.call, handler(context, request))
+                audit_log_methods.record(context, request, response)
+        except ServiceError as error:
+            response = self._failure(context.call, error)
+            audit_log_methods.record(context, request, response)
+        return response
 
     def server_stream(self, method: str, request: Message, call: ServedCall) -> Iterator[Message]:
         """The responses to one request; a failure is the last of them.

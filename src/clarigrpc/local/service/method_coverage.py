@@ -34,7 +34,6 @@ _REASONS = {
     "ListMetricLabels": _METRICS,
     "ListPipelineTemplates": "the templates are the hosted service's",
     "ListWorkflowEvaluationTemplates": "the templates are the hosted service's",
-    "PostAuditLogSearches": "the local server keeps no audit log",
     "PostComputePlaneMetrics": _METRICS,
     "PostMetricsQuery": _METRICS,
     "PostModelMigration": "about the hosted service's own storage",
