@@ -50,7 +50,8 @@ class LocalServer:
             model id. Each public method is a method of the model with named arguments. A method
             that returns an iterator streams its results; one that takes an iterator receives a
             stream. The types come from the annotations, see the page "Predicting" of the
-            documentation. The methods are called from several threads.
+            documentation. The methods are called from several threads; asynchronous ones run on
+            one event loop a model.
         faults: Failures to inject. They can be changed while the server runs, as ``faults``.
         workers: Number of threads that serve gRPC calls. An open stream occupies one.
         pat: Personal access token of the default user. None uses the one in ``config`` or stored
@@ -136,7 +137,12 @@ class LocalServer:
         self._cors = _origins(cors)
         self._is_unix = host.startswith(UNIX_PREFIX)
         if self._is_unix and rest_port is not None:
-            raise ValueError("rest_port needs an IP address as host, not a Unix domain socket")
+            raise ValueError(
+                "HTTP/JSON (rest_port) is not served on a Unix domain socket; use an IP address as "
+                "host, or gRPC alone"
+            )
+        if host.startswith("/"):
+            raise ValueError(f"host {host!r} is a path; write it as unix:{host}")
         if self._is_unix and not host.removeprefix(UNIX_PREFIX).startswith("/"):
             raise ValueError(f"host {host!r} has no absolute path; write it as unix:/path")
         self._port = port

@@ -63,10 +63,12 @@ def test_what_a_killed_server_left_is_taken_over(path: str) -> None:
 
 
 def test_what_is_no_unix_domain_socket() -> None:
-    with pytest.raises(ValueError, match="rest_port needs an IP address"):
+    with pytest.raises(ValueError, match="use an IP address as host"):
         LocalServer(host="unix:/tmp/s", rest_port=0)
     with pytest.raises(ValueError, match="no absolute path"):
         LocalServer(host="unix:s")
+    with pytest.raises(ValueError, match="write it as unix:/tmp/s"):
+        LocalServer(host="/tmp/s")
     with pytest.raises(errors.ConfigurationError, match="no absolute path"):
         Client(base="unix:s", pat="p" * 20)
     with pytest.raises(errors.ConfigurationError, match="needs transport='grpc'"):

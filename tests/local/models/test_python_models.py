@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
+import enum
 import json
 import queue
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
 import pytest
 from google.protobuf import json_format
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.python_values import Converter
@@ -216,8 +222,151 @@ def test_functions(serve: Callable[..., Raw]) -> None:
         np.testing.assert_array_equal(got, value)
 
 
+@dataclasses.dataclass
+class Dataclass:
+    """What cannot be sent."""
+
+    x: int
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+    GOOD = "good"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Choices:
+    """Methods that allow some values only."""
+
+    def mode(self, mode: Mode = Mode.FAST) -> Mode:
+        assert isinstance(mode, Mode)
+        return mode
+
+    def level(self, level: Level | None) -> Level | None:
+        assert level is None or isinstance(level, Level)
+        return level
+
+    def side(self, side: Literal["left", "right"]) -> Literal["left", "right"]:
+        return side
+
+
+def test_literals_and_enumerations(serve: Callable[..., Raw]) -> None:
+    raw = serve(models={"c": Choices()})
+    with raw.server.client() as client:
+        model = client.model("c")
+        assert model.call("mode") == "fast"
+        assert model.call("mode", mode="good") == "good"
+        assert model.call("level", level=2) == 2
+        assert model.call("level", level=None) is None
+        assert model.call("side", side="left") == "left"
+        for method, arguments, allowed in (
+            ("mode", {"mode": "slow"}, "'fast', 'good'"),
+            ("level", {"level": 3}, "1, 2"),
+            ("side", {"side": "up"}, "'left', 'right'"),
+        ):
+            with pytest.raises(errors.InvalidArgumentError, match=f"is none of {allowed}"):
+                model.call(method, **arguments)
+        (field,) = model.methods()["mode"].input_fields
+        assert field.default == "fast"
+        assert [option.id for option in field.model_type_enum_options] == ["fast", "good"]
+
+
+class Later:
+    """Asynchronous methods of every shape."""
+
+    def __init__(self) -> None:
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+        self.ended = threading.Event()
+
+    async def add(self, a: int, b: int = 1) -> int:
+        self.loops.add(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        return a + b
+
+    async def count(self, upto: int) -> AsyncIterator[int]:
+        self.loops.add(asyncio.get_running_loop())
+        try:
+            for number in range(upto):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            self.ended.set()
+
+    async def total(self, values: AsyncIterator[float]) -> float:
+        return sum([value async for value in values])
+
+    async def echo(self, words: AsyncIterator[str], prefix: str) -> AsyncIterator[str]:
+        async for word in words:
+            yield prefix + word
+
+    async def fail(self) -> str:
+        raise TimeoutError("no luck")
+
+    async def wait(self) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return ""
+
+
+def test_asynchronous_methods(serve: Callable[..., Raw]) -> None:
+    later = Later()
+    raw = serve(models={"l": later})
+    with raw.server.client() as client:
+        model = client.model("l")
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda n: model.call("add", a=n), range(20))) == [*range(1, 21)]
+        assert list(model.call("count", upto=3)) == [0, 1, 2]
+        assert model.call("total", values=iter([1.0, 2.0])) == 3.0
+        assert list(model.call("echo", words=iter(["a", "b"]), prefix="-")) == ["-a", "-b"]
+        assert len(later.loops) == 1
+        with pytest.raises(errors.ApiError, match="TimeoutError: no luck"):
+            model.call("fail")
+
+
+@pytest.mark.parametrize(("method", "arguments"), [("wait", {}), ("count", {"upto": 10**9})])
+def test_asynchronous_methods_end_with_their_call(
+    serve: Callable[..., Raw], method: str, arguments: dict[str, Any]
+) -> None:
+    later = Later()
+    raw = serve(models={"l": later})
+    with raw.server.client(timeout=0.5) as client, contextlib.suppress(errors.ApiError):
+        for _ in client.model("l").call(method, **arguments) or ():
+            break
+    assert later.ended.wait(20)
+
+
+def test_the_loop_of_a_model_ends_with_the_server() -> None:
+    def loops() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name == "clarigrpc-local-model"]
+
+    server = LocalServer(models={"l": Later()})
+    for _ in range(2):
+        with server, server.client() as client:
+            assert client.model("l").call("add", a=1) == 2
+            assert loops()
+        assert not loops()
+
+
 def test_functions_that_cannot_be_models() -> None:
-    async def later() -> str:
+    async def iterator_of_coroutine() -> AsyncIterator[str]:
+        return Later().count(1)  # type: ignore[return-value]
+
+    async def blocking(x: Iterator[str]) -> str:
+        return ""
+
+    def not_blocking(x: AsyncIterator[str]) -> str:
+        return ""
+
+    def mixed(x: Literal["a", 1]) -> str:
+        return ""
+
+    def of_class(x: Dataclass) -> str:
         return ""
 
     def odd(x: set[int]) -> str:
@@ -229,8 +378,18 @@ def test_functions_that_cannot_be_models() -> None:
     def two(a: Iterator[int], b: Iterator[int]) -> str:
         return ""
 
-    for source in (later, odd, unnamed, two, object()):
-        with pytest.raises(TypeError):
+    for source, reason in (
+        (iterator_of_coroutine, "use yield"),
+        (blocking, "must be an AsyncIterator"),
+        (not_blocking, "must be an Iterator"),
+        (mixed, "must be str, or all int"),
+        (of_class, "take a dict or str instead"),
+        (odd, "cannot be sent"),
+        (unnamed, "by name"),
+        (two, "several streams"),
+        (object(), "no public methods"),
+    ):
+        with pytest.raises(TypeError, match=reason):
             LocalServer(models={"m": source})
 
 

@@ -49,6 +49,9 @@ class Runtime(ABC):
         """Outputs while inputs arrive, where each depends on those before."""
         raise NotImplementedError
 
+    def close(self) -> None:  # noqa: B027 (most models keep nothing running)
+        """Ends what the model keeps running. A model can be used again afterwards."""
+
 
 def predict(runtime: Runtime, data: v2.Data, options: PredictOptions) -> v2.Data:
     """The output for one input, for work in the background.

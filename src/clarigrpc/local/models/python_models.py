@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc._named_methods.signatures import GET_SIGNATURES, METHOD_NAME
+from clarigrpc.local.models.model_loop import ModelLoop
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.python_values import Converter
 from clarigrpc.local.service_errors import ServiceError
@@ -30,6 +31,7 @@ class ModelMethod:
 
     Args:
         function: What to call.
+        loop: Where it runs if it is asynchronous.
         name: Its name for callers; by default ``predict``, ``generate`` (returns an iterator)
             or ``stream`` (takes one).
 
@@ -37,11 +39,15 @@ class ModelMethod:
         TypeError: It is no plain function of named arguments, or has types that do not cross.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function!r} is asynchronous; models are called from threads")
+    def __init__(
+        self, function: Callable[..., Any], loop: ModelLoop, name: str | None = None
+    ) -> None:
+        plain = inspect.unwrap(function)
+        self._yields_async = inspect.isasyncgenfunction(plain)
+        self._is_async = self._yields_async or inspect.iscoroutinefunction(plain)
         hints = typing.get_type_hints(function)
         self._function = function
+        self._loop = loop
         self._arguments: dict[str, Converter] = {}
         self._required: list[str] = []
         self.signature: v2.MethodSignature = v2.MethodSignature(
@@ -57,17 +63,25 @@ class ModelMethod:
             if field.required:
                 self._required.append(parameter.name)
             elif parameter.default is not None:
-                field.default = _as_text(parameter.default)
+                field.default = _as_text(converter.raw(parameter.default))
             self.signature.input_fields.append(field)
         streamed = [n for n, c in self._arguments.items() if c.field.iterator]
+        kind = "AsyncIterator" if self._is_async else "Iterator"
+        for each in streamed:
+            if self._arguments[each].is_async is not self._is_async:
+                raise TypeError(f"{function!r}: argument {each} must be an {kind} here")
         if len(streamed) > 1:
             raise TypeError(
                 f"{function!r} takes several streams ({', '.join(streamed)}); the maximum is one"
             )
         self.streamed: str | None = streamed[0] if streamed else None
         self._result = Converter("return", hints.get("return"))
-        if inspect.isgeneratorfunction(inspect.unwrap(function)):
+        if inspect.isgeneratorfunction(plain) or self._yields_async:
             self._result.field.iterator = True
+        if self._is_async and self._result.field.iterator and not self._yields_async:
+            raise TypeError(
+                f"{function!r} returns an iterator from a coroutine; use yield in an async function"
+            )
         self.streams: bool = self._result.field.iterator
         self.signature.output_fields.append(self._result.field)
         self.signature.method_type = _METHOD_TYPES[self.streamed is not None, self.streams]
@@ -98,8 +112,12 @@ class ModelMethod:
             )
         return found
 
-    def stream_of(self, requests: Iterator[v2.Data], options: PredictOptions) -> Iterator[Any]:
+    def stream_of(self, requests: Iterator[v2.Data], options: PredictOptions) -> Any:
         """The values of the streamed argument; requests without one are skipped."""
+        values = self._stream_of(requests, options)
+        return self._loop.each(values) if self._is_async else values
+
+    def _stream_of(self, requests: Iterator[v2.Data], options: PredictOptions) -> Iterator[Any]:
         assert self.streamed is not None
         converter = self._arguments[self.streamed]
         for data in requests:
@@ -109,9 +127,13 @@ class ModelMethod:
             elif not data.parts and _has_content(data):
                 yield converter.decode(data, options.fetcher)
 
-    def call(self, arguments: dict[str, Any]) -> Iterator[v2.Data]:
+    def call(self, arguments: dict[str, Any], options: PredictOptions) -> Iterator[v2.Data]:
         """Calls the function; its result, or each of its results, as data."""
         result = self._function(**arguments)
+        if self._yields_async:
+            result = self._loop.iterate(result, options.is_active)
+        elif self._is_async:
+            result = self._loop.run(result, options.is_active)
         if not self.streams:
             yield self._encoded(result)
             return
@@ -132,17 +154,18 @@ class PythonModel(Runtime):
     Args:
         source: A function; a class, of which one object is made; or an object.
 
-    Calls come from several threads at once.
+    Calls come from several threads at once; asynchronous methods run on one event loop.
     """
 
     def __init__(self, source: Any) -> None:
         if inspect.isclass(source):
             source = source()
+        self._loop = ModelLoop()
         if inspect.isroutine(source):
-            methods = [ModelMethod(source)]
+            methods = [ModelMethod(source, self._loop)]
         else:
             methods = [
-                ModelMethod(function, name)
+                ModelMethod(function, self._loop, name)
                 for name, function in inspect.getmembers(source, inspect.isroutine)
                 if not name.startswith("_")
             ]
@@ -165,7 +188,7 @@ class PythonModel(Runtime):
                 StatusCode.INPUT_INVALID_ARGUMENT,
                 f"method {method.name} streams its results; call it with {call}",
             )
-        return next(method.call(method.arguments(data, options)))
+        return next(method.call(method.arguments(data, options), options))
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         if _asked(data) == GET_SIGNATURES:
@@ -177,7 +200,7 @@ class PythonModel(Runtime):
                 StatusCode.INPUT_INVALID_ARGUMENT,
                 f"method {method.name} takes a stream; call it with StreamModelOutputs",
             )
-        yield from method.call(method.arguments(data, options))
+        yield from method.call(method.arguments(data, options), options)
 
     def is_duplex(self, data: v2.Data) -> bool:
         if _asked(data) == GET_SIGNATURES:
@@ -190,7 +213,10 @@ class PythonModel(Runtime):
         arguments = method.arguments(first, options)
         assert method.streamed is not None
         arguments[method.streamed] = method.stream_of(_chained(first, data), options)
-        yield from method.call(arguments)
+        yield from method.call(arguments, options)
+
+    def close(self) -> None:
+        self._loop.close()
 
     def _method(self, data: v2.Data, default: str) -> ModelMethod:
         name = _asked(data)

@@ -8,9 +8,11 @@ annotate. dict, list and Any without arguments cross as JSON.
 from __future__ import annotations
 
 import collections.abc
+import enum
 import types
 import typing
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -41,6 +43,11 @@ _BY_CLASS: dict[Any, DataType.ValueType] = {
     v2.Region: v2.ModelTypeField.REGION,
     v2.Frame: v2.ModelTypeField.FRAME,
 }
+_ASYNC_ITERATORS = (
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncGenerator,
+)
 _ITERATORS = (
     collections.abc.Iterator,
     collections.abc.Iterable,
@@ -55,6 +62,10 @@ class Converter:
         name: Its name; ``return`` for a result.
         annotation: Its type, None where there is none. An iterator of T is a stream of T.
 
+    Attributes:
+        field: What signatures say of it.
+        is_async: Whether it is a stream for asynchronous code.
+
     Raises:
         TypeError: The annotation is none of the types above.
     """
@@ -62,7 +73,8 @@ class Converter:
     def __init__(self, name: str, annotation: Any) -> None:
         self.field: v2.ModelTypeField = v2.ModelTypeField(name=name)
         origin = typing.get_origin(annotation)
-        if origin in _ITERATORS:
+        self.is_async: bool = origin in _ASYNC_ITERATORS
+        if self.is_async or origin in _ITERATORS:
             self.field.iterator = True
             annotation = typing.get_args(annotation)[0]
         self._annotation = _not_optional(annotation)
@@ -71,7 +83,16 @@ class Converter:
         )
         if self._nullable:
             self.field.placeholder = values.NULLABLE
+        self._choices = _choices(self._annotation)
+        if self._choices:
+            self._annotation = _type_of_choices(name, self._choices)
+            for choice in self._choices:
+                self.field.model_type_enum_options.add(id=str(choice))
         _describe(self.field, self._annotation, name)
+
+    def raw(self, value: Any) -> Any:
+        """A value as it crosses: that of a member of an enumeration."""
+        return _raw(value) if self._choices else value
 
     def encode(self, value: Any) -> v2.Data:
         """The data for a value; TypeError for one that no data can hold."""
@@ -79,7 +100,7 @@ class Converter:
         if value is None:
             values.encode_none(data)
         else:
-            values.encode(value, self.field, data)
+            values.encode(self.raw(value), self.field, data)
         return data
 
     def decode(self, data: v2.Data, fetcher: Fetcher) -> Any:
@@ -93,11 +114,39 @@ class Converter:
                 StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name} may not be None"
             )
         try:
-            return values.decode(data, self.field, _Reader(fetcher))
+            value = values.decode(data, self.field, _Reader(fetcher))
+            return self._chosen(value) if self._choices and value is not None else value
         except ValueError as error:
             raise ServiceError(
                 StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name}: {error}"
             ) from error
+
+    def _chosen(self, value: Any) -> Any:
+        try:
+            return self._choices[value]
+        except KeyError:
+            allowed = ", ".join(map(repr, self._choices))
+            raise ValueError(f"{value!r} is none of {allowed}") from None
+
+
+def _choices(annotation: Any) -> dict[Any, Any]:
+    """What a Literal or an enumeration allows, by the values that cross; empty for other types."""
+    if typing.get_origin(annotation) is Literal:
+        return {_raw(one): one for one in typing.get_args(annotation)}
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return {_raw(member): member for member in annotation}
+    return {}
+
+
+def _raw(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def _type_of_choices(name: str, choices: Iterable[Any]) -> Any:
+    kinds = {type(choice) for choice in choices}
+    if kinds not in ({str}, {int}):
+        raise TypeError(f"{name}: all values of a Literal or an Enum must be str, or all int")
+    return kinds.pop()
 
 
 def _not_optional(annotation: Any) -> Any:
@@ -129,7 +178,10 @@ def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
     elif origin is np.ndarray:
         field.type = v2.ModelTypeField.NDARRAY
     else:
-        raise TypeError(f"{name}: unsupported type {annotation!r}")
+        raise TypeError(
+            f"{name}: values of {annotation!r} cannot be sent; take a dict or str instead, and "
+            "convert it in the method"
+        )
 
 
 class _Reader(values.MediaReader):

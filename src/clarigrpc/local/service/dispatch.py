@@ -190,6 +190,9 @@ class V2Service:
             else:
                 folder = data_dir
                 folder.mkdir(parents=True, exist_ok=True)
+            for entry in entries or ():
+                if entry.runtime is not None:
+                    opened.callback(entry.runtime.close)
             store = Store(data_dir / "clarigrpc.sqlite" if data_dir else None, INDEXERS)
             opened.callback(store.close)
             uploads = UploadStore(folder / "uploads")

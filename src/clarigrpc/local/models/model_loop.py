@@ -1,0 +1,98 @@
+"""The event loop on which the asynchronous methods of a user's model run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, TimeoutError
+from typing import Any, TypeVar
+
+import grpc
+
+from clarigrpc.local.service_errors import CallAborted
+
+T = TypeVar("T")
+
+_ACTIVE_SECONDS = 0.2
+"""How often it is asked whether the caller still waits."""
+_END = object()
+
+
+class ModelLoop:
+    """Runs coroutines on one event loop, in a thread that begins with the first of them.
+
+    All methods of a model share it, so that what they keep (connections, locks) belongs to one
+    loop. It is for threads without an event loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Coroutine[Any, Any, T], is_active: Callable[[], bool]) -> T:
+        """What a coroutine returns; it is cancelled once the caller has gone.
+
+        Raises:
+            CallAborted: The caller has gone.
+        """
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        while True:
+            try:
+                return future.result(_ACTIVE_SECONDS)
+            except TimeoutError:
+                if future.done():  # what the coroutine itself raised
+                    raise
+                if not is_active():
+                    future.cancel()
+            except CancelledError:
+                raise CallAborted(grpc.StatusCode.CANCELLED, "the call has ended") from None
+
+    def iterate(self, items: AsyncIterator[T], is_active: Callable[[], bool]) -> Iterator[T]:
+        """The items of an asynchronous generator, which is closed at the end."""
+
+        async def following() -> Any:
+            return await anext(items, _END)
+
+        async def close() -> None:
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
+
+        try:
+            while (item := self.run(following(), is_active)) is not _END:
+                yield item
+        finally:
+            with contextlib.suppress(CallAborted):
+                self.run(close(), lambda: True)
+
+    async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
+        """The items of an iterator that blocks, for a coroutine on the loop."""
+        while (item := await asyncio.to_thread(next, items, _END)) is not _END:
+            yield item  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Cancels what runs, and ends the thread. The loop can be used again."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="clarigrpc-local-model", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    # Cancels and awaits what is left when it ends.
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
