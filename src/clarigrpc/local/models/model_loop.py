@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _ACTIVE_SECONDS = 0.2
 """How often it is asked whether the caller still waits."""
-_END = object()
+_EXHAUSTED = object()
 
 
 class ModelLoop:
@@ -54,14 +54,14 @@ class ModelLoop:
         """The items of an asynchronous generator, which is closed at the end."""
 
         async def following() -> Any:
-            return await anext(items, _END)
+            return await anext(items, _EXHAUSTED)
 
         async def close() -> None:
             if isinstance(items, AsyncGenerator):
                 await items.aclose()
 
         try:
-            while (item := self.run(following(), is_active)) is not _END:
+            while (item := self.run(following(), is_active)) is not _EXHAUSTED:
                 yield item
         finally:
             with contextlib.suppress(CallAborted):
@@ -69,7 +69,7 @@ class ModelLoop:
 
     async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items of an iterator that blocks, for a coroutine on the loop."""
-        while (item := await asyncio.to_thread(next, items, _END)) is not _END:
+        while (item := await asyncio.to_thread(next, items, _EXHAUSTED)) is not _EXHAUSTED:
             yield item  # type: ignore[misc]
 
     def close(self) -> None:
