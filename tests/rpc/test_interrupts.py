@@ -16,12 +16,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from clarigrpc import v2
 from clarigrpc._interrupts import HeldInterrupt
-from clarigrpc.local import LocalServer
+from clarigrpc._rpc import sync_channel
+from clarigrpc._rpc.sync_channel import ResponseFuture
+from clarigrpc._uploads import sync_driver
+from clarigrpc.local import Faults, LocalServer
 
 COUNT = int(os.environ.get("INTERRUPTS", "8"))
 ROOT = Path(__file__).parents[2]
@@ -201,3 +205,64 @@ def test_in_a_finalizer_the_interrupt_comes_a_moment_later() -> None:
         time.sleep(60)
         events.append("too late")
     assert events == ["after"]
+
+
+@pytest.mark.parametrize("operation", ["predict_many", "upload"])
+def test_an_interrupt_before_a_call_is_noted_cancels_it(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    started: list[ResponseFuture] = []
+    image = b"not looked at"
+
+    def interrupted(call: ResponseFuture, fn: object) -> None:
+        started.append(call)
+        raise KeyboardInterrupt
+
+    with LocalServer(faults=Faults(latency_seconds=60)) as server, server.client() as client:
+        model = client.model("text-stream", user_id="clarifai", app_id="main")
+        monkeypatch.setattr(ResponseFuture, "add_done_callback", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            if operation == "upload":
+                client.inputs.upload([image])
+            else:
+                list(model.predict_many([image]))
+        (call,) = started
+        assert call.cancelled()
+
+
+def test_an_interrupt_before_the_stream_of_an_upload_is_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing goes on reading the file."""
+    stopped = Mock()
+
+    class Interrupted:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sync_channel, "ResponseStream", Interrupted)
+    stop = sync_driver._UploadMessages.stop
+    monkeypatch.setattr(
+        sync_driver._UploadMessages, "stop", lambda messages: (stopped(), stop(messages))
+    )
+    with LocalServer() as server, server.client() as client:
+        client.models.create("m")
+        with pytest.raises(KeyboardInterrupt):
+            client.model("m").upload_version(b"x" * 1000)
+    assert stopped.called
+
+
+def test_a_handler_of_another_signal_can_pass_it_on_as_an_interrupt() -> None:
+    def pass_on(number: int, frame: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        with LocalServer(faults=Faults(latency_seconds=0.3)) as server, server.client() as client:
+            assert client.inputs.status().processed == 0
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            with pytest.raises(KeyboardInterrupt):
+                client.inputs.status()
+            assert client.inputs.status().processed == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -149,13 +149,19 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         if run.unsaved:
             run.save()
         multicallable, request, timeout = run.request(batch)
+        call = None
         try:
             call = multicallable.future(request, timeout=timeout)
+            running[call] = batch
+            call.add_done_callback(note)
         except errors.ApiError as error:  # e.g. no token for the credentials
             engine.failed(batch, error, time.monotonic())
-            return
-        running[call] = batch
-        call.add_done_callback(note)
+        except BaseException:
+            # An interrupt before the call was noted; one that has no name yet is cancelled as it
+            # is dropped.
+            if call is not None:
+                call.cancel()
+            raise
 
     def has_ended() -> bool:
         return not ended.empty()

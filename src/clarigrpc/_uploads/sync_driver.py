@@ -42,8 +42,9 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
 def _stream(session: UploadSession, open_stream: Any) -> None:
     session.open()
     requests = _UploadMessages(session)
-    responses = open_stream(requests, timeout=session.remaining)
+    responses = None
     try:
+        responses = open_stream(requests, timeout=session.remaining)
         for response in responses:
             with requests.lock:
                 save = session.responded(response)
@@ -54,7 +55,8 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
                 return
     finally:
         requests.stop()
-        responses.cancel()
+        if responses is not None:
+            responses.cancel()
         requests.join()
     session.ended()
 
