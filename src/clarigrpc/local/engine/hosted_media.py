@@ -34,12 +34,16 @@ def show(item: v2.Input, app: UserApp, base: str) -> v2.Input:
         return item
     for kind in media_content.MEDIA_KINDS:
         if item.data.HasField(kind):
-            hosted = getattr(item.data, kind).hosted
+            medium = getattr(item.data, kind)
+            hosted = medium.hosted
             hosted.prefix = base + HOSTED_PREFIX.rstrip("/")
             names = ("users", app.user_id, "apps", app.app_id, "inputs", kind, item.id)
             hosted.suffix = "/".join(quote(name, safe="") for name in names)
             hosted.sizes.extend(SIZES[kind])
             hosted.crossorigin = "use-credentials"
+            if kind != "text" and not medium.url:
+                # What was sent as bytes; the service's SDK downloads inputs from there.
+                medium.url = f"{hosted.prefix}/{SIZES[kind][0]}/{hosted.suffix}"
     return item
 
 

@@ -438,15 +438,17 @@ class WorkflowVersionHandlers(ResourceHandlers):
     """Graphs as they were at a time. A node may leave the version of its model to the newest."""
 
     def show(self, context: Context, place: Place, item: v2.WorkflowVersion) -> None:
-        # As the service shows it: with the version that the node would use now.
+        # As the service shows it: every model in full, with the version that is used now.
         for node in item.nodes:
-            chosen = node.model.model_version
-            if not chosen.id:
-                with suppress(ServiceError):  # the model may have gone since
-                    _, entry = context.named_model(node.model, place.app)
-                    newest = entry.version("")
-                    if newest is not None:
-                        chosen.id = newest.id
+            model = node.model
+            if model.model_version.id and model.user_id:
+                continue
+            with suppress(ServiceError):  # the model may have gone since
+                app, entry = context.named_model(model, place.app)
+                model.user_id, model.app_id = app.user_id, app.app_id
+                newest = entry.version(model.model_version.id)
+                if newest is not None:
+                    model.model_version.id = newest.id
 
 
 def check_graph(context: Context, home: UserApp, nodes: Any) -> None:

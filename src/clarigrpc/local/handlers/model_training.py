@@ -31,7 +31,11 @@ from clarigrpc.local.models.model_types import (
     BASES,
     DISABLED,
     ENRICH_DATASET,
+    LOGISTIC_REGRESSION,
     MUTUALLY_EXCLUSIVE,
+    TEMPLATE,
+    TRAINING_DATASET,
+    TRAINING_DATASET_VERSION,
 )
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
@@ -47,6 +51,14 @@ _MEDIUM_OF_MODEL: dict[str, input_embeddings.EmbeddedMedium] = {
     "text-embedding": "text",
 }
 """Public embedding models whose vectors are kept beside the inputs."""
+
+_PARAMS = {
+    ENRICH_DATASET,
+    MUTUALLY_EXCLUSIVE,
+    TEMPLATE,
+    TRAINING_DATASET,
+    TRAINING_DATASET_VERSION,
+}
 
 _PAUSE_SECONDS = 0.02
 
@@ -140,7 +152,7 @@ def _prepare(
 ) -> bytes:
     """Queues a version for training; returns the examples as they are now."""
     _check_settings(version)
-    dataset = version.train_info.dataset
+    dataset = _dataset_of(version.train_info)
     if dataset.id:
         nested = Place(app, (dataset.id,))
         if not RESOURCES["dataset"].exists(context, Place(app), dataset.id):
@@ -162,6 +174,18 @@ def _prepare(
     return examples.to_bytes()
 
 
+def _dataset_of(info: v2.TrainInfo) -> v2.Dataset:
+    """What to train on, which the service's SDK names in the parameters; all inputs without one."""
+    fields = info.params.fields
+    given = [
+        fields[key].string_value if key in fields else ""
+        for key in (TRAINING_DATASET, TRAINING_DATASET_VERSION)
+    ]
+    if any(given) and not info.HasField("dataset"):
+        info.dataset.id, info.dataset.version.id = given
+    return info.dataset
+
+
 def _check_settings(version: v2.ModelVersion) -> None:
     refuse_other_fields(version.train_info, ("params", "dataset"))
     config = version.output_info.output_config
@@ -179,12 +203,17 @@ def _check_settings(version: v2.ModelVersion) -> None:
         ),
     )
     fields = version.train_info.params.fields
-    unknown = set(fields) - {ENRICH_DATASET, MUTUALLY_EXCLUSIVE}
+    unknown = set(fields) - _PARAMS
     if unknown:
         raise ServiceError(
             StatusCode.MODEL_INVALID_ARGUMENT,
             f"train_info.params has unknown keys {', '.join(sorted(unknown))}; "
-            f"known are {ENRICH_DATASET} and {MUTUALLY_EXCLUSIVE}",
+            f"known are {', '.join(sorted(_PARAMS))}",
+        )
+    if TEMPLATE in fields and fields[TEMPLATE].string_value != LOGISTIC_REGRESSION:
+        raise ServiceError(
+            StatusCode.MODEL_INVALID_ARGUMENT,
+            f"{TEMPLATE} must be {LOGISTIC_REGRESSION}, the only one of the local server",
         )
     if ENRICH_DATASET in fields and fields[ENRICH_DATASET].string_value not in (
         AUTOMATIC,

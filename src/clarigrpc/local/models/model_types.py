@@ -9,6 +9,10 @@ from clarigrpc import v2
 ENRICH_DATASET = "enrich_dataset"
 AUTOMATIC, DISABLED = "Automatic", "Disabled"
 MUTUALLY_EXCLUSIVE = "concepts_mutually_exclusive"
+TEMPLATE = "template"
+LOGISTIC_REGRESSION = "logistic-regression"
+TRAINING_DATASET, TRAINING_DATASET_VERSION = "dataset_id", "dataset_version_id"
+"""Keys of ``train_info.params`` that name what ``train_info.dataset`` names."""
 
 _TRAINING_FIELDS = (
     v2.ModelTypeField(
@@ -41,6 +45,24 @@ _TRAINING_FIELDS = (
 _TRAINING_FIELDS[0].default_value.string_value = AUTOMATIC
 _TRAINING_FIELDS[1].default_value.bool_value = False
 
+_TEMPLATED_FIELDS = (
+    v2.ModelTypeField(
+        path=f"train_info.params.{TEMPLATE}",
+        field_type=v2.ModelTypeField.ENUM,
+        description="How to train. There is one way.",
+        model_type_enum_options=[
+            v2.ModelTypeEnumOption(
+                id=LOGISTIC_REGRESSION,
+                description="Logistic regressions on the embeddings of a public model.",
+                model_type_fields=_TRAINING_FIELDS[:2],
+                recommended=True,
+            )
+        ],
+    ),
+    *_TRAINING_FIELDS,
+)
+_TEMPLATED_FIELDS[0].default_value.string_value = LOGISTIC_REGRESSION
+
 BASES: Mapping[str, tuple[str, ...]] = {
     "embedding-classifier": ("image-embedding", "text-embedding"),
     "visual-classifier": ("image-embedding",),
@@ -70,7 +92,7 @@ LISTED_MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING_FIELDS,
+        model_type_fields=_TEMPLATED_FIELDS,
     ),
     v2.ModelType(
         id="text-classifier",
@@ -81,7 +103,7 @@ LISTED_MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING_FIELDS,
+        model_type_fields=_TEMPLATED_FIELDS,
     ),
     v2.ModelType(
         id="visual-detector",
