@@ -19,7 +19,7 @@ async def test_models(both: Both) -> None:
     )
     assert (made.id, made.model_type_id) == ("m", "embedding-classifier")
     for one in ("n", "other"):
-        await both.run(c.models.create, one)
+        await both.run(c.models.create, v2.Model(id=one, model_type_id="any-to-any"))
     assert (await both.run(c.models.get, "m")).notes == "mine"
     found = await both.collect(c.models.list(model_type_id="embedding-classifier"))
     assert [one.id for one in found] == ["m"]

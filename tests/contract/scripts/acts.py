@@ -5,7 +5,6 @@ Printed is a JSON object: name of the act -> "" or why it failed.
 
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable
 
@@ -23,13 +22,14 @@ class Acts:
 
     def run(self, prefix: str = "") -> dict[str, str]:
         """Run all acts; one that fails stops none of the others."""
-        return {prefix + act.__name__: _how_it_went(act) for act in self._acts}
+        return {prefix + act.__name__: failure_of(act) for act in self._acts}
 
 
-def _how_it_went(act: Callable[[], None]) -> str:
+def failure_of(act: Callable[[], object]) -> str:
+    """Why an act failed; "" if it did not."""
     try:
         act()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # of whatever kind the peer raises
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(str(error).split())[:600]
         return f"{type(error).__name__}: {text} (line {where.lineno} of {where.filename})"
@@ -38,6 +38,5 @@ def _how_it_went(act: Callable[[], None]) -> str:
 
 def report(results: dict[str, str]) -> None:
     """Print the results and leave, without waiting for threads that the peer leaves behind."""
-    sys.__stdout__.write(json.dumps(results))
-    sys.__stdout__.flush()
+    os.write(1, json.dumps(results).encode())
     os._exit(0)

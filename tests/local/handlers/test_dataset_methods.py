@@ -127,6 +127,6 @@ def test_the_groups_of_an_empty_version(raw: Raw) -> None:
     found = ok(raw("ListDatasetVersionMetricsGroups", groups)).dataset_version_metrics_groups
     assert {group.type for group in found} == {v2.DatasetVersionMetricsGroupType.INPUT_TYPE}
     counts = {group.value.string_value: group.metrics.inputs_count for group in found}
-    assert counts.keys() == {"image", "video", "audio", "text"}
+    assert counts.keys() == {"image", "video", "audio", "text", "total"}
     assert {group.metrics.HasField("inputs_count") for group in found} == {True}
     assert {count.value for count in counts.values()} == {0}

@@ -489,9 +489,39 @@ def test_datasets_and_their_versions(raw: Raw) -> None:
     old = v2.ModelVersion()
     old.train_info.dataset.id, old.train_info.dataset.version.id = "d", frozen.id
     assert trained(raw, "m", old).total_input_count == 2
+    # As the published SDK names them, which sends empty ones as well.
+    for named in (params(dataset_id="d"), params(dataset_id="d", dataset_version_id=frozen.id)):
+        version = trained(raw, "m", v2.ModelVersion(train_info=named))
+        assert version.total_input_count == (2 if "dataset_version_id" in named.params else 3)
+    every = params(dataset_id="", dataset_version_id="")
+    assert not trained(raw, "m", v2.ModelVersion(train_info=every)).train_info.HasField("dataset")
     old.train_info.dataset.id = "no-such"
-    request = v2.PostModelVersionsRequest(model_id="m", model_versions=[old])
-    assert raw("PostModelVersions", request).status.code == Code.CONN_DOES_NOT_EXIST
+    for wrong in (old, v2.ModelVersion(train_info=params(dataset_id="no-such"))):
+        request = v2.PostModelVersionsRequest(model_id="m", model_versions=[wrong])
+        assert raw("PostModelVersions", request).status.code == Code.CONN_DOES_NOT_EXIST
+
+
+def test_a_model_without_a_type_is_trained_by_the_key_of_its_app(raw: Raw) -> None:
+    """As the tests of the published client do it; the embeddings are those of a public model."""
+    add(raw, [(name, image(png(name)), {name: 1.0}) for name in ("red", "blue")])
+    key = raw.with_key(raw.server.api_key)
+    made = ok(key("PostModels", v2.PostModelsRequest(models=[v2.Model(id="m")]))).model
+    assert made.model_type_id == "embedding-classifier"
+    assert trained(key, "m").active_concept_count == 2
+
+
+def test_templates(school: Raw) -> None:
+    create(school, "templated", "visual-classifier")
+    types = ok(school("ListModelTypes", v2.ListModelTypesRequest())).model_types
+    (kind,) = (one for one in types if one.id == "visual-classifier")
+    (field,) = (one for one in kind.model_type_fields if one.path.endswith(".template"))
+    (template,) = field.model_type_enum_options
+    assert [one.path for one in template.model_type_fields] == [
+        "train_info.params.enrich_dataset",
+        "train_info.params.concepts_mutually_exclusive",
+    ]
+    version = v2.ModelVersion(train_info=params(template=template.id))
+    assert trained(school, "templated", version).train_info.params["template"] == template.id
 
 
 def test_texts_can_be_classified(raw: Raw) -> None:
@@ -677,6 +707,7 @@ def test_what_cannot_be_exported(school: Raw) -> None:
     [
         (v2.ModelVersion(train_info=params(unknown="x")), Code.MODEL_INVALID_ARGUMENT),
         (v2.ModelVersion(train_info=params(enrich_dataset="maybe")), Code.MODEL_INVALID_ARGUMENT),
+        (v2.ModelVersion(train_info=params(template="deep")), Code.MODEL_INVALID_ARGUMENT),
         (
             v2.ModelVersion(train_info=params(concepts_mutually_exclusive="yes")),
             Code.MODEL_INVALID_ARGUMENT,

@@ -198,6 +198,10 @@ _GROUPS: dict[Any, Callable[[SnapshotEntry], Iterable[object]]] = {
 }
 
 
+_ALL_INPUTS = "total"
+"""Beside the kinds of inputs, all of them; the published SDK reads it."""
+
+
 def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
     """The numbers about parts of a version: by kind of input, by concept and so on.
 
@@ -211,6 +215,8 @@ def groups(content: list[SnapshotEntry]) -> list[v2.DatasetVersionMetricsGroup]:
         for entry in content:
             for value in values_of(entry):
                 parts.setdefault(value, []).append(entry)
+        if kind == _Group.INPUT_TYPE:
+            parts[_ALL_INPUTS] = content
         for value in sorted(parts):
             group = v2.DatasetVersionMetricsGroup(
                 parent_path="/", type=kind, metrics=count(parts[value])

@@ -144,6 +144,8 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
             StatusCode.MODEL_INVALID_ARGUMENT,
             "PostModels creates no version: send output_info with PostModelVersions",
         )
+    # As in the service, whose clients create models to train without naming a type.
+    model.model_type_id = model.model_type_id or "embedding-classifier"
     model.user_id, model.app_id = app.user_id, app.app_id
     if not model.visibility.gettable:
         model.visibility.gettable = v2.Visibility.PRIVATE

@@ -236,8 +236,10 @@ def _choose_base(
     if not base.id:
         names = BASES[entry.model.model_type_id]
         base.id = next((name for name in names if _MEDIUM_OF_MODEL[name] in kinds), names[0])
-        base.user_id, base.app_id = PUBLIC_APP.user_id, PUBLIC_APP.app_id
-    owner, base_entry = context.named_model(base, app)
+        # Chosen here: it takes no right of the caller to the public app.
+        owner, base_entry = PUBLIC_APP, context.state.catalog.find(PUBLIC_APP, base.id)
+    else:
+        owner, base_entry = context.named_model(base, app)
     chosen = base_entry.version(base.model_version.id)
     if chosen is None or context.state.catalog.runtime(base_entry, chosen) is None:
         raise ServiceError(
