@@ -256,7 +256,8 @@ def transports(results: Results) -> str:
         if not row.control:
             pair, _, quantity = row.question.rpartition(", ")
             title, _, names = pair.rpartition(": ")
-            figure = f"{row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})"
+            told = row.verdict != "not quiet"
+            figure = f"{row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})" if told else "not quiet"
             found.setdefault((title, names.partition(" / ")[0]), {})[quantity] = figure
     rows = [
         (title, name, figures["client CPU"], figures["rate"])

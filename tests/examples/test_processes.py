@@ -32,7 +32,6 @@ def environment(server: LocalServer) -> dict[str, str]:
         "CLARIFAI_PAT": server.pat,
         "CLARIFAI_USER_ID": "clarifai",
         "CLARIFAI_APP_ID": "main",
-        "PYTHONWARNINGS": "error",
     }
 
 
