@@ -75,6 +75,8 @@ def run(names: tuple[str, ...], *, full: bool, out: Path | None = None) -> list[
         start = time.monotonic()
         report: Report = importlib.import_module(f"benchmarks.{name}").run(full=full)
         if not report.rows and not report.measured:
+            for note in report.notes:
+                print(f"{name}: {note}")
             continue
         print(report.table())
         print(f"{time.monotonic() - start:.0f} s")
@@ -82,7 +84,11 @@ def run(names: tuple[str, ...], *, full: bool, out: Path | None = None) -> list[
             print(f"-> {report.save(out, full=full)}")
         print(flush=True)
         reports.append(report)
-    print(closing(reports) if reports else "no scene has that in its title")
+    print(
+        closing(reports)
+        if reports
+        else "nothing was measured: no scene has that in its title, or none could run"
+    )
     return reports
 
 

@@ -59,9 +59,14 @@ class Server:
 
 
 @contextmanager
-def canned(answer: str = "concepts") -> Iterator[tuple[Server, Server]]:
-    """The canned server, without and with TLS; ``answer``: ``concepts`` or ``embeddings``."""
-    program = _native()
+def canned(answer: str = "concepts", *, native: bool = True) -> Iterator[tuple[Server, Server]]:
+    """The canned server, without and with TLS.
+
+    Args:
+        answer: ``concepts`` or ``embeddings``.
+        native: False takes the one in Python, which needs no compiler.
+    """
+    program = _native() if native else None
     with tempfile.TemporaryDirectory(prefix="clarigrpc-bench-") as folder:
         write_answers(Path(folder), answer)
         arguments = [folder, *map(str, certificate())]

@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import socket
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -151,3 +153,38 @@ def test_calls_at_a_rate_count_from_when_they_were_due() -> None:
         latencies = paced(runner, call)(100, 1000.0)
     assert len(latencies) == 100
     assert sum(one > 0.05 for one in latencies) >= 50
+
+
+EVERY_VARIANT = """
+import os, sys
+from benchmarks.servers import canned
+sys.path.insert(0, "benchmarks/variants")
+import ours
+from protocol import Config
+for answer in ("concepts", "embeddings"):
+    with canned(answer, native=False) as (plain, tls):
+        for key, make in ours.VARIANTS.items():
+            if "upload" in key or (key == "embeddings") != (answer == "embeddings"):
+                continue
+            server = tls if key == "predict" else plain
+            found = make(Config(key, vars(server), b"", "", batch=2, connections=1, core=0))
+            done, _ = found.run(4, 2)
+            assert done >= 4, key
+            if found.paced is not None:
+                assert len(found.paced(4, 100.0)) == 4, key
+            print(key, flush=True)
+os._exit(0)  # variants do not close what they opened
+"""
+
+
+def test_every_variant_of_clarigrpc_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_VARIANT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 10

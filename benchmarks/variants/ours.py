@@ -82,7 +82,7 @@ def _request(config: Config) -> v2.PostModelOutputsRequest:
     return v2.PostModelOutputsRequest(
         user_app_id=v2.UserAppIDSet(user_id=place["user_id"], app_id=place["app_id"]),
         model_id=place["model_id"],
-        inputs=[text(config.text)],
+        inputs=[text(config.text)] * config.batch,
     )
 
 
@@ -239,11 +239,7 @@ def astream(config: Config) -> Variant:
 
 def embeddings(config: Config) -> Variant:
     """A batch's embeddings as one array; a call is a batch."""
-    model = _model(config)
-    value = _value(config)
-    request = v2.PostModelOutputsRequest(model_id=config.server["model_id"])
-    request.inputs.extend([value] * config.batch)
-    post = model._client.v2.PostModelOutputs
+    request, post = _request(config), Client(**_arguments(config)).v2.PostModelOutputs
 
     def call() -> Any:
         return output_embeddings(post(request))
@@ -252,10 +248,7 @@ def embeddings(config: Config) -> Variant:
 
 
 def _concepts(config: Config, read: Any) -> Variant:
-    model, value = _model(config), _value(config)
-    request = v2.PostModelOutputsRequest(model_id=config.server["model_id"])
-    request.inputs.extend([value] * config.batch)
-    post = model._client.v2.PostModelOutputs
+    request, post = _request(config), Client(**_arguments(config)).v2.PostModelOutputs
     return Variant(_fields(post(request).outputs[0]), _batches(config, lambda: read(post(request))))
 
 
