@@ -136,3 +136,43 @@ def test_bulk_operations(library: Raw, operation: Any, check: Callable[[Any], bo
     assert library("GetBulkOperation", get).bulk_operation.progress.processed == 3
     for name in ("berlin", "paris", "nowhere"):
         assert check(ok(library("GetInput", v2.GetInputRequest(input_id=name))).input)
+
+
+def test_annotations_are_deleted_in_bulk(library: Raw) -> None:
+    def labels() -> set[str]:
+        listing = v2.ListAnnotationsRequest()
+        found = ok(library("ListAnnotations", listing)).annotations
+        assert sum(one.input_level for one in found) == 3  # they stay
+        return {one.id for one in found if not one.input_level}
+
+    def operate(**source: Any) -> v2.Status:
+        request = v2.PostBulkOperationsRequest()
+        operation: dict[str, Any] = {"delete_annotations": {}}
+        request.bulk_operations.append(message(v2.BulkOperation, operation=operation, **source))
+        response = library("PostBulkOperations", request)
+        if response.status.code == Code.SUCCESS:
+            get = v2.GetBulkOperationRequest(id=response.bulk_operation[0].id)
+            until(
+                lambda: (
+                    library("GetBulkOperation", get).bulk_operation.status.code
+                    == Code.BULK_OPERATION_SUCCESS
+                )
+            )
+        return response.status  # type: ignore[no-any-return]
+
+    request = v2.PostAnnotationsRequest()
+    for name, input_id in (("a", "berlin"), ("b", "berlin"), ("c", "paris")):
+        concept = "cow" if name == "a" else "hen"
+        data = {"concepts": [{"id": concept, "value": 1}]}
+        request.annotations.append(message(v2.Annotation, id=name, input_id=input_id, data=data))
+    ok(library("PostAnnotations", request))
+    cow = {"annotation": {"data": {"concepts": [{"id": "cow", "value": 1}]}}}
+    operate(annotation_search={"query": {"filters": [cow]}})
+    assert labels() == {"b", "c"}
+    operate(input_ids={"input_ids": ["paris"]})
+    assert labels() == {"b"}
+    operate(annotation_search={"query": {}})
+    assert labels() == set()
+    two = {"annotation_search": {"query": {}}, "input_ids": {"input_ids": ["paris"]}}
+    for wrong in ({}, two):
+        assert operate(**wrong).code == Code.BULK_OPERATION_INVALID_REQUEST

@@ -18,8 +18,8 @@ from clarigrpc.local.engine.background_tasks import BackgroundTask, Waiting
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.input_embeddings import EMBEDDING_LENGTHS
 from clarigrpc.local.engine.resource_handlers import Place
-from clarigrpc.local.engine.search_ranking import inputs_found
-from clarigrpc.local.engine.stored_inputs import INPUT_KIND
+from clarigrpc.local.engine.search_ranking import annotations_found, inputs_found
+from clarigrpc.local.engine.stored_inputs import INPUT_KIND, annotations_of
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.resource_facts import is_public
 from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status
@@ -43,15 +43,17 @@ def post_bulk_operations(
     prepared = v2.PostBulkOperationsRequest()
     prepared.CopyFrom(request)
     for operation in prepared.bulk_operations:
-        if operation.operation.HasField("delete_annotations"):
-            raise ServiceError(
-                StatusCode.NOT_IMPLEMENTED,
-                "the local server supports bulk operations on inputs only",
-            )
-        if operation.operation.WhichOneof("operation") is None:
+        about_labels = operation.operation.HasField("delete_annotations")
+        if operation.operation.WhichOneof("operation") is None and not about_labels:
             raise ServiceError(resource.kind.invalid, "the operation is not set")
-        if operation.WhichOneof("input_source") is None:
-            raise ServiceError(resource.kind.invalid, "set input_ids, search or dataset")
+        if operation.HasField("annotation_search") and not about_labels:
+            raise ServiceError(
+                resource.kind.invalid, "annotation_search goes with delete_annotations only"
+            )
+        sources = [operation.WhichOneof("input_source"), operation.WhichOneof("annotation_source")]
+        if sum(source is not None for source in sources) != 1:
+            besides = ", annotation_search" if about_labels else ""
+            raise ServiceError(resource.kind.invalid, f"set input_ids, search{besides} or dataset")
         for dataset_id in _datasets(operation.operation):
             if not RESOURCES["dataset"].exists(context, Place(app), dataset_id):
                 raise RESOURCES["dataset"].no(dataset_id)
@@ -100,7 +102,7 @@ def _operate(state: State, where: StoredCollection, row: Row) -> None:
     app = where.app
     operation = v2.BulkOperation.FromString(row.body)
     try:
-        ids = _selected_inputs(state, app, operation)
+        ids = _selected(state, app, operation)
     except ServiceError as error:
         operation.status.CopyFrom(make_status(StatusCode.BULK_OPERATION_FAILED, str(error)))
         state.store.update(row.seq, operation.SerializeToString(), operation.status.code)
@@ -128,6 +130,17 @@ def _operate(state: State, where: StoredCollection, row: Row) -> None:
             state.store.update(row.seq, operation.SerializeToString(), code)
 
 
+def _selected(state: State, app: UserApp, operation: v2.BulkOperation) -> list[str]:
+    """The ids of what the operation is about: inputs, or annotations beside the inputs' own."""
+    if operation.HasField("annotation_search"):
+        found = annotations_found(state, app, operation.annotation_search)
+        return [label.id for _, (_, label) in found if not label.input_level]
+    inputs = _selected_inputs(state, app, operation)
+    if operation.operation.HasField("delete_annotations"):
+        return [label.id for i in inputs for label in annotations_of(state.store, app, i)]
+    return inputs
+
+
 def _selected_inputs(state: State, app: UserApp, operation: v2.BulkOperation) -> list[str]:
     source = operation.WhichOneof("input_source")
     if source == "input_ids":
@@ -149,13 +162,18 @@ def _chooser(operation: v2.BulkOperation, seed: str) -> Callable[[], str]:
 
 
 def _change(
-    state: State, app: UserApp, operation: v2.Operation, input_id: str, choose: Callable[[], str]
+    state: State, app: UserApp, operation: v2.Operation, selected: str, choose: Callable[[], str]
 ) -> None:
+    """Does what the operation does with one input, or one annotation."""
     store = state.store
+    if operation.HasField("delete_annotations"):
+        store.delete(StoredCollection.of_app("annotation", app), selected)
+        return
+    input_id = selected
+    kind = operation.WhichOneof("operation")
     row = store.get(StoredCollection.of_app(INPUT_KIND, app), input_id)
     if row is None:
         return
-    kind = operation.WhichOneof("operation")
     if kind == "add_to_dataset":
         dataset_membership.join(store, app, operation.add_to_dataset.dataset_id, input_id)
         return
