@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import runpy
 import socket
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks
 from benchmarks.delay_line import delay_line
 from benchmarks.docs import FIGURES, render
 from benchmarks.harness import CHOICE, QUIET, Choice, Report, Row, Sample, closing, measured
-from benchmarks.variants.protocol import paced
 
 LOUD = math.log(1.5)
+VARIANTS = Path(benchmarks.__file__).parent / "variants"
 
 
 def row(ratio: float, goal: str = "", noise: float = 0.0) -> Row:
@@ -149,8 +151,10 @@ def test_calls_at_a_rate_count_from_when_they_were_due() -> None:
             stood = True
             time.sleep(0.2)  # the whole loop
 
+    # A folder of scripts, no package.
+    protocol = runpy.run_path(str(VARIANTS / "protocol.py"))
     with asyncio.Runner() as runner:
-        latencies = paced(runner, call)(100, 1000.0)
+        latencies = protocol["paced"](runner, call)(100, 1000.0)
     assert len(latencies) == 100
     assert sum(one > 0.05 for one in latencies) >= 50
 
@@ -158,7 +162,7 @@ def test_calls_at_a_rate_count_from_when_they_were_due() -> None:
 EVERY_VARIANT = """
 import os, sys
 from benchmarks.servers import canned
-sys.path.insert(0, "benchmarks/variants")
+sys.path.insert(0, sys.argv[1])
 import ours
 from protocol import Config
 for answer in ("concepts", "embeddings"):
@@ -179,7 +183,7 @@ os._exit(0)  # variants do not close what they opened
 
 def test_every_variant_of_clarigrpc_runs() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", EVERY_VARIANT],
+        [sys.executable, "-c", EVERY_VARIANT, str(VARIANTS)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,1 +1,0 @@
-"""Scripts that run in the interpreter of the peer that they call."""
