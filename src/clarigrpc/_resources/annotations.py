@@ -391,6 +391,9 @@ class AnnotationOperations(Creates[v2.Annotation]):
     def list(self, **options: Unpack[AnnotationListFilters]) -> ItemPlan[v2.Annotation]:
         """List the annotations of the app.
 
+        Every input has an annotation of its own, with what the input was added with
+        (``input_level``).
+
         Args:
             ids: Filter by ids of annotations.
             input_ids: Filter by inputs.
