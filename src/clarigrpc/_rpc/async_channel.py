@@ -28,7 +28,7 @@ from clarigrpc._config.client_options import AsyncInterceptor
 from clarigrpc._config.retry_policy import Retry, RetryPolicy, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._rpc import async_fast_path, grpc_failures, grpcio_internals
+from clarigrpc._rpc import async_fast_path, async_streams, grpc_failures, grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -176,6 +176,23 @@ class _Multicallable(BoundMethod):
         """There is another multicallable of a transport, or None."""
 
 
+class _StreamMulticallable(_Multicallable):
+    """A method with many responses."""
+
+    __slots__ = ("direct",)
+
+    direct: async_streams.StartAsyncStream | None
+
+    def _rebound(self) -> None:
+        owner, streams = self._owner, self._shared.streams
+        self.direct = None if owner is None else async_streams.direct(owner, self.path, streams)
+
+
+def _options(*options: Any) -> tuple[Any, ...] | None:
+    """Options that only the multicallable of the transport knows; None: there are none."""
+    return None if all(option is None for option in options) else options
+
+
 # One request, one response.
 class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
@@ -230,7 +247,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
 
 
 # One request, a stream of responses.
-class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
+class UnaryStream(_StreamMulticallable, aio.UnaryStreamMultiCallable[Any, Any]):
     __doc__ = DOCUMENTATION
     kind = "unary_stream"
     __slots__ = ()
@@ -253,7 +270,7 @@ class UnaryStream(_Multicallable, aio.UnaryStreamMultiCallable[Any, Any]):
             (self.serialize(request),),
             timeout,
             metadata,
-            (credentials, wait_for_ready, compression),
+            _options(credentials, wait_for_ready, compression),
             idempotent,
             retry=retry,
         )
@@ -286,7 +303,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
 
 
 # A stream of requests, a stream of responses. Never repeated: the requests are gone.
-class StreamStream(_Multicallable, _StreamStreamBase):
+class StreamStream(_StreamMulticallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
     kind = "stream_stream"
     __slots__ = ()
@@ -307,7 +324,7 @@ class StreamStream(_Multicallable, _StreamStreamBase):
             (requests,),
             timeout,
             metadata,
-            (credentials, wait_for_ready, compression),
+            _options(credentials, wait_for_ready, compression),
         )
 
 
@@ -569,15 +586,37 @@ def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class _ReadableCall(_AsyncCall):
     """A call whose responses are read one by one, or with ``async for``."""
 
+    _method: _StreamMulticallable
     _ending: _Ending
+    _direct: async_streams.DirectStream | None = None
     _requests: RequestStream | None = None
     _retrying: Any = None
     _may_restart = False
+
+    def _attempt(self, timeout: float) -> None:
+        method = self._method
+        method.bound()
+        self._direct = None
+        if self._options is None and method.direct is not None:
+            self._direct = method.direct(self._request[0], timeout, self._metadata)
+        if self._direct is None:
+            super()._attempt(timeout)
+        else:
+            self._call = self._direct
+
+    def received(self) -> Any:
+        """The next response, if it is here already; None if it has to be awaited."""
+        if self._direct is None or self._may_restart:
+            return None
+        encoded = self._direct.received()
+        return None if encoded is None else self._checked(encoded)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
+        if (response := self.received()) is not None:
+            return response
         # No way round by read where nothing can be repeated: each coroutine costs at every step.
         restarts = self._may_restart or self._call is None
         response = await (self.read() if restarts else self._receive())
@@ -620,14 +659,16 @@ class _ReadableCall(_AsyncCall):
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
             raise
-        if encoded is aio.EOF:
-            return encoded
+        return encoded if encoded is aio.EOF else self._checked(encoded)
+
+    def _checked(self, encoded: bytes) -> Any:
+        """The response that was received."""
         method = self._method
         try:
-            response = method.parse(encoded, self.request_id)
-        except errors.InternalError:
+            response = method.deserialize(encoded)
+        except DecodeError as error:
             self._call.cancel()
-            raise
+            raise method.garbled(error, self.request_id) from error
         if method.checked and response.status.code != SUCCESS:
             self._refuse(response, None)
         return response

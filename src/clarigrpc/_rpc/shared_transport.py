@@ -103,12 +103,14 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
     Attributes:
         bound: The multicallables that hold the transport.
         running: The calls of the fast path that somebody holds.
+        streams: The streams of ``async_streams`` that somebody holds.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.bound: weakref.WeakSet[Any] = weakref.WeakSet()
         self.running: Running = {}
+        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def transport(self) -> AsyncTransport:
@@ -147,8 +149,9 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
             began = time.monotonic()
             await asyncio.wait(self.running.values(), timeout=grace)
             grace = max(0.0, grace - (time.monotonic() - began))
-        if self.running:
-            from clarigrpc._rpc import async_fast_path
+        if self.running or self.streams:
+            from clarigrpc._rpc import async_fast_path, async_streams
 
             async_fast_path.cancel(self.running)
+            await async_streams.close(self.streams, grace)
         await transport.close(grace)

@@ -26,7 +26,7 @@ from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._interrupts import HeldInterrupt
-from clarigrpc._rpc import grpcio_internals
+from clarigrpc._rpc import grpcio_internals, sync_streams
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -38,6 +38,7 @@ from clarigrpc._rpc.call import (
     check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
+from clarigrpc._rpc.core_streams import StartStream, direct_stream
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, direct
@@ -473,7 +474,13 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
 class StreamStream(_Multicallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
     kind = "stream_stream"
-    __slots__ = ()
+    __slots__ = ("_direct",)
+
+    _direct: StartStream | None
+
+    def _bind(self, real: Any) -> None:
+        self._direct = direct_stream(real)
+        super()._bind(real)
 
     def __call__(
         self,
@@ -487,9 +494,13 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         timeout, deadline = self.core.deadline(timeout, streaming=True)
         requests = RequestStream(request_iterator, self.serialize)
         request_id, pairs, timeout = self._metadata(metadata, timeout)
-        options = (pairs, credentials, wait_for_ready, compression)
+        plain = credentials is None and wait_for_ready is None and compression is None
         with HeldInterrupt():
-            call = self._bound()(requests, timeout, *options)
+            real, call = self._bound(), None
+            if plain and self._direct is not None:
+                call = sync_streams.begin(self._direct, requests, timeout, pairs)
+            if call is None:
+                call = real(requests, timeout, pairs, credentials, wait_for_ready, compression)
             requests.attach(call)
         return ResponseStream(self, call, request_id, deadline, requests=requests)
 
@@ -617,6 +628,10 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         self._retries: RetryLoop | None = None
         self._stopped = threading.Event()
         self._reading = threading.Lock()
+        # What has come already is taken without a lock and without holding back an interrupt.
+        self._received: Callable[[], bytes | None] | None = None
+        if isinstance(call, GrpcCall):
+            self._received = getattr(call.real, "received", None)
 
     def cancel(self) -> bool:
         """Cancel the call; what waits for it, or for its repetition, gets ``CancelledError``."""
@@ -668,9 +683,11 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                     self._call.cancel()
 
     def _receive(self) -> Any:
+        encoded = None if self._received is None else self._received()
         try:
-            with self._reading:
-                encoded = next(self._call)
+            if encoded is None:
+                with self._reading:
+                    encoded = next(self._call)
         except StopIteration:
             self._free()
             raise

@@ -67,6 +67,8 @@ class _StreamBase(Generic[T]):
         self._call = self._multicallable(
             self._session.request(), timeout=max(0.001, self._deadline - time.monotonic())
         )
+        # What has come already is taken without a coroutine for each item; interceptors have none.
+        self._received = getattr(self._call, "received", lambda: None)
         self._session.opened(self._call)
 
     @property
@@ -183,7 +185,9 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
             try:
                 for item in self._items:
                     return item
-                response = await self._receive()
+                response = self._ready_response()
+                if response is None:
+                    response = await self._receive()
                 if response is aio.EOF:
                     self._finish()
                     self._session.check()
@@ -199,6 +203,12 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
                 self._finish()
                 raise
         raise StopAsyncIteration
+
+    def _ready_response(self) -> Any:
+        try:
+            return self._received()
+        except errors.PartialFailureError as error:
+            return error.response  # the items have a status each
 
     async def _receive(self) -> Any:
         while True:

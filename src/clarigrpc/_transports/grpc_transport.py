@@ -66,6 +66,8 @@ class AsyncGrpcTransport(AsyncTransport):
     def __init__(self, channel: aio.Channel) -> None:
         self._channel = channel
         self.channels = (channel,)
+        self._settings: Settings | None = None
+        self._streams: SyncGrpcTransport | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> AsyncGrpcTransport:
@@ -73,14 +75,25 @@ class AsyncGrpcTransport(AsyncTransport):
         options = channel_options(settings)
         address = _address(settings)
         if settings.target.tls:
-            return cls(aio.secure_channel(address, _tls(settings), options))
-        return cls(aio.insecure_channel(address, options))
+            opened = cls(aio.secure_channel(address, _tls(settings), options))
+        else:
+            opened = cls(aio.insecure_channel(address, options))
+        opened._settings = settings
+        return opened
+
+    def for_streams(self) -> SyncTransport | None:
+        if self._streams is None and self._settings is not None:
+            self._streams = SyncGrpcTransport.open(self._settings)
+        return self._streams
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
         return getattr(self._channel, kind)(path)
 
     async def close(self, grace: float | None) -> None:
         await self._channel.close(grace)
+        streams, self._streams, self._settings = self._streams, None, None
+        if streams is not None:
+            streams.close()
 
 
 def channel_options(settings: Settings) -> list[tuple[str, Any]]:

@@ -95,6 +95,9 @@ class AsyncHedging(AsyncTransport):
         made = self._transport.multicallable(kind, path)
         return _AsyncHedgedMulticallable(made, self._hedge) if path == HEDGED else made
 
+    def for_streams(self) -> SyncTransport | None:
+        return self._transport.for_streams()
+
     async def close(self, grace: float | None) -> None:
         await self._transport.close(grace)
 

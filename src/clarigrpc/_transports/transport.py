@@ -122,6 +122,13 @@ class AsyncTransport(ABC):
     def multicallable(self, kind: CallKind, path: str) -> Any:
         """What makes the calls of one method; arguments as of ``SyncTransport``."""
 
+    def for_streams(self) -> SyncTransport | None:
+        """A sync transport to the same address, whose streams take less than those of this one.
+
+        None where there is none. ``close`` closes it, too.
+        """
+        return None
+
     @abstractmethod
     async def close(self, grace: float | None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connections."""

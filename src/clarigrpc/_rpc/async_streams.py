@@ -1,0 +1,312 @@
+"""Async streams over ``core_streams``: the event loop is woken once for a batch of messages.
+
+``grpc.aio`` wakes it for each message. For calls with further options, and where grpcio's
+internals are not as expected, there is the multicallable of ``grpc.aio``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from grpc import aio
+
+from clarigrpc._rpc.core_streams import CoreStream, StartStream, direct_stream
+from clarigrpc._transports.transport import STATUS_CODES, AsyncTransport, Metadata
+
+StartAsyncStream: TypeAlias = Callable[[Any, float, Metadata], "DirectStream | None"]
+"""(request, iterator of requests, or None for ``write``; timeout; metadata) -> the stream; None:
+the core takes other arguments."""
+
+_CANCELLED = "Locally cancelled by application!"
+_FINISHED = "RPC already finished."
+_HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
+
+Running: TypeAlias = "weakref.WeakSet[DirectStream]"
+"""The streams of a client."""
+
+
+def direct(transport: AsyncTransport, path: str, running: Running) -> StartAsyncStream | None:
+    """A function that starts the streams of a method; None: take the multicallable.
+
+    Args:
+        transport: That of the client.
+        path: Path of the method.
+        running: Where the streams are entered.
+    """
+    threaded = transport.for_streams()
+    start = (
+        None if threaded is None else direct_stream(threaded.multicallable("stream_stream", path))
+    )
+    if start is None:
+        return None
+    found = start
+
+    def begin(requests: Any, timeout: float, metadata: Metadata) -> DirectStream | None:
+        stream = DirectStream(requests, timeout)
+        if not stream.start(found, timeout, metadata):
+            return None
+        running.add(stream)
+        return stream
+
+    return begin
+
+
+async def close(running: Running, grace: float | None) -> None:
+    """Let streams end for ``grace`` seconds and cancel the rest."""
+    streams = [stream for stream in running if not stream.done()]
+    if streams and grace:
+        ends = [asyncio.ensure_future(stream.code()) for stream in streams]
+        _, rest = await asyncio.wait(ends, timeout=grace)
+        for one in rest:
+            one.cancel()
+    for stream in streams:
+        stream.cancel()
+
+
+class DirectStream:
+    """A running stream. Its methods do what those of ``grpc.aio.StreamStreamCall`` do.
+
+    Args:
+        requests: A serialized request, an asynchronous iterator of them, or None for ``write``.
+        timeout: Seconds.
+    """
+
+    _core: CoreStream
+
+    def __init__(self, requests: Any, timeout: float) -> None:
+        self._requests = requests
+        self._deadline = time.monotonic() + timeout
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[bytes] = deque()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[Any], None]] | None = []
+        self._sender: asyncio.Task[None] | None = None
+        self._half_closed = False
+        self._locally_cancelled = False
+
+    def start(self, begin: StartStream, timeout: float, metadata: Metadata) -> bool:
+        """Start the call; False where the core takes other arguments."""
+        requests, self._requests = self._requests, None
+        one = requests if isinstance(requests, bytes) else None
+        loop, deliver = self._loop, weakref.WeakMethod(self._deliver)
+
+        def notify(change: int) -> None:
+            try:
+                if (call := deliver()) is not None:
+                    loop.call_soon_threadsafe(call)
+            except RuntimeError:  # the loop was closed before the call ended
+                pass
+
+        core = begin(one, timeout, metadata, notify)
+        if core is None:
+            return False
+        self._core = core
+        if one is not None:
+            self._half_closed = True
+        elif requests is not None:
+            self._sender = loop.create_task(self._send_all(requests))
+        return True
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is not None:
+            core.cancel()
+
+    # Reading.
+
+    def received(self) -> bytes | None:
+        """The next message, if it is here already."""
+        return self._ready.popleft() if self._ready else None
+
+    async def read(self) -> Any:
+        """The next message, or ``grpc.aio.EOF``."""
+        while not self._ready:
+            if self._locally_cancelled:
+                raise asyncio.CancelledError
+            if self._core.finished:
+                self._raise_for_status()
+                return aio.EOF
+            if self._core.await_message():
+                # By way of the loop: other tasks have a turn, however fast the server sends.
+                self._loop.call_soon(self._deliver)
+            await self._change()
+        return self._ready.popleft()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is aio.EOF:
+            raise StopAsyncIteration
+        return message
+
+    async def _change(self) -> None:
+        """Wait until something has happened."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def _deliver(self) -> None:
+        """Something has happened."""
+        if not self._locally_cancelled:
+            self._ready.extend(self._core.take())
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._core.status is not None:
+            self._end()
+
+    def _end(self) -> None:
+        self._stop_sending()
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback(self)
+
+    # Writing.
+
+    async def write(self, request: bytes) -> None:
+        """Send a request; returns when there is room for the next one."""
+        core = self._core
+        if not core.connected:
+            await self._start(lambda: core.connected)
+        if self._locally_cancelled:
+            raise asyncio.InvalidStateError(_FINISHED)
+        if core.status is not None:
+            self._raise_for_status()
+            raise asyncio.InvalidStateError(_FINISHED)
+        if self._half_closed:
+            raise asyncio.InvalidStateError(_HALF_CLOSED)
+        if not core.send(request):
+            while not (core.has_room or self._locally_cancelled):
+                await self._change()
+
+    async def done_writing(self) -> None:
+        """Say that no further request comes."""
+        self._half_closed = True
+        self._core.close_sending()
+
+    async def _send_all(self, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for request in requests:
+                await self.write(request)
+            await self.done_writing()
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call has ended, as whoever reads is told
+        except Exception:  # noqa: BLE001 - the one of the iterable raises it to the caller
+            self.cancel()
+
+    # The call.
+
+    def cancel(self) -> bool:
+        """Cancel the call; whether it was still running."""
+        if self.done():
+            return False
+        self._locally_cancelled = True
+        self._ready.clear()
+        self._core.cancel()
+        self._loop.call_soon(self._deliver)
+        self._stop_sending()
+        return True
+
+    def _stop_sending(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None and sender is not asyncio.current_task(self._loop):
+            sender.cancel()
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled, here or by the server."""
+        if self._locally_cancelled:
+            return True
+        return self._core.status is not None and self._code() is grpc.StatusCode.CANCELLED
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._locally_cancelled or self._core.status is not None
+
+    def time_remaining(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have ``callback`` called with this object when the call ends."""
+        if self._callbacks is None:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    async def initial_metadata(self) -> aio.Metadata:
+        """Metadata that the server sent first."""
+        core = self._core
+        await self._start(lambda: core.initial_metadata is not None)
+        return aio.Metadata.from_tuple(core.initial_metadata or ())
+
+    async def _start(self, reached: Callable[[], bool]) -> None:
+        while not self.done():
+            self._core.await_start()
+            if reached():  # asked last: what comes after it is told
+                return
+            await self._change()
+
+    async def _ended(self) -> None:
+        while not self.done():
+            await self._change()
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        """Metadata that the server sent with the status."""
+        await self._ended()
+        return self._trailing()
+
+    async def code(self) -> grpc.StatusCode:
+        """The gRPC status code."""
+        await self._ended()
+        return self._code()
+
+    async def details(self) -> str:
+        """The gRPC status text."""
+        await self._ended()
+        return self._details()
+
+    async def wait_for_connection(self) -> None:
+        """Return when the call has a connection."""
+        core = self._core
+        await self._start(lambda: core.connected)
+        if self.done():
+            self._raise_for_status()
+
+    def _code(self) -> grpc.StatusCode:
+        if self._locally_cancelled:
+            return grpc.StatusCode.CANCELLED
+        return STATUS_CODES.get(self._core.status.code(), grpc.StatusCode.UNKNOWN)
+
+    def _details(self) -> str:
+        return _CANCELLED if self._locally_cancelled else str(self._core.status.details())
+
+    def _trailing(self) -> aio.Metadata:
+        if self._locally_cancelled:
+            return aio.Metadata()
+        return aio.Metadata.from_tuple(self._core.status.trailing_metadata() or ())
+
+    def _raise_for_status(self) -> None:
+        if self._locally_cancelled:
+            raise asyncio.CancelledError
+        code = self._code()
+        if code is not grpc.StatusCode.OK:
+            raise aio.AioRpcError(
+                code,
+                aio.Metadata.from_tuple(self._core.initial_metadata or ()),
+                self._trailing(),
+                self._details(),
+                self._core.status.error_string(),
+            )

@@ -1,0 +1,173 @@
+"""Sync streams in both directions over ``core_streams``: one thread switch for a batch of messages.
+
+A thread sends what the caller's iterable gives, as grpcio's does; it ends with the call, unless the
+iterable never returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from clarigrpc._rpc.core_streams import CoreStream, StartStream, StreamChange
+from clarigrpc._transports.sync_grpc_calls import GrpcCall
+from clarigrpc._transports.transport import STATUS_CODES, Metadata
+
+logger = logging.getLogger("clarigrpc")
+
+_RECEIVED, _ROOM, _ENDED = map(int, (StreamChange.RECEIVED, StreamChange.ROOM, StreamChange.ENDED))
+
+
+def begin(
+    start: StartStream, requests: Iterator[bytes], timeout: float, metadata: Metadata
+) -> GrpcCall | None:
+    """Start a stream; None: the core takes other arguments.
+
+    Args:
+        start: What starts it.
+        requests: The serialized requests; read by a thread.
+        timeout: Seconds.
+        metadata: Of the call.
+    """
+    waits = _Waits()
+    core = start(None, timeout, metadata, waits.notify)
+    if core is None:
+        return None
+    sender = threading.Thread(target=_send_all, args=(core, requests, waits.room), daemon=True)
+    sender.start()
+    return GrpcCall(_Call(core, waits, time.monotonic() + timeout))
+
+
+def _send_all(core: CoreStream, requests: Iterator[bytes], room: queue.SimpleQueue[None]) -> None:
+    for request in requests:
+        if not core.send(request):
+            while not core.has_room:
+                room.get()
+        if core.status is not None:
+            return
+    core.close_sending()
+
+
+class _Waits:
+    """Where the threads of a stream wait. Apart from the call, which nobody else is to keep."""
+
+    def __init__(self) -> None:
+        self.received: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.changed = threading.Condition()
+        self.callbacks: list[Callable[[], None]] | None = []
+
+    def notify(self, change: int) -> None:
+        """Wake who waits for ``change``; called from gRPC's thread."""
+        if change & _RECEIVED:
+            self.received.put(None)
+        if change & _ROOM:
+            self.room.put(None)
+        if change & ~(_RECEIVED | _ROOM):
+            with self.changed:
+                callbacks: list[Callable[[], None]] = []
+                if change & _ENDED:
+                    callbacks, self.callbacks = self.callbacks or [], None
+                self.changed.notify_all()
+            for callback in callbacks:
+                try:
+                    callback()
+                except Exception:  # gRPC's thread serves the other streams, too
+                    logger.exception("a callback of a stream failed")
+
+
+class _Call:
+    """A running stream: an iterator of messages, and what can be asked of a ``grpc.Call``."""
+
+    def __init__(self, core: CoreStream, waits: _Waits, deadline: float) -> None:
+        self._core = core
+        self._waits = waits
+        self._deadline = deadline
+        self._ready: deque[bytes] = deque()
+        self._cancelled = False
+
+    def __del__(self) -> None:
+        self._core.cancel()
+
+    def received(self) -> bytes | None:
+        """The next message, if it is here already."""
+        ready = self._ready
+        if not ready or self._cancelled:
+            return None
+        return ready.popleft()
+
+    def __next__(self) -> bytes:
+        core, ready = self._core, self._ready
+        while not ready or self._cancelled:
+            if self._cancelled or core.finished:
+                raise self._end()
+            if not core.await_message():
+                self._waits.received.get()
+            ready.extend(core.take())
+        return ready.popleft()
+
+    def _end(self) -> Exception:
+        if self.code() is grpc.StatusCode.OK:
+            return StopIteration()
+        return aio.AioRpcError(
+            self.code(),
+            aio.Metadata.from_tuple(self.initial_metadata() or ()),
+            aio.Metadata.from_tuple(self.trailing_metadata() or ()),
+            self.details(),
+            self.debug_error_string(),
+        )
+
+    def cancel(self) -> bool:
+        if self._core.status is not None:
+            return False
+        self._cancelled = True
+        self._core.cancel()
+        return True
+
+    def is_active(self) -> bool:
+        return self._core.status is None
+
+    def time_remaining(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        with self._waits.changed:
+            if self._waits.callbacks is None:
+                return False
+            self._waits.callbacks.append(callback)
+            return True
+
+    def _status(self) -> Any:
+        core = self._core
+        with self._waits.changed:
+            self._waits.changed.wait_for(lambda: core.status is not None)
+        return core.status
+
+    def initial_metadata(self) -> Any:
+        core = self._core
+        with self._waits.changed:
+            while core.initial_metadata is None and core.status is None:
+                core.await_start()
+                if core.initial_metadata is None and core.status is None:
+                    self._waits.changed.wait()
+        return core.initial_metadata or ()
+
+    def trailing_metadata(self) -> Any:
+        return self._status().trailing_metadata() or ()
+
+    def code(self) -> grpc.StatusCode:
+        return STATUS_CODES.get(self._status().code(), grpc.StatusCode.UNKNOWN)
+
+    def details(self) -> str:
+        return str(self._status().details())
+
+    def debug_error_string(self) -> str:
+        return str(self._status().error_string())

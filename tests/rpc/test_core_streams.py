@@ -1,0 +1,294 @@
+"""Streams straight on gRPC's core: nothing is lost, in order, bounded, as by grpcio's own way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clarigrpc import AsyncClient, Client, errors, v2
+from clarigrpc._rpc import async_streams, core_streams, grpcio_internals, sync_streams
+from clarigrpc._rpc.core_streams import INBOX_BYTES, INBOX_MESSAGES, CoreStream, StreamChange
+from tests.both import Both
+from tests.conftest import PAT
+from tests.rpc.test_grpcio_internals import Missing, listed, take_away
+from tests.scripted import Answer, Fail, ScriptedServer, reply
+
+GENERATE = v2.PostModelOutputsRequest(model_id="m")
+REQUEST = v2.PostModelOutputsRequest(model_id="m", inputs=[v2.Input(id="1")])
+
+
+class Operation:
+    """An operation of the core, and what it came to."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.result: bytes | None = None
+
+    def message(self) -> bytes | None:
+        return self.result
+
+    def initial_metadata(self) -> tuple[()]:
+        return ()
+
+
+KINDS = {
+    name: type(name, (Operation,), {})
+    for name in core_streams.PRIVATE_NAMES["grpc._cython.cygrpc"]
+    if name.endswith("Operation")
+}
+CORE: dict[str, Any] = KINDS | {"get_fork_epoch": lambda: 0, "StatusCode.cancelled": 1}
+
+
+class FakeCall:
+    """The core: it runs one operation of a kind at a time, and its events come in any order."""
+
+    def __init__(self, messages: list[bytes], request: bytes | None) -> None:
+        self.messages = iter(messages)
+        self.pending: list[list[Operation]] = []
+        self.sent: list[Any] = []
+        self.told: list[int] = []
+        self.over = False
+        self.lasts = 0
+        self.stream = CoreStream(CORE, self.begin, request, (), self.told.append)
+
+    def begin(self, operations: Any, on_event: Callable[[Any], bool]) -> FakeCall:
+        self.on_event = on_event
+        self.pending += map(list, operations)
+        return self
+
+    def operate(self, operations: Any, on_event: Callable[[Any], bool]) -> bool:
+        if self.over and not self.pending:
+            return False
+        kinds = {type(one) for batch in self.pending for one in batch}
+        assert not kinds & {type(one) for one in operations}, "two operations of a kind at once"
+        self.pending.append(list(operations))
+        return True
+
+    def cancel(self, code: int, details: str) -> None:
+        self.messages = iter(())
+        self.over = True
+
+    def named(self, name: str) -> type[Operation]:
+        return KINDS[f"{name}Operation"]
+
+    def complete(self, index: int) -> bool:
+        """Complete a batch that can be; False where none can."""
+        status = self.named("ReceiveStatusOnClient")
+        able = [batch for batch in self.pending if self.over or type(batch[0]) is not status]
+        if not able:
+            return False
+        batch = able[index % len(able)]
+        self.pending.remove(batch)
+        for operation in batch:
+            if type(operation) is self.named("ReceiveMessage"):
+                operation.result = next(self.messages, None)
+                self.over |= operation.result is None
+            elif type(operation) is self.named("SendMessage"):
+                self.sent.append(operation.arguments[0])
+            elif type(operation) is self.named("SendCloseFromClient"):
+                self.sent.append(None)
+        event = type("Event", (), {"batch_operations": batch})
+        self.lasts += self.on_event(event)
+        assert self.lasts == (not self.pending)
+        return True
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 5, 5, 5, INBOX_BYTES // 3, INBOX_BYTES]), max_size=80),
+    steps=st.lists(st.tuples(st.sampled_from("ecctws"), st.integers(0, 9)), max_size=300),
+    streaming=st.booleans(),
+    cancelled=st.booleans(),
+)
+def test_nothing_is_lost_or_out_of_order(
+    sizes: list[int], steps: list[tuple[str, int]], streaming: bool, cancelled: bool
+) -> None:
+    messages = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    call = FakeCall(messages, None if streaming else b"request")
+    stream = call.stream
+    taken: list[bytes] = []
+    written: list[bytes] = []
+    for step, index in steps:
+        if step in "ec":
+            call.complete(index)
+        elif step == "t":
+            found = stream.take()
+            assert len(found) <= INBOX_MESSAGES
+            assert sum(map(len, found[:-1])) < INBOX_BYTES
+            taken += found
+        elif step == "w":
+            call.told.clear()
+            if not stream.await_message():
+                count = len(call.told)
+                while not any(told & StreamChange.RECEIVED for told in call.told):
+                    assert call.complete(index), "whoever waits is told"
+                assert len(call.told) > count
+        elif streaming and stream.status is None:
+            written.append(bytes([len(written) % 256]) * (index << 12))
+            stream.send(written[-1])
+    if cancelled:
+        stream.cancel()
+    stream.close_sending()
+    while not stream.finished:
+        call.complete(0)
+        taken += stream.take()
+    while call.pending:
+        call.complete(0)
+    assert call.lasts == 1
+    assert taken == (messages[: len(taken)] if cancelled else messages)
+    if streaming:
+        sent = call.sent[:-1] if call.sent and call.sent[-1] is None else call.sent
+        assert sent == written[: len(sent)]
+    else:
+        assert call.sent == [b"request", None]
+    assert stream.send(b"late")
+    assert stream.has_room
+
+
+@pytest.fixture(params=["direct", "public"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a client makes its calls."""
+    if request.param == "public":
+        monkeypatch.setattr("clarigrpc._rpc.grpcio_internals.usable", lambda: False)
+    elif not grpcio_internals.usable():
+        pytest.skip(f"not with grpcio {grpc.__version__}")
+    return str(request.param)
+
+
+def requests_of(both: Both, count: int) -> Any:
+    async def generator() -> AsyncIterator[Any]:
+        for one in repeat(REQUEST, count):
+            yield one
+
+    return repeat(REQUEST, count) if both.is_sync else generator()
+
+
+async def test_every_way_streams_the_same(both: Both, scripted: ScriptedServer, way: str) -> None:
+    answers = [reply("GenerateModelOutputs", outputs=[v2.Output(id=str(n))]) for n in range(300)]
+    scripted.always("GenerateModelOutputs", Answer(answers))
+    scripted.always("StreamModelOutputs", Answer(answers))
+    expected = [str(number) for number in range(300)]
+    found = await both.collect(both.open("GenerateModelOutputs", GENERATE))
+    assert [one.outputs[0].id for one in found] == expected
+    stream = both.open("StreamModelOutputs", requests_of(both, 50))
+    assert [one.outputs[0].id for one in await both.collect(stream)] == expected
+    direct = sync_streams._Call if both.is_sync else async_streams.DirectStream
+    call = getattr(stream._call, "real", stream._call)
+    assert (type(call) is direct) == (way == "direct")
+
+
+async def test_a_failure_comes_after_what_was_received(
+    both: Both, scripted: ScriptedServer, way: str
+) -> None:
+    failing = Answer([reply("StreamModelOutputs")] * 100 + [Fail(grpc.StatusCode.DATA_LOSS, "why")])
+    scripted.always("StreamModelOutputs", failing)
+    found: list[Any] = []
+    with pytest.raises(errors.InternalError, match="why"):
+        await both.collect(both.open("StreamModelOutputs", requests_of(both, 3)), found)
+    assert len(found) == 100
+
+
+@pytest.mark.parametrize("missing", listed(core_streams.PRIVATE_NAMES), ids="-".join)
+@pytest.mark.parametrize("client_kind", ["async"])
+async def test_a_name_of_the_core_is_missing(
+    both: Both, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, missing: Missing
+) -> None:
+    with monkeypatch.context() as patch:
+        take_away(patch, missing)
+        internals = grpcio_internals.load(core_streams.PRIVATE_NAMES)
+    monkeypatch.setattr(core_streams, "_core", lambda: core_streams.tried_out(internals))
+    scripted.always("StreamModelOutputs", Answer([reply("StreamModelOutputs")] * 3))
+    stream = both.open("StreamModelOutputs", requests_of(both, 3))
+    assert len(await both.collect(stream)) == 3
+    call = getattr(stream._call, "real", stream._call)
+    assert type(call) not in (sync_streams._Call, async_streams.DirectStream)
+
+
+async def test_the_core_takes_other_arguments(
+    both: Both, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*paths: str) -> Callable[[Any], Any]:
+        def begin(*arguments: Any) -> Any:
+            raise TypeError("takes other arguments")
+
+        return lambda multicallable: (begin, b"", None, None)
+
+    monkeypatch.setattr(core_streams, "attrgetter", refusing)
+    scripted.always("StreamModelOutputs", Answer([reply("StreamModelOutputs")] * 3))
+    assert len(await both.collect(both.open("StreamModelOutputs", requests_of(both, 3)))) == 3
+
+
+async def test_a_fast_stream_leaves_other_tasks_a_turn(scripted: ScriptedServer) -> None:
+    scripted.always("GenerateModelOutputs", Answer([reply("GenerateModelOutputs")] * 2000))
+    async with AsyncClient(base=scripted.base, pat=PAT) as client:
+        turns, longest, seen = 0, 0, 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        before = turns
+        async for _ in client.v2.GenerateModelOutputs(GENERATE):
+            seen += 1
+            if turns == before:
+                longest = max(longest, seen)
+            else:
+                before, seen = turns, 0
+        task.cancel()
+    assert longest <= 2 * INBOX_MESSAGES
+
+
+async def test_a_waiting_reader_is_cancelled(scripted: ScriptedServer) -> None:
+    held = threading.Event()
+
+    def hold(*_: Any) -> Iterator[Any]:
+        held.wait(30)
+        yield reply("GenerateModelOutputs")
+
+    scripted.always("GenerateModelOutputs", hold)
+    try:
+        async with AsyncClient(base=scripted.base, pat=PAT) as client:
+            call = client.v2.GenerateModelOutputs(GENERATE)
+            reading = asyncio.create_task(call.read())
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert call.cancelled()
+            assert call.done()
+            assert await call.code() is grpc.StatusCode.CANCELLED
+    finally:
+        held.set()
+
+
+def test_threads_end_with_their_stream(scripted: ScriptedServer) -> None:
+    reached, blocked = threading.Event(), threading.Event()
+
+    def endless() -> Iterator[Any]:
+        yield REQUEST
+        reached.set()
+        blocked.wait(30)
+
+    def answer(*_: Any) -> Iterator[Any]:
+        reached.wait(30)
+        yield reply("StreamModelOutputs")
+
+    scripted.always("StreamModelOutputs", answer)
+    with Client(base=scripted.base, pat=PAT) as client:
+        assert len(list(client.v2.StreamModelOutputs(endless()))) == 1
+        senders = [one for one in threading.enumerate() if "_send_all" in one.name]
+        assert len(senders) == 1  # it is in the caller's iterable
+        blocked.set()
+        senders[0].join(30)
+        assert not senders[0].is_alive()
