@@ -188,7 +188,8 @@ class CoreStream:
         metadata: Metadata,
         notify: Notify,
     ) -> None:
-        self._lock = threading.Lock()
+        # Entered again where a signal's handler cancels the call that its thread is busy with.
+        self._lock = threading.RLock()
         self._notify = notify
         self._epoch = core["get_fork_epoch"]
         self._began = self._epoch()
