@@ -41,7 +41,7 @@ class Operation:
 
 KINDS = {
     name: type(name, (Operation,), {})
-    for name in core_streams.PRIVATE_NAMES["grpc._cython.cygrpc"]
+    for name in core_streams.STREAM_INTERNALS["grpc._cython.cygrpc"]
     if name.endswith("Operation")
 }
 CORE: dict[str, Any] = KINDS | {"get_fork_epoch": lambda: 0, "StatusCode.cancelled": 1}
@@ -180,7 +180,7 @@ async def test_every_way_streams_the_same(both: Both, scripted: ScriptedServer, 
     assert [one.outputs[0].id for one in found] == expected
     stream = both.open("StreamModelOutputs", requests_of(both, 50))
     assert [one.outputs[0].id for one in await both.collect(stream)] == expected
-    direct = sync_streams._Call if both.is_sync else async_streams.DirectStream
+    direct = sync_streams._BidiCall if both.is_sync else async_streams.DirectStream
     call = getattr(stream._call, "real", stream._call)
     assert (type(call) is direct) == (way == "direct")
 
@@ -196,20 +196,20 @@ async def test_a_failure_comes_after_what_was_received(
     assert len(found) == 100
 
 
-@pytest.mark.parametrize("missing", listed(core_streams.PRIVATE_NAMES), ids="-".join)
+@pytest.mark.parametrize("missing", listed(core_streams.STREAM_INTERNALS), ids="-".join)
 @pytest.mark.parametrize("client_kind", ["async"])
 async def test_a_name_of_the_core_is_missing(
     both: Both, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, missing: Missing
 ) -> None:
     with monkeypatch.context() as patch:
         take_away(patch, missing)
-        internals = grpcio_internals.load(core_streams.PRIVATE_NAMES)
+        internals = grpcio_internals.load(core_streams.STREAM_INTERNALS)
     monkeypatch.setattr(core_streams, "_core", lambda: core_streams.tried_out(internals))
     scripted.always("StreamModelOutputs", Answer([reply("StreamModelOutputs")] * 3))
     stream = both.open("StreamModelOutputs", requests_of(both, 3))
     assert len(await both.collect(stream)) == 3
     call = getattr(stream._call, "real", stream._call)
-    assert type(call) not in (sync_streams._Call, async_streams.DirectStream)
+    assert type(call) not in (sync_streams._BidiCall, async_streams.DirectStream)
 
 
 async def test_the_core_takes_other_arguments(

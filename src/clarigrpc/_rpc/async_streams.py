@@ -16,22 +16,23 @@ from typing import Any, TypeAlias
 import grpc
 from grpc import aio
 
-from clarigrpc._rpc.core_streams import CoreStream, StartStream, direct_stream
+from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, CoreStream, StartStream, direct_stream
 from clarigrpc._transports.transport import STATUS_CODES, AsyncTransport, Metadata
 
 StartAsyncStream: TypeAlias = Callable[[Any, float, Metadata], "DirectStream | None"]
 """(request, iterator of requests, or None for ``write``; timeout; metadata) -> the stream; None:
 the core takes other arguments."""
 
-_CANCELLED = "Locally cancelled by application!"
 _FINISHED = "RPC already finished."
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
-Running: TypeAlias = "weakref.WeakSet[DirectStream]"
+RunningStreams: TypeAlias = "weakref.WeakSet[DirectStream]"
 """The streams of a client."""
 
 
-def direct(transport: AsyncTransport, path: str, running: Running) -> StartAsyncStream | None:
+def direct(
+    transport: AsyncTransport, path: str, running: RunningStreams
+) -> StartAsyncStream | None:
     """A function that starts the streams of a method; None: take the multicallable.
 
     Args:
@@ -57,7 +58,7 @@ def direct(transport: AsyncTransport, path: str, running: Running) -> StartAsync
     return begin
 
 
-async def close(running: Running, grace: float | None) -> None:
+async def close(running: RunningStreams, grace: float | None) -> None:
     """Let streams end for ``grace`` seconds and cancel the rest."""
     streams = [stream for stream in running if not stream.done()]
     if streams and grace:
@@ -291,7 +292,7 @@ class DirectStream:
         return STATUS_CODES.get(self._core.status.code(), grpc.StatusCode.UNKNOWN)
 
     def _details(self) -> str:
-        return _CANCELLED if self._locally_cancelled else str(self._core.status.details())
+        return LOCALLY_CANCELLED if self._locally_cancelled else str(self._core.status.details())
 
     def _trailing(self) -> aio.Metadata:
         if self._locally_cancelled:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import IntFlag
 from functools import cache
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -33,9 +32,9 @@ INBOX_BYTES = 1 << 20
 OUTBOX_BYTES = 64 << 10
 """Bytes of requests that may wait to be sent, after which a writer has to wait."""
 
-USER = "streams in batches"
+STREAM_USER = "streams in batches"
 
-PRIVATE_NAMES: grpcio_internals.Names = {
+STREAM_INTERNALS: grpcio_internals.Names = {
     "grpc._channel": ("_StreamStreamMultiCallable",),
     "grpc._cython.cygrpc": (
         "PropagationConstants.GRPC_PROPAGATE_DEFAULTS",
@@ -59,16 +58,16 @@ PRIVATE_NAMES: grpcio_internals.Names = {
         "get_fork_epoch",
     ),
 }
-PRIVATE_ATTRIBUTES = ("_managed_call", "_method", "_context", "_registered_call_handle")
+STREAM_ATTRIBUTES = ("_managed_call", "_method", "_context", "_registered_call_handle")
 """Of a multicallable."""
 
-_CANCELLED = "Locally cancelled by application!"
+LOCALLY_CANCELLED = "Locally cancelled by application!"
+"""The text of calls that were cancelled on this side."""
 
 
-class StreamChange(IntFlag):
-    """What happened to a stream that somebody waits for."""
+class StreamChange:
+    """What happened to a stream that somebody waits for, as flags."""
 
-    NONE = 0
     STARTED = 1
     """The call has a connection, or metadata came."""
     RECEIVED = 2
@@ -77,13 +76,11 @@ class StreamChange(IntFlag):
     """There is room to send."""
     ENDED = 8
     """The call has ended, whether or not somebody waits for that."""
+    ALL = STARTED | RECEIVED | ROOM | ENDED
 
-
-_ALL = int(StreamChange.STARTED | StreamChange.RECEIVED | StreamChange.ROOM | StreamChange.ENDED)
-_STARTED, _RECEIVED, _ROOM = map(int, list(StreamChange)[:3])
 
 Notify: TypeAlias = Callable[[int], None]
-"""Is told a ``StreamChange``, as a plain number: these are made for each batch of messages."""
+"""Is told a ``StreamChange``."""
 
 StartStream: TypeAlias = Callable[[bytes | None, float, Metadata, Notify], "CoreStream | None"]
 """(request or None for those that are sent later, timeout, metadata, notify) -> the stream; None:
@@ -105,18 +102,18 @@ def _try_out(core: dict[str, Any]) -> None:
 
 @cache
 def _core() -> dict[str, Any] | None:
-    return tried_out(grpcio_internals.load(PRIVATE_NAMES))
+    return tried_out(grpcio_internals.load(STREAM_INTERNALS))
 
 
 def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
-    """The objects of ``PRIVATE_NAMES``; None where they are not as expected."""
+    """The objects of ``STREAM_INTERNALS``; None where they are not as expected."""
     if internals.missing:
-        grpcio_internals.log_public_way(USER, internals.missing)
+        grpcio_internals.log_public_way(STREAM_USER, internals.missing)
         return None
     try:
         _try_out(internals.objects)
     except (AttributeError, TypeError, ValueError) as error:
-        grpcio_internals.log_public_way(USER, str(error))
+        grpcio_internals.log_public_way(STREAM_USER, str(error))
         return None
     return internals.objects
 
@@ -135,9 +132,9 @@ def direct_stream(multicallable: Any) -> StartStream | None:
     if type(multicallable) is not core["_StreamStreamMultiCallable"]:
         return None  # HTTP, several connections, or interceptors
     try:
-        start, method, context, handle = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
+        start, method, context, handle = attrgetter(*STREAM_ATTRIBUTES)(multicallable)
     except AttributeError as error:
-        grpcio_internals.log_public_way(USER, str(error))
+        grpcio_internals.log_public_way(STREAM_USER, str(error))
         return None
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
     deadline_of_server = core["get_deadline_from_context"]
@@ -157,7 +154,7 @@ def direct_stream(multicallable: Any) -> StartStream | None:
         try:
             return CoreStream(core, begin, request, metadata, notify)
         except (AttributeError, TypeError) as error:  # nothing has been sent
-            grpcio_internals.log_public_way(USER, str(error))
+            grpcio_internals.log_public_way(STREAM_USER, str(error))
             return None
 
     return start_stream
@@ -167,7 +164,7 @@ class CoreStream:
     """A running stream. Any thread may use it.
 
     Args:
-        core: The objects of ``PRIVATE_NAMES``.
+        core: The objects of ``STREAM_INTERNALS``.
         begin: Starts the call with operations; their events go to the function given.
         request: The only request, or None for ``send`` and ``close_sending``.
         metadata: Of the call.
@@ -251,11 +248,11 @@ class CoreStream:
                 self._inbox.append(message)
                 self._inbox_bytes += len(message)
                 self._receive()
-            return self._was_awaited(_RECEIVED)
+            return self._was_awaited(StreamChange.RECEIVED)
         if kind is self._send_message and self._sending:
             self._sending = False
             self._send_next()
-            return self._was_awaited(_ROOM) if self._has_room() else 0
+            return self._was_awaited(StreamChange.ROOM) if self._has_room() else 0
         if kind is self._start_of:
             self.connected = True
         elif kind is self._receive_metadata:
@@ -265,10 +262,10 @@ class CoreStream:
             self._outbox.clear()
             self._outbox_bytes = 0
             self._awaited = 0
-            return _ALL
+            return StreamChange.ALL
         else:
             return 0
-        return self._was_awaited(_STARTED)
+        return self._was_awaited(StreamChange.STARTED)
 
     def _was_awaited(self, change: int) -> int:
         awaited = self._awaited & change
@@ -319,13 +316,13 @@ class CoreStream:
             if self._inbox or self._finished():
                 return True
             self._receive()
-            self._awaited |= _RECEIVED
+            self._awaited |= StreamChange.RECEIVED
             return self._finished()
 
     def await_start(self) -> None:
         """Have ``notify`` told of the connection, and of metadata."""
         with self._lock:
-            self._awaited |= _STARTED
+            self._awaited |= StreamChange.STARTED
 
     def _finished(self) -> bool:
         return self._exhausted and self.status is not None
@@ -349,7 +346,7 @@ class CoreStream:
             self._send_next()
             room = self._has_room()
             if not room:
-                self._awaited |= _ROOM
+                self._awaited |= StreamChange.ROOM
             return room
 
     @property
@@ -369,4 +366,4 @@ class CoreStream:
         """Cancel the call."""
         with self._lock:
             if self.status is None:
-                self._call.cancel(self._cancelled, _CANCELLED)
+                self._call.cancel(self._cancelled, LOCALLY_CANCELLED)

@@ -23,8 +23,6 @@ from clarigrpc._transports.transport import STATUS_CODES, Metadata
 
 logger = logging.getLogger("clarigrpc")
 
-_RECEIVED, _ROOM, _ENDED = map(int, (StreamChange.RECEIVED, StreamChange.ROOM, StreamChange.ENDED))
-
 
 def begin(
     start: StartStream, requests: Iterator[bytes], timeout: float, metadata: Metadata
@@ -37,13 +35,13 @@ def begin(
         timeout: Seconds.
         metadata: Of the call.
     """
-    waits = _Waits()
+    waits = _StreamWaits()
     core = start(None, timeout, metadata, waits.notify)
     if core is None:
         return None
     sender = threading.Thread(target=_send_all, args=(core, requests, waits.room), daemon=True)
     sender.start()
-    return GrpcCall(_Call(core, waits, time.monotonic() + timeout))
+    return GrpcCall(_BidiCall(core, waits, time.monotonic() + timeout))
 
 
 def _send_all(core: CoreStream, requests: Iterator[bytes], room: queue.SimpleQueue[None]) -> None:
@@ -56,7 +54,7 @@ def _send_all(core: CoreStream, requests: Iterator[bytes], room: queue.SimpleQue
     core.close_sending()
 
 
-class _Waits:
+class _StreamWaits:
     """Where the threads of a stream wait. Apart from the call, which nobody else is to keep."""
 
     def __init__(self) -> None:
@@ -67,14 +65,14 @@ class _Waits:
 
     def notify(self, change: int) -> None:
         """Wake who waits for ``change``; called from gRPC's thread."""
-        if change & _RECEIVED:
+        if change & StreamChange.RECEIVED:
             self.received.put(None)
-        if change & _ROOM:
+        if change & StreamChange.ROOM:
             self.room.put(None)
-        if change & ~(_RECEIVED | _ROOM):
+        if change & ~(StreamChange.RECEIVED | StreamChange.ROOM):
             with self.changed:
                 callbacks: list[Callable[[], None]] = []
-                if change & _ENDED:
+                if change & StreamChange.ENDED:
                     callbacks, self.callbacks = self.callbacks or [], None
                 self.changed.notify_all()
             for callback in callbacks:
@@ -84,10 +82,10 @@ class _Waits:
                     logger.exception("a callback of a stream failed")
 
 
-class _Call:
+class _BidiCall:
     """A running stream: an iterator of messages, and what can be asked of a ``grpc.Call``."""
 
-    def __init__(self, core: CoreStream, waits: _Waits, deadline: float) -> None:
+    def __init__(self, core: CoreStream, waits: _StreamWaits, deadline: float) -> None:
         self._core = core
         self._waits = waits
         self._deadline = deadline
