@@ -24,6 +24,7 @@ NAMES = (
     "batch",
     "images",
     "streams",
+    "many_calls",
     "embeddings",
     "startup",
     "upload",
