@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MAX_FIELDS = 500_000
+MAX_FIELDS = 200_000
 """Fields of a message, those of the messages in it included."""
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)

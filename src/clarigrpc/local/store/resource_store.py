@@ -124,6 +124,9 @@ _logger = logging.getLogger(__name__)
 _DELETE_SECONDS = 0.1
 """After so long a transaction that deletes ends, and others have their turn."""
 
+_MANY_BYTES = 16 << 20
+"""With more content, a transaction that can be split ends."""
+
 _CLEARED = ""
 """Kind of the collections that were cleared, and whose resources are yet to be deleted."""
 
@@ -294,7 +297,7 @@ class Store:
         self._indexers = indexers or {}
         self._lock = threading.RLock()
         self._depth = 0
-        self._index_rows = 0
+        self._index_rows = self._content_bytes = 0
         self._is_bounded = False
         self._failure: sqlite3.Error | None = None
         self._after: list[Callable[[], object]] = []
@@ -364,7 +367,7 @@ class Store:
         with self._lock:
             if self._depth == 0:
                 self._change("BEGIN IMMEDIATE")
-                self._index_rows = 0
+                self._index_rows = self._content_bytes = 0
                 self._is_bounded = bounded
             self._depth += 1
             try:
@@ -385,8 +388,8 @@ class Store:
 
     @property
     def crowded(self) -> bool:
-        """Whether the running transaction has added so much to the index that it had better end."""
-        return self._index_rows > MAX_INDEX_ROWS // 4
+        """Whether the running transaction has added so much that it had better end."""
+        return self._index_rows > MAX_INDEX_ROWS // 4 or self._content_bytes > _MANY_BYTES
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -533,6 +536,7 @@ class Store:
                 raise DuplicateIdError(resource_id) from None
             assert cursor.lastrowid is not None
             if content is not None:
+                self._content_bytes += len(content)
                 self._change("INSERT INTO contents VALUES (?, ?)", (cursor.lastrowid, content))
             if where.kind in self._indexers:
                 self._index(where.kind, self._numbered(where), cursor.lastrowid, body, status)
