@@ -163,11 +163,12 @@ EVERY_VARIANT = """
 import os, sys
 from benchmarks.servers import canned
 sys.path.insert(0, sys.argv[1])
-import ours
+import many_calls, ours
 from protocol import Config
+assert not ours.VARIANTS.keys() & many_calls.VARIANTS.keys()
 for answer in ("concepts", "embeddings"):
     with canned(answer, native=False) as (plain, tls):
-        for key, make in ours.VARIANTS.items():
+        for key, make in (ours.VARIANTS | many_calls.VARIANTS).items():
             if "upload" in key or (key == "embeddings") != (answer == "embeddings"):
                 continue
             server = tls if key == "predict" else plain
