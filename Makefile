@@ -4,6 +4,7 @@
 # make check        format, lint, types and layers
 # make coverage     all tests; which lines of the client none of them runs
 # make fuzz         random and malformed requests for ten minutes; SECONDS=60 for one
+# make soak         64 threads, faults and restarts for ten minutes; SECONDS=60 for one
 # make docs         the documentation, in site/index.html
 # make bench        all benchmarks, short (about 10 minutes, twice that where others use the machine);
 #                   ARGS="unary images" for some of them, ARGS="streams --only generate" for some rows
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml build_protos.py $(wildcard protos/clarigrpc/v2/*.proto)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bench bench-compare bench-full check coverage demo docs fuzz test test-random
+.PHONY: bench bench-compare bench-full check coverage demo docs fuzz soak test test-random
 .DELETE_ON_ERROR:
 
 ifdef IMAGE
@@ -51,6 +52,9 @@ coverage: $(VENV)/.test
 SECONDS ?= 600
 fuzz: $(VENV)/.test
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
