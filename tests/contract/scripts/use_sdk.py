@@ -8,8 +8,10 @@ folder are served.
 import csv
 import os
 import sys
+import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from acts import Acts, failure_of, report
@@ -27,6 +29,8 @@ from clarifai.datasets.upload.features import (
     VisualClassificationFeatures,
     VisualDetectionFeatures,
 )
+from clarifai.runners.models.model_class import ModelClass
+from clarifai.runners.models.model_runner import ModelRunner
 from clarifai_grpc.grpc.api import resources_pb2
 from google.protobuf.struct_pb2 import Struct
 
@@ -607,6 +611,76 @@ def cloud() -> None:
     (provider,) = user().list_cloud_providers()
     (region,) = user().list_cloud_regions(provider.id)
     assert user().list_instance_types(provider.id, region.id)
+
+
+class Shouting(ModelClass):
+    """A model that the published runner serves, in this process."""
+
+    def load_model(self) -> None:
+        pass
+
+    @ModelClass.method
+    def shout(self, text: str) -> str:
+        return text.upper()
+
+    @ModelClass.method
+    def count(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+
+@act
+def serve_with_the_published_runner() -> None:
+    local = {
+        "cloud_provider": {"id": "local"},
+        "region": "local",
+        "managed_by": "user",
+        "cluster_type": "local-dev",
+    }
+    cluster = user().create_compute_cluster(
+        compute_cluster_id="own", compute_cluster_config={"compute_cluster": {"id": "own", **local}}
+    )
+    limits = {"cpu_limit": "1", "cpu_memory": "1Gi", "num_accelerators": 0}
+    pool = cluster.create_nodepool(
+        nodepool_id="own",
+        nodepool_config={
+            "nodepool": {
+                "id": "own",
+                "compute_cluster": {"id": "own", "user_id": USER},
+                "instance_types": [{"id": "local", "compute_info": limits}],
+                "node_capacity_type": {"capacity_types": [1]},
+                "max_instances": 1,
+                "min_instances": 0,
+            }
+        },
+    )
+    model = app().create_model("shouting", model_type_id="any-to-any")
+    signatures = [method.signature for method in Shouting._get_method_infos().values()]
+    made = model.create_version(
+        pretrained_model_config={"local_dev": True}, method_signatures=signatures
+    )
+    served = resources_pb2.Model(id="shouting", user_id=USER, app_id=APP)
+    served.model_version.id = made.model_version.id
+    runner = pool.create_runner(
+        runner_config={"runner": {"id": "r", "worker": {"model": served}, "num_replicas": 1}}
+    )
+    serving = ModelRunner(
+        Shouting(),
+        runner_id=runner.id,
+        nodepool_id="own",
+        compute_cluster_id="own",
+        user_id=USER,
+        num_parallel_polls=2,
+        health_check_port=None,
+        **AUTH,
+    )
+    threading.Thread(target=serving.start, daemon=True).start()
+
+
+@act
+def call_what_the_runner_serves() -> None:
+    model = Model(f"https://clarifai.com/{USER}/{APP}/models/shouting", **AUTH)
+    assert model.shout(text="hello") == "HELLO"
+    assert list(model.count(n=3)) == [0, 1, 2]
 
 
 @act

@@ -90,6 +90,33 @@ def test_a_stream(runner: Raw) -> None:
     thread.join()
 
 
+def test_a_stream_of_outputs_ends_with_the_call_that_brought_them(runner: Raw) -> None:
+    """The published runner sends no RUNNER_STREAM_END, and reads no work beside its outputs."""
+
+    def serve() -> None:
+        outgoing: queue.Queue[v2.PostRunnerItemOutputsRequest | None] = queue.Queue()
+        outgoing.put(v2.PostRunnerItemOutputsRequest(runner_id="r"))
+        stream = runner.stub.ProcessRunnerItems(
+            iter(outgoing.get, None), metadata=runner.metadata, timeout=20
+        )
+        for response in stream:
+            if response.runner_items:
+                for _ in range(2):
+                    outgoing.put(answer(response.runner_items[0]))
+                outgoing.put(None)
+                break
+            outgoing.put(v2.PostRunnerItemOutputsRequest(runner_id="r"))
+        assert [list(response.runner_items) for response in stream] == [[], []]
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    request = v2.PostModelOutputsRequest(model_id="m")
+    request.inputs.add().data.text.raw = "a"
+    stream = runner.stub.GenerateModelOutputs(request, metadata=runner.metadata, timeout=20)
+    assert [response.outputs[0].data.text.raw for response in stream] == ["A", "A"]
+    thread.join()
+
+
 def served(runner: Raw, work: Callable[[v2.RunnerItem], None]) -> threading.Thread:
     """A runner in a thread that takes one item."""
 

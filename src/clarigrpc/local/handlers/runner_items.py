@@ -55,19 +55,32 @@ def _take_answer(
 def process_runner_items(
     context: Context, requests: Iterator[v2.PostRunnerItemOutputsRequest]
 ) -> Iterator[v2.MultiRunnerItemResponse]:
-    """The first message says which runner calls; every one is answered by the next work.
+    """The first message says which runner calls; one without outputs is answered by the next work.
 
-    A message with outputs hands them in first. Where there is no work yet the answer has none,
-    and the runner sends another message to ask again.
+    Where there is no work yet the answer has none, and the runner sends another message to ask
+    again. A message with outputs is answered by none: the published runner works on one item a
+    call, and what it were given then would be lost. When the runner has no more messages, the
+    streams of outputs that it sent here are complete: the published runner says it in no other way.
     """
     runner: tuple[str, str] | None = None
+    answered: set[str] = set()
     for request in requests:
         runner = runner or _runner(context, request)
+        items: list[v2.RunnerItem] = []
         if request.runner_item_id:
             # That nobody waits any more is no failure of the runner's.
-            context.state.runners.answer(runner, request)
-        items = context.state.runners.take(runner, _WAIT_SECONDS)
+            if context.state.runners.answer(runner, request):
+                answered.add(request.runner_item_id)
+            else:
+                answered.discard(request.runner_item_id)
+        else:
+            items = context.state.runners.take(runner, _WAIT_SECONDS)
         yield v2.MultiRunnerItemResponse(status=make_status(StatusCode.SUCCESS), runner_items=items)
+    if runner is not None:
+        for item_id in answered:
+            end = v2.PostRunnerItemOutputsRequest(runner_item_id=item_id)
+            end.status.CopyFrom(make_status(StatusCode.RUNNER_STREAM_END))
+            context.state.runners.answer(runner, end)
 
 
 UNARY: dict[str, Callable[[Context, Any], Message]] = {
