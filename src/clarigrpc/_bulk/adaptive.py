@@ -2,8 +2,10 @@
 
 The concurrency limit follows the gradient algorithms of published concurrency limiters (TCP Vegas
 and its successors): it grows while the latency stays near its minimum, shrinks when requests queue
-at the server, and is halved when the server reports overload. The batch size grows while larger
-batches increase the number of inputs per second.
+at the server, and is halved when the server reports overload. Until one of that happens, it grows
+several times over in each round trip, as in TCP's slow start: over a long way, the time is used up
+in a few round trips. The batch size grows while larger batches increase the number of inputs per
+second.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ MAX_IN_FLIGHT = 64
 
 _START_IN_FLIGHT = 4
 _START_BATCH_SIZE = 32
+# What each request adds to the limit in slow start: about five times as many in each round trip.
+_SLOW_START_STEP = 4.0
+# Samples of a batch size before it is called no better than a smaller one.
+_SAMPLES = 5
 # The limit stops growing when the latency exceeds its minimum by this factor.
 _TOLERANCE = 2.0
 _SMOOTHING = 0.2
@@ -38,20 +44,26 @@ class ConcurrencyLimit:
         self._min_latency = math.inf
         self._samples = 0
         self._ignored_overloads = 0
+        self._slow_start = True
 
     @property
     def limit(self) -> int:
         """Maximum number of requests in flight now, at least 1."""
         return int(self._limit)
 
-    def succeeded(self, seconds: float, in_flight: int) -> None:
+    def succeeded(self, seconds: float, in_flight: int, *, comparable: bool = True) -> None:
         """A full request completed.
 
         Args:
             seconds: Its latency.
             in_flight: Requests in flight at that time, including this one.
+            comparable: Whether it had as many inputs as requests have now.
         """
         if self._fixed or seconds <= 0:
+            return
+        if not comparable:
+            if self._slow_start and in_flight >= self._limit / 2:
+                self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
             return
         self._ignored_overloads = max(0, self._ignored_overloads - 1)
         self._samples += 1
@@ -60,6 +72,10 @@ class ConcurrencyLimit:
         self._min_latency = min(seconds, self._min_latency)
         if in_flight < self._limit / 2:
             return  # limited by the source: this says nothing about a larger limit
+        if self._slow_start and seconds <= _TOLERANCE * self._min_latency:
+            self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
+            return
+        self._slow_start = False
         gradient = max(0.5, min(1.0, _TOLERANCE * self._min_latency / seconds))
         wanted = self._limit * gradient + math.sqrt(self._limit)
         self._limit += _SMOOTHING * (wanted - self._limit)
@@ -75,6 +91,7 @@ class ConcurrencyLimit:
         if self._ignored_overloads:
             self._ignored_overloads -= 1
             return
+        self._slow_start = False
         self._limit = max(1.0, self._limit / 2)
         self._ignored_overloads = in_flight
 
@@ -82,7 +99,7 @@ class ConcurrencyLimit:
         """Measure the minimum latency again: the request size changed, or the minimum is old."""
         self._samples = 0
         self._min_latency = math.inf
-        if not self._fixed:
+        if not (self._fixed or self._slow_start):
             self._limit = min(self._limit, max(float(_START_IN_FLIGHT), self._limit / 4))
 
 
@@ -97,6 +114,7 @@ class AdaptiveBatchSize:
         self.size = fixed if fixed is not None else _START_BATCH_SIZE
         self.settled = fixed is not None
         self._before = (self.size, 0.0)
+        self._most = MAX_ITEMS
         self._rates: list[float] = []
 
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
@@ -112,16 +130,20 @@ class AdaptiveBatchSize:
         if self.settled or inputs != self.size or seconds <= 0:
             return False
         self._rates.append(inputs * in_flight / seconds)
-        if len(self._rates) < 5:
-            return False
-        rate = sorted(self._rates)[2]
-        self._rates.clear()
         smaller, best = self._before
-        before = self.size
-        if rate < best * 0.9:
-            self.size = smaller
-        elif rate > best * 1.05 and self.size < MAX_ITEMS:
-            self._before = (self.size, rate)
-            self.size = min(MAX_ITEMS, self.size * 2)
-        self.settled = self.size <= before
-        return self.size != before
+        # One sample is enough to try the largest size, which is halved if its own are worse.
+        if self.size < self._most and self._rates[-1] > best * 1.05:
+            self._before = (self.size, self._rates[-1])
+            self.size = self._most
+            self._rates.clear()
+            return True
+        if len(self._rates) < _SAMPLES:
+            return False
+        rate = sorted(self._rates)[_SAMPLES // 2]
+        self._rates.clear()
+        if rate >= best * 1.05:
+            self.settled = True
+            return False
+        self._most = self.size = self.size // 2
+        self.settled = self.size <= smaller
+        return True

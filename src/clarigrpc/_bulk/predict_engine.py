@@ -357,8 +357,7 @@ class PredictEngine(BulkEngine[Any]):
         seconds, in_flight = now - batch.sent_at, len(self._sent)
         if self.batch_size.succeeded(seconds, len(batch), in_flight):
             self.concurrency.resized()
-        else:
-            self.concurrency.succeeded(seconds, in_flight)
+        self.concurrency.succeeded(seconds, in_flight, comparable=len(batch) == self.size)
 
     def failed(self, batch: BulkBatch, error: Exception, now: float) -> None:
         # Retry the batch, divide it, or fail its inputs.
