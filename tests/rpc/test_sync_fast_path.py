@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -31,13 +32,22 @@ def multicallable(scripted: ScriptedServer) -> Iterator[Any]:
         yield channel.unary_unary(PATH)
 
 
-@pytest.fixture
-def call(multicallable: Any) -> Any:
+@pytest.fixture(params=["waited for", "started"])
+def call(request: pytest.FixtureRequest, multicallable: Any) -> Any:
+    """Both kinds of direct calls; one that was started is waited for here."""
     found = sync_fast_path.direct(multicallable)
     if found is None:
         assert grpcio_internals.TESTED_VERSIONS[1] < RELEASE
         pytest.skip(f"not with grpcio {grpc.__version__}")
-    return found
+    if request.param == "waited for":
+        return found.call
+
+    def start_and_wait(payload: bytes, timeout: float, metadata: Any) -> Any:
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        assert found.start(payload, timeout, metadata, ended.put) is not None
+        return ended.get(timeout=30)()
+
+    return start_and_wait
 
 
 def test_a_response_and_its_trailing_metadata(scripted: ScriptedServer, call: Any) -> None:
@@ -88,11 +98,11 @@ def test_a_handler_of_a_server_passes_its_deadline_on(
     core = sync_fast_path._core()
     if core is not None:
         monkeypatch.setitem(core, "get_deadline_from_context", lambda: time.time() + 2)
-    call = sync_fast_path.direct(multicallable)
-    if call is None:
+    found = sync_fast_path.direct(multicallable)
+    if found is None:
         pytest.skip(f"not with grpcio {grpc.__version__}")
     scripted.on("GetModel", reply("GetModel"))
-    call(GET.SerializeToString(), 10.0, METADATA)
+    found.call(GET.SerializeToString(), 10.0, METADATA)
     assert scripted.seen[0].seconds_left < 3
 
 
@@ -123,6 +133,38 @@ def held(ended: threading.Event) -> Any:
         yield reply("GetModel")
 
     return handler
+
+
+def test_a_call_that_is_begun_tells_when_it_has_ended(
+    client: Client, scripted: ScriptedServer
+) -> None:
+    scripted.on(
+        "GetModel", reply("GetModel", model=v2.Model(id="m")), Fail(grpc.StatusCode.ABORTED)
+    )
+    get: Any = client.v2.GetModel
+    started: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    get.begin(GET, None, started.put, ended.put)
+    call = ended.get(timeout=30)
+    assert call is started.get(timeout=30)
+    assert call.result().model.id == "m"
+    get.begin(GET, 5.0, started.put, ended.put)
+    call = ended.get(timeout=30)
+    assert call is started.get(timeout=30)
+    with pytest.raises(errors.UnavailableError) as caught:
+        call.result()
+    assert caught.value.request_id
+    over = threading.Event()
+    scripted.on("GetModel", held(over))
+    get.begin(GET, 5.0, started.put, ended.put)
+    while len(scripted.seen) < 3:
+        time.sleep(0.01)
+    call = started.get(timeout=30)
+    call.cancel()
+    assert ended.get(timeout=30) is call
+    assert over.wait(30)
+    with pytest.raises(errors.CancelledError):
+        call.result()
 
 
 @pytest.mark.measures

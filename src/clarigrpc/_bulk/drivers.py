@@ -149,19 +149,14 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         if run.unsaved:
             run.save()
         multicallable, request, timeout = run.request(batch)
-        call = None
-        try:
-            call = multicallable.future(request, timeout=timeout)
+
+        def started(call: Any) -> None:
             running[call] = batch
-            call.add_done_callback(note)
+
+        try:
+            multicallable.begin(request, timeout, started, note)
         except errors.ApiError as error:  # e.g. no token for the credentials
             engine.failed(batch, error, time.monotonic())
-        except BaseException:
-            # An interrupt before the call was noted; one that has no name yet is cancelled as it
-            # is dropped.
-            if call is not None:
-                call.cancel()
-            raise
 
     def has_ended() -> bool:
         return not ended.empty()

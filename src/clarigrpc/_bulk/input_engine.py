@@ -167,7 +167,11 @@ class InputEngine(BulkEngine[Any]):
     def encode(self, first: int, values: Sequence[Any]) -> EncodedInputs:
         # Raises TypeError, and then has changed nothing, if a value is not an input.
         if self._known is None and {*map(type, values)} == {v2.Input}:
-            ids, items = map(list, zip(*map(encode_input, values), strict=True))
+            ids: list[str] = [one.id for one in values]
+            if all(ids):
+                items = [*map(v2.Input.SerializeToString, values)]
+            else:
+                ids, items = map(list, zip(*map(encode_input, values), strict=True))
             more = size_of(b"")
             sizes = [len(item) + more for item in items]
             if max(sizes) - more <= self._max_input_bytes:

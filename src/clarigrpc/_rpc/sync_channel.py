@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -41,7 +41,7 @@ from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.core_streams import StartStream, direct_stream
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
-from clarigrpc._rpc.sync_fast_path import DirectCall, direct
+from clarigrpc._rpc.sync_fast_path import DirectCall, DirectStart, EndedCall, direct
 from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
 
@@ -209,12 +209,13 @@ class Cancellation:
 class UnaryUnary(_Multicallable, _UnaryUnaryBase):
     __doc__ = DOCUMENTATION
     kind = "unary_unary"
-    __slots__ = ("_direct",)
+    __slots__ = ("_direct", "_start")
 
     _direct: DirectCall | None
+    _start: DirectStart | None
 
     def _bind(self, real: Any) -> None:
-        self._direct = direct(real)
+        self._direct, self._start = direct(real) or (None, None)
         super()._bind(real)
 
     def __call__(
@@ -374,6 +375,99 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         return ResponseFuture(self, self._bound().future(payload, timeout, *options), request_id)
+
+    def begin(
+        self,
+        request: Any,
+        timeout: float | None,
+        started: Callable[[BegunCall], object],
+        ended: Callable[[BegunCall], object],
+    ) -> None:
+        """Start the call, and have ``ended`` called when it has ended.
+
+        There is one attempt. It costs less than a ``future``: nobody else can watch the call.
+
+        Args:
+            request: A message of the method's request type.
+            timeout: Seconds. None uses the client's setting.
+            started: Called with the call at the moment from which it may have to be cancelled.
+            ended: Called with it on a thread of gRPC; must not raise.
+        """
+        call = BegunCall(self, ended)
+        if type(self) is UnaryUnary:
+            timeout, _ = self.core.deadline(timeout, streaming=False)
+            payload = self.serialize(request)
+            call.request_id, pairs, left = self._metadata(None, timeout)
+            if self._start is not None:
+                started(call)
+                if call.start(self._start, payload, left, pairs):
+                    return
+        call.follow(self.future(request, timeout), started)
+
+
+class BegunCall:
+    """A call with one request and one response that runs by itself."""
+
+    __slots__ = ("_cancel", "_ended", "_method", "_outcome", "request_id")
+
+    def __init__(self, method: _Multicallable, ended: Callable[[BegunCall], object]) -> None:
+        self.request_id = ""
+        self._method = method
+        self._ended = ended
+        self._cancel: Callable[[], object] | None = None
+        self._outcome: Callable[[], Any] | None = None
+
+    def start(self, start: DirectStart, payload: bytes, timeout: float, pairs: Metadata) -> bool:
+        """Start the call; False if that was not possible."""
+
+        def note(outcome: EndedCall) -> None:
+            self._outcome = partial(self._response, outcome)
+            self._ended(self)
+
+        with HeldInterrupt():
+            self._cancel = start(payload, timeout, pairs, note)
+        return self._cancel is not None
+
+    def follow(self, future: ResponseFuture, started: Callable[[BegunCall], object]) -> None:
+        """Stand for a future."""
+        try:
+            self._cancel, self._outcome = future.cancel, future.result
+            started(self)
+            future.add_done_callback(lambda _: self._ended(self))
+        except BaseException:
+            future.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End the call."""
+        if self._cancel is not None:
+            with HeldInterrupt():
+                self._cancel()
+
+    def result(self) -> Any:
+        """The response of a call that has ended.
+
+        Raises:
+            ApiError: It failed.
+        """
+        assert self._outcome is not None
+        return self._outcome()
+
+    def _response(self, outcome: EndedCall) -> Any:
+        method, request_id = self._method, self.request_id
+        try:
+            encoded, status = outcome()
+        except grpc.RpcError as error:
+            raise method.unary_error(error, request_id) from error
+        if encoded is None:
+            raise method.silent(request_id)
+        response = method.parse(encoded, request_id)
+        if not method.checked or response.status.code == SUCCESS:
+            return response
+        failure = method.response_error(response, request_id, status.trailing_metadata(), None)
+        if failure is not None:
+            raise failure
+        return response
 
 
 # One request, a stream of responses.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
@@ -24,6 +24,30 @@ DirectCall: TypeAlias = Callable[
     [bytes, float, Sequence[tuple[str, str | bytes]]], tuple[bytes | None, Any]
 ]
 """(request, timeout, metadata) -> the response, and what has its ``trailing_metadata()``."""
+
+EndedCall: TypeAlias = Callable[[], tuple[bytes | None, Any]]
+"""Returns what a ``DirectCall`` returns, or raises what it raises."""
+
+DirectStart: TypeAlias = Callable[
+    [bytes, float, Sequence[tuple[str, str | bytes]], Callable[[EndedCall], object]],
+    Callable[[], object] | None,
+]
+"""(request, timeout, metadata, ended) -> what cancels the call, None where none was started.
+
+``ended`` is called on a thread of gRPC when the call has ended, and must not raise."""
+
+
+class DirectCalls(NamedTuple):
+    """Two ways to call a method.
+
+    Attributes:
+        call: Waits for the response.
+        start: Does not.
+    """
+
+    call: DirectCall
+    start: DirectStart
+
 
 USER = "sync fast path"
 
@@ -48,12 +72,14 @@ PRIVATE_NAMES: grpcio_internals.Names = {
         "ReceiveStatusOnClientOperation.trailing_metadata",
         "SegregatedCall.next_event",
         "SegregatedCall.cancel",
+        "IntegratedCall.cancel",
         "StatusCode.cancelled",
         "BatchOperationEvent.batch_operations",
         "get_deadline_from_context",
     ),
 }
-PRIVATE_ATTRIBUTES = ("_channel.segregated_call", "_method", "_context", "_registered_call_handle")
+_OF_METHOD = ("_method", "_context", "_registered_call_handle")
+PRIVATE_ATTRIBUTES = ("_channel.segregated_call", "_managed_call", *_OF_METHOD)
 """Of a multicallable."""
 
 
@@ -113,11 +139,11 @@ def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
     return internals.objects
 
 
-def direct(multicallable: Any) -> DirectCall | None:
-    """A function that calls what a multicallable of grpcio calls; None: take the multicallable.
+def direct(multicallable: Any) -> DirectCalls | None:
+    """Functions that call what a multicallable of grpcio calls; None: take the multicallable.
 
-    The function returns None for a response if the server ended well and sent none. Its errors
-    are those of the multicallable.
+    The response is None if the server ended well and sent none. The errors are those of the
+    multicallable.
     """
     if not grpcio_internals.usable() or (core := _core()) is None:
         return None
@@ -127,10 +153,11 @@ def direct(multicallable: Any) -> DirectCall | None:
     if type(multicallable) is not core["_UnaryUnaryMultiCallable"]:
         return None  # HTTP, several connections, or interceptors
     try:
-        start, method, context, handle = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
+        attributes = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
     except AttributeError as error:
         grpcio_internals.log_public_way(USER, str(error))
         return None
+    start, start_managed, method, context, handle = attributes
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
     send_metadata = core["SendInitialMetadataOperation"]
     send_message = core["SendMessageOperation"]
@@ -142,14 +169,15 @@ def direct(multicallable: Any) -> DirectCall | None:
     cancelled = core["StatusCode.cancelled"]
     clock = time.time
 
-    def call(
-        request: bytes, timeout: float, metadata: Sequence[tuple[str, str | bytes]]
-    ) -> tuple[bytes | None, Any]:
+    def deadline_after(timeout: float) -> float:
         deadline = clock() + timeout
         of_server = deadline_of_server()  # where a handler of a server makes the call
         if of_server is not None and of_server < deadline:
             deadline = of_server
-        operations = (
+        return deadline
+
+    def operations_of(request: bytes, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        return (
             send_metadata(metadata, 0),
             send_message(request, 0),
             send_close(0),
@@ -157,6 +185,17 @@ def direct(multicallable: Any) -> DirectCall | None:
             receive_message(0),
             receive_status(0),
         )
+
+    def outcome(event: Any) -> tuple[bytes | None, Any]:
+        _, _, _, _, message, status = event.batch_operations
+        if status.code():
+            raise _error(core, event, method)
+        return message.message(), status
+
+    def call(
+        request: bytes, timeout: float, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> tuple[bytes | None, Any]:
+        deadline, operations = deadline_after(timeout), operations_of(request, metadata)
         with HeldInterrupt() as held:
             try:
                 started = start(
@@ -178,9 +217,37 @@ def direct(multicallable: Any) -> DirectCall | None:
                 event = started.next_event()
         if event is None:
             return public.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
-        _, _, _, _, message, status = event.batch_operations
-        if status.code():
-            raise _error(core, event, method)
-        return message.message(), status
+        return outcome(event)
 
-    return call
+    def start_only(
+        request: bytes,
+        timeout: float,
+        metadata: Sequence[tuple[str, str | bytes]],
+        ended: Callable[[EndedCall], object],
+    ) -> Callable[[], object] | None:
+        deadline, operations = deadline_after(timeout), operations_of(request, metadata)
+
+        def handle_event(event: Any) -> bool:
+            ended(partial(outcome, event))
+            return True  # nothing more comes
+
+        try:
+            with HeldInterrupt():
+                started = start_managed(
+                    propagate,
+                    method,
+                    None,
+                    deadline,
+                    None,
+                    None,
+                    (operations,),
+                    handle_event,
+                    context,
+                    handle,
+                )
+        except (AttributeError, TypeError) as error:  # nothing has been sent
+            grpcio_internals.log_public_way(USER, str(error))
+            return None
+        return partial(started.cancel, cancelled, "cancelled")
+
+    return DirectCalls(call, start_only)
