@@ -20,10 +20,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from clarigrpc import v2
+from clarigrpc import errors, v2
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import sync_channel
-from clarigrpc._rpc.sync_channel import ResponseFuture
 from clarigrpc._uploads import sync_driver
 from clarigrpc.local import Faults, LocalServer
 
@@ -211,23 +210,28 @@ def test_in_a_finalizer_the_interrupt_comes_a_moment_later() -> None:
 def test_an_interrupt_before_a_call_is_noted_cancels_it(
     monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    started: list[ResponseFuture] = []
+    started: list[sync_channel.BegunCall] = []
     image = b"not looked at"
+    start = sync_channel.BegunCall.start
 
-    def interrupted(call: ResponseFuture, fn: object) -> None:
+    def interrupted(call: sync_channel.BegunCall, *arguments: Any) -> bool:
+        assert start(call, *arguments)
         started.append(call)
         raise KeyboardInterrupt
 
     with LocalServer(faults=Faults(latency_seconds=60)) as server, server.client() as client:
         model = client.model("text-stream", user_id="clarifai", app_id="main")
-        monkeypatch.setattr(ResponseFuture, "add_done_callback", interrupted)
+        monkeypatch.setattr(sync_channel.BegunCall, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
             if operation == "upload":
                 client.inputs.upload([image])
             else:
                 list(model.predict_many([image]))
         (call,) = started
-        assert call.cancelled()
+        while call.running:
+            time.sleep(0.01)
+        with pytest.raises(errors.CancelledError):
+            call.result()
 
 
 def test_an_interrupt_before_the_stream_of_an_upload_is_noted(

@@ -44,8 +44,12 @@ def call(request: pytest.FixtureRequest, multicallable: Any) -> Any:
 
     def start_and_wait(payload: bytes, timeout: float, metadata: Any) -> Any:
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        assert found.start(payload, timeout, metadata, ended.put) is not None
-        return ended.get(timeout=30)()
+        note = lambda *outcome: ended.put(outcome)  # noqa: E731
+        assert found.start(payload, timeout, metadata, note) is not None
+        encoded, status, error = ended.get(timeout=30)
+        if error is not None:
+            raise error
+        return encoded, status
 
     return start_and_wait
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -41,7 +41,7 @@ from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.core_streams import StartStream, direct_stream
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
-from clarigrpc._rpc.sync_fast_path import DirectCall, DirectStart, EndedCall, direct
+from clarigrpc._rpc.sync_fast_path import DirectCall, DirectStart, direct
 from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
 
@@ -381,7 +381,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         request: Any,
         timeout: float | None,
         started: Callable[[BegunCall], object],
-        ended: Callable[[BegunCall], object],
+        ended: Callable[[BegunCall], None],
     ) -> None:
         """Start the call, and have ``ended`` called when it has ended.
 
@@ -408,20 +408,21 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
 class BegunCall:
     """A call with one request and one response that runs by itself."""
 
-    __slots__ = ("_cancel", "_ended", "_method", "_outcome", "request_id")
+    __slots__ = ("_cancel", "_ended", "_future", "_method", "_outcome", "request_id")
 
-    def __init__(self, method: _Multicallable, ended: Callable[[BegunCall], object]) -> None:
+    def __init__(self, method: _Multicallable, ended: Callable[[BegunCall], None]) -> None:
         self.request_id = ""
         self._method = method
         self._ended = ended
         self._cancel: Callable[[], object] | None = None
-        self._outcome: Callable[[], Any] | None = None
+        self._outcome: tuple[bytes | None, Any, grpc.RpcError | None] | None = None
+        self._future: ResponseFuture | None = None
 
     def start(self, start: DirectStart, payload: bytes, timeout: float, pairs: Metadata) -> bool:
         """Start the call; False if that was not possible."""
 
-        def note(outcome: EndedCall) -> None:
-            self._outcome = partial(self._response, outcome)
+        def note(encoded: bytes | None, status: Any, error: grpc.RpcError | None) -> None:
+            self._outcome = encoded, status, error
             self._ended(self)
 
         with HeldInterrupt():
@@ -431,12 +432,17 @@ class BegunCall:
     def follow(self, future: ResponseFuture, started: Callable[[BegunCall], object]) -> None:
         """Stand for a future."""
         try:
-            self._cancel, self._outcome = future.cancel, future.result
+            self._cancel, self._future = future.cancel, future
             started(self)
             future.add_done_callback(lambda _: self._ended(self))
         except BaseException:
             future.cancel()
             raise
+
+    @property
+    def running(self) -> bool:
+        """Whether the call has not ended."""
+        return self._outcome is None if self._future is None else self._future.running()
 
     def cancel(self) -> None:
         """End the call."""
@@ -450,14 +456,12 @@ class BegunCall:
         Raises:
             ApiError: It failed.
         """
-        assert self._outcome is not None
-        return self._outcome()
-
-    def _response(self, outcome: EndedCall) -> Any:
+        if self._future is not None:
+            return self._future.result()
         method, request_id = self._method, self.request_id
-        try:
-            encoded, status = outcome()
-        except grpc.RpcError as error:
+        assert self._outcome is not None
+        encoded, status, error = self._outcome
+        if error is not None:
             raise method.unary_error(error, request_id) from error
         if encoded is None:
             raise method.silent(request_id)

@@ -25,16 +25,19 @@ DirectCall: TypeAlias = Callable[
 ]
 """(request, timeout, metadata) -> the response, and what has its ``trailing_metadata()``."""
 
-EndedCall: TypeAlias = Callable[[], tuple[bytes | None, Any]]
-"""Returns what a ``DirectCall`` returns, or raises what it raises."""
-
 DirectStart: TypeAlias = Callable[
-    [bytes, float, Sequence[tuple[str, str | bytes]], Callable[[EndedCall], object]],
+    [
+        bytes,
+        float,
+        Sequence[tuple[str, str | bytes]],
+        Callable[[bytes | None, Any, grpc.RpcError | None], object],
+    ],
     Callable[[], object] | None,
 ]
 """(request, timeout, metadata, ended) -> what cancels the call, None where none was started.
 
-``ended`` is called on a thread of gRPC when the call has ended, and must not raise."""
+``ended`` is called on a thread of gRPC when the call has ended, and must not raise: with the
+response, what has its ``trailing_metadata()``, and the error of a call that failed."""
 
 
 class DirectCalls(NamedTuple):
@@ -186,12 +189,6 @@ def direct(multicallable: Any) -> DirectCalls | None:
             receive_status(0),
         )
 
-    def outcome(event: Any) -> tuple[bytes | None, Any]:
-        _, _, _, _, message, status = event.batch_operations
-        if status.code():
-            raise _error(core, event, method)
-        return message.message(), status
-
     def call(
         request: bytes, timeout: float, metadata: Sequence[tuple[str, str | bytes]]
     ) -> tuple[bytes | None, Any]:
@@ -217,18 +214,26 @@ def direct(multicallable: Any) -> DirectCalls | None:
                 event = started.next_event()
         if event is None:
             return public.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
-        return outcome(event)
+        _, _, _, _, message, status = event.batch_operations
+        if status.code():
+            raise _error(core, event, method)
+        return message.message(), status
 
     def start_only(
         request: bytes,
         timeout: float,
         metadata: Sequence[tuple[str, str | bytes]],
-        ended: Callable[[EndedCall], object],
+        ended: Callable[[bytes | None, Any, grpc.RpcError | None], object],
     ) -> Callable[[], object] | None:
         deadline, operations = deadline_after(timeout), operations_of(request, metadata)
 
         def handle_event(event: Any) -> bool:
-            ended(partial(outcome, event))
+            # Taken out here: the event refers to this function, and would live as long as it.
+            _, _, _, _, message, status = event.batch_operations
+            if status.code():
+                ended(None, status, _error(core, event, method))
+            else:
+                ended(message.message(), status, None)
             return True  # nothing more comes
 
         try:
