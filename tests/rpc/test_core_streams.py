@@ -272,6 +272,46 @@ async def test_a_waiting_reader_is_cancelled(scripted: ScriptedServer) -> None:
         held.set()
 
 
+async def test_giving_up_to_wait_for_the_end_leaves_the_call(scripted: ScriptedServer) -> None:
+    held = threading.Event()
+
+    def hold(*_: Any) -> Iterator[Any]:
+        held.wait(30)
+        yield reply("GenerateModelOutputs")
+
+    scripted.always("GenerateModelOutputs", hold)
+    async with AsyncClient(base=scripted.base, pat=PAT) as client:
+        call = client.v2.GenerateModelOutputs(GENERATE)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call.code(), 0.05)
+        held.set()
+        assert len([response async for response in call]) == 1
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_what_nobody_reads_stays_bounded_while_requests_are_written() -> None:
+    call = FakeCall([b"x"] * 1000, None)
+    stream = async_streams.DirectStream(None, 10)
+    running = async_streams.RunningStreams()
+
+    def begin(request: Any, timeout: float, metadata: Any, notify: Any) -> CoreStream:
+        call.stream = CoreStream(CORE, call.begin, request, metadata, notify)
+        return call.stream
+
+    call.pending.clear()
+    assert stream.start(begin, 10, (), running)
+    for _ in range(40):
+        writing = asyncio.create_task(stream.write(bytes(1 << 17)))
+        while not writing.done():
+            call.complete(0)
+            await asyncio.sleep(0)
+    held = len(stream._ready) + len(call.stream.take())
+    assert held <= 2 * INBOX_MESSAGES
+    stream.cancel()
+    while call.pending:
+        call.complete(0)
+
+
 def test_threads_end_with_their_stream(scripted: ScriptedServer) -> None:
     reached, blocked = threading.Event(), threading.Event()
 

@@ -184,8 +184,12 @@ class _StreamMulticallable(_Multicallable):
     direct: async_streams.StartAsyncStream | None
 
     def _rebound(self) -> None:
-        owner, streams = self._owner, self._shared.streams
-        self.direct = None if owner is None else async_streams.direct(owner, self.path, streams)
+        self.direct = None
+        shared = self._shared
+        if self._owner is not None:
+            if shared.streams is None:
+                shared.streams = async_streams.RunningStreams()
+            self.direct = async_streams.direct(self._owner, self.path, shared.streams)
 
 
 def _options(*options: Any) -> tuple[Any, ...] | None:

@@ -7,6 +7,7 @@ internals are not as expected, there is the multicallable of ``grpc.aio``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import weakref
 from collections import deque
@@ -26,8 +27,47 @@ the core takes other arguments."""
 _FINISHED = "RPC already finished."
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
-RunningStreams: TypeAlias = "weakref.WeakSet[DirectStream]"
-"""The streams of a client."""
+
+class RunningStreams:
+    """The streams of a client on its event loop, which one callback serves.
+
+    However many streams something happened to, the loop is woken once.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._streams: weakref.WeakSet[DirectStream] = weakref.WeakSet()
+        self._changed: deque[weakref.ref[DirectStream]] = deque()
+        self._woken = False
+
+    def add(self, stream: DirectStream) -> None:
+        """Keep a stream in mind for ``close``."""
+        self._streams.add(stream)
+
+    def changed(self, stream: weakref.ref[DirectStream]) -> None:
+        """Something has happened to a stream; called from gRPC's thread."""
+        self._changed.append(stream)
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed before the call ended
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the first is taken: what comes now wakes the loop again
+        for _ in range(len(self._changed)):
+            if (stream := self._changed.popleft()()) is not None:
+                stream.deliver()
+
+    async def close(self, grace: float | None) -> None:
+        """Let streams end for ``grace`` seconds and cancel the rest."""
+        streams = [stream for stream in self._streams if not stream.done()]
+        if streams and grace:
+            ends = [asyncio.ensure_future(stream.code()) for stream in streams]
+            _, rest = await asyncio.wait(ends, timeout=grace)
+            for one in rest:
+                one.cancel()
+        for stream in streams:
+            stream.cancel()
 
 
 def direct(
@@ -50,24 +90,12 @@ def direct(
 
     def begin(requests: Any, timeout: float, metadata: Metadata) -> DirectStream | None:
         stream = DirectStream(requests, timeout)
-        if not stream.start(found, timeout, metadata):
+        if not stream.start(found, timeout, metadata, running):
             return None
         running.add(stream)
         return stream
 
     return begin
-
-
-async def close(running: RunningStreams, grace: float | None) -> None:
-    """Let streams end for ``grace`` seconds and cancel the rest."""
-    streams = [stream for stream in running if not stream.done()]
-    if streams and grace:
-        ends = [asyncio.ensure_future(stream.code()) for stream in streams]
-        _, rest = await asyncio.wait(ends, timeout=grace)
-        for one in rest:
-            one.cancel()
-    for stream in streams:
-        stream.cancel()
 
 
 class DirectStream:
@@ -91,27 +119,21 @@ class DirectStream:
         self._half_closed = False
         self._locally_cancelled = False
 
-    def start(self, begin: StartStream, timeout: float, metadata: Metadata) -> bool:
+    def start(
+        self, begin: StartStream, timeout: float, metadata: Metadata, running: RunningStreams
+    ) -> bool:
         """Start the call; False where the core takes other arguments."""
         requests, self._requests = self._requests, None
         one = requests if isinstance(requests, bytes) else None
-        loop, deliver = self._loop, weakref.WeakMethod(self._deliver)
-
-        def notify(change: int) -> None:
-            try:
-                if (call := deliver()) is not None:
-                    loop.call_soon_threadsafe(call)
-            except RuntimeError:  # the loop was closed before the call ended
-                pass
-
-        core = begin(one, timeout, metadata, notify)
+        changed, this = running.changed, weakref.ref(self)
+        core = begin(one, timeout, metadata, lambda change: changed(this))
         if core is None:
             return False
         self._core = core
         if one is not None:
             self._half_closed = True
         elif requests is not None:
-            self._sender = loop.create_task(self._send_all(requests))
+            self._sender = self._loop.create_task(self._send_all(requests))
         return True
 
     def __del__(self) -> None:
@@ -135,8 +157,8 @@ class DirectStream:
                 return aio.EOF
             if self._core.await_message():
                 # By way of the loop: other tasks have a turn, however fast the server sends.
-                self._loop.call_soon(self._deliver)
-            await self._change()
+                self._loop.call_soon(self.deliver)
+            await self._change_or_cancel()
         return self._ready.popleft()
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -152,15 +174,19 @@ class DirectStream:
         """Wait until something has happened."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
+        await waiter
+
+    async def _change_or_cancel(self) -> None:
+        """The same; who gives up waiting to read or to write gives up the call."""
         try:
-            await waiter
+            await self._change()
         except asyncio.CancelledError:
             self.cancel()
             raise
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         """Something has happened."""
-        if not self._locally_cancelled:
+        if not self._ready and not self._locally_cancelled:  # else more would pile up here
             self._ready.extend(self._core.take())
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -173,7 +199,7 @@ class DirectStream:
         self._stop_sending()
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            callback(self)
+            self._loop.call_soon(callback, self)
 
     # Writing.
 
@@ -191,7 +217,7 @@ class DirectStream:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
         if not core.send(request):
             while not (core.has_room or self._locally_cancelled):
-                await self._change()
+                await self._change_or_cancel()
 
     async def done_writing(self) -> None:
         """Say that no further request comes."""
@@ -217,7 +243,7 @@ class DirectStream:
         self._locally_cancelled = True
         self._ready.clear()
         self._core.cancel()
-        self._loop.call_soon(self._deliver)
+        self._loop.call_soon(self.deliver)
         self._stop_sending()
         return True
 

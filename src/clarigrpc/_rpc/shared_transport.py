@@ -19,6 +19,7 @@ from clarigrpc._transports.transport import AsyncTransport, SyncTransport
 
 if TYPE_CHECKING:
     from clarigrpc._rpc.async_fast_path import Running
+    from clarigrpc._rpc.async_streams import RunningStreams
 
 TransportT = TypeVar("TransportT", SyncTransport, AsyncTransport)
 
@@ -103,14 +104,14 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
     Attributes:
         bound: The multicallables that hold the transport.
         running: The calls of the fast path that somebody holds.
-        streams: The streams of ``async_streams`` that somebody holds.
+        streams: The streams that somebody holds; None before the first.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.bound: weakref.WeakSet[Any] = weakref.WeakSet()
         self.running: Running = {}
-        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.streams: RunningStreams | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def transport(self) -> AsyncTransport:
@@ -149,9 +150,10 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
             began = time.monotonic()
             await asyncio.wait(self.running.values(), timeout=grace)
             grace = max(0.0, grace - (time.monotonic() - began))
-        if self.running or self.streams:
-            from clarigrpc._rpc import async_fast_path, async_streams
+        if self.running:
+            from clarigrpc._rpc import async_fast_path
 
             async_fast_path.cancel(self.running)
-            await async_streams.close(self.streams, grace)
+        if self.streams is not None:
+            await self.streams.close(grace)
         await transport.close(grace)
