@@ -23,6 +23,7 @@ from clarigrpc._transports.grpc_transport import channel_options
 PAT = "benchmark-token-0000"
 IN_FLIGHT = 32
 RAW, AGAIN = "raw stub", "raw stub, again"
+BOUND = 'client.bind, errors="grpc"'
 
 
 def _request() -> v2.PostModelOutputsRequest:
@@ -72,7 +73,7 @@ def _add(
     report: Report, title: str, measure: Callable[[], dict[str, list[Sample]]], goal: str
 ) -> None:
     found = measured(report, title, measure, first=RAW, again=AGAIN, quantities=("cpu",))
-    for name, bound in (("client.v2", goal), ("model.predict", "")):
+    for name, bound in (("client.v2", goal), (BOUND, goal), ("model.predict", "")):
         found.row(name, RAW, "cpu", bound)
 
 
@@ -81,6 +82,7 @@ def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     with Client(base=f"http://{address}", pat=PAT, user_id="user", app_id="app") as client:
         options = channel_options(client.settings)
         model = client.model("model")
+        bound = client.bind(v2.V2Stub, errors="grpc")
 
         def repeated(call: Callable[[], Any]) -> Callable[[], int]:
             def loop() -> int:
@@ -101,6 +103,7 @@ def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
                     RAW: repeated(raw[0]),
                     AGAIN: repeated(raw[1]),
                     "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
+                    BOUND: repeated(lambda: bound.PostModelOutputs(request)),
                     "model.predict": repeated(lambda: model.predict(value)),
                 },
                 rounds,
@@ -125,6 +128,7 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     with asyncio.Runner() as runner:
         client, channels = runner.run(open_all())
         model = client.model("model")
+        bound = client.bind(v2.V2Stub, errors="grpc")
         stubs = [v2.V2Stub(channel) for channel in channels]
 
         def repeated(call: Callable[[], Any]) -> Callable[[], int]:
@@ -140,6 +144,7 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
                 RAW: repeated(raw[0]),
                 AGAIN: repeated(raw[1]),
                 "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
+                BOUND: repeated(lambda: bound.PostModelOutputs(request)),
                 "model.predict": repeated(lambda: model.predict(value)),
             },
             rounds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar
 
 from clarigrpc import types
 from clarigrpc._config.client_options import ClientOptions, ViewOptions
@@ -258,6 +258,46 @@ class _BaseClient(Generic[ChannelT]):
         """The client as a channel, for any generated stub of the service."""
         return self._context.channel
 
+    @staticmethod
+    def _with_grpc_errors(channel: ChannelT) -> Any:
+        """The channel, with failures as those of grpcio."""
+        raise NotImplementedError
+
+    def bind(
+        self,
+        stub_class: Callable[[Any], T],
+        *,
+        errors: Literal["clarigrpc", "grpc"] = "clarigrpc",
+    ) -> T:
+        """Make a generated stub over this client.
+
+        Its calls have the client's credentials, deadlines, retries and connections. A call whose
+        own metadata has a credential is sent with that one.
+
+        Args:
+            stub_class: A generated stub class of the service, of this or of another package.
+            errors: ``"clarigrpc"`` raises ``ApiError`` for each failure. ``"grpc"`` is for
+                programs written for grpcio: a failed call raises ``grpc.RpcError``
+                (``grpc.aio.AioRpcError`` of an async client), and a response whose V2 status is a
+                failure is returned, once it need not be retried any more.
+
+        Returns:
+            The stub.
+
+        Raises:
+            ConfigurationError: ``errors`` is neither of them.
+        """
+        if errors not in ("clarigrpc", "grpc"):
+            from clarigrpc.errors import ConfigurationError
+
+            raise ConfigurationError(f"errors must be 'clarigrpc' or 'grpc', not {errors!r}")
+        from clarigrpc._rpc.stub_binding import make_stub
+
+        channel = self.channel
+        return make_stub(
+            stub_class, self._with_grpc_errors(channel) if errors == "grpc" else channel
+        )
+
     @takes(ViewOptions)
     def with_options(self, changes: ViewOptions) -> Self:
         """The client with other options on the same connection."""
@@ -357,6 +397,12 @@ class Client(_BaseClient["SyncChannel"], Sync):
 
         return SyncChannel(settings)
 
+    @staticmethod
+    def _with_grpc_errors(channel: SyncChannel) -> Any:
+        from clarigrpc._rpc.sync_grpc_errors import sync_grpc_errors
+
+        return sync_grpc_errors(channel)
+
     @property
     def v2(self) -> V2Stub:
         """Every method of the service, as ``client.v2.ListModels(v2.ListModelsRequest())``."""
@@ -388,6 +434,12 @@ class AsyncClient(_BaseClient["AsyncChannel"], Async):
         from clarigrpc._rpc.async_channel import AsyncChannel
 
         return AsyncChannel(settings)
+
+    @staticmethod
+    def _with_grpc_errors(channel: AsyncChannel) -> Any:
+        from clarigrpc._rpc.async_grpc_errors import async_grpc_errors
+
+        return async_grpc_errors(channel)
 
     @property
     def v2(self) -> V2AsyncStub:

@@ -44,6 +44,8 @@ SECRET_OPTIONS = {
 """Options of a client that are a secret, with the variable that each is also read from."""
 
 _SESSION_KEY = "x-clarifai-session-token"
+CREDENTIAL_KEYS = frozenset(("authorization", _SESSION_KEY))
+"""Keys of the metadata that say who calls."""
 _METADATA_KEY = re.compile("[0-9a-z_.-]+")
 
 

@@ -639,7 +639,11 @@ class _ReadableCall(_AsyncCall):
                 if not self._may_restart:
                     raise
                 self._retrying = self._retrying or self._retries()
-                delay = self._retrying.send(error)
+                try:
+                    delay = self._retrying.send(error)
+                except errors.ApiError:
+                    self._may_restart = False  # whoever reads on reads this call
+                    raise
             else:
                 self._may_restart = False  # what was delivered cannot be taken back
                 if self._retrying is not None:

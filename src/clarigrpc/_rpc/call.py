@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from clarigrpc import errors
-from clarigrpc._config.credentials import check_metadata
+from clarigrpc._config.credentials import CREDENTIAL_KEYS, check_metadata
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
@@ -66,9 +66,12 @@ class CallCore:
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
         check_metadata(extra)
-        for key, value in extra:
-            if key == REQUEST_ID_KEY:
-                return str(value), (*credentials, *extra)
+        given = dict(extra)
+        if not CREDENTIAL_KEYS.isdisjoint(given):
+            # Two credentials in one call: the service would see one of them, and not say which.
+            credentials = tuple(pair for pair in credentials if pair[0] not in CREDENTIAL_KEYS)
+        if REQUEST_ID_KEY in given:
+            return str(given[REQUEST_ID_KEY]), (*credentials, *extra)
         return request_id, (*credentials, (REQUEST_ID_KEY, request_id), *extra)
 
     def deadline(self, timeout: float | None, *, streaming: bool) -> tuple[float, float]:
@@ -117,7 +120,8 @@ class BoundMethod:
         self.name = path.rpartition("/")[2]
         self.method = _row(path)
         self.serialize = _serializer(core.settings, self.method, serialize)
-        self.deserialize = deserialize or _unchanged
+        # A message class says what is meant as well: stubs for JSON channels have those.
+        self.deserialize = getattr(deserialize, "FromString", deserialize) or _unchanged
         # Without a deserializer the caller wants bytes, and there is no status to look at.
         self.checked = deserialize is not None and self.method is not None
 

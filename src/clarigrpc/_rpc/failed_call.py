@@ -92,9 +92,60 @@ class FailedCall(aio.AioRpcError, grpc.Call, FutureBase):  # type: ignore[misc]
         fn(self)
 
 
+class AnsweredCall(grpc.Call):
+    """The call of a response whose V2 status is a failure: for gRPC it has ended well."""
+
+    def __init__(self, error: errors.ApiError) -> None:
+        self._retry_after = error.retry_after
+
+    def cancel(self) -> bool:
+        return False
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
+
+    def initial_metadata(self) -> Any:
+        return ()
+
+    def trailing_metadata(self) -> Any:
+        wait = self._retry_after
+        return () if wait is None else (("retry-after", f"{wait:g}"),)
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.OK
+
+    def details(self) -> str:
+        return ""
+
+
 def as_grpc_error(error: Exception) -> Exception:
     """What interceptors get for an error."""
     return FailedCall(error) if isinstance(error, errors.ApiError) else error
+
+
+def grpc_failure(error: errors.ApiError) -> grpc.RpcError:
+    """What grpcio itself raises for a failed call: its own error, where the call ended with one."""
+    cause = error.__cause__
+    if isinstance(cause, grpc.RpcError) and hasattr(cause, "code"):
+        return cause
+    return FailedCall(error)
+
+
+def answer_of(error: errors.ApiError) -> Any:
+    """The response whose V2 status made an error of it.
+
+    Raises:
+        grpc.RpcError: There was no response.
+    """
+    if error.response is None:
+        raise grpc_failure(error) from None
+    return error.response
 
 
 def as_api_error(error: Exception, mapped: Callable[[Any], errors.ApiError]) -> Exception:

@@ -771,7 +771,11 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                     raise
                 if self._retries is None:
                     self._retries = self._start_retrying()
-                delay = self._retries.send(error)
+                try:
+                    delay = self._retries.send(error)
+                except errors.ApiError:
+                    self._restart = None  # whoever reads on reads this call
+                    raise
                 self._call.cancel()
                 self._free()
                 if self._stopped.wait(delay):

@@ -32,7 +32,7 @@ from clarigrpc._transports.transport import FutureBase
 Convert = Callable[[Exception], Exception]
 
 
-class _Future(CallInfo, FutureBase):
+class ConvertedFuture(CallInfo, FutureBase):
     """A future with other errors.
 
     Args:
@@ -232,7 +232,7 @@ class _Innermost:
         return found
 
     def future(self, request: Any, **given: Any) -> Any:
-        return _Future(self._plain.future(request, **given), as_grpc_error)
+        return ConvertedFuture(self._plain.future(request, **given), as_grpc_error)
 
     def __call__(self, request: Any, **given: Any) -> Any:
         if self._stream is None:
@@ -306,7 +306,7 @@ class _OneResponse(_Intercepted):
 
     def future(self, *args: Any, **options: Any) -> Any:
         request, given, ours = split_arguments(args, options)
-        return _Future(
+        return ConvertedFuture(
             self._through(ours).future(self._in_messages(request), **given), self._convert
         )
 
