@@ -110,6 +110,8 @@ def environment(results: Results) -> str:
             f"{here['processor']}, {here['cores']} cores, Linux {here['kernel']}, "
             f"Python {here['python']}; {packages}; {here['date']}"
         )
+        if not result["full"]:
+            text += f"; a short run, with a load of {here['load']:.0f}: {name}"
         lines.append((text, name))
     texts = sorted({text for text, _ in lines})
     peers = {
