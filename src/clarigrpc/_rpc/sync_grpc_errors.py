@@ -17,7 +17,7 @@ from clarigrpc._transports.transport import Metadata
 
 def sync_grpc_errors(channel: SyncChannel) -> GrpcErrorsChannel:
     """What a generated stub is made over."""
-    return GrpcErrorsChannel(channel, _ResponseMulticallable, _StreamMulticallable)
+    return GrpcErrorsChannel(channel, _ResponseCalls, _StreamCalls)
 
 
 class _Wrapped:
@@ -31,7 +31,7 @@ class _Wrapped:
         return repr(self._call)
 
 
-class _ResponseMulticallable(_Wrapped):
+class _ResponseCalls(_Wrapped):
     """One response."""
 
     # The arguments are written out: to pass them on as a dict costs more than all else here.
@@ -60,7 +60,7 @@ class _ResponseMulticallable(_Wrapped):
         return GrpcErrorsFuture(self._call.future(*args, **options), as_grpc_error)
 
 
-class _StreamMulticallable(_Wrapped):
+class _StreamCalls(_Wrapped):
     """A stream of responses."""
 
     def __call__(self, *args: Any, **options: Any) -> GrpcErrorsStream:
