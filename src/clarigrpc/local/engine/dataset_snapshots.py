@@ -56,8 +56,10 @@ def take(
     *,
     predictions: Mapping[str, list[v2.Annotation]] | None = None,
     sample_ms: int = 0,
-) -> None:
-    """Freezes what the dataset holds now and the query lets through.
+) -> Iterator[None]:
+    """Freezes what the dataset holds and the query lets through, input by input.
+
+    Between two of them a transaction may end. What changes meanwhile is frozen as it is then.
 
     Args:
         store: Where all is kept.
@@ -75,9 +77,9 @@ def take(
     filters = search_filters.Filters(query)
     for member in store.walk(members_of(app, dataset_id), newest_first=False):
         row = store.get(live, member.id)
-        if row is None:
+        item = store.message(v2.Input, row) if row is not None else None
+        if item is None:
             continue
-        item = v2.Input.FromString(row.body)
         if predictions is None:
             own = own_annotation(item, app)
             every = [own] if own.data.ListFields() else []
@@ -95,6 +97,7 @@ def take(
             store.insert(
                 annotations, f"{found.input_id}/{found.id}", found.SerializeToString(), key=item.id
             )
+        yield
 
 
 def entries(

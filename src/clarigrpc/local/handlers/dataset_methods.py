@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -28,6 +29,9 @@ from clarigrpc.local.service_errors import ServiceError, make_status, overall
 from clarigrpc.local.store.resource_store import Row, StoredCollection
 from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
+
+_FREEZE_SECONDS = 0.1
+"""After so long a transaction of a version that is made ends, and others have their turn."""
 
 _FORMATS = {
     ExportFormat.CLARIFAI_DATA_PROTOBUF: "clarifai_data_protobuf",
@@ -266,31 +270,49 @@ def _freeze(state: State, where: StoredCollection, row: Row) -> None:
         failure = error
     if state.background.closing:
         return
+    metrics = None
+    try:
+        if failure is not None:
+            raise failure
+        steps = dataset_snapshots.take(
+            state.store,
+            app,
+            where.parent,
+            version,
+            _filter(state, app, version),
+            predictions=predictions,
+            sample_ms=_sample_ms(version),
+        )
+        while _go_on(state, row.seq, steps):
+            pass
+        content = dataset_snapshots.entries(state.store, app, where.parent, version.id)
+        metrics = dataset_snapshots.count(content)
+    except ServiceError as error:
+        failure = error
     with state.store.transaction():
-        found = state.store.get(where, row.id)
-        if found is None:
+        found = state.store.by_seq(row.seq)
+        if found is None or state.background.closing:
             return
         version = v2.DatasetVersion.FromString(found.body)
-        try:
-            if failure is not None:
-                raise failure
-            query = _filter(state, app, version)
-            dataset_snapshots.take(
-                state.store,
-                app,
-                where.parent,
-                version,
-                query,
-                predictions=predictions,
-                sample_ms=_sample_ms(version),
-            )
-            content = dataset_snapshots.entries(state.store, app, where.parent, version.id)
-            version.metrics["/"].CopyFrom(dataset_snapshots.count(content))
+        if metrics is not None:
+            version.metrics["/"].CopyFrom(metrics)
             version.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_READY))
-        except ServiceError as error:
-            version.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_FAILURE, str(error)))
+        else:
+            version.status.CopyFrom(make_status(StatusCode.DATASET_VERSION_FAILURE, str(failure)))
         version.modified_at.GetCurrentTime()
         state.store.update(found.seq, version.SerializeToString(), version.status.code)
+
+
+def _go_on(state: State, seq: int, steps: Iterator[None]) -> bool:
+    """Does some of the steps in a transaction; False at their end, or that of the version."""
+    end = time.monotonic() + _FREEZE_SECONDS
+    with state.store.transaction():
+        if state.store.by_seq(seq) is None or state.background.closing:
+            return False
+        for _ in steps:
+            if time.monotonic() > end or state.store.crowded:
+                return True
+    return False
 
 
 def _ready(context: Context, request: Any, *, write: bool = False) -> tuple[UserApp, Any]:
