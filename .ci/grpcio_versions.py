@@ -30,7 +30,7 @@ ROW = "{:9} {:8} {:8} {:8}  {:8} {:8} {}"
 PROBE = r"""
 import asyncio, json, logging, socket, sys
 import grpc
-from clarigrpc import AsyncClient, Client, RetryPolicy, errors, v2
+from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc._rpc import grpcio_internals
 
 base, pat, version = sys.argv[1:]
@@ -45,16 +45,23 @@ once = RetryPolicy(max_attempts=1)
 with socket.create_server(("127.0.0.1", 0)) as taken:
     refusing = "http://127.0.0.1:%d" % taken.getsockname()[1]
 
+WORDS = [text("one"), text("two")]
+SPEAKER = {"model_id": "text-stream", "user_id": "clarifai", "app_id": "main"}
+
 def sync_calls(base):
     with Client(base=base, pat=pat, retry=once, timeout=20) as client:
         assert client.v2.ListModels(v2.ListModelsRequest()).status.code == 10000
         request = v2.StreamInputsRequest(per_page=1)
         assert client.v2.StreamInputs(request).status.code == 10000
+        assert list(client.model(**SPEAKER).generate(WORDS[0]))
+        assert list(client.model(**SPEAKER).stream(WORDS))
         return client.v2.ListModels._direct
 
 async def async_calls(base):
     async with AsyncClient(base=base, pat=pat, retry=once, timeout=20) as client:
         assert (await client.v2.ListModels(v2.ListModelsRequest())).status.code == 10000
+        assert [one async for one in client.model(**SPEAKER).generate(WORDS[0])]
+        assert [one async for one in client.model(**SPEAKER).stream(WORDS)]
         return client.v2.ListModels.direct
 
 def run(kind, base):
