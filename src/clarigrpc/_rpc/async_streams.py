@@ -152,13 +152,20 @@ class DirectStream:
         while not self._ready:
             if self._locally_cancelled:
                 raise asyncio.CancelledError
-            if self._core.finished:
-                self._raise_for_status()
-                return aio.EOF
             if self._core.await_message():
+                if self._core.finished:
+                    self._raise_for_status()
+                    return aio.EOF
                 # By way of the loop: other tasks have a turn, however fast the server sends.
                 self._loop.call_soon(self.deliver)
-            await self._change_or_cancel()
+            # Written out, as it is run for each message where many streams take turns.
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
         return self._ready.popleft()
 
     def __aiter__(self) -> AsyncIterator[Any]:
