@@ -106,9 +106,12 @@ class ApiError(ClarigrpcError):
         status: V2 status message; None if the service sent none.
         rich_details: ``google.rpc`` messages of the gRPC status, for example ``BadRequest``.
         response: The complete response; None if the service sent none.
+        failed: ``(index, status)`` of each item of the response that failed; empty if the failure
+            is that of the whole request.
     """
 
     response: Message | None = None
+    failed: Sequence[ItemStatus] = ()
     not_reached: bool = False
     connection_lost: bool = False
     attempts: tuple[ApiError, ...] = ()

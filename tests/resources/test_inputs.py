@@ -98,3 +98,21 @@ async def test_an_upload_of_many(both: Both) -> None:
         c.inputs.upload, (text(f"t{number}", id=f"t{number}") for number in range(9)), batch_size=4
     )
     assert (report.added, report.failed_inputs) == (9, [])
+
+
+async def test_an_error_says_which_items_failed(both: Both) -> None:
+    create = both.client.inputs.create
+    await both.run(create, text("a", id="a"))
+    with pytest.raises(errors.AlreadyExistsError) as alone:
+        await both.run(create, text("b", id="a"))
+    with pytest.raises(errors.ApiError) as every:
+        await both.run(create, [text("b", id="a"), v2.Input(id="empty")])
+    with pytest.raises(errors.NotFoundError) as whole:
+        await both.run(both.client.inputs.get, "nobody")
+    duplicate, invalid = v2.StatusCode.INPUT_DUPLICATE, v2.StatusCode.INPUT_INVALID_ARGUMENT
+    assert [(index, status.code) for index, status in alone.value.failed] == [(0, duplicate)]
+    assert [(index, status.code) for index, status in every.value.failed] == [
+        (0, duplicate),
+        (1, invalid),
+    ]
+    assert whole.value.failed in ((), [])

@@ -148,12 +148,14 @@ class Operations:
         from clarigrpc._rpc import statuses
 
         request_id = merged.status.req_id
-        failure: Exception | None = None
+        failure: errors.ApiError | None = None
         with_status = lookup(method).item_field == field
         if with_status and len(items) == 1:
             failure = statuses.from_item(
                 item_status(items[0]), method=method, request_id=request_id
             )
+            if failure is not None:
+                failure.failed = [errors.ItemStatus(0, item_status(items[0]))]
         failure = failure or statuses.from_response(
             merged, method=method, request_id=request_id, item_field=field if with_status else ""
         )

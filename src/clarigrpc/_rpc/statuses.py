@@ -346,9 +346,9 @@ def from_response(
         status=status,
     )
     error.response = response
+    pairs = [ItemStatus(index, item_status(item)) for index, item in enumerate(items)]
+    error.failed = [pair for pair in pairs if _failed(pair.status)]
     if isinstance(error, PartialFailureError):
-        pairs = [ItemStatus(index, item_status(item)) for index, item in enumerate(items)]
-        error.failed = [pair for pair in pairs if _failed(pair.status)]
         error.succeeded = [pair for pair in pairs if not _failed(pair.status)]
         if error.failed:
             index, first = error.failed[0]
