@@ -203,7 +203,11 @@ class _PythonCanned(grpc.GenericRpcHandler):
         async def get_model(request: bytes, context: Any) -> bytes:
             return model
 
+        async def post_inputs(request: bytes, context: Any) -> bytes:
+            return self._added(request)
+
         self._handlers: dict[str, Any] = {
+            "PostInputs": grpc.unary_unary_rpc_method_handler(post_inputs),
             "PostModelOutputs": grpc.unary_unary_rpc_method_handler(unary),
             "GenerateModelOutputs": grpc.unary_stream_rpc_method_handler(generate),
             "StreamModelOutputs": grpc.stream_stream_rpc_method_handler(duplex),
@@ -213,6 +217,14 @@ class _PythonCanned(grpc.GenericRpcHandler):
     def _answer(self, request: bytes) -> bytes:
         count = len(v2.PostModelOutputsRequest.FromString(request).inputs)
         return self._head + self._item * count
+
+    def _added(self, request: bytes) -> bytes:
+        """What the service answers to inputs: all of them, pending."""
+        response = v2.MultiInputResponse(status=v2.Status(code=v2.StatusCode.SUCCESS))
+        response.inputs.extend(v2.PostInputsRequest.FromString(request).inputs)
+        for one in response.inputs:
+            one.status.code = v2.StatusCode.INPUT_PENDING
+        return response.SerializeToString()
 
     def service(self, handler_call_details: Any) -> Any:
         return self._handlers.get(handler_call_details.method.rpartition("/")[2])

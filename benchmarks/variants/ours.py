@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
@@ -22,6 +23,9 @@ from protocol import (
 
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc.arrays import output_concepts, output_embeddings
+
+INPUTS = 100_000
+"""Inputs of an upload."""
 
 
 def _arguments(config: Config) -> dict[str, Any]:
@@ -138,6 +142,34 @@ def _read(output: v2.Output) -> float:
     return concepts[0].value if concepts else 0.0
 
 
+def read_list(config: Config) -> Variant:
+    """``predict_list``, its results read."""
+    model, values = _model(config), [_value(config)] * config.batch
+
+    def call() -> None:
+        for output in model.predict(values):
+            _read(output)
+
+    return Variant(_fields(model.predict(values)[0]), _batches(config, call))
+
+
+def aread_list(config: Config) -> Variant:
+    """``read_list``, asyncio, one call after the other."""
+    runner = asyncio.Runner()
+    model, values = _amodel(config, runner), [_value(config)] * config.batch
+
+    async def items(inputs: int) -> int:
+        for _ in range(calls := max(1, inputs // config.batch)):
+            for output in await model.predict(values):
+                _read(output)
+        return calls * config.batch
+
+    return Variant(
+        _fields(runner.run(model.predict(values))[0]),
+        counting(lambda inputs, _: runner.run(items(inputs))),
+    )
+
+
 def many(config: Config) -> Variant:
     """``predict_many`` as it is by default, its results read."""
     model, value = _model(config), _value(config)
@@ -150,6 +182,33 @@ def many(config: Config) -> Variant:
         return count
 
     return Variant(_fields(next(model.predict_many([value])).output), counting(items))
+
+
+def many_fixed(config: Config) -> Variant:
+    """``predict_many`` with the batch size and window that are asked for."""
+    model, value = _model(config), _value(config)
+
+    def items(inputs: int, in_flight: int) -> int:
+        values = repeat(value, inputs)
+        run = model.predict_many(values, batch_size=config.batch, in_flight=in_flight)
+        return sum(_read(result.output) is not None for result in run)
+
+    return Variant(_fields(model.predict(value)), counting(items))
+
+
+def batches(config: Config) -> Variant:
+    """``predict_batches`` as it is by default, its results read."""
+    model, value = _model(config), _value(config)
+
+    def items(inputs: int, in_flight: int) -> int:
+        count = 0
+        for batch in model.predict_batches(repeat(value, inputs)):
+            for output in batch.outputs:
+                _read(output)
+            count += len(batch)
+        return count
+
+    return Variant(_fields(model.predict(value)), counting(items))
 
 
 def amany(config: Config) -> Variant:
@@ -171,6 +230,53 @@ def amany(config: Config) -> Variant:
         _fields(runner.run(model.predict(value))),
         counting(lambda inputs, in_flight: runner.run(items(inputs, in_flight))),
     )
+
+
+def _inputs(count: int) -> Iterator[v2.Input]:
+    """Small inputs, each with an id."""
+    return (text(f"a short text {number}", id=f"id-{number}") for number in range(count))
+
+
+def upload_inputs(config: Config) -> Variant:
+    """``inputs.upload``."""
+    client = Client(**_arguments(config))
+    made = list(_inputs(INPUTS))
+    return Variant(INPUTS, counting(lambda count, _: client.inputs.upload(made[:count]).added))
+
+
+def aupload_inputs(config: Config) -> Variant:
+    """``inputs.upload``, asyncio."""
+    runner = asyncio.Runner()
+    made = list(_inputs(INPUTS))
+
+    async def make() -> Any:
+        return AsyncClient(**_arguments(config))
+
+    client = runner.run(make())
+    return Variant(
+        INPUTS,
+        counting(lambda count, _: runner.run(client.inputs.upload(made[:count])).added),
+    )
+
+
+def raw_inputs(config: Config) -> Variant:
+    """The same inputs in batches by hand, on the generated stub over a bare channel."""
+    place = config.server
+    stub = v2.V2Stub(grpc.insecure_channel(place["grpc"]))
+    owner = v2.UserAppIDSet(user_id=place["user_id"], app_id=place["app_id"])
+    metadata = (("authorization", f"Key {place['pat']}"),)
+    made = list(_inputs(INPUTS))
+
+    def run(count: int, in_flight: int) -> int:
+        added = 0
+        for start in range(0, count, config.batch):
+            inputs = made[start : min(start + config.batch, count)]
+            request = v2.PostInputsRequest(user_app_id=owner, inputs=inputs)
+            response = stub.PostInputs(request, timeout=60, metadata=metadata)
+            added += sum(one.status.code == v2.StatusCode.INPUT_PENDING for one in response.inputs)
+        return added
+
+    return Variant(INPUTS, counting(run))
 
 
 def generate(config: Config) -> Variant:
@@ -316,7 +422,14 @@ VARIANTS = {
     "acall": acall,
     "coalesced": coalesced,
     "predict_list": predict_list,
+    "read_list": read_list,
+    "aread_list": aread_list,
     "many": many,
+    "many_fixed": many_fixed,
+    "batches": batches,
+    "upload_inputs": upload_inputs,
+    "aupload_inputs": aupload_inputs,
+    "raw_inputs": raw_inputs,
     "amany": amany,
     "generate": generate,
     "agenerate": agenerate,

@@ -80,6 +80,16 @@ def test_a_slow_source_teaches_nothing_about_the_window() -> None:
     assert concurrency.limit <= 4
 
 
+def test_few_round_trips_fill_the_window_whether_answers_come_together_or_not() -> None:
+    for together in (True, False):
+        concurrency = ConcurrencyLimit()
+        for _ in range(3):  # round trips
+            sent = concurrency.limit
+            for left in range(sent, 0, -1):
+                concurrency.succeeded(0.2, left if together else max(left, concurrency.limit))
+        assert concurrency.limit == MAX_IN_FLIGHT
+
+
 @given(
     st.lists(
         st.one_of(

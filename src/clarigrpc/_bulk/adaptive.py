@@ -45,6 +45,8 @@ class ConcurrencyLimit:
         self._samples = 0
         self._ignored_overloads = 0
         self._slow_start = True
+        # Requests in flight that were sent when the window was full, for slow start.
+        self._of_window = 0
 
     @property
     def limit(self) -> int:
@@ -61,25 +63,32 @@ class ConcurrencyLimit:
         """
         if self._fixed or seconds <= 0:
             return
+        if self._slow_start and in_flight >= self._limit / 2:
+            self._of_window = max(self._of_window, in_flight)
         if not comparable:
-            if self._slow_start and in_flight >= self._limit / 2:
-                self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
+            self._grow_fast()
             return
         self._ignored_overloads = max(0, self._ignored_overloads - 1)
         self._samples += 1
         if self._samples >= _MEASURE_AGAIN:
             self.resized()
         self._min_latency = min(seconds, self._min_latency)
+        if self._slow_start and seconds <= _TOLERANCE * self._min_latency:
+            self._grow_fast()
+            return
         if in_flight < self._limit / 2:
             return  # limited by the source: this says nothing about a larger limit
-        if self._slow_start and seconds <= _TOLERANCE * self._min_latency:
-            self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
-            return
         self._slow_start = False
         gradient = max(0.5, min(1.0, _TOLERANCE * self._min_latency / seconds))
         wanted = self._limit * gradient + math.sqrt(self._limit)
         self._limit += _SMOOTHING * (wanted - self._limit)
         self._limit = max(1.0, min(float(MAX_IN_FLIGHT), self._limit))
+
+    def _grow_fast(self) -> None:
+        """Grow in slow start, if the request was one of a window that the source could fill."""
+        if self._slow_start and self._of_window:
+            self._of_window -= 1
+            self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
 
     def overloaded(self, in_flight: int) -> None:
         """The server rejected a request because of its load.
