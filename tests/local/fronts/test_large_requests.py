@@ -20,6 +20,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.engine.request_checks import MAX_CONCEPTS
 from clarigrpc.local.fronts.field_count import has_too_many_fields
+from clarigrpc.local.store import resource_store
 from tests.local.conftest import until
 from tests.strategies import messages
 
@@ -80,6 +81,22 @@ def test_too_many_concepts_are_refused(client: Client) -> None:
             region.data.concepts.add(id=str(number))
     with pytest.raises(errors.InvalidArgumentError, match=r"more than 13000 concepts"):
         client.v2.PostAnnotations(request)
+
+
+def test_a_page_that_is_too_large_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.v2.PostInputs(v2.PostInputsRequest(inputs=[text("x" * 5000) for _ in range(3)]))
+    monkeypatch.setattr(resource_store, "MAX_PAGE_BYTES", 10_000)
+    calls: list[tuple[Any, Any]] = [
+        (client.v2.ListInputs, v2.ListInputsRequest(per_page=100)),
+        (client.v2.StreamInputs, v2.StreamInputsRequest(per_page=100, descending=True)),
+    ]
+    for method, request in calls:
+        with pytest.raises(errors.InvalidArgumentError, match="fewer items per page"):
+            method(request)
+        request.per_page = 1
+        assert method(request).inputs
 
 
 def test_an_input_is_found_by_much_metadata_and_a_long_text(client: Client) -> None:

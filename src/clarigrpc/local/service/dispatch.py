@@ -73,6 +73,8 @@ from clarigrpc.local.service_errors import CallAborted, ServiceError, make_statu
 from clarigrpc.local.store.download_files import Downloads
 from clarigrpc.local.store.resource_store import (
     MAX_INDEX_ROWS,
+    MAX_PAGE_BYTES,
+    PageTooLargeError,
     Store,
     StoreError,
     TransactionTooLargeError,
@@ -381,6 +383,11 @@ class V2Service:
             raise CallAborted(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
         if isinstance(error, ServiceError):
             status = error.status()
+        elif isinstance(error, PageTooLargeError):
+            status = make_status(
+                StatusCode.CONN_INVALID_REQUEST,
+                f"the page has more than {MAX_PAGE_BYTES} bytes; ask for fewer items per page",
+            )
         elif isinstance(error, TransactionTooLargeError):
             status = make_status(
                 StatusCode.CONN_INVALID_REQUEST,

@@ -127,6 +127,9 @@ _DELETE_SECONDS = 0.1
 _MANY_BYTES = 16 << 20
 """With more content, a transaction that can be split ends."""
 
+MAX_PAGE_BYTES = 128 << 20
+"""Longest messages of a page together: no response could take more."""
+
 _CLEARED = ""
 """Kind of the collections that were cleared, and whose resources are yet to be deleted."""
 
@@ -182,6 +185,10 @@ class DuplicateIdError(Exception):
 
 class TransactionTooLargeError(Exception):
     """The transaction would add more to the index than MAX_INDEX_ROWS."""
+
+
+class PageTooLargeError(Exception):
+    """The messages of a page are longer than MAX_PAGE_BYTES together."""
 
 
 class StoreError(OSError):
@@ -492,6 +499,22 @@ class Store:
             except sqlite3.Error as error:
                 raise self._failed(error) from error
 
+    def _bounded_rows(self, query: str, values: Sequence[object]) -> list[Row]:
+        """What a query finds; refuses messages of more than MAX_PAGE_BYTES together."""
+        rows: list[Row] = []
+        size = 0
+        with self._lock:
+            try:
+                self._check()
+                for found in self._db.execute(query, values):
+                    rows.append(Row(*found))
+                    size += len(rows[-1].body)
+                    if size > MAX_PAGE_BYTES:
+                        raise PageTooLargeError
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+        return rows
+
     def _row(self, query: str, values: Sequence[object] = ()) -> Any:
         """The one row that a query finds, None where it finds none."""
         rows = self._rows(query, values)
@@ -704,8 +727,7 @@ class Store:
                 query += f" AND key IN ({', '.join('?' * len(keys))})"
                 values += keys
             query += f" ORDER BY seq {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
-            rows = self._rows(query, (*values, limit, offset))
-        return [Row(*row) for row in rows]
+            return self._bounded_rows(query, (*values, limit, offset))
 
     def after(
         self,
@@ -747,8 +769,7 @@ class Store:
                         return None
                     values.append(place[0])
             query += f" ORDER BY {column} {'DESC' if descending else 'ASC'} LIMIT ?"
-            rows = self._rows(query, (*values, limit))
-        return [Row(*row) for row in rows]
+            return self._bounded_rows(query, (*values, limit))
 
     def waiting(self, kind: str, status: int, limit: int) -> list[tuple[StoredCollection, Row]]:
         """Resources of a kind, in any app, that have the status; of each app the oldest first."""
