@@ -31,7 +31,7 @@ NO_CREDENTIAL = {Code.CONN_KEY_INVALID, Code.CONN_KEY_NOT_FOUND, Code.CONN_TOKEN
 # Whose address has an app, and whose answer does not depend on it.
 OF_NO_APP = {"GetModelType", "ListModelTypes", "MyScopes"}
 # What changes an app as such and what concerns a user is not for collaborators, whatever they have.
-OF_OWNER = {"PatchApp", "PatchAppsDetails", "DeleteApp", "ListLogEntries"}
+OF_OWNER = {"PatchApp", "PatchAppsDetails", "DeleteApp", "ListLogEntries", "StreamLogEntries"}
 
 
 class Declared(NamedTuple):
@@ -156,8 +156,8 @@ class World:
             return answer.status.code
         verb, path, body = transcoding.encode_request(method, request)
         headers = {**dict(metadata), "content-type": "application/json"}
-        text = self.web.request(verb, path, content=body or None, headers=headers).text
-        tree = transcoding.loads(text.splitlines()[0])
+        with self.web.stream(verb, path, content=body or None, headers=headers) as answer:
+            tree = transcoding.loads(next(answer.iter_lines()))  # others may go on for ever
         return int(tree.get("result", tree)["status"]["code"])  # of a stream: the first result
 
     def keys(self, wanted: Iterable[v2.Key]) -> list[str]:

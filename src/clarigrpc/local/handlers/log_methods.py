@@ -73,16 +73,20 @@ def list_log_entries(
 def stream_log_entries(
     context: Context, request: v2.StreamLogEntriesRequest
 ) -> Iterator[v2.MultiLogEntryResponse]:
-    """The entries that are there, and then those that come, until the client leaves."""
+    """The entries that are there, and then those that come, until the client leaves.
+
+    The first response comes at once, also without entries: the client knows that it is heard.
+    """
     if not request.log_type:
         raise ServiceError(StatusCode.LOG_ENTRIES_INVALID_REQUEST, "log_type is empty")
     where = _logs(context.user(request.user_app_id))
-    last_id = ""
+    last_id, is_first = "", True
     while context.call.is_active():
         rows = context.state.store.after(where, last_id, _ENTRIES_PER_RESPONSE) or []
         entries = [v2.LogEntry.FromString(row.body) for row in rows]
         found = [entry for entry in entries if _fits(entry, request)]
-        if found:
+        if found or is_first:
+            is_first = False
             yield v2.MultiLogEntryResponse(
                 status=make_status(StatusCode.SUCCESS), log_entries=found
             )
