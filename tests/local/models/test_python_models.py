@@ -335,7 +335,9 @@ def test_asynchronous_methods_end_with_their_call(
 ) -> None:
     later = Later()
     raw = serve(models={"l": later})
-    with raw.server.client(timeout=0.5) as client, contextlib.suppress(errors.ApiError):
+    # Long enough for the method to begin also on a busy machine.
+    seconds = 3.0 if method == "wait" else 60.0
+    with raw.server.client(timeout=seconds) as client, contextlib.suppress(errors.ApiError):
         for _ in client.model("l").call(method, **arguments) or ():
             break
     assert later.ended.wait(20)
