@@ -265,6 +265,11 @@ async def test_misuse_is_told(client: Both, tmp_path: Path) -> None:
         await upload(client, [*texts(3), "a string"], report=report)
     assert not report.complete
     assert len(report.failed_inputs) == 3
+    # Also where many values are read at once, and with what was read before it.
+    report = UploadReport()
+    with pytest.raises(TypeError, match="text"):
+        await upload(client, [*texts(100), "a string", *texts(9)], report=report)
+    assert report.taken == report.settled == 100
 
 
 async def test_a_refused_credential_ends_the_upload(connect: Connect, server: LocalServer) -> None:

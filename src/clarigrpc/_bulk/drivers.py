@@ -84,13 +84,19 @@ class BulkRun(ABC, Generic[ResultT]):
             return
         self.engine.responded(batch, response, ended_at)
 
-    def offer(self, values: list[Any]) -> None:
-        """Give values of the source to the engine."""
-        if values:
-            try:
-                self.engine.offer(values, time.monotonic())
-            except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
-                self.source_failed(error)
+    def offer(self, values: list[Any]) -> bool:
+        """Give values of the source to the engine; False if one of them ended the work."""
+        if not values:
+            return True
+        try:
+            self.engine.offer(values, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
+            if len(values) > 1:
+                # Those before the one that is no input count as read.
+                return all(self.offer([value]) for value in values)
+            self.source_failed(error)
+            return False
+        return True
 
     def read(self, source: Iterator[Any], until: Callable[[], bool]) -> None:
         """Read a sync source until the engine wants no more values, or other work may wait.
@@ -105,21 +111,25 @@ class BulkRun(ABC, Generic[ResultT]):
             wanted = min(room, self._slice)
             values: list[Any] = []
             late = asked + _SLOW_SECONDS
+            failure: Exception | None = None
+            ended = False
             try:
                 for value in islice(source, wanted):
                     values.append(value)
                     if clock() > late:
                         break
                 else:
-                    if len(values) < wanted:
-                        self.offer(values)
-                        engine.exhausted()
-                        return
+                    ended = len(values) < wanted
             except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
-                self.offer(values)
-                self.source_failed(error)
+                failure = error
+            if not self.offer(values):
                 return
-            self.offer(values)
+            if failure is not None:
+                self.source_failed(failure)
+                return
+            if ended:
+                engine.exhausted()
+                return
             # A slice grows while it takes next to no time, so that nothing waits for it.
             now = clock()
             self._slice = max(1, self._slice // 2) if now > late else 2 * self._slice
