@@ -355,6 +355,8 @@ def _spelled_out(function: Any, owner: type[Any]) -> inspect.Signature:
     arguments = _type_arguments(owner)
 
     def typed(annotation: Any) -> Any:
+        if not arguments:  # as in the classes of models, where a first prediction pays for it
+            return str(annotation)
         return re.sub(r"\b\w+T\b", lambda found: arguments.get(found[0], found[0]), str(annotation))
 
     parameters: list[inspect.Parameter] = []

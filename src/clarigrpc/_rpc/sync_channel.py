@@ -26,7 +26,7 @@ from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._interrupts import HeldInterrupt
-from clarigrpc._rpc import grpcio_internals, sync_streams
+from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -38,7 +38,6 @@ from clarigrpc._rpc.call import (
     check_interceptors,
 )
 from clarigrpc._rpc.channel_methods import ChannelMethods
-from clarigrpc._rpc.core_streams import StartStream, direct_stream
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, DirectStart, direct
@@ -46,6 +45,8 @@ from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
+    from clarigrpc._rpc.core_streams import StartStream
+
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]
     _UnaryStreamBase = grpc.UnaryStreamMultiCallable[Any, Any]
     _StreamUnaryBase = grpc.StreamUnaryMultiCallable[Any, Any]
@@ -577,6 +578,8 @@ class StreamStream(_Multicallable, _StreamStreamBase):
     _direct: StartStream | None
 
     def _bind(self, real: Any) -> None:
+        from clarigrpc._rpc.core_streams import direct_stream  # not before the first stream
+
         self._direct = direct_stream(real)
         super()._bind(real)
 
@@ -596,6 +599,8 @@ class StreamStream(_Multicallable, _StreamStreamBase):
         with HeldInterrupt():
             real, call = self._bound(), None
             if plain and self._direct is not None:
+                from clarigrpc._rpc import sync_streams
+
                 call = sync_streams.begin(self._direct, requests, timeout, pairs)
             if call is None:
                 call = real(requests, timeout, pairs, credentials, wait_for_ready, compression)
