@@ -16,7 +16,7 @@ import sys
 for name in sys.argv[1].split():
     sys.modules[name] = None
 import asyncio
-from clarigrpc import AsyncClient, Client, ClientCredentials, arrays, errors, image, text, v2
+from clarigrpc import AsyncClient, Client, ClientCredentials, arrays, errors, image, text, v2, video
 REQUEST = v2.GetModelRequest(model_id="m")
 
 def call(kind, method, **settings):
@@ -57,11 +57,13 @@ def failure(missing: str, expression: str) -> str:
     [
         ("numpy", "arrays.output_embeddings(v2.MultiOutputResponse())", "output_embeddings()"),
         ("numpy", "arrays.output_concepts(v2.MultiOutputResponse())", "output_concepts()"),
+        ("PIL", "image(b'x', max_side=9)", "image() with max_side, quality or format"),
+        ("av", "video(b'x', fps=1)", "video() with clip or fps"),
         ("PIL", "image(__import__('numpy').zeros((4, 4), 'uint8'))", "an array as an image"),
     ],
 )
 def test_arrays_and_images(missing: str, expression: str, says: str) -> None:
-    extra = {"numpy": "arrays", "PIL": "image"}[missing]
+    extra = {"numpy": "arrays", "PIL": "image", "av": "video"}[missing]
     assert failure(missing, expression) == (
         f"{says}: {missing} is not installed: pip install 'clarigrpc[{extra}]'"
     )

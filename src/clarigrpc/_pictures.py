@@ -1,20 +1,30 @@
-"""Images of Pillow and arrays as PNG files that look as a viewer shows them.
+"""Images of Pillow, arrays and image files as files that look as a viewer shows them.
 
-Pixels are turned as the EXIF orientation says, colour spaces that PNG does not have become RGB, and
-samples of more than 8 bits are scaled by their range. What cannot be converted without a guess is
-refused.
+Pixels are turned as the EXIF orientation says, colour spaces that the format does not have become
+RGB, and samples of more than 8 bits are scaled by their range. What cannot be converted without a
+guess is refused. Files can be made smaller on the way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from clarigrpc._extras import NeedsExtra
 from clarigrpc.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     import PIL.Image
+
+PictureFormat: TypeAlias = Literal["jpeg", "png", "webp"]
+_PICTURE_FORMATS: tuple[PictureFormat, ...] = ("jpeg", "png", "webp")
+_LOSSY = frozenset({"jpeg", "webp"})
+_QUALITY = 85
+"""Where photos show no blocks, and are half as large as at 95."""
+_MOST_QUALITY = 100
+_LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383}
+"""Pixels, by the formats' own headers."""
 
 _WRITABLE = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _CONVERTED = {
@@ -29,37 +39,185 @@ _CONVERTED = {
 _SIXTEEN_BITS = 65_535
 
 
-def encode_png(picture: Any) -> bytes:
-    """A PNG file of an image of Pillow.
+@dataclass(frozen=True, slots=True)
+class PictureOptions:
+    """How a picture is sent.
+
+    Args:
+        max_side: Longest side in pixels; larger pictures are shrunk to it. None keeps their size.
+        quality: Of JPEG and WebP, 1 to 100. None is 85.
+        format: None keeps JPEG, PNG and WebP, and is PNG for the rest; with a quality, PNG becomes
+            JPEG.
 
     Raises:
-        InvalidArgumentError: The image has no pixels, cannot be read, or has a mode or samples
-            that have no obvious form of 8 bits.
+        InvalidArgumentError: A value is out of range, or PNG shall have a quality.
+    """
+
+    max_side: int | None = None
+    quality: int | None = None
+    format: PictureFormat | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("max_side", self.max_side, None),
+            ("quality", self.quality, _MOST_QUALITY),
+        ):
+            if value is None:
+                continue
+            if type(value) is not int or value < 1 or (most and value > most):
+                bounds = f"from 1 to {most}" if most else "of at least 1"
+                raise InvalidArgumentError(
+                    f"image({name}={value!r}): {name} has to be a whole number {bounds}"
+                )
+        if self.format is not None and self.format not in _PICTURE_FORMATS:
+            raise InvalidArgumentError(
+                f"image(format={self.format!r}): the formats are {', '.join(_PICTURE_FORMATS)}"
+            )
+        if self.format == "png" and self.quality is not None:
+            raise InvalidArgumentError("image(quality=...): PNG has no quality, it loses nothing")
+
+    def format_after(self, given: str) -> PictureFormat:
+        """The format to send a picture in that is in another one, or in none ("")."""
+        if self.format is not None:
+            return self.format
+        if given == "mpo":  # a JPEG file with further pictures behind the first
+            given = "jpeg"
+        for kept in _PICTURE_FORMATS:
+            if kept == given and (kept in _LOSSY or self.quality is None):
+                return kept
+        return "png" if self.quality is None else "jpeg"
+
+
+def fitted(content: bytes, options: PictureOptions) -> bytes:
+    """An image file by these options: the file itself where it already is what they ask for.
+
+    Raises:
+        InvalidArgumentError: It is no picture that Pillow reads, or one that moves or has several
+            pages and would have to be encoded.
+    """
+    with NeedsExtra("image", "image() with max_side, quality or format"):
+        from PIL import Image
+
+    try:
+        picture = Image.open(BytesIO(content))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InvalidArgumentError(
+            "image() with max_side, quality or format: the content is no picture that Pillow "
+            f"reads: {error}"
+        ) from error
+    with picture:
+        given = (picture.format or "").lower()
+        wanted = options.format_after(given)
+        as_it_is = (given == "mpo" and wanted == "jpeg") or given == wanted
+        if options.max_side is not None and max(picture.size) > options.max_side:
+            as_it_is = False
+        elif as_it_is and options.quality is None:
+            return content
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and given != "mpo":
+            if as_it_is:
+                return content
+            raise InvalidArgumentError(
+                f"image(): a {given.upper()} file of {frames} frames or pages cannot be shrunk or "
+                "converted; take one of them with Pillow, or send it as it is"
+            )
+        encoded = encode(picture, options, given)
+    return content if as_it_is and len(content) <= len(encoded) else encoded
+
+
+def encode(picture: Any, options: PictureOptions, file_format: str = "") -> bytes:
+    """An image file of an image of Pillow.
+
+    Args:
+        picture: The image.
+        options: How it is sent.
+        file_format: Format of the file that it was opened from for this alone, in lower case, so
+            that its decoder may be told to skip what is not needed. Empty leaves it as it is.
+
+    Raises:
+        InvalidArgumentError: The image has no pixels, cannot be read, is too large for the format,
+            or has a mode or samples that have no obvious form of 8 bits.
     """
     from PIL import Image, ImageOps
 
     if 0 in picture.size:
         raise InvalidArgumentError(f"image(): a picture of {picture.width} x {picture.height}")
+    chosen = options.format_after(file_format)
+    mode = picture.mode
     try:
+        size = _size_within(picture.size, options.max_side)
+        if size != picture.size and file_format in ("jpeg", "mpo"):
+            # Halved, quartered or eighthed while it is decoded, in a fraction of the time.
+            picture.draft(None, size)
         turned = ImageOps.exif_transpose(picture)
         shown = _with_writable_mode(turned)
-        buffer = BytesIO()
         # The profile of another colour space would be wrong for converted pixels.
         kept = turned.info.get("icc_profile") if shown is turned else None
-        shown.save(buffer, format="PNG", icc_profile=kept)
+        if size != picture.size:
+            shown = _for_computing(shown).resize(
+                size if turned.size == picture.size else size[::-1], Image.Resampling.LANCZOS
+            )
+        if chosen != "png":
+            shown = _for_lossy(shown, chosen)
+        buffer = BytesIO()
+        if chosen == "png":
+            shown.save(buffer, format="PNG", icc_profile=kept)
+        else:
+            quality = _QUALITY if options.quality is None else options.quality
+            shown.save(buffer, format=chosen.upper(), quality=quality, icc_profile=kept)
     except InvalidArgumentError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidArgumentError(
-            f"image(): a picture of mode {picture.mode!r} cannot be sent: {error}"
+            f"image(): a picture of mode {mode!r} cannot be sent: {error}"
         ) from error
     return buffer.getvalue()
+
+
+def _size_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    """The size of a picture with no side above the longest."""
+    width, height = size
+    longest = max(size)
+    if max_side is None or longest <= max_side:
+        return size
+    return (
+        max(1, round(width * max_side / longest)),
+        max(1, round(height * max_side / longest)),
+    )
+
+
+def _for_computing(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture with colours instead of indexes, and transparency as a channel."""
+    if "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"):
+        return picture.convert("RGBA")
+    if picture.mode == "P":
+        return picture.convert("RGB")
+    return picture.convert("L") if picture.mode == "1" else picture
+
+
+def _for_lossy(picture: PIL.Image.Image, chosen: PictureFormat) -> PIL.Image.Image:
+    """A picture in a mode of JPEG or WebP; JPEG shows what is transparent on white."""
+    from PIL import Image
+
+    if max(picture.size) > _LONGEST_SIDE[chosen]:
+        raise InvalidArgumentError(
+            f"image(format={chosen!r}): a picture of {picture.width} x {picture.height}; the "
+            f"format has at most {_LONGEST_SIDE[chosen]} pixels a side: give max_side"
+        )
+    picture = _for_computing(picture)
+    if chosen == "jpeg" and picture.mode in ("LA", "RGBA"):
+        opaque = Image.new("RGBA", picture.size, "white")
+        opaque.alpha_composite(picture.convert("RGBA"))
+        return opaque.convert("L" if picture.mode == "LA" else "RGB")
+    return picture
 
 
 def _with_writable_mode(picture: PIL.Image.Image) -> PIL.Image.Image:
     mode = picture.mode
     if mode in _WRITABLE:
         return picture
+    if mode == "CMYK" and picture.info.get("icc_profile"):
+        return _from_cmyk(picture)
     if mode in _CONVERTED:
         return picture.convert(_CONVERTED[mode])
     if mode == "LAB":
@@ -71,6 +229,24 @@ def _with_writable_mode(picture: PIL.Image.Image) -> PIL.Image.Image:
     raise InvalidArgumentError(
         f"image(): pictures of mode {mode!r} are not supported; convert it to RGB or L first"
     )
+
+
+def _from_cmyk(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Inks as the profile of the file says that they look."""
+    from PIL import ImageCms
+
+    profile = BytesIO(picture.info["icc_profile"])
+    try:
+        converted = ImageCms.profileToProfile(
+            picture,
+            ImageCms.ImageCmsProfile(profile),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space
+        return picture.convert("RGB")
+    assert converted is not None
+    return converted
 
 
 def _from_lab(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -6,9 +6,9 @@ import base64
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
-from clarigrpc import _pictures, v2, wellknown
+from clarigrpc import _pictures, _video_clips, v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
@@ -69,6 +69,9 @@ ConceptLabels: TypeAlias = str | v2.Concept | Iterable[str | v2.Concept] | Mappi
 """Concepts of an input: ids or messages, one or many, or a mapping of id to value."""
 
 
+_AS_IT_IS = _pictures.PictureOptions()
+
+
 def image(
     source: ImageSource,
     *,
@@ -77,6 +80,9 @@ def image(
     metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
+    max_side: int | None = None,
+    quality: int | None = None,
+    format: Literal["jpeg", "png", "webp"] | None = None,
 ) -> v2.Input:
     """An input with an image.
 
@@ -91,23 +97,43 @@ def image(
             mappings of those.
         geo: Where it was taken: (latitude, longitude) in degrees.
         allow_duplicate_url: Whether the same URL may be added a second time.
+        max_side: Longest side in pixels. A larger image is shrunk to it before it is sent, turned
+            as the EXIF orientation says, with its colour profile and without its other EXIF data;
+            a smaller one is never enlarged. None sends the size that it has. Like ``quality`` and
+            ``format``, it needs the extra ``image``.
+        quality: Quality of JPEG and WebP, 1 to 100; None is 85. A file that would not become
+            smaller is sent as it is.
+        format: Format to send: "jpeg" (what is transparent becomes white), "png" or "webp". None
+            keeps these three; other files, PIL images and arrays become PNG, or JPEG with
+            ``quality``.
 
     Raises:
+        ConfigurationError: The extra ``image`` is needed and not installed.
         FileNotFoundError: There is no file of this name.
         InvalidArgumentError: The source is empty, a URL of another scheme, no path, or an image
             that has no obvious form of 8 bits a sample, or a number of ``metadata`` has no JSON
-            form (NaN); the text names its key.
+            form (NaN); the text names its key. ``max_side``, ``quality`` or ``format`` is out of
+            range, or is asked of a URL, of an animation, or of what Pillow cannot read.
         TypeError: The source is of none of these types, or ``metadata`` has a value without a JSON
             form.
     """
     result = _input(id, concepts, metadata, geo)
     target = result.data.image
     content: Any = source
+    plain = max_side is None and quality is None and format is None
+    options = _AS_IT_IS if plain else _pictures.PictureOptions(max_side, quality, format)
     if type(content).__module__.partition(".")[0] == "numpy":
         content = _pictures.from_array(content)
     if isinstance(content, PilImage):
-        content = _pictures.encode_png(content)
+        content, plain = _pictures.encode(content, options), True
     _fill(target, content, "image")
+    if not plain:
+        if target.url:
+            raise InvalidArgumentError(
+                f"image({_shown(source)}): the service fetches URLs itself; max_side, quality and "
+                "format are for content that is sent"
+            )
+        target.base64 = _pictures.fitted(target.base64, options)
     if allow_duplicate_url:
         target.allow_duplicate_url = True
     return result
@@ -121,10 +147,36 @@ def video(
     metadata: InputMetadata | None = None,
     geo: tuple[float, float] | None = None,
     allow_duplicate_url: bool = False,
+    clip: tuple[float, float] | None = None,
+    fps: float | None = None,
 ) -> v2.Input:
-    """An input with a video: a path, a URL, bytes or a binary file object. As ``image``."""
+    """An input with a video.
+
+    Args:
+        source: A path, a URL, bytes or a binary file object, as of ``image``.
+        id, concepts, metadata, geo, allow_duplicate_url: As of ``image``.
+        clip: Start and end in seconds from the first frame; only what is between them is sent.
+            None sends all. With ``clip`` or ``fps`` the video is encoded anew as MP4 with H.264,
+            turned as a player shows it and without its sound (extra ``video``).
+        fps: Most frames a second; a video with fewer gets no more. None sends all.
+
+    Raises:
+        ConfigurationError: The extra ``video`` is needed and not installed.
+        FileNotFoundError: There is no file of this name.
+        InvalidArgumentError: As of ``image``, or ``clip`` or ``fps`` is out of range, or is asked
+            of a URL, or of what FFmpeg cannot read.
+        TypeError: As of ``image``.
+    """
     result = _input(id, concepts, metadata, geo)
-    _fill(result.data.video, source, "video")
+    target = result.data.video
+    _fill(target, source, "video")
+    if clip is not None or fps is not None:
+        if target.url:
+            raise InvalidArgumentError(
+                f"video({_shown(source)}): the service fetches URLs itself; clip and fps are for "
+                "content that is sent"
+            )
+        target.base64 = _video_clips.shortened(target.base64, clip, fps)
     if allow_duplicate_url:
         result.data.video.allow_duplicate_url = True
     return result

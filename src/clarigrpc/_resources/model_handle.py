@@ -19,6 +19,7 @@ from clarigrpc.media import PredictInput
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.coalescing import AsyncCoalescer, CoalesceLimits, Coalescer
+    from clarigrpc._bulk.input_sources import DeferredInput
     from clarigrpc._bulk.predict_engine import PredictBatch, PredictResult
     from clarigrpc._bulk.predict_run import PredictRun
     from clarigrpc._rpc.sync_channel import Cancellation
@@ -206,7 +207,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
     @predicting
     def predict_many(
         self,
-        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        values: Iterable[PredictInput | DeferredInput]
+        | AsyncIterable[PredictInput | DeferredInput],
         *,
         batch_size: int | None = None,
         in_flight: int | None = None,
@@ -222,13 +224,15 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
 
         Give the paths of images themselves: ``predict_many(Path("photos").iterdir())``. A file that
         cannot be read is then its own failed result, whereas a generator of ``image(path)`` ends
-        with the first one. Outputs are matched to inputs by ``output.input.id``; inputs without an
-        id are sent with a number as theirs.
+        with the first one. A function without arguments is called when its turn comes, and fails
+        alone as well: ``partial(image, path, max_side=1024)``. Outputs are matched to inputs by
+        ``output.input.id``; inputs without an id are sent with a number as theirs.
 
         Args:
-            values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
-                asynchronous one. It is read only as far ahead as requests are in flight. An error
-                that it raises comes after the results of the inputs before it.
+            values: What ``predict`` takes, or functions that make it, from any iterable; an
+                ``AsyncModel`` also takes an asynchronous one. It is read only as far ahead as
+                requests are in flight. An error that it raises comes after the results of the
+                inputs before it.
             batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
                 inputs, or one larger input. None adapts to the server.
             in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
@@ -257,7 +261,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
     @predicting
     def predict_batches(
         self,
-        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        values: Iterable[PredictInput | DeferredInput]
+        | AsyncIterable[PredictInput | DeferredInput],
         *,
         batch_size: int | None = None,
         in_flight: int | None = None,
@@ -271,8 +276,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         ``clarigrpc.arrays`` is an array with a row for each of ``batch.indexes``.
 
         Args:
-            values: What ``predict`` takes, from any iterable; an ``AsyncModel`` also takes an
-                asynchronous one.
+            values: What ``predict`` takes, or functions that make it, from any iterable; an
+                ``AsyncModel`` also takes an asynchronous one.
             batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
                 inputs, or one larger input. None adapts to the server.
             in_flight: Maximum concurrent requests. None adapts to the server, up to 64.

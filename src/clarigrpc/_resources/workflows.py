@@ -33,6 +33,7 @@ from clarigrpc._rpc.plan import ItemPlan, Plan, call
 from clarigrpc.media import PredictInput, as_input
 
 if TYPE_CHECKING:
+    from clarigrpc._bulk.input_sources import DeferredInput
     from clarigrpc._bulk.predict_engine import WorkflowBatch, WorkflowPredictResult
     from clarigrpc._bulk.predict_run import PredictRun
 
@@ -250,7 +251,8 @@ class WorkflowOperations(
     def predict_many(
         self,
         workflow_id: str,
-        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        values: Iterable[PredictInput | DeferredInput]
+        | AsyncIterable[PredictInput | DeferredInput],
         *,
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
@@ -268,9 +270,9 @@ class WorkflowOperations(
 
         Args:
             workflow_id: Id of the workflow.
-            values: What ``predict`` takes, from any iterable; an ``AsyncClient`` also takes an
-                asynchronous one. An error that it raises comes after the results of the inputs
-                before it.
+            values: What ``predict`` takes, or functions that make it, from any iterable; an
+                ``AsyncClient`` also takes an asynchronous one. An error that it raises comes after
+                the results of the inputs before it.
             version_id: Id of the version. Empty uses the latest.
             output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
                 the workflow's.
@@ -306,7 +308,8 @@ class WorkflowOperations(
     def predict_batches(
         self,
         workflow_id: str,
-        values: Iterable[PredictInput] | AsyncIterable[PredictInput],
+        values: Iterable[PredictInput | DeferredInput]
+        | AsyncIterable[PredictInput | DeferredInput],
         *,
         version_id: str = "",
         output_config: v2.OutputConfig | None = None,
@@ -320,8 +323,8 @@ class WorkflowOperations(
 
         Args:
             workflow_id: Id of the workflow.
-            values: What ``predict`` takes, from any iterable; an ``AsyncClient`` also takes an
-                asynchronous one.
+            values: What ``predict`` takes, or functions that make it, from any iterable; an
+                ``AsyncClient`` also takes an asynchronous one.
             version_id: Id of the version. Empty uses the latest.
             output_config: Settings of the outputs (``max_concepts``, ``min_value`` ...). None uses
                 the workflow's.

@@ -146,7 +146,10 @@ class PredictEncoder:
         return one.id, one.SerializeToString()
 
     def batch(self, values: Sequence[Any]) -> EncodedInputs:
-        """The inputs of values, and why others are none; positions are those among ``values``."""
+        """The inputs of values, and why others are none; positions are those among ``values``.
+
+        A value may be a function that makes one.
+        """
         if {*map(type, values)} == {v2.Input}:
             items = [*map(self._serialize, values)]
             more = size_of(b"")
@@ -156,7 +159,7 @@ class PredictEncoder:
         places: list[int] = []
         for place, value in enumerate(values):
             try:
-                name, item = self.item(value)
+                name, item = self.item(value() if callable(value) else value)
             except Exception as error:  # noqa: BLE001 - whatever a user's picture or file raises
                 found.errors[place] = error
                 continue
