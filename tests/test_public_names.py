@@ -28,7 +28,7 @@ NAMES = [row.split("\t") for row in public_names.FILE.read_text().splitlines()]
 # For the parts of a client, or of a local server, among themselves.
 INTERNAL = {
     *("child", "close_with", "encoder", "raises_on_partial", "unary"),
-    *("before", "cut", "deploying", "fail_input"),
+    *("before", "cut", "deploying", "fail_input", "mix", "respond"),
 }
 
 
@@ -124,6 +124,7 @@ def known_names() -> set[str]:
         "NDArray",
         "Path",
         "builtins",
+        "grpc",
         "np",
         "os",
         *("Duration", "Message", "Struct", "Timestamp", "Value"),

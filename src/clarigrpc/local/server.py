@@ -21,8 +21,10 @@ from clarigrpc.local.fronts.grpc_front import GrpcFront
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, host_and_port
 from clarigrpc.local.media.object_stores import SCHEMES
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.service.call_recorder import CallRecorder, RecordedCall
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service.seeding import Seed, SeededCredentials
+from clarigrpc.local.service.stub_answers import StubAnswers
 from clarigrpc.local.service.user_limits import Limits
 from clarigrpc.local.user_app import UserApp
 
@@ -79,6 +81,8 @@ class LocalServer:
             False leaves only the two embedding models there that trainings work on.
         cors: Origins whose web pages may call the REST front, such as ``http://localhost:3000``;
             ``*`` allows all. None by default.
+        record_calls: Number of the latest calls to keep for ``calls``, with their requests; 0 keeps
+            none.
 
     Attributes:
         base: Base address for gRPC, such as ``http://127.0.0.1:1234``; empty until the start.
@@ -118,6 +122,7 @@ class LocalServer:
         object_stores: Mapping[str, str] | None = None,
         cors: Sequence[str] = (),
         public_models: bool = True,
+        record_calls: int = 0,
     ) -> None:
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
@@ -165,6 +170,7 @@ class LocalServer:
         )
         # Here and not at start, so that a function that cannot be a model shows where it is given.
         self._entries = user_models(UserApp(user_id, app_id), models or {})
+        self._recorder = CallRecorder(record_calls)
         self._service: V2Service | None = None
         self._grpc: GrpcFront | None = None
         self._rest: RestFront | None = None
@@ -255,6 +261,7 @@ class LocalServer:
             limits=self._limits,
             token_seconds=self._token_seconds,
             has_public_models=self._has_public_models,
+            recorder=self._recorder,
         )
         try:
             self._start_fronts(self._service)
@@ -288,6 +295,7 @@ class LocalServer:
                 cors=self._cors,
             )
             self._rest.start()
+            self._rest_port = int(self._rest.base.rpartition(":")[2])
             self.rest_base = self._rest.base
             service.state.downloads.base = self._rest.base
 
@@ -309,6 +317,98 @@ class LocalServer:
         if self._service is not None:
             self._service.close()
             self._service = None
+
+    def reset(self) -> None:
+        """Gives the server the data that it had at its start, and takes away faults and calls.
+
+        It restarts on the same ports with the same credentials; running calls are cancelled, and
+        clients connect again. An app of its own for each test is faster.
+
+        Raises:
+            RuntimeError: The server keeps its data in ``data_dir``, or is not running.
+        """
+        if self._data_dir is not None:
+            raise RuntimeError(f"the server keeps its data in {self._data_dir}")
+        self._running()
+        self.close(grace=0)
+        self._faults.clear()
+        self._recorder.forget()
+        self.start()
+
+    def calls(
+        self,
+        method: str | None = None,
+        *,
+        matching: Callable[[Any], bool] | None = None,
+        **fields: Any,
+    ) -> list[RecordedCall]:
+        """The latest calls that the server received, in order.
+
+        Args:
+            method: Name of the method. None returns those of all methods.
+            matching: A function that takes the first request and returns whether it is wanted.
+            **fields: Values of fields that the first request has, ``model_id="m"``; for a message
+                a mapping of those of its fields that count, ``user_app_id={"app_id": "a"}``.
+
+        Raises:
+            RuntimeError: The server records nothing: ``record_calls`` is 0.
+            ValueError: There is no method, or no field, of that name.
+        """
+        if not self._recorder.limit:
+            raise RuntimeError("start the server with LocalServer(record_calls=1000) to see calls")
+        return self._recorder.calls(method, matching, fields)
+
+    def stub(self) -> StubAnswers:
+        """Lets a test answer the calls: a context manager, see ``StubAnswers``.
+
+        While its block runs, the server answers what the test has said, without a look at
+        credentials or data, and refuses what nobody expected.
+
+        Raises:
+            RuntimeError: The server is not running.
+        """
+        service = self._running()
+
+        def put(answers: StubAnswers | None) -> None:
+            service.stub = answers
+
+        return StubAnswers(put)
+
+    def seed(
+        self, content: Mapping[str, Any], *, user_id: str | None = None, app_id: str | None = None
+    ) -> None:
+        """Adds keys, concepts, datasets, models and workflows to an app, where they are missing.
+
+        Args:
+            content: The lists of them, in the form of an app in ``config``.
+            user_id: Owner of the app. None uses the default user.
+            app_id: The app, which is created if it does not exist. None uses the default app.
+
+        Raises:
+            RuntimeError: The server is not running.
+            ValueError: A resource is not in that form, or is refused.
+        """
+        app = {**content, "id": app_id or self.app_id}
+        users = [{"id": user_id or self.user_id, "apps": [app]}]
+        Seed({"users": users}).apply(self._running().state)
+
+    def environment(self, *, app_id: str | None = None) -> dict[str, str]:
+        """Environment variables with which ``Client()`` uses this server.
+
+        Args:
+            app_id: Id of the app. None uses the default app.
+        """
+        return {
+            "CLARIFAI_API_BASE": self.base,
+            "CLARIFAI_PAT": self.pat,
+            "CLARIFAI_USER_ID": self.user_id,
+            "CLARIFAI_APP_ID": app_id or self.app_id,
+        }
+
+    def _running(self) -> V2Service:
+        if self._service is None:
+            raise RuntimeError("the server is not running")
+        return self._service
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Two programs written against the published ``clarifai-grpc``, as its README shows it.
 
 ``program`` and ``async_program`` use only what that package and grpcio have. Run with the channel

@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 
 from clarigrpc._public_names import named_in
+from clarigrpc.local.engine.injected_fault import InjectedFault, InjectedFaults
 from clarigrpc.local.served_call import ServedCall
-from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCodeValue
+from clarigrpc.local.service_errors import (
+    CallAborted,
+    ServiceError,
+    StatusCodeValue,
+    make_status,
+    overall,
+)
 from clarigrpc.v2 import StatusCode
 from clarigrpc.v2._index import METHODS
 
@@ -66,6 +74,7 @@ class Faults:
     unavailable_next: int = 0
     stream_fail_after: int | None = None
     stream_fail_code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    _injected: InjectedFaults = field(default_factory=InjectedFaults, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _tokens: float = field(default=0.0, init=False, repr=False)
     _counted_at: float | None = field(default=None, init=False, repr=False)
@@ -82,9 +91,190 @@ class Faults:
         if name == "deploy_seconds":
             super().__setattr__("_touched", {})
 
+    def fail(
+        self,
+        method: str,
+        status: grpc.StatusCode | int = grpc.StatusCode.UNAVAILABLE,
+        *,
+        count: int | None = None,
+        optional: bool = False,
+        details: str = "injected fault",
+    ) -> InjectedFault:
+        """Calls of a method fail while the ``with`` block runs.
+
+        Args:
+            method: Name of the method, for example ``PostModelOutputs``.
+            status: gRPC status, or V2 status code in the response.
+            count: Number of calls, the next ones. None means all.
+            optional: Whether the block may end without that it happened; else AssertionError.
+            details: Text of the failure.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ValueError: There is no method of that name, or the status is no failure.
+        """
+        _check_methods("fail", {method: status})
+
+        def effect(call: ServedCall, request: Any) -> None:
+            _fail(status, details)
+
+        return self._inject("fail", method, count, optional, effect)
+
+    def throttle(
+        self,
+        method: str,
+        *,
+        retry_after: float = 0.05,
+        count: int | None = None,
+        optional: bool = False,
+    ) -> InjectedFault:
+        """Calls of a method answer CONN_THROTTLED (11005) while the ``with`` block runs.
+
+        Args:
+            method: Name of the method.
+            retry_after: Seconds that the caller is told to wait.
+            count: Number of calls, the next ones. None means all.
+            optional: Whether the block may end without that it happened; else AssertionError.
+        """
+        _check_seconds("throttle: retry_after", retry_after)
+
+        def effect(call: ServedCall, request: Any) -> None:
+            call.trailing["retry-after"] = f"{retry_after:.3f}"
+            _fail(StatusCode.CONN_THROTTLED, f"too many requests; wait {retry_after:.3f} s")
+
+        return self._inject("throttle", method, count, optional, effect)
+
+    def delay(
+        self, method: str, seconds: float, *, count: int | None = None, optional: bool = False
+    ) -> InjectedFault:
+        """Calls of a method take longer while the ``with`` block runs.
+
+        Args:
+            method: Name of the method.
+            seconds: By how much, at most until the caller gives up.
+            count: Number of calls, the next ones. None means all.
+            optional: Whether the block may end without that it happened; else AssertionError.
+        """
+        _check_seconds("delay: seconds", seconds)
+
+        def effect(call: ServedCall, request: Any) -> None:
+            _pause(seconds, call)
+
+        return self._inject("delay", method, count, optional, effect)
+
+    def cut_stream(
+        self,
+        method: str,
+        after: int = 0,
+        *,
+        status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+        count: int | None = None,
+        optional: bool = False,
+    ) -> InjectedFault:
+        """Streams of a method fail after some responses while the ``with`` block runs.
+
+        Args:
+            method: Name of a method with a stream of responses, ``GenerateModelOutputs`` say.
+            after: Number of responses that arrive.
+            status: gRPC status of the failure.
+            count: Number of streams, the next ones. None means all.
+            optional: Whether the block may end without that it happened; else AssertionError.
+        """
+        _check_count("cut_stream: after", after)
+        _check_failure("cut_stream: status", status)
+        _check_methods("cut_stream", {method: status})
+        if not METHODS[method][3]:
+            raise ValueError(f"Faults: cut_stream: {method} has no stream of responses")
+
+        def effect(call: ServedCall, passed: Any) -> None:
+            if passed == after:
+                fault.happened += 1
+                _fail(status, f"injected fault after {passed} responses")
+
+        fault = self._inject("cut_stream", method, count, optional, effect)
+        return fault
+
+    def mixed_status(
+        self,
+        method: str = "PostModelOutputs",
+        items: Sequence[int] = (0,),
+        *,
+        code: int = StatusCode.MODEL_PREDICTION_FAILED,
+        count: int | None = None,
+        optional: bool = False,
+    ) -> InjectedFault:
+        """Some items of predictions fail while the ``with`` block runs.
+
+        Args:
+            method: ``PostModelOutputs`` or ``PostWorkflowResults``.
+            items: Positions of the items that fail, from 0; what a request does not have is left.
+            code: V2 status code of these items.
+            count: Number of calls, the next ones. None means all.
+            optional: Whether the block may end without that it happened; else AssertionError.
+        """
+        if method not in _ITEMS:
+            raise ValueError(f"Faults: mixed_status is for {' and '.join(_ITEMS)}, not {method!r}")
+        _check_methods("mixed_status", {method: code})
+        if isinstance(items, str | bytes) or not isinstance(items, Collection) or not items:
+            raise TypeError(f"Faults: mixed_status: items must be positions, not {items!r}")
+        for item in items:
+            _check_count("mixed_status: items", item)
+
+        def effect(call: ServedCall, response: Any) -> bool:
+            return _mix(response, _ITEMS[method], items, code)
+
+        return self._inject("mixed_status", method, count, optional, effect)
+
+    @contextmanager
+    def during(self, **faults: Any) -> Iterator[Faults]:
+        """Sets attributes for a ``with`` block, ``during(deploy_seconds=1, rate_limit=5)``.
+
+        Raises:
+            AttributeError, TypeError, ValueError: As for setting them.
+        """
+        before = {name: getattr(self, name, None) for name in faults}
+        done: list[str] = []
+        try:
+            for name, value in faults.items():
+                setattr(self, name, value)
+                done.append(name)
+            yield self
+        finally:
+            for name in done:
+                setattr(self, name, before[name])
+
+    def clear(self) -> None:
+        """Sets all attributes to their defaults."""
+        for each in fields(self):
+            if each.init:
+                fresh = each.default_factory
+                setattr(self, each.name, each.default if fresh is MISSING else fresh())
+
+    def _inject(
+        self,
+        kind: str,
+        method: str,
+        count: int | None,
+        optional: bool,
+        effect: Callable[[ServedCall, Any], Any],
+    ) -> InjectedFault:
+        if method not in METHODS:
+            raise ValueError(f"Faults: {kind}: the service has no method {method!r}")
+        if count is not None:
+            _check_count(f"{kind}: count", count)
+            if not count:
+                raise ValueError(f"Faults: {kind}: count is 0; it must be at least 1")
+        _check_flag(f"{kind}: optional", optional)
+        return InjectedFault(self._injected, kind, method, count, optional, effect)
+
     def before(self, call: ServedCall, request: Any = None) -> None:
         """Applies the faults of a call as a whole: raises the failure, or delays the call."""
         _pause(self.latency_seconds, call)
+        for kind in ("delay", "fail", "throttle"):
+            injected = self._injected.take(call, kind)
+            if injected is not None:
+                injected.happened += 1
+                injected.effect(call, request)
         if self.unavailable_next:
             with self._lock:
                 fail = self.unavailable_next > 0
@@ -92,10 +282,8 @@ class Faults:
             if fail:
                 raise CallAborted(grpc.StatusCode.UNAVAILABLE, "injected fault")
         failure = self.fail_methods.get(call.method)
-        if isinstance(failure, grpc.StatusCode):
-            raise CallAborted(failure, "injected fault")
         if failure is not None:
-            raise ServiceError(cast(StatusCodeValue, failure), "injected fault")
+            _fail(failure, "injected fault")
         if self.rate_limit is not None:
             items = len(getattr(request, "inputs", ())) if self.rate_counts_items else 1
             wait = self._wait(self.rate_limit, max(items, 1))
@@ -140,12 +328,51 @@ class Faults:
         if since < self.deploy_seconds:
             raise ServiceError(StatusCode.MODEL_LOADING, "the model is loading")
 
-    def cut(self, responses: Iterator[Any]) -> Iterator[Any]:
-        """Yields the responses of a stream, and fails after ``stream_fail_after`` of them."""
-        for count, response in enumerate(responses):
+    def mix(self, call: ServedCall, response: Any) -> None:
+        """Lets those items of a response fail that ``mixed_status`` wants to."""
+        injected = self._injected.take(call, "mixed_status")
+        if injected is not None:
+            injected.happened += bool(injected.effect(call, response))
+
+    def cut(self, call: ServedCall, responses: Iterator[Any]) -> Iterator[Any]:
+        """Yields the responses of a stream, and fails after as many of them as a fault says."""
+        injected = self._injected.take(call, "cut_stream")
+        count = 0
+        for response in responses:
             if self.stream_fail_after is not None and count >= self.stream_fail_after:
                 raise CallAborted(self.stream_fail_code, f"injected fault after {count} responses")
+            if injected is not None:
+                injected.effect(call, count)
             yield response
+            count += 1
+        if injected is not None:
+            injected.effect(call, count)
+
+
+def _fail(status: grpc.StatusCode | int, details: str) -> NoReturn:
+    if isinstance(status, grpc.StatusCode):
+        raise CallAborted(status, details)
+    raise ServiceError(cast(StatusCodeValue, status), details)
+
+
+# Where the responses of predictions have their items.
+_ITEMS = {"PostModelOutputs": "outputs", "PostWorkflowResults": "results"}
+
+
+def _mix(response: Any, field_name: str, positions: Collection[int], code: int) -> bool:
+    """Whether there was an item to fail."""
+    found = getattr(response, field_name)
+    failed = [found[index] for index in positions if index < len(found)]
+    if not failed:
+        return False
+    status = make_status(cast(StatusCodeValue, code), "injected fault")
+    for item in failed:
+        for name in ("data", "outputs"):
+            if name in item.DESCRIPTOR.fields_by_name:
+                item.ClearField(name)
+        item.status.CopyFrom(status)
+    response.status.CopyFrom(overall(item.status for item in found))
+    return True
 
 
 def _check_flag(name: str, value: object) -> None:

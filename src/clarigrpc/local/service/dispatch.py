@@ -67,7 +67,9 @@ from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import ServedCall, close_iterator
 from clarigrpc.local.service import retired_options, seeding
+from clarigrpc.local.service.call_recorder import CallRecorder
 from clarigrpc.local.service.seeding import Seed
+from clarigrpc.local.service.stub_answers import StubAnswers
 from clarigrpc.local.service.user_limits import Limiter, Limits
 from clarigrpc.local.service_errors import CallAborted, ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
@@ -146,6 +148,7 @@ class V2Service:
 
     Attributes:
         budget: Memory of all calls together.
+        stub: What answers in place of the handlers, None for them.
 
     Args:
         credentials: The user and the secrets.
@@ -162,6 +165,7 @@ class V2Service:
         token_seconds: How long an access token is valid.
         has_public_models: Whether the public app has models, workflows and concepts; without, it
             has the embedding models that trainings work on, and nothing else.
+        recorder: Keeps the latest calls; None keeps none.
 
     Raises:
         OSError: The folder cannot be used.
@@ -183,7 +187,10 @@ class V2Service:
         limits: Limits | None = None,
         token_seconds: int = TOKEN_SECONDS,
         has_public_models: bool = True,
+        recorder: CallRecorder | None = None,
     ) -> None:
+        self.stub: StubAnswers | None = None
+        self._recorder = recorder or CallRecorder(0)
         self._limiter = Limiter(limits) if limits is not None else None
         with ExitStack() as opened:
             if data_dir is None:
@@ -283,13 +290,18 @@ class V2Service:
         Raises:
             CallAborted: There is no response: the method is not implemented, or a fault.
         """
-        handler = _UNARY.get(method) or _missing(method)
+        handler = _UNARY.get(method) or self._missing(method)
+        self._recorder.record(call).append(request)
         try:
+            if self.stub is not None:
+                return self._named(call, next(iter(self.stub.respond(call, request))))
             with self._serving(call, request) as context:
                 if method in audit_log_methods.RECORDED:
                     return self._recorded(context, handler, request)
                 if not _changes(method):
-                    return self._named(call, handler(context, request))
+                    response = handler(context, request)
+                    self.state.faults.mix(call, response)
+                    return self._named(call, response)
                 # What is checked, such as the app, is still there when something is kept.
                 with self.state.store.transaction(bounded=True):
                     return self._named(call, handler(context, request))
@@ -316,7 +328,8 @@ class V2Service:
         Raises:
             CallAborted: As for ``unary``, or in mid-stream as a fault.
         """
-        handler = _SERVER_STREAM.get(method) or _missing(method)
+        handler = _SERVER_STREAM.get(method) or self._missing(method)
+        self._recorder.record(call).append(request)
         return self._stream(handler, request, call, request)
 
     def duplex(
@@ -327,8 +340,8 @@ class V2Service:
         Raises:
             CallAborted: As for ``server_stream``.
         """
-        handler = _DUPLEX.get(method) or _missing(method)
-        return self._stream(handler, requests, call)
+        handler = _DUPLEX.get(method) or self._missing(method)
+        return self._stream(handler, self._recorder.each(call, requests), call)
 
     def _stream(
         self,
@@ -339,17 +352,29 @@ class V2Service:
     ) -> Iterator[Message]:
         responses: Iterator[Message] = iter(())
         try:
+            if self.stub is not None:
+                for response in self.stub.respond(call, payload):
+                    yield self._named(call, response)
+                return
             with self._serving(call, request) as context:
                 if request is None:
                     payload = self._checked(context, payload)
                 responses = handler(context, payload)
-                for response in self.state.faults.cut(responses):
+                for response in self.state.faults.cut(call, responses):
                     yield self._named(call, response)
         except Exception as error:  # noqa: BLE001 (all end in a status)
             yield self._failure(call, error)
         finally:
             # Whoever stops listening frees at once what the stream holds.
             close_iterator(responses)
+
+    def _missing(self, method: str) -> Any:
+        """Stands for the handler of a method without one; raises CallAborted, except for a stub."""
+        if self.stub is None:
+            raise CallAborted(
+                grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
+            )
+        return None
 
     @contextmanager
     def _serving(self, call: ServedCall, request: Message | None) -> Iterator[Context]:
@@ -443,10 +468,4 @@ def _changes(method: str) -> bool:
         method.startswith(_CHANGING)
         and not (method.startswith("Post") and method.endswith("Searches"))
         and method not in _WITHOUT_TRANSACTION
-    )
-
-
-def _missing(method: str) -> Any:
-    raise CallAborted(
-        grpc.StatusCode.UNIMPLEMENTED, f"the local server does not implement {method}"
     )
