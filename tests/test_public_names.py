@@ -128,6 +128,8 @@ def known_names() -> set[str]:
         "np",
         "os",
         *("Duration", "Message", "Struct", "Timestamp", "Value"),
+        # Of OpenTelemetry.
+        *("MeterProvider", "TextMapPropagator", "TracerProvider"),
     }
 
 

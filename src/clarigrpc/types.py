@@ -179,6 +179,8 @@ if TYPE_CHECKING:
     from clarigrpc._resources.workflows import WorkflowFilters as WorkflowFilters
     from clarigrpc._resources.workflows import Workflows as Workflows
     from clarigrpc._resources.workflows import WorkflowVersions as WorkflowVersions
+    from clarigrpc._rpc.call_counts import ClientStats as ClientStats
+    from clarigrpc._rpc.call_counts import MethodStats as MethodStats
     from clarigrpc._streams.response_stream import AsyncStream as AsyncStream
     from clarigrpc._streams.response_stream import Stream as Stream
     from clarigrpc._uploads.upload_progress import ProgressCallback as ProgressCallback
@@ -434,6 +436,10 @@ else:
                 "WorkflowFilters",
                 "WorkflowVersions",
                 "Workflows",
+            ),
+            "clarigrpc._rpc.call_counts": (
+                "ClientStats",
+                "MethodStats",
             ),
             "clarigrpc._streams.response_stream": (
                 "AsyncStream",

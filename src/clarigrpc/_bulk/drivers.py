@@ -21,6 +21,7 @@ from typing import Any, Generic
 
 from clarigrpc import errors
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, ResultT
+from clarigrpc._rpc import call_observer
 
 _SLOW_SECONDS = 0.001
 """A value or a slice of the source that takes longer is not read on before other work is done."""
@@ -171,6 +172,9 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
     def has_ended() -> bool:
         return not ended.empty()
 
+    observer = call_observer.installed()
+    if observer is not None:
+        observer.bulk_began(engine)
     try:
         if isinstance(run.source, AsyncIterable):
             raise TypeError("an async source needs an AsyncClient")  # noqa: TRY301
@@ -197,6 +201,9 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         _cancel(running)
         run.end(raised)
         raise
+    finally:
+        if observer is not None:
+            observer.bulk_ended(engine)
     run.end(None)
 
 
@@ -224,6 +231,9 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
         running[call] = batch
         call.add_done_callback(note)
 
+    observer = call_observer.installed()
+    if observer is not None:
+        observer.bulk_began(engine)
     reader = _AsyncReader(run, wake) if isinstance(run.source, AsyncIterable) else None
     try:
         source = iter(()) if isinstance(run.source, AsyncIterable) else iter(run.source)
@@ -262,6 +272,8 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
     else:
         run.end(None)
     finally:
+        if observer is not None:
+            observer.bulk_ended(engine)
         tasks = [*running, *([reader.task] if reader is not None else [])]
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -137,12 +137,13 @@ class BulkEngine(ABC, Generic[ResultT]):
         taken: Number of values read from the source.
         settled: Number of those whose outcome was handed out.
         failures: Number of those that failed.
+        repeated: Number of requests that were sent again.
     """
 
     def __init__(self, *, batch_bytes: int, pending_bytes: float, linger: float) -> None:
         self.error: errors.ApiError | None = None
         self.linger = linger
-        self.taken = self.settled = self.failures = 0
+        self.taken = self.settled = self.failures = self.repeated = 0
         self._batch_bytes = batch_bytes
         self._most_pending_bytes = pending_bytes
         self._exhausted = False
@@ -169,6 +170,11 @@ class BulkEngine(ABC, Generic[ResultT]):
     @abstractmethod
     def size(self) -> int:
         """Number of inputs of a request now."""
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests in flight."""
+        return len(self._sent)
 
     @property
     @abstractmethod
@@ -332,6 +338,7 @@ class BulkEngine(ABC, Generic[ResultT]):
 
     def _send_again(self, batch: BulkBatch, at: float) -> None:
         """Send a batch again, at the time ``at`` or later."""
+        self.repeated += 1
         heapq.heappush(self._delayed, (at, next(self._ties), batch))
 
     def _divide(self, batch: BulkBatch) -> None:

@@ -18,9 +18,7 @@ from clarigrpc._named_methods.values import (
     encode_none,
     type_name,
 )
-
-METHOD_NAME = "_method_name"
-"""Key in an input's metadata for the name of the method to call."""
+from clarigrpc._rpc.request_facts import METHOD_NAME
 
 GET_SIGNATURES = "_GET_SIGNATURES"
 """The method that returns the signatures, as JSON ``{name: MethodSignature}``."""

@@ -28,7 +28,13 @@ from clarigrpc._config.client_options import AsyncInterceptor
 from clarigrpc._config.retry_policy import Retry, RetryPolicy, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._rpc import async_fast_path, async_streams, grpc_failures, grpcio_internals
+from clarigrpc._rpc import (
+    async_fast_path,
+    async_streams,
+    call_observer,
+    grpc_failures,
+    grpcio_internals,
+)
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -38,6 +44,7 @@ from clarigrpc._rpc.call import (
     Serializer,
     check_interceptors,
 )
+from clarigrpc._rpc.call_counts import CountedCall
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.shared_transport import AsyncSharedTransport
 from clarigrpc._transports.transport import AsyncTransport, Metadata
@@ -61,13 +68,24 @@ class AsyncChannel(ChannelMethods, aio.Channel):
 
     It belongs to the event loop of that call. Close it before the process forks: gRPC's asyncio
     side crashes or hangs in the child of a process that has one open.
+
+    Attributes:
+        observer: What is told of the calls, if anything.
+        innermost: The multicallables within interceptors, by the kind of their calls.
     """
 
     def __init__(self, settings: Settings, shared: AsyncSharedTransport | None = None) -> None:
         self._owner = shared is None
         self.shared = shared or AsyncSharedTransport(settings)
         self.core = CallCore(settings, self.shared)
-        self._kinds: dict[CallKind, Any] = PLAIN
+        self.observer = call_observer.installed()
+        self.innermost: dict[CallKind, Any] = PLAIN
+        if self.observer is not None:
+            from clarigrpc._rpc.async_observed import OBSERVED
+
+            self.innermost = OBSERVED
+            self.observer.opened(self.core)
+        self._kinds = self.innermost
         if settings.interceptors:
             from clarigrpc._rpc.async_interceptors import INTERCEPTED
 
@@ -134,6 +152,7 @@ class _Multicallable(BoundMethod):
     """A method of the service, bound to the transport when it is first called."""
 
     kind: ClassVar[CallKind]
+    call_type: ClassVar[type[Any]]
 
     __slots__ = ("_owner", "_real", "_shared", "loop")
 
@@ -238,7 +257,7 @@ class UnaryUnary(_Multicallable, aio.UnaryUnaryMultiCallable[Any, Any]):
                 of the sync channel does. None uses the client's setting.
         """
         plain = credentials is None and wait_for_ready is None and compression is None
-        return UnaryUnaryCall(
+        return self.call_type(
             self,
             (self.serialize(request),),
             timeout,
@@ -269,7 +288,7 @@ class UnaryStream(_StreamMulticallable, aio.UnaryStreamMultiCallable[Any, Any]):
         retry: Retry | None = None,
     ) -> Any:
         """Open the stream. It is opened again after a failure only before its first response."""
-        return UnaryStreamCall(
+        return self.call_type(
             self,
             (self.serialize(request),),
             timeout,
@@ -297,7 +316,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
     ) -> Any:
         """Start the call with the requests, or ``write`` them to the result; await the response."""
         requests = RequestStream.of(request_iterator, self.serialize)
-        return StreamUnaryCall(
+        return self.call_type(
             self,
             (requests,),
             timeout,
@@ -323,7 +342,7 @@ class StreamStream(_StreamMulticallable, _StreamStreamBase):
     ) -> Any:
         """Open the stream with the requests, or ``write`` them to the result."""
         requests = RequestStream.of(request_iterator, self.serialize)
-        return StreamStreamCall(
+        return self.call_type(
             self,
             (requests,),
             timeout,
@@ -406,6 +425,7 @@ class _AsyncCall:
         self._raise_on_partial = raise_on_partial
         if retry is not None:
             self._retry = as_policy(retry)
+        self._counted = CountedCall(method.counts)
         if timeout is None and not self.streaming:
             timeout = core.timeout
             self._deadline = time.monotonic() + timeout
@@ -434,6 +454,7 @@ class _AsyncCall:
         # gRPC's own tasks keep a call alive that nobody waits for any more.
         call = self._call
         if call is not None and not call.done():
+            self._counted.ended(asyncio.CancelledError())
             loop = self._method.loop
             if loop is not None and not loop.is_closed():
                 loop.call_soon_threadsafe(call.cancel)
@@ -472,8 +493,12 @@ class _AsyncCall:
     def cancel(self) -> bool:
         """Cancel the call; awaiting it raises ``asyncio.CancelledError``."""
         if self._pause is not None and not self._pause.done():
-            return self._pause.cancel()
-        return self._call is not None and bool(self._call.cancel())
+            cancelled = self._pause.cancel()
+        else:
+            cancelled = self._call is not None and bool(self._call.cancel())
+        if cancelled:
+            self._counted.ended(asyncio.CancelledError())
+        return cancelled
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled here."""
@@ -534,34 +559,40 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
         # A generator, because each coroutine between a task and its call costs at every step.
         method = self._method
         retries = None
-        if self._call is None:
-            yield from self._opened().__await__()
-        while True:
-            try:
-                encoded = yield from self._call.__await__()
-                if encoded is None:
-                    raise method.silent(self.request_id)
-                response = method.deserialize(encoded)
-                if not method.checked or response.status.code == SUCCESS:
-                    if retries is not None:
-                        retries.close()  # now: an error's traceback may keep this frame
-                    return response
-                trailing = yield from self._call.trailing_metadata().__await__()
-                failure = method.response_error(
-                    response, self.request_id, tuple(trailing), self._raise_on_partial
-                )
-                if failure is None:
-                    return response
-            except aio.AioRpcError as error:
-                failure = method.unary_error(error, self.request_id)
-                failure.__cause__ = error
-            except errors.ApiError as error:
-                failure = error
-            except DecodeError as error:
-                failure = method.garbled(error, self.request_id)
-            if retries is None:
-                retries = self._retries()
-            yield from self._again(retries.send(failure)).__await__()
+        try:
+            if self._call is None:
+                yield from self._opened().__await__()
+            while True:
+                try:
+                    encoded = yield from self._call.__await__()
+                    if encoded is None:
+                        raise method.silent(self.request_id)
+                    response = method.deserialize(encoded)
+                    if not method.checked or response.status.code == SUCCESS:
+                        if retries is not None:
+                            retries.close()  # now: an error's traceback may keep this frame
+                        self._counted.ended(None)
+                        return response
+                    trailing = yield from self._call.trailing_metadata().__await__()
+                    failure = method.response_error(
+                        response, self.request_id, tuple(trailing), self._raise_on_partial
+                    )
+                    if failure is None:
+                        self._counted.ended(None)
+                        return response
+                except aio.AioRpcError as error:
+                    failure = method.unary_error(error, self.request_id)
+                    failure.__cause__ = error
+                except errors.ApiError as error:
+                    failure = error
+                except DecodeError as error:
+                    failure = method.garbled(error, self.request_id)
+                if retries is None:
+                    retries = self._retries()
+                yield from self._again(retries.send(failure)).__await__()
+        except (errors.ApiError, asyncio.CancelledError) as error:
+            self._counted.ended(error)
+            raise
 
 
 class _Ending:
@@ -641,8 +672,9 @@ class _ReadableCall(_AsyncCall):
                 self._retrying = self._retrying or self._retries()
                 try:
                     delay = self._retrying.send(error)
-                except errors.ApiError:
+                except errors.ApiError as last:
                     self._may_restart = False  # whoever reads on reads this call
+                    self._counted.ended(last)
                     raise
             else:
                 self._may_restart = False  # what was delivered cannot be taken back
@@ -662,12 +694,22 @@ class _ReadableCall(_AsyncCall):
                     raise
                 encoded = await self._read_despite(error)
         except aio.AioRpcError as error:
-            raise self._rpc_error(error) from error
-        except asyncio.CancelledError:
+            raise self._failed(self._rpc_error(error)) from error
+        except asyncio.CancelledError as error:
+            self._counted.ended(error)
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
             raise
-        return encoded if encoded is aio.EOF else self._checked(encoded)
+        if encoded is aio.EOF:
+            self._counted.ended(None)
+            return encoded
+        return self._checked(encoded)
+
+    def _failed(self, error: errors.ApiError) -> errors.ApiError:
+        """The failure of an attempt, which is that of the call unless it is opened again."""
+        if not self._may_restart:
+            self._counted.ended(error)
+        return error
 
     def _checked(self, encoded: bytes) -> Any:
         """The response that was received."""
@@ -676,9 +718,12 @@ class _ReadableCall(_AsyncCall):
             response = method.deserialize(encoded)
         except DecodeError as error:
             self._call.cancel()
-            raise method.garbled(error, self.request_id) from error
+            raise self._failed(method.garbled(error, self.request_id)) from error
         if method.checked and response.status.code != SUCCESS:
-            self._refuse(response, None)
+            try:
+                self._refuse(response, None)
+            except errors.ApiError as failure:
+                raise self._failed(failure)  # noqa: B904 - it is the same error
         return response
 
     async def _read_despite(self, error: aio.AioRpcError) -> Any:
@@ -742,7 +787,13 @@ class StreamUnaryCall(_WritableCall, aio.StreamUnaryCall[Any, Any]):
     """A stream of requests; await it for the response."""
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._response().__await__()
+        try:
+            response = yield from self._response().__await__()
+        except (errors.ApiError, asyncio.CancelledError) as error:
+            self._counted.ended(error)
+            raise
+        self._counted.ended(None)
+        return response
 
     async def _response(self) -> Any:
         requests: RequestStream | None = self._request[0]
@@ -776,3 +827,9 @@ class StreamStreamCall(_WritableCall, _ReadableCall, aio.StreamStreamCall[Any, A
     def _attempt(self, timeout: float) -> None:
         super()._attempt(timeout)
         self._call.add_done_callback(self._ending.note)
+
+
+UnaryUnary.call_type = UnaryUnaryCall
+UnaryStream.call_type = UnaryStreamCall
+StreamUnary.call_type = StreamUnaryCall
+StreamStream.call_type = StreamStreamCall

@@ -27,7 +27,6 @@ from grpc import aio
 from clarigrpc import errors
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc.async_channel import (
-    PLAIN,
     AsyncChannel,
     StreamStream,
     StreamUnary,
@@ -409,7 +408,7 @@ class _Intercepted:
         super().__init__(channel, path, serialize, deserialize)  # type: ignore[call-arg]
 
         def plain(path: str) -> Any:
-            return PLAIN[self.kind](channel, path, serialize, deserialize)
+            return channel.innermost[self.kind](channel, path, serialize, deserialize)
 
         self._make_plain = plain
         self._plain = plain(path)

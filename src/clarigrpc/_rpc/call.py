@@ -18,6 +18,7 @@ from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
+from clarigrpc._rpc.call_counts import CallCounts
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 from clarigrpc._rpc.shared_transport import SharedTransport
 from clarigrpc._transports.transport import Metadata
@@ -106,7 +107,7 @@ DOCUMENTATION: Any = property(_documentation)
 class BoundMethod:
     """A method of the service with its serializers; what both kinds of multicallable are."""
 
-    __slots__ = ("checked", "core", "deserialize", "method", "name", "path", "serialize")
+    __slots__ = ("checked", "core", "counts", "deserialize", "method", "name", "path", "serialize")
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class BoundMethod:
         self.core = core
         self.path = path
         self.name = path.rpartition("/")[2]
+        self.counts = core.shared.calls.of(self.name)
         self.method = _row(path)
         self.serialize = _serializer(core.settings, self.method, serialize)
         # A message class says what is meant as well: stubs for JSON channels have those.
@@ -247,7 +249,8 @@ class BoundMethod:
                 deadline=deadline,
                 clock=time.monotonic,
                 random=_draw,
-            )
+            ),
+            self.counts,
         )
         next(loop)
         return loop
@@ -259,7 +262,7 @@ def _draw() -> float:
     return random.random()
 
 
-def _logged(delays: RetryLoop) -> RetryLoop:
+def _logged(delays: RetryLoop, counts: CallCounts) -> RetryLoop:
     with contextlib.closing(delays):
         error = yield next(delays)
         while True:
@@ -268,6 +271,7 @@ def _logged(delays: RetryLoop) -> RetryLoop:
             except errors.ApiError:
                 logger.debug("failed: %s", error)
                 raise
+            counts.retried()
             logger.info("trying again in %.2f s: %s", delay, error)
             error = yield delay
 

@@ -15,7 +15,8 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.media import as_input
 
-_LENGTH_DELIMITED = 2
+LENGTH_DELIMITED = 2
+"""The wire type of texts, bytes and messages."""
 
 
 def varint(value: int) -> bytes:
@@ -33,7 +34,7 @@ def varint(value: int) -> bytes:
 def tag(message: type[Any], field: str) -> bytes:
     """The tag that precedes an element of a length-delimited field."""
     number: int = message.DESCRIPTOR.fields_by_name[field].number
-    return varint(number << 3 | _LENGTH_DELIMITED)
+    return varint(number << 3 | LENGTH_DELIMITED)
 
 
 NUMBERED = "clarigrpc-"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings, fork_support_disabled
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._rpc.call_counts import CallTable
 from clarigrpc._rpc.retry import RetryBudget
 from clarigrpc._transports.opening import open_async, open_sync
 from clarigrpc._transports.transport import AsyncTransport, SyncTransport
@@ -31,6 +32,7 @@ class SharedTransport(Generic[TransportT]):
         settings: Those of the client that it is opened for.
         credentials: What identifies the caller.
         budget: What retries draw on.
+        calls: Counts of the calls.
         pid: The process that used it last.
         current: The transport, None while it is not open.
         prefix: What the ids of calls begin with.
@@ -41,6 +43,7 @@ class SharedTransport(Generic[TransportT]):
         self.settings = settings
         self.credentials = settings.credentials
         self.budget = RetryBudget(settings.retry.budget, settings.retry.budget_reserve)
+        self.calls = CallTable()
         self.pid = getpid()
         self.current: TransportT | None = None
         self._closed = False

@@ -26,7 +26,7 @@ from clarigrpc._config.retry_policy import Retry, as_policy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._interrupts import HeldInterrupt
-from clarigrpc._rpc import grpcio_internals
+from clarigrpc._rpc import call_observer, grpcio_internals
 from clarigrpc._rpc.call import (
     DOCUMENTATION,
     SUCCESS,
@@ -37,6 +37,7 @@ from clarigrpc._rpc.call import (
     Serializer,
     check_interceptors,
 )
+from clarigrpc._rpc.call_counts import CountedCall
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
@@ -62,13 +63,24 @@ class SyncChannel(ChannelMethods, grpc.Channel):
     """A ``grpc.Channel`` over a transport, which is opened at the first call.
 
     Safe to share between threads. After a fork the child opens a transport of its own.
+
+    Attributes:
+        observer: What is told of the calls, if anything.
+        innermost: The multicallables within interceptors, by the kind of their calls.
     """
 
     def __init__(self, settings: Settings, shared: SyncSharedTransport | None = None) -> None:
         self._owner = shared is None
         self.shared = shared or SyncSharedTransport(settings)
         self.core = CallCore(settings, self.shared)
-        self._kinds: dict[CallKind, Any] = PLAIN
+        self.observer = call_observer.installed()
+        self.innermost: dict[CallKind, Any] = PLAIN
+        if self.observer is not None:
+            from clarigrpc._rpc.sync_observed import OBSERVED
+
+            self.innermost = OBSERVED
+            self.observer.opened(self.core)
+        self._kinds = self.innermost
         if settings.interceptors:
             from clarigrpc._rpc.sync_interceptors import INTERCEPTED
 
@@ -291,11 +303,13 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         """The response, and the call it came from; ``options`` None: nobody looks at the call."""
         # The path of nearly every call: what could be a method of its own is written out.
         core = self.core
+        clock = time.monotonic
+        began = clock()
         if timeout is None:
             timeout = core.timeout
-            deadline = time.monotonic() + timeout
+            deadline = began + timeout
         else:
-            deadline = deadline_after(timeout, time.monotonic())
+            deadline = deadline_after(timeout, began)
         policy = None if retry is None else as_policy(retry)
         payload = self.serialize(request)
         self._bound()
@@ -320,11 +334,13 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                 if not self.checked or response.status.code == SUCCESS:
                     if retries is not None:
                         retries.close()  # now: an error's traceback may keep this frame
+                    self.counts.succeeded(clock() - began)
                     return response, call
                 failure = self.response_error(
                     response, request_id, call.trailing_metadata(), raise_on_partial
                 )
                 if failure is None:
+                    self.counts.succeeded(clock() - began)
                     return response, call
             except grpc.RpcError as error:
                 failure = self.unary_error(error, request_id)
@@ -336,8 +352,12 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             if retries is None:
                 retries = self.retries(idempotent, deadline, policy)
                 pause = time.sleep if cancellation is None else cancellation.pause
-            pause(retries.send(failure))
-            timeout = deadline - time.monotonic()
+            try:
+                pause(retries.send(failure))
+            except errors.ApiError as error:
+                self.counts.failed(error)
+                raise
+            timeout = deadline - clock()
             self._bound()
 
     def _send(
@@ -409,12 +429,13 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
 class BegunCall:
     """A call with one request and one response that runs by itself."""
 
-    __slots__ = ("_cancel", "_ended", "_future", "_method", "_outcome", "request_id")
+    __slots__ = ("_cancel", "_counted", "_ended", "_future", "_method", "_outcome", "request_id")
 
     def __init__(self, method: _Multicallable, ended: Callable[[BegunCall], None]) -> None:
         self.request_id = ""
         self._method = method
         self._ended = ended
+        self._counted = CountedCall(method.counts)
         self._cancel: Callable[[], object] | None = None
         self._outcome: tuple[bytes | None, Any, grpc.RpcError | None] | None = None
         self._future: ResponseFuture | None = None
@@ -424,6 +445,7 @@ class BegunCall:
 
         def note(encoded: bytes | None, status: Any, error: grpc.RpcError | None) -> None:
             self._outcome = encoded, status, error
+            self._counted.note_end()
             self._ended(self)
 
         with HeldInterrupt():
@@ -459,6 +481,15 @@ class BegunCall:
         """
         if self._future is not None:
             return self._future.result()
+        try:
+            response = self._response()
+        except errors.ApiError as error:
+            self._counted.ended(error)
+            raise
+        self._counted.ended(None)
+        return response
+
+    def _response(self) -> Any:
         method, request_id = self._method, self.request_id
         assert self._outcome is not None
         encoded, status, error = self._outcome
@@ -479,6 +510,7 @@ class BegunCall:
 class UnaryStream(_Multicallable, _UnaryStreamBase):
     __doc__ = DOCUMENTATION
     kind = "unary_stream"
+    stream_type: ClassVar[type[ResponseStream]]
     __slots__ = ()
 
     def __call__(
@@ -510,7 +542,7 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         def retries() -> RetryLoop:
             return self.retries(idempotent, deadline, policy)
 
-        return ResponseStream(
+        return self.stream_type(
             self, start(timeout), request_id, deadline, restart=start, retries=retries
         )
 
@@ -573,6 +605,7 @@ class StreamUnary(_Multicallable, _StreamUnaryBase):
 class StreamStream(_Multicallable, _StreamStreamBase):
     __doc__ = DOCUMENTATION
     kind = "stream_stream"
+    stream_type: ClassVar[type[ResponseStream]]
     __slots__ = ("_direct",)
 
     _direct: StartStream | None
@@ -605,7 +638,7 @@ class StreamStream(_Multicallable, _StreamStreamBase):
             if call is None:
                 call = real(requests, timeout, pairs, credentials, wait_for_ready, compression)
             requests.attach(call)
-        return ResponseStream(self, call, request_id, deadline, requests=requests)
+        return self.stream_type(self, call, request_id, deadline, requests=requests)
 
 
 PLAIN: dict[CallKind, type[_Multicallable]] = {
@@ -729,6 +762,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         self._restart = restart
         self._start_retrying = retries
         self._retries: RetryLoop | None = None
+        self._counted = CountedCall(method.counts)
         self._stopped = threading.Event()
         self._reading = threading.Lock()
         # What has come already is taken without a lock and without holding back an interrupt.
@@ -741,6 +775,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         self._stopped.set()
         cancelled = super().cancel()
         self._free()
+        self._counted.ended(errors.CancelledError("cancelled by the caller"))
         return cancelled
 
     def __del__(self) -> None:
@@ -768,26 +803,33 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                 self._reading.release()
 
     def __next__(self) -> Any:
-        while True:
-            try:
-                return self._receive()
-            except errors.ApiError as error:
-                if self._restart is None or self._start_retrying is None:
-                    raise
-                if self._retries is None:
-                    self._retries = self._start_retrying()
+        try:
+            while True:
                 try:
-                    delay = self._retries.send(error)
-                except errors.ApiError:
-                    self._restart = None  # whoever reads on reads this call
-                    raise
-                self._call.cancel()
-                self._free()
-                if self._stopped.wait(delay):
-                    raise self._method.cancelled(self.request_id) from None
-                self._call = self._restart(self._deadline - time.monotonic())
-                if self._stopped.is_set():
+                    return self._receive()
+                except errors.ApiError as error:
+                    if self._restart is None or self._start_retrying is None:
+                        raise
+                    if self._retries is None:
+                        self._retries = self._start_retrying()
+                    try:
+                        delay = self._retries.send(error)
+                    except errors.ApiError:
+                        self._restart = None  # whoever reads on reads this call
+                        raise
                     self._call.cancel()
+                    self._free()
+                    if self._stopped.wait(delay):
+                        raise self._method.cancelled(self.request_id) from None
+                    self._call = self._restart(self._deadline - time.monotonic())
+                    if self._stopped.is_set():
+                        self._call.cancel()
+        except StopIteration:
+            self._counted.ended(None)
+            raise
+        except Exception as error:
+            self._counted.ended(error)
+            raise
 
     def _receive(self) -> Any:
         encoded = None if self._received is None else self._received()
@@ -840,6 +882,9 @@ class ResponseFuture(CallInfo, FutureBase):
         self._call = call
         self.request_id = request_id
         self._requests = requests
+        self._known: tuple[Any, Exception | None] | None = None
+        self._counted = CountedCall(method.counts)
+        call.add_done_callback(lambda _, counted=self._counted: counted.note_end())
 
     def result(self, timeout: float | None = None) -> Any:
         """The response.
@@ -848,17 +893,27 @@ class ResponseFuture(CallInfo, FutureBase):
             ApiError: The call failed.
             grpc.FutureTimeoutError: It has not ended within ``timeout`` seconds.
         """
-        response, failure = self._outcome(timeout)
+        response, failure = self.outcome(timeout)
         if failure is not None:
             raise failure
         return response
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """What ``result`` would raise, or None."""
-        return self._outcome(timeout)[1]
+        return self.outcome(timeout)[1]
+
+    def outcome(self, timeout: float | None = None) -> tuple[Any, Exception | None]:
+        """The response, or None and the failure.
+
+        Raises:
+            grpc.FutureTimeoutError: It has not ended within ``timeout`` seconds.
+        """
+        if self._known is None:
+            self._known = self._outcome(timeout)
+            self._counted.ended(self._known[1])
+        return self._known
 
     def _outcome(self, timeout: float | None) -> tuple[Any, Exception | None]:
-        """The response, or None and the failure."""
         method = self._method
         try:
             encoded = self._call.result(timeout)
@@ -901,3 +956,6 @@ class ResponseFuture(CallInfo, FutureBase):
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """Have ``fn`` called with this object when the call ends."""
         self._call.add_done_callback(lambda _: fn(self))
+
+
+UnaryStream.stream_type = StreamStream.stream_type = ResponseStream

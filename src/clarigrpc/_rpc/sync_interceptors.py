@@ -19,7 +19,6 @@ from clarigrpc._rpc.call import CallCore, Deserializer, Serializer, message_code
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.failed_call import FailedCall, as_api_error, as_grpc_error
 from clarigrpc._rpc.sync_channel import (
-    PLAIN,
     CallInfo,
     StreamStream,
     StreamUnary,
@@ -261,7 +260,7 @@ class _Intercepted:
         super().__init__(channel, path, serialize, deserialize)  # type: ignore[call-arg]
 
         def plain(path: str) -> Any:
-            return PLAIN[self.kind](channel, path, serialize, deserialize)
+            return channel.innermost[self.kind](channel, path, serialize, deserialize)
 
         self._make_plain = plain
         self._plain = plain(path)

@@ -11,7 +11,8 @@ from typing import Any
 from google.protobuf import json_format
 
 from clarigrpc import v2
-from clarigrpc._named_methods.signatures import GET_SIGNATURES, METHOD_NAME
+from clarigrpc._named_methods.signatures import GET_SIGNATURES
+from clarigrpc._rpc.request_facts import METHOD_NAME
 from clarigrpc.local.models.model_loop import ModelLoop
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.python_values import Converter
