@@ -230,11 +230,11 @@ async def test_interceptors_are_around_the_span(
 ) -> None:
     from grpc import aio
 
-    class Sync(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    class Sync(grpc.UnaryUnaryClientInterceptor):
         def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
             return continuation(details, request)
 
-    class Async(aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    class Async(aio.UnaryUnaryClientInterceptor):
         async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
             return await continuation(details, request)
 
