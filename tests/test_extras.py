@@ -17,6 +17,7 @@ for name in sys.argv[1].split():
     sys.modules[name] = None
 import asyncio
 from clarigrpc import AsyncClient, Client, ClientCredentials, arrays, errors, image, text, v2, video
+from clarigrpc.opentelemetry import instrument
 REQUEST = v2.GetModelRequest(model_id="m")
 
 def call(kind, method, **settings):
@@ -60,10 +61,12 @@ def failure(missing: str, expression: str) -> str:
         ("PIL", "image(b'x', max_side=9)", "image() with max_side, quality or format"),
         ("av", "video(b'x', fps=1)", "video() with clip or fps"),
         ("PIL", "image(__import__('numpy').zeros((4, 4), 'uint8'))", "an array as an image"),
+        ("opentelemetry", "instrument()", "instrument()"),
     ],
 )
-def test_arrays_and_images(missing: str, expression: str, says: str) -> None:
-    extra = {"numpy": "arrays", "PIL": "image", "av": "video"}[missing]
+def test_functions(missing: str, expression: str, says: str) -> None:
+    extras = {"numpy": "arrays", "opentelemetry": "otel", "PIL": "image", "av": "video"}
+    extra = extras[missing]
     assert failure(missing, expression) == (
         f"{says}: {missing} is not installed: pip install 'clarigrpc[{extra}]'"
     )

@@ -5,7 +5,7 @@
     instrument()
 
 Clients that are made afterwards report each call as a span and in metrics, named by the semantic
-conventions for RPC clients (release candidate of version 1.40). The context of the trace is sent
+conventions for RPC clients (release candidate, version 1.40). The context of the trace is sent
 with the call, so that spans of the service join the trace. ``opentelemetry-instrument`` finds the
 instrumentation by itself. Needs the extra ``otel``; the page "Observability" of the documentation
 lists the spans' attributes and the metrics.
@@ -13,44 +13,17 @@ lists the spans' attributes and the metrics.
 
 from __future__ import annotations
 
-import asyncio
-import time
-import weakref
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from clarigrpc import errors
-from clarigrpc._contract.status_names import code_name
 from clarigrpc._extras import NeedsExtra
 from clarigrpc._rpc import call_observer
-from clarigrpc._rpc.request_facts import facts_of
-from clarigrpc._version import __version__
-
-with NeedsExtra("otel", "clarigrpc.opentelemetry"):
-    from opentelemetry import context as otel_context
-    from opentelemetry import metrics, propagate, trace
-    from opentelemetry.metrics import CallbackOptions, Observation
-    from opentelemetry.trace import SpanKind, StatusCode
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import TracerProvider
 
-    from clarigrpc._rpc.call import BoundMethod, CallCore
-    from clarigrpc._rpc.call_observer import BulkWork
-    from clarigrpc._transports.transport import Metadata
-
 __all__ = ["ClarigrpcInstrumentor", "instrument", "uninstrument"]
-
-_NAME = "clarigrpc"
-_SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
-# Those that the conventions advise for ``rpc.client.call.duration``.
-_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-_CANCELLATIONS = (errors.CancelledError, asyncio.CancelledError)
 
 
 def instrument(
@@ -68,10 +41,13 @@ def instrument(
         meter_provider: Makes the metrics. None uses the global provider.
         propagator: Writes the context of the trace into the metadata of calls. None uses the
             global one (W3C Trace Context and Baggage, unless it was changed).
+
+    Raises:
+        ConfigurationError: The extra ``otel`` is not installed.
     """
-    tracer = trace.get_tracer(_NAME, __version__, tracer_provider, _SCHEMA_URL)
-    meter = metrics.get_meter(_NAME, __version__, meter_provider, _SCHEMA_URL)
-    call_observer.install(_Telemetry(tracer, meter, propagator))
+    with NeedsExtra("otel", "instrument()"):
+        from clarigrpc._call_telemetry import CallTelemetry
+    call_observer.install(CallTelemetry(tracer_provider, meter_provider, propagator))
 
 
 def uninstrument() -> None:
@@ -90,260 +66,3 @@ class ClarigrpcInstrumentor:
     def uninstrument(self, **_: Any) -> None:
         """``uninstrument`` of this module."""
         uninstrument()
-
-
-class _CallSpan:
-    """The span of one call, and its part in the metrics."""
-
-    __slots__ = (
-        "_attributes",
-        "_began",
-        "_messages",
-        "_over",
-        "_owner",
-        "_retries",
-        "_span",
-        "metadata",
-    )
-
-    def __init__(
-        self,
-        owner: _Telemetry,
-        span: trace.Span,
-        attributes: dict[str, Any],
-        metadata: Metadata,
-    ) -> None:
-        self._owner = owner
-        self._span = span
-        self._attributes = attributes
-        self.metadata = metadata
-        self._began = time.monotonic()
-        self._retries = self._messages = 0
-        self._over = False
-
-    def retrying(self, error: errors.ApiError, delay: float) -> None:
-        self._retries += 1
-        kind = _error_type(error)
-        self._span.add_event("clarigrpc.retry", {"error.type": kind, "clarigrpc.delay": delay})
-        method = self._attributes["rpc.method"]
-        self._owner.retries.add(1, {"rpc.method": method, "error.type": kind})
-
-    def received(self, response: Any) -> None:
-        self._messages += 1
-
-    def ended(
-        self, failure: BaseException | None, response: Any = None, request_id: str = ""
-    ) -> None:
-        if self._over:
-            return
-        self._over = True
-        seconds = time.monotonic() - self._began
-        attributes = self._attributes
-        if code := _grpc_code(failure):
-            attributes["rpc.response.status_code"] = code
-        if failure is not None:
-            attributes["error.type"] = _error_type(failure)
-        # With the span, so that the exemplars of the histogram lead to it.
-        self._owner.duration.record(seconds, attributes, trace.set_span_in_context(self._span))
-        span = self._span
-        if span.is_recording():
-            span.set_attributes(attributes)
-            span.set_attribute("clarigrpc.attempts", 1 + self._retries)
-            if self._messages:
-                span.set_attribute("clarigrpc.responses", self._messages)
-            told = _service_facts(failure, response)
-            if "clarifai.request.id" not in told and request_id:
-                told["clarifai.request.id"] = request_id
-            span.set_attributes(told)
-            if failure is not None:
-                span.set_status(StatusCode.ERROR, str(failure))
-        span.end()
-
-
-class _Telemetry:
-    """The observer of the calls: makes spans and metrics of them."""
-
-    def __init__(
-        self, tracer: trace.Tracer, meter: metrics.Meter, propagator: TextMapPropagator | None
-    ) -> None:
-        self._tracer = tracer
-        self._inject = propagate.inject if propagator is None else propagator.inject
-        self._common: dict[tuple[str, int, str, str], dict[str, Any]] = {}
-        self._shared: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._bulk: set[BulkWork] = set()
-        self._ended_bulk = {"settled": 0, "failures": 0, "repeated": 0}
-        self.duration = meter.create_histogram(
-            "rpc.client.call.duration",
-            "s",
-            "Duration of calls, retries included",
-            explicit_bucket_boundaries_advisory=_DURATION_BUCKETS,
-        )
-        self.retries = meter.create_counter(
-            "clarigrpc.client.retries", "{retry}", "Attempts after the first ones"
-        )
-        self._items = meter.create_histogram(
-            "clarigrpc.client.items",
-            "{item}",
-            "Inputs, annotations or other items of a request",
-            explicit_bucket_boundaries_advisory=_ITEM_BUCKETS,
-        )
-        self._sent = meter.create_counter(
-            "clarigrpc.client.sent", "By", "Serialized requests, each once, before compression"
-        )
-        self._arrived = meter.create_counter(
-            "clarigrpc.client.received", "By", "Serialized responses, after decompression"
-        )
-        self._observe(meter)
-
-    def _observe(self, meter: metrics.Meter) -> None:
-        """Make the metrics that are read when they are collected."""
-        meter.create_observable_gauge(
-            "clarigrpc.client.retry_budget",
-            [self._budgets],
-            "{retry}",
-            "Retries that the budget of the client allows now",
-        )
-        gauges: Iterable[tuple[str, str, str, Any]] = (
-            (
-                "queue",
-                "{input}",
-                "Inputs read and without an outcome",
-                lambda w: w.taken - w.settled,
-            ),
-            ("in_flight", "{request}", "Requests in flight", lambda w: w.in_flight),
-            ("window", "{request}", "Maximum number of requests in flight now", lambda w: w.limit),
-            ("batch_size", "{input}", "Inputs of a request now", lambda w: w.size),
-        )
-        for name, unit, description, value in gauges:
-
-            def read(_: CallbackOptions, value: Any = value) -> list[Observation]:
-                return [Observation(sum(map(value, list(self._bulk))))]
-
-            meter.create_observable_gauge(f"clarigrpc.bulk.{name}", [read], unit, description)
-        meter.create_observable_counter(
-            "clarigrpc.bulk.inputs", [self._outcomes], "{input}", "Inputs with an outcome"
-        )
-        meter.create_observable_counter(
-            "clarigrpc.bulk.retries",
-            [lambda _: [Observation(self._bulk_total("repeated"))]],
-            "{request}",
-            "Requests of bulk work that were sent again",
-        )
-
-    def _budgets(self, _: CallbackOptions) -> list[Observation]:
-        found = []
-        for shared in list(self._shared):
-            tokens = shared.budget.tokens
-            if tokens != float("inf"):
-                host = shared.settings.target.host
-                found.append(Observation(tokens, {"server.address": host}))
-        return found
-
-    def _bulk_total(self, name: str) -> int:
-        running: int = sum(getattr(work, name) for work in list(self._bulk))
-        return self._ended_bulk[name] + running
-
-    def _outcomes(self, _: CallbackOptions) -> list[Observation]:
-        failed = self._bulk_total("failures")
-        good = self._bulk_total("settled") - failed
-        return [
-            Observation(good, {"clarigrpc.outcome": "success"}),
-            Observation(failed, {"clarigrpc.outcome": "failure"}),
-        ]
-
-    def opened(self, core: CallCore) -> None:
-        self._shared.add(core.shared)
-
-    def bulk_began(self, work: BulkWork) -> None:
-        self._bulk.add(work)
-
-    def bulk_ended(self, work: BulkWork) -> None:
-        self._bulk.discard(work)
-        for name in self._ended_bulk:
-            self._ended_bulk[name] += getattr(work, name)
-
-    def sent(self, method: BoundMethod, size: int) -> None:
-        self._sent.add(size, {"rpc.method": method.path[1:]})
-
-    def arrived(self, method: BoundMethod, size: int) -> None:
-        self._arrived.add(size, {"rpc.method": method.path[1:]})
-
-    def _attributes(self, method: BoundMethod) -> dict[str, Any]:
-        """What all calls of a method have, of spans and of metrics."""
-        settings = method.core.settings
-        target, name = settings.target, method.path[1:]
-        key = (target.host, target.port, settings.transport, name)
-        found = self._common.get(key)
-        if found is None:
-            system = "grpc" if settings.transport == "grpc" else "clarifai.rest"
-            found = {"rpc.system.name": system, "rpc.method": name, "server.address": target.host}
-            if target.port:
-                found["server.port"] = target.port
-            self._common[key] = found
-        return found
-
-    def begin(self, method: BoundMethod, request: Any, extra: Metadata | None) -> _CallSpan:
-        common = self._attributes(method)
-        span = self._tracer.start_span(
-            common["rpc.method"], kind=SpanKind.CLIENT, attributes=common
-        )
-        row = method.method
-        if row is not None and request is not None:
-            facts = facts_of(row, request)
-            if facts.items:
-                self._items.record(facts.items, {"rpc.method": common["rpc.method"]})
-            if span.is_recording():
-                told: dict[str, str | int] = {
-                    "clarifai.model.id": facts.model_id,
-                    "clarifai.model.version_id": facts.version_id,
-                    "clarifai.model.method": facts.named_method,
-                    "clarifai.workflow.id": facts.workflow_id,
-                    "clarifai.items": facts.items,
-                }
-                span.set_attributes({name: value for name, value in told.items() if value})
-        carrier: dict[str, str] = {}
-        self._inject(carrier, context=trace.set_span_in_context(span, otel_context.get_current()))
-        pairs = [(name.lower(), value) for name, value in carrier.items()]
-        return _CallSpan(self, span, dict(common), (*(extra or ()), *pairs))
-
-
-def _grpc_code(failure: BaseException | None) -> str:
-    """Name of the gRPC status of a call; empty where it has none."""
-    if failure is None:
-        return "OK"
-    if isinstance(failure, _CANCELLATIONS):
-        return "CANCELLED"
-    code = getattr(failure, "grpc_code", None)
-    return code.name if isinstance(code, grpc.StatusCode) else ""
-
-
-def _error_type(failure: BaseException) -> str:
-    """``error.type``: the V2 status, else the gRPC status, else the class of what was raised."""
-    if isinstance(failure, errors.ApiError):
-        if failure.code is not None:
-            return code_name(failure.code)
-        if failure.grpc_code not in (None, grpc.StatusCode.OK):
-            return _grpc_code(failure)
-    return type(failure).__qualname__
-
-
-def _service_facts(failure: BaseException | None, response: Any) -> dict[str, str]:
-    """What the service tells of a call: its status, its id of the request, the model version."""
-    found = {}
-    if isinstance(failure, errors.ApiError):
-        if failure.code is not None:
-            found["clarifai.status_code"] = code_name(failure.code)
-        if failure.request_id:
-            found["clarifai.request.id"] = failure.request_id
-        response = getattr(failure, "response", None)
-    status: Any = getattr(response, "status", None)
-    if getattr(status, "code", 0):
-        found["clarifai.status_code"] = code_name(status.code)
-        if status.req_id:
-            found["clarifai.request.id"] = status.req_id
-    outputs = getattr(response, "outputs", None)
-    if outputs:
-        version = outputs[0].model.model_version.id
-        if version:
-            found["clarifai.model.version_id"] = version
-    return found
