@@ -45,7 +45,8 @@ class LocalServer:
         data_dir: Folder for all data and credentials, used again at the next start. None keeps
             them in memory, and they are lost when the server is closed.
         port: Port for gRPC; 0 takes a free port.
-        rest_port: Port for HTTP/JSON; 0 takes a free port. None serves gRPC only.
+        rest_port: Port for HTTP/JSON, and for metrics of the calls in the format of Prometheus at
+            ``/metrics``; 0 takes a free port. None serves gRPC only.
         host: Address to listen on. There is no TLS: use a loopback address, or ``unix:/path`` for a
             Unix domain socket (gRPC only), which all may use that may reach the path.
         models: Python functions, classes or objects to serve as models of the default app, by
@@ -245,7 +246,7 @@ class LocalServer:
         if self._service is not None:
             raise RuntimeError("the server is already running")
         loopback = self.host in ("127.0.0.1", "::1", "localhost") or self._is_unix
-        self._service = V2Service(
+        self._service = self._service_class()(
             self._credentials,
             data_dir=self._data_dir,
             entries=self._entries,
@@ -270,6 +271,14 @@ class LocalServer:
             raise
         return self
 
+    def _service_class(self) -> type[V2Service]:
+        """Measured where there is a front to show it."""
+        if self._rest_port is None:
+            return V2Service
+        from clarigrpc.local.service.measured_service import MeasuredService
+
+        return MeasuredService
+
     def _start_fronts(self, service: V2Service) -> None:
         self._grpc = GrpcFront(service, self.host, self._port, workers=self._workers)
         self._grpc.start()
@@ -279,7 +288,9 @@ class LocalServer:
             from clarigrpc.local.fronts import download_front, first_generation
             from clarigrpc.local.fronts.hosted_front import HostedFront
             from clarigrpc.local.fronts.rest_front import RestFront
+            from clarigrpc.local.service.measured_service import METRICS_PATH, MeasuredService
 
+            assert isinstance(service, MeasuredService)
             self._rest = RestFront(
                 service,
                 self.host,
@@ -288,6 +299,7 @@ class LocalServer:
                 mounts={
                     download_front.DOWNLOADS_PREFIX: download_front.DownloadFront(service.download),
                     HOSTED_PREFIX: HostedFront(service.hosted),
+                    METRICS_PATH: service.metrics_app(),
                     first_generation.FIRST_GENERATION_PREFIX: first_generation.FirstGeneration(
                         service
                     ),
