@@ -58,6 +58,11 @@ def failure(missing: str, expression: str) -> str:
     [
         ("numpy", "arrays.output_embeddings(v2.MultiOutputResponse())", "output_embeddings()"),
         ("numpy", "arrays.output_concepts(v2.MultiOutputResponse())", "output_concepts()"),
+        ("numpy", "arrays.output_regions([])", "output_regions()"),
+        ("numpy", "arrays.output_tokens([])", "output_tokens()"),
+        ("pyarrow", "arrays.to_arrow([])", "to_arrow()"),
+        ("pyarrow", "arrays.to_parquet(None, [], 'f')", "to_parquet()"),
+        ("pandas", "arrays.to_pandas([])", "to_pandas()"),
         ("PIL", "image(b'x', max_side=9)", "image() with max_side, quality or format"),
         ("av", "video(b'x', fps=1)", "video() with clip or fps"),
         ("PIL", "image(__import__('numpy').zeros((4, 4), 'uint8'))", "an array as an image"),
@@ -65,7 +70,14 @@ def failure(missing: str, expression: str) -> str:
     ],
 )
 def test_functions(missing: str, expression: str, says: str) -> None:
-    extras = {"numpy": "arrays", "opentelemetry": "otel", "PIL": "image", "av": "video"}
+    extras = {
+        "numpy": "arrays",
+        "opentelemetry": "otel",
+        "PIL": "image",
+        "av": "video",
+        "pandas": "tables",
+        "pyarrow": "tables",
+    }
     extra = extras[missing]
     assert failure(missing, expression) == (
         f"{says}: {missing} is not installed: pip install 'clarigrpc[{extra}]'"

@@ -127,6 +127,8 @@ def known_names() -> set[str]:
         "grpc",
         "np",
         "os",
+        "pa",
+        "pd",
         *("Duration", "Message", "Struct", "Timestamp", "Value"),
         # Of OpenTelemetry.
         *("MeterProvider", "TextMapPropagator", "TracerProvider"),

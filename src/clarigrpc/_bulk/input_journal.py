@@ -150,7 +150,7 @@ class Journal:
         self._added = array("Q", sorted(self._added))
         if self._end == 0:
             self._append([{"journal": _VERSION, "target": target, "since": self.since}])
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def _apply(self, line: dict[str, Any], target: dict[str, str], *, first: bool) -> None:
         if first:
@@ -186,7 +186,7 @@ def _digest(input_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(input_id.encode(), digest_size=8).digest())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Write the folder's entry of a new file to the disk, where folders can be opened."""
     if os.name != "posix":
         return
