@@ -18,7 +18,7 @@ from clarigrpc._bulk.file_lock import lock_file, unlock_file
 from clarigrpc._bulk.input_journal import sync_folder
 from clarigrpc.errors import ConfigurationError
 
-_NAME = re.compile(r"part-(\d{12})\.parquet")
+_PART_NAME = re.compile(r"part-(\d{12})\.parquet")
 _KEY = b"clarigrpc"
 """Key of the metadata of a file's schema that says what made it, as JSON."""
 
@@ -91,7 +91,7 @@ class PartFiles:
     def _load(self) -> None:
         import pyarrow.parquet as pq
 
-        found = [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
+        found = [path for path in self._folder.iterdir() if _PART_NAME.fullmatch(path.name)]
         for path in sorted(found):
             with pq.ParquetFile(path) as file:
                 count, schema = file.metadata.num_rows, file.schema_arrow
