@@ -11,13 +11,13 @@ from clarigrpc._config.settings import Settings, resolve
 from clarigrpc._public_names import without_private
 from clarigrpc._resources.sync_async import Async, Sync, driven, lazy, operation
 from clarigrpc._rpc.client_context import ChannelT, ClientContext
+from clarigrpc._rpc.sync_channel import SyncChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clarigrpc._rpc.async_channel import AsyncChannel
     from clarigrpc._rpc.plan import Plan
-    from clarigrpc._rpc.sync_channel import SyncChannel
     from clarigrpc.v2 import OutputConfig
     from clarigrpc.v2.client_stub import V2AsyncStub, V2Stub
 
@@ -404,8 +404,6 @@ class Client(_BaseClient["SyncChannel"], Sync):
 
     @staticmethod
     def _open(settings: Settings) -> SyncChannel:
-        from clarigrpc._rpc.sync_channel import SyncChannel
-
         return SyncChannel(settings)
 
     @staticmethod

@@ -196,14 +196,16 @@ def test_what_another_signal_raises_leaves_the_handler_as_it_was() -> None:
 
 
 def test_in_a_finalizer_the_interrupt_comes_a_moment_later() -> None:
-    hold, events = HeldInterrupt(deliver_later=True), []
+    events: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        with hold:
-            signal.raise_signal(signal.SIGINT)
-        events.append("after")
+        hold = HeldInterrupt(deliver_later=True)
+        hold.__enter__()
+        signal.raise_signal(signal.SIGINT)
+        events.append("held")
+        hold.__exit__()
         time.sleep(60)
         events.append("too late")
-    assert events == ["after"]
+    assert events == ["held"]
 
 
 @pytest.mark.parametrize("operation", ["predict_many", "upload"])
@@ -244,7 +246,7 @@ def test_an_interrupt_before_the_stream_of_an_upload_is_noted(
         def __init__(self, *arguments: object, **options: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_channel, "ResponseStream", Interrupted)
+    monkeypatch.setattr(sync_channel.StreamStream, "stream_type", Interrupted)
     stop = sync_driver._UploadMessages.stop
     monkeypatch.setattr(
         sync_driver._UploadMessages, "stop", lambda messages: (stopped(), stop(messages))

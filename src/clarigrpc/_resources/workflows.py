@@ -17,6 +17,7 @@ from clarigrpc._resources.base import (
     Patches,
     as_ids,
     check_count,
+    sole,
 )
 from clarigrpc._resources.long_running import Waits
 from clarigrpc._resources.sync_async import (
@@ -244,8 +245,7 @@ class WorkflowOperations(
             raise_on_partial=False,
         )
         check_count(response.results, (value,), method, response)
-        (result,) = self._outcome(method, response, "results", True)
-        return result  # type: ignore[no-any-return]
+        return sole(self._outcome(method, response, "results", True), method, response)
 
     @predicting
     def predict_many(

@@ -258,6 +258,9 @@ _STATUS_NAMES = {
 }
 
 
+_LONGEST_ID = 128
+"""Characters of an item's id that an error's text shows."""
+
 _CLASSES: dict[StatusKind, type[ApiError]] = {
     StatusKind.PARTIAL: PartialFailureError,
     StatusKind.FAILED: ApiError,
@@ -353,8 +356,10 @@ def from_response(
         if error.failed:
             index, first = error.failed[0]
             said = ": ".join(filter(None, (first.description, first.details)))
+            item_id = getattr(items[index], "id", "")
+            named = f"item {index} ({item_id[:_LONGEST_ID]!r})" if item_id else f"item {index}"
             error.details = (
-                f"{len(error.failed)} of {len(pairs)} items failed, the first is item {index}: "
+                f"{len(error.failed)} of {len(pairs)} items failed, the first is {named}: "
                 f"{first.code} {code_name(first.code)} {said}".rstrip()
             )
     return error
