@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
+from google.protobuf.message import Message
+
 from clarigrpc import _pictures, _video_clips, v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
@@ -70,6 +72,7 @@ ConceptLabels: TypeAlias = str | v2.Concept | Iterable[str | v2.Concept] | Mappi
 
 
 _AS_IT_IS = _pictures.PictureOptions()
+_INPUT_NAME = v2.Input.DESCRIPTOR.full_name
 
 
 def image(
@@ -219,14 +222,27 @@ def text(
     return result
 
 
+def is_input(value: Any) -> bool:
+    """Whether it is an ``Input``, of this or of another package."""
+    return isinstance(value, Message) and value.DESCRIPTOR.full_name == _INPUT_NAME
+
+
 def as_input(value: PredictInput) -> v2.Input:
     """An input out of what predict methods accept: an ``Input``, or the source of an image.
+
+    An ``Input`` of another package is converted.
 
     Raises:
         TypeError: The value is neither.
     """
     if isinstance(value, v2.Input):
         return value
+    if is_input(value):
+        theirs: Any = value
+        converted: v2.Input = wellknown.convert(theirs)
+        return converted
+    if isinstance(value, Message):
+        raise TypeError(f"expected a clarifai.api.Input, not a {value.DESCRIPTOR.full_name}")
     if isinstance(value, str):
         raise TypeError(
             "a string can be a path, a URL or a text: say image(...), video(...), audio(...) or "

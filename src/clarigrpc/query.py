@@ -10,7 +10,8 @@ Each function returns a message of the service for the methods of ``client.searc
         query.like_image("cat.jpg"),
     )
 
-A hit passes all filters. With several ranks, its score is the mean of their scores.
+A hit passes all filters; ``any_of`` makes one of several, which a hit passes with any of them. With
+several ranks, its score is the mean of their scores.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from clarigrpc import v2, wellknown
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import ImageSource, geo_point, image, metadata_struct
+from clarigrpc.media import ImageSource, geo_point, image, metadata_struct, text
 
 Condition = v2.Filter | v2.Rank
 Unit = Literal["kilometers", "miles", "degrees", "radians"]
@@ -34,13 +35,19 @@ _LIMITS: Mapping[str, str] = {
     "radians": "withinRadians",
 }
 
+# Of filters: fields whose own fields are conditions, and those that hold several conditions.
+_INSIDE = ("annotation", "input", "data")
+_MANY = ("concepts",)
+
 __all__ = [
     "Condition",
     "Unit",
+    "any_of",
     "by_concept",
     "has_concept",
     "has_metadata",
     "has_status",
+    "has_text",
     "has_url",
     "in_box",
     "in_dataset",
@@ -49,6 +56,7 @@ __all__ = [
     "like_embedding",
     "like_image",
     "like_input",
+    "like_text",
     "near",
     "negate",
     "search",
@@ -162,6 +170,17 @@ def is_kind(kind: Literal["image", "video", "audio", "text"]) -> v2.Filter:
     return v2.Filter(input=v2.Input(data=data))
 
 
+def has_text(words: str) -> v2.Filter:
+    """Match text inputs that contain words, in upper or lower case.
+
+    Raises:
+        InvalidArgumentError: There are no words.
+    """
+    if not words:
+        raise InvalidArgumentError("the text is empty")
+    return v2.Filter(input=v2.Input(data=v2.Data(text=v2.Text(raw=words))))
+
+
 def has_url(url: str) -> v2.Filter:
     """Filter by the URL that images were added from.
 
@@ -212,6 +231,20 @@ def like_image(source: ImageSource) -> v2.Rank:
     return _ranked(image(source).data)
 
 
+def like_text(words: str) -> v2.Rank:
+    """Rank by similarity of meaning to a text.
+
+    Args:
+        words: The text, for example a description of the images that are wanted.
+
+    Raises:
+        InvalidArgumentError: The text is empty.
+    """
+    if not words:
+        raise InvalidArgumentError("the text is empty")
+    return _ranked(text(words).data)
+
+
 def like_input(input_id: str) -> v2.Rank:
     """Rank by visual similarity to the image of an input of the app.
 
@@ -250,6 +283,45 @@ def negate(condition: ConditionT) -> ConditionT:
     result = copy.deepcopy(condition)
     result.negate = not condition.negate
     return result
+
+
+def any_of(*filters: v2.Filter) -> v2.Filter:
+    """Match what any of the filters matches: the service takes the parts of one filter so.
+
+    Args:
+        filters: Filters of different kinds, or several concepts. They are not changed.
+
+    Raises:
+        InvalidArgumentError: The service cannot say it in one filter: two of the same kind other
+            than concepts, a negated filter, a range of time, or no filter at all.
+        TypeError: A condition is no filter.
+    """
+    if not filters:
+        raise InvalidArgumentError("any_of() takes at least one filter")
+    merged = v2.Filter()
+    for each in filters:
+        if not isinstance(each, v2.Filter):
+            raise TypeError(f"any_of() takes filters, not {type(each).__name__}")
+        if each.negate:
+            raise InvalidArgumentError("any_of() takes no negated filter; negate its result")
+        if each.HasField("last_updated_time_range"):
+            raise InvalidArgumentError(
+                "any_of() takes no range of time: it counts for all parts of a filter"
+            )
+        _check_apart(merged, each)
+        merged.MergeFrom(each)
+    return merged
+
+
+def _check_apart(first: Any, second: Any) -> None:
+    """Refuse two parts that would become one when they are merged."""
+    there = {field.name: value for field, value in first.ListFields()}
+    for field, value in second.ListFields():
+        if field.name not in there or field.name in _MANY:
+            continue
+        if field.name not in _INSIDE:
+            raise InvalidArgumentError(f"any_of() takes only one condition on {field.name}")
+        _check_apart(there[field.name], value)
 
 
 def search(

@@ -197,3 +197,14 @@ async def test_evaluations_of_a_version(both: Both) -> None:
     assert found.id == "e"
     listed = await both.collect(c.models.versions("m").evaluations(version.id).list())
     assert {one.id for one in listed} == {"e", "f"}
+
+
+async def test_a_misspelt_type_is_refused(both: Both) -> None:
+    models = both.client.models
+    with pytest.raises(errors.InvalidArgumentError, match="did you mean 'visual-classifier'"):
+        await both.run(models.create, {"id": "m", "model_type_id": "visual-classifer"})
+    with pytest.raises(errors.NotFoundError):
+        await both.run(models.get, "m")
+    # What is like none of them may be a type that is not listed.
+    await both.run(models.create, {"id": "m", "model_type_id": "something-new"})
+    assert (await both.run(models.get, "m")).model_type_id == "something-new"

@@ -29,6 +29,39 @@ async def ids(both: Both, *conditions: query.Condition, **options: object) -> li
     return [hit.input.id for hit in hits]
 
 
+async def test_words_and_alternatives(both: Both) -> None:
+    await add(both)
+    assert await ids(both, query.has_text("WORD")) == ["word"]
+    assert await ids(both, query.has_text("sentence")) == []
+    warm, cold = query.has_concept("warm"), query.has_concept("cold")
+    assert set(await ids(both, query.any_of(warm, cold))) == {"red", "blue"}
+    assert set(await ids(both, query.any_of(warm, query.has_text("word")))) == {"red", "word"}
+    assert await ids(both, query.negate(query.any_of(warm, cold))) == ["word"]
+    assert not warm.input.data.ByteSize()
+    assert (await ids(both, query.like_text("a word")))[0] == "word"
+
+
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        ([], "at least one"),
+        ([query.has_text("a"), query.has_text("b")], "only one condition on text"),
+        ([query.has_metadata({"a": 1}), query.has_metadata({"b": 1})], "on metadata"),
+        ([query.negate(query.has_concept("a"))], "negated"),
+        ([query.updated(datetime(2026, 1, 1, tzinfo=UTC))], "range of time"),
+    ],
+)
+def test_what_one_filter_cannot_say(filters: list[v2.Filter], reason: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=reason):
+        query.any_of(*filters)
+    with pytest.raises(errors.InvalidArgumentError, match="empty"):
+        query.has_text("")
+    with pytest.raises(errors.InvalidArgumentError, match="empty"):
+        query.like_text("")
+    with pytest.raises(TypeError, match="not Rank"):
+        query.any_of(query.like_text("a"))  # type: ignore[arg-type]
+
+
 async def test_filters(both: Both) -> None:
     await add(both)
     assert set(await ids(both)) == {"red", "blue", "word"}

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from google.protobuf.message import Message
+
 from clarigrpc import v2, wellknown
 from clarigrpc._bulk.input_report import FailedInput
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import ClarigrpcError, InvalidArgumentError
-from clarigrpc.media import PredictInput, audio, image, text, video
+from clarigrpc.media import PredictInput, as_input, audio, image, text, video
 
 DeferredInput: TypeAlias = Callable[[], v2.Input]
 """A function that makes an input; called when the upload reaches it."""
@@ -55,8 +57,9 @@ def open_input_source(
         FileNotFoundError: The folder or file does not exist.
         InvalidArgumentError: The path is no folder, CSV or JSON Lines file.
     """
-    if isinstance(source, v2.Input):
-        return [source]
+    if isinstance(source, Message):
+        given: Any = source
+        return [as_input(given)]
     if not isinstance(source, (str, os.PathLike)):
         return source
     path = Path(source)

@@ -24,7 +24,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
-from clarigrpc import errors, v2
+from google.protobuf.message import Message
+
+from clarigrpc import errors, v2, wellknown
 from clarigrpc._contract.methods import item_status, lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
@@ -228,6 +230,11 @@ class Collection(Domain, Generic[MessageT]):
                 raise errors.InvalidArgumentError(str(error)) from error
         elif isinstance(item, self._message):
             made = item
+        elif (
+            isinstance(item, Message)
+            and item.DESCRIPTOR.full_name == self._message.DESCRIPTOR.full_name
+        ):
+            made = wellknown.convert(item)  # of another package
         else:
             expected = (
                 f"a v2.{self._message.__name__}{', an id' if ids_allowed else ''} or a mapping"
@@ -278,7 +285,7 @@ class Collection(Domain, Generic[MessageT]):
         row = lookup(method)
         sent = field_of(row.request_name, self._message.__name__)
         answered = field_of(row.response_name, self._message.__name__)
-        if isinstance(items, str | Mapping | self._message):
+        if isinstance(items, str | Mapping | Message):
             raise TypeError(f"expected a list of items, not {type(items).__name__}")
         wanted = [self._one_of(one, ids_allowed) for one in items]
         if not wanted:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
@@ -43,6 +43,39 @@ class _GetsEvaluation(Collection[v2.EvalMetrics]):
         return (yield from self._fetch(evaluation_id, timeout, fields=fields))
 
 
+class _CreatesEvaluation(Creates[v2.EvalMetrics]):
+    @operation
+    def create(
+        self, item: v2.EvalMetrics | str | Mapping[str, Any], *, timeout: float | None = None
+    ) -> Plan[v2.EvalMetrics]:
+        """Start an evaluation of a model version on a dataset version.
+
+        A dataset version is a snapshot of a dataset. If there is none yet, make one::
+
+            client.datasets.versions("my-dataset").create("my-version")
+            client.datasets.versions("my-dataset").wait("my-version")
+
+        Args:
+            item: A message, or a mapping with the fields of one (as in JSON).
+                ``ground_truth_dataset`` names the dataset, and its ``version`` the version. Of
+                ``client.evaluations``, ``model`` names the model and its ``model_version``; the
+                evaluations of a model version need none.
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The evaluation in progress; wait for it with ``wait``.
+
+        Raises:
+            AlreadyExistsError: The id is taken.
+            NotFoundError: The model, the dataset or a version does not exist.
+            InvalidArgumentError: The service rejects the evaluation (``details`` says why; often
+                the dataset has no version), or the mapping has unknown fields.
+            TypeError: ``item`` is of another type.
+        """
+        (made,) = yield from self._post([item], timeout, True)
+        return made
+
+
 @named_in("clarigrpc.types")
 class EvaluationFilters(Paging, total=False):
     """Options of ``client.evaluations.list``."""
@@ -66,8 +99,8 @@ class EvaluationFilters(Paging, total=False):
     sort_by_recall: bool
 
 
-class EvaluationOperations(Creates[v2.EvalMetrics], _GetsEvaluation, Waits[v2.EvalMetrics]):
-    """The evaluations of an app: of model versions on datasets."""
+class EvaluationOperations(_CreatesEvaluation, _GetsEvaluation, Waits[v2.EvalMetrics]):
+    """The evaluations of an app: of model versions on versions of datasets."""
 
     _create_rpc = "PostEvaluations"
     _get_rpc = "GetEvaluation"
@@ -109,7 +142,7 @@ class AsyncEvaluations(EvaluationOperations, Async): ...
 
 
 class ModelVersionEvaluationOperations(
-    Creates[v2.EvalMetrics], _GetsEvaluation, Lists[v2.EvalMetrics], Waits[v2.EvalMetrics]
+    _CreatesEvaluation, _GetsEvaluation, Lists[v2.EvalMetrics], Waits[v2.EvalMetrics]
 ):
     """The evaluations of one model version."""
 

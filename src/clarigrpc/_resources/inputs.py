@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
+from google.protobuf.message import Message
+
 from clarigrpc import errors, v2
 from clarigrpc._bulk import drivers
 from clarigrpc._bulk.input_progress import ReportCallback
@@ -81,7 +83,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             InvalidArgumentError: No input is given.
             TypeError: A value is not an input.
         """
-        given: builtins.list[Any] = as_list(inputs, (v2.Input, Mapping))
+        given: builtins.list[Any] = as_list(inputs, (Message, Mapping))
         wanted = [one if isinstance(one, Mapping) else as_input(one) for one in given]
         return [*(yield from self._post(wanted, timeout, raise_on_partial))]
 
@@ -151,7 +153,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             NotFoundError: The only input does not exist.
             InvalidArgumentError: No input is given.
         """
-        wanted: builtins.list[Any] = as_list(inputs, (v2.Input, Mapping))
+        wanted: builtins.list[Any] = as_list(inputs, (Message, Mapping))
         plan = self._patch(wanted, timeout, raise_on_partial, action=action)
         return [*(yield from plan)]
 

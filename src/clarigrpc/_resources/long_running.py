@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from google.protobuf.message import Message
+
 from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
 from clarigrpc._resources.base import Collection, MessageT, as_list, field_of
@@ -75,7 +77,7 @@ class Waits(Collection[MessageT]):
                 the error that fits its status is raised.
             DeadlineExceededError: Some resources are still being processed.
         """
-        given: list[Any] = as_list(items, (str, self._message))
+        given: list[Any] = as_list(items, (str, Message))
         ids = [one if isinstance(one, str) else str(one.id) for one in given]
         settled: dict[str, MessageT] = {}
         method = self._list_rpc  # its response holds many of them

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from clarigrpc import errors, v2
+from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
@@ -23,6 +24,9 @@ from clarigrpc._resources.long_running import until
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, lazy, nested, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
+
+_NEARLY = 0.9
+"""How alike a misspelt type and the one that was meant are, by ``difflib``."""
 
 
 class ModelTypeOperations(Gets[v2.ModelType], Lists[v2.ModelType]):
@@ -335,7 +339,8 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
 
         Args:
             item: A message, a mapping with the fields of one (as in JSON), or a string: the id of a
-                model without further fields. ``model_type_id`` is the type of the model.
+                model without further fields. ``model_type_id`` is the type of the model; the
+                service's types are asked for first, and a misspelt one is refused.
             timeout: Seconds. None uses the client's setting.
 
         Returns:
@@ -343,14 +348,39 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
 
         Raises:
             AlreadyExistsError: The id is taken.
-            InvalidArgumentError: The service rejects the model (``details`` says why), or the
-                mapping has unknown fields.
+            InvalidArgumentError: The service rejects the model (``details`` says why), the type of
+                the model is misspelt, or the mapping has unknown fields.
             TypeError: ``item`` is of another type.
         """
+        wanted = self._one_of(item)
+        if wanted.model_type_id:
+            yield from self._check_type(wanted.model_type_id, timeout)
         response: v2.SingleModelResponse = yield from self._invoke(
-            "PostModels", timeout, models=[self._one_of(item)]
+            "PostModels", timeout, models=[wanted]
         )
         return response.model
+
+    def _check_type(self, model_type_id: str, timeout: float | None) -> Plan[None]:
+        """Refuse a type that is nearly, but not quite, one of the service's.
+
+        The service takes any type, and the model never works.
+        """
+        try:
+            listed: v2.MultiModelTypeResponse = yield from self._invoke(
+                "ListModelTypes", timeout, page=1, per_page=MAX_ITEMS
+            )
+        except errors.ApiError:
+            return  # who may create models need not be allowed to list their types
+        known = [one.id for one in listed.model_types]
+        if model_type_id in known:
+            return
+        from difflib import get_close_matches
+
+        for nearest in get_close_matches(model_type_id, known, 1, _NEARLY):
+            raise errors.InvalidArgumentError(
+                f"there is no model type {model_type_id!r}; did you mean {nearest!r}? "
+                "client.models.types.list() has them all"
+            )
 
     @operation
     def get(

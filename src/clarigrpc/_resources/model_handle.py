@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from clarigrpc import errors, v2
+from clarigrpc import errors, v2, wellknown
 from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import ModelUploadOperations
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
@@ -69,7 +69,9 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         request = v2.PostModelOutputsRequest(model_id=self.model_id, version_id=self.version_id)
         request.user_app_id.MergeFrom(self._user_app_id or self._client.user_app_id)
         if self.output_config is not None:
-            request.model.model_version.output_info.output_config.CopyFrom(self.output_config)
+            request.model.model_version.output_info.output_config.CopyFrom(
+                wellknown.convert(self.output_config)
+            )
         return request
 
     @staticmethod

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, I
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import Message
+
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Operations
@@ -63,7 +65,7 @@ class StreamOperations(Operations):
     def _flow_control(
         self, values: Any, window: int, drain_first: bool, patience: float
     ) -> tuple[FlowControl, _InputEncoder]:
-        if isinstance(values, (str, bytes, bytearray, os.PathLike, v2.Input)):
+        if isinstance(values, (str, bytes, bytearray, os.PathLike, Message)):
             raise TypeError(
                 f"stream() takes an iterable of inputs, not {type(values).__name__}; "
                 "generate() takes one"

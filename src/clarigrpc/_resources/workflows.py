@@ -6,7 +6,7 @@ import builtins
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from clarigrpc import v2
+from clarigrpc import v2, wellknown
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
@@ -365,7 +365,7 @@ class WorkflowOperations(
                 user_app_id=self._user_app_id or self._client.user_app_id,
                 workflow_id=workflow_id,
                 version_id=version_id,
-                output_config=output_config,
+                output_config=None if output_config is None else wellknown.convert(output_config),
             )
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from clarigrpc import errors
 from clarigrpc._config.credentials import CREDENTIAL_KEYS, check_metadata
@@ -322,6 +322,17 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def _serialized(request: Any) -> bytes:
+    """What the serializer of a message class does not take: a message of another package.
+
+    Raises:
+        TypeError: It is no message.
+    """
+    if not isinstance(request, Message):
+        raise TypeError(f"{type(request).__name__} is no message")
+    return request.SerializeToString()
+
+
 def _serializer(
     settings: Settings, method: Method | None, serialize: Serializer | None
 ) -> Serializer:
@@ -347,7 +358,10 @@ def _serializer(
                 raise wrong(request)
             if watch is not None:
                 watch(request)
-            return serialize(request)
+            try:
+                return serialize(request)
+            except TypeError:
+                return _serialized(request)
 
         return serialize_checked
     ids = method.user_app_id_bytes(settings.user_id, settings.app_id)
@@ -357,7 +371,10 @@ def _serializer(
             raise wrong(request)
         if watch is not None:
             watch(request)
-        encoded = serialize(request)
+        try:
+            encoded = serialize(request)
+        except TypeError:
+            encoded = _serialized(request)
         given = request.user_app_id
         return encoded if given.user_id or given.app_id else encoded + ids
 

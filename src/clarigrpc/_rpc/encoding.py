@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
-from clarigrpc.media import as_input
+from clarigrpc.media import as_input, is_input
 
 LENGTH_DELIMITED = 2
 """The wire type of texts, bytes and messages."""
@@ -143,7 +143,7 @@ class PredictEncoder:
         """
         if type(value) is bytes and value:
             return "", (self._before_image(len(value)), value)
-        one = value if isinstance(value, v2.Input) else as_input(value)
+        one = value if isinstance(value, v2.Input) or is_input(value) else as_input(value)
         return one.id, one.SerializeToString()
 
     def batch(self, values: Sequence[Any]) -> EncodedInputs:
@@ -214,7 +214,7 @@ class PredictEncoder:
             if type(value) is bytes and value:
                 pieces += element(self._inputs, self._before_image(len(value)), value)
                 continue
-            one = value if isinstance(value, v2.Input) else as_input(value)
+            one = value if isinstance(value, v2.Input) or is_input(value) else as_input(value)
             encoded = one.SerializeToString()
             length = len(encoded)
             head = self._short[length] if length < _SHORT else self._inputs + varint(length)
