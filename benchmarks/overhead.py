@@ -2,26 +2,34 @@
 
 The raw stub is called with the same metadata (a credential, and a request id that is new every
 time, which defeats header compression) and timeout. A second raw stub on a channel of its
-own is the control: its ratio to the first is what the measurement cannot tell apart.
+own is the control: its ratio to the first is what the measurement cannot tell apart. A traced
+client has a row of its own, with an SDK of OpenTelemetry that drops the spans.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from benchmarks.harness import CHOICE, CLIENT_CORE, Report, Sample, interleave, measured, pinned
 from benchmarks.servers import canned
 from benchmarks.workers import ours, scene
 from clarigrpc import AsyncClient, Client, text, v2
 from clarigrpc._transports.grpc_transport import channel_options
+from clarigrpc.opentelemetry import instrument, uninstrument
 
 PAT = "benchmark-token-0000"
 IN_FLIGHT = 32
+TRACED = "client.v2, with OpenTelemetry"
 RAW, AGAIN = "raw stub", "raw stub, again"
 BOUND = 'client.bind, errors="grpc"'
 
@@ -73,13 +81,35 @@ def _add(
     report: Report, title: str, measure: Callable[[], dict[str, list[Sample]]], goal: str
 ) -> None:
     found = measured(report, title, measure, first=RAW, again=AGAIN, quantities=("cpu",))
-    for name, bound in (("client.v2", goal), (BOUND, goal), ("model.predict", "")):
+    for name, bound in (("client.v2", goal), (BOUND, goal), ("model.predict", ""), (TRACED, "")):
         found.row(name, RAW, "cpu", bound)
+
+
+class _Dropped(SpanExporter):
+    """Drops the spans."""
+
+    def export(self, spans: Any) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Clients that are made in the block are traced and measured."""
+    tracers = TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(_Dropped()))
+    instrument(tracer_provider=tracers, meter_provider=MeterProvider([InMemoryMetricReader()]))
+    try:
+        yield
+    finally:
+        uninstrument()
 
 
 def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     request, value = _request(), text("a short text")
-    with Client(base=f"http://{address}", pat=PAT, user_id="user", app_id="app") as client:
+    place = {"base": f"http://{address}", "pat": PAT, "user_id": "user", "app_id": "app"}
+    with _tracing():
+        traced = Client(**place)
+    with traced, Client(**place) as client:
         options = channel_options(client.settings)
         model = client.model("model")
         bound = client.bind(v2.V2Stub, errors="grpc")
@@ -105,6 +135,7 @@ def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
                     "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
                     BOUND: repeated(lambda: bound.PostModelOutputs(request)),
                     "model.predict": repeated(lambda: model.predict(value)),
+                    TRACED: repeated(lambda: traced.v2.PostModelOutputs(request)),
                 },
                 rounds,
             )
@@ -113,10 +144,13 @@ def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
 def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     request, value = _request(), text("a short text")
 
-    async def open_all() -> tuple[AsyncClient, list[grpc.aio.Channel]]:
-        client = AsyncClient(base=f"http://{address}", pat=PAT, user_id="user", app_id="app")
+    async def open_all() -> tuple[AsyncClient, AsyncClient, list[grpc.aio.Channel]]:
+        place = {"base": f"http://{address}", "pat": PAT, "user_id": "user", "app_id": "app"}
+        client = AsyncClient(**place)
+        with _tracing():
+            traced = AsyncClient(**place)
         options = channel_options(client.settings)
-        return client, [grpc.aio.insecure_channel(address, options) for _ in range(2)]
+        return client, traced, [grpc.aio.insecure_channel(address, options) for _ in range(2)]
 
     async def worker(call: Callable[[], Any]) -> None:
         for _ in range(calls // IN_FLIGHT):
@@ -126,7 +160,7 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
         await asyncio.gather(*(worker(call) for _ in range(IN_FLIGHT)))
 
     with asyncio.Runner() as runner:
-        client, channels = runner.run(open_all())
+        client, traced, channels = runner.run(open_all())
         model = client.model("model")
         bound = client.bind(v2.V2Stub, errors="grpc")
         stubs = [v2.V2Stub(channel) for channel in channels]
@@ -146,10 +180,12 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
                 "client.v2": repeated(lambda: client.v2.PostModelOutputs(request)),
                 BOUND: repeated(lambda: bound.PostModelOutputs(request)),
                 "model.predict": repeated(lambda: model.predict(value)),
+                TRACED: repeated(lambda: traced.v2.PostModelOutputs(request)),
             },
             rounds,
         )
-        runner.run(client.close())
+        for one in (client, traced):
+            runner.run(one.close())
         for channel in channels:
             runner.run(channel.close())
     return samples

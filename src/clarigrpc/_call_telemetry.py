@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from clarigrpc import errors
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._fork_lock import ForkLock
 from clarigrpc._rpc.request_facts import facts_of
 from clarigrpc._version import __version__
 
@@ -91,13 +93,12 @@ class _CallSpan:
         self._owner.duration.record(seconds, attributes, trace.set_span_in_context(self._span))
         span = self._span
         if span.is_recording():
-            span.set_attributes(attributes)
-            span.set_attribute("clarigrpc.attempts", 1 + self._retries)
+            told: dict[str, str | int] = {**attributes, "clarigrpc.attempts": 1 + self._retries}
             if self._messages:
-                span.set_attribute("clarigrpc.responses", self._messages)
-            told = _service_facts(failure, response)
-            if "clarifai.request.id" not in told and request_id:
+                told["clarigrpc.responses"] = self._messages
+            if request_id:
                 told["clarifai.request.id"] = request_id
+            told.update(_service_facts(failure, response))
             span.set_attributes(told)
             if failure is not None:
                 span.set_status(StatusCode.ERROR, str(failure))
@@ -135,16 +136,25 @@ class CallTelemetry:
             "Inputs, annotations or other items of a request",
             explicit_bucket_boundaries_advisory=_ITEM_BUCKETS,
         )
-        self._sent = meter.create_counter(
-            "clarigrpc.client.sent", "By", "Serialized requests, each once, before compression"
-        )
-        self._arrived = meter.create_counter(
-            "clarigrpc.client.received", "By", "Serialized responses, after decompression"
-        )
+        # Counted here, because that costs less than telling the SDK of each message.
+        self._sizes: dict[str, Counter[str]] = {"sent": Counter(), "received": Counter()}
+        self._lock = ForkLock()
         self._observe(meter)
 
     def _observe(self, meter: metrics.Meter) -> None:
         """Make the metrics that are read when they are collected."""
+        sizes = (
+            ("sent", "Serialized requests, each once, before compression"),
+            ("received", "Serialized responses, after decompression"),
+        )
+        for name, description in sizes:
+
+            def total(_: CallbackOptions, name: str = name) -> list[Observation]:
+                with self._lock.get():
+                    found = dict(self._sizes[name])
+                return [Observation(size, {"rpc.method": path}) for path, size in found.items()]
+
+            meter.create_observable_counter(f"clarigrpc.client.{name}", [total], "By", description)
         meter.create_observable_gauge(
             "clarigrpc.client.retry_budget",
             [self._budgets],
@@ -211,10 +221,12 @@ class CallTelemetry:
             self._ended_bulk[name] += getattr(work, name)
 
     def sent(self, method: BoundMethod, size: int) -> None:
-        self._sent.add(size, {"rpc.method": method.path[1:]})
+        with self._lock.get():
+            self._sizes["sent"][method.path[1:]] += size
 
     def arrived(self, method: BoundMethod, size: int) -> None:
-        self._arrived.add(size, {"rpc.method": method.path[1:]})
+        with self._lock.get():
+            self._sizes["received"][method.path[1:]] += size
 
     def _attributes(self, method: BoundMethod) -> dict[str, Any]:
         """What all calls of a method have, of spans and of metrics."""
@@ -232,23 +244,24 @@ class CallTelemetry:
 
     def begin(self, method: BoundMethod, request: Any, extra: Metadata | None) -> _CallSpan:
         common = self._attributes(method)
-        span = self._tracer.start_span(
-            common["rpc.method"], kind=SpanKind.CLIENT, attributes=common
-        )
         row = method.method
+        told: dict[str, str | int] = {}
         if row is not None and request is not None:
             facts = facts_of(row, request)
             if facts.items:
                 self._items.record(facts.items, {"rpc.method": common["rpc.method"]})
-            if span.is_recording():
-                told: dict[str, str | int] = {
-                    "clarifai.model.id": facts.model_id,
-                    "clarifai.model.version_id": facts.version_id,
-                    "clarifai.model.method": facts.named_method,
-                    "clarifai.workflow.id": facts.workflow_id,
-                    "clarifai.items": facts.items,
-                }
-                span.set_attributes({name: value for name, value in told.items() if value})
+            about: dict[str, str | int] = {
+                "clarifai.model.id": facts.model_id,
+                "clarifai.model.version_id": facts.version_id,
+                "clarifai.model.method": facts.named_method,
+                "clarifai.workflow.id": facts.workflow_id,
+                "clarifai.items": facts.items,
+            }
+            told = {name: value for name, value in about.items() if value}
+        # All that is known is there from the beginning, for samplers.
+        span = self._tracer.start_span(
+            common["rpc.method"], kind=SpanKind.CLIENT, attributes=common | told
+        )
         carrier: dict[str, str] = {}
         self._inject(carrier, context=trace.set_span_in_context(span, otel_context.get_current()))
         pairs = [(name.lower(), value) for name, value in carrier.items()]
