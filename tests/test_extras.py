@@ -63,6 +63,7 @@ def failure(missing: str, expression: str) -> str:
         ("pyarrow", "arrays.to_arrow([])", "to_arrow()"),
         ("pyarrow", "arrays.to_parquet(None, [], 'f')", "to_parquet()"),
         ("pandas", "arrays.to_pandas([])", "to_pandas()"),
+        ("IPython", "__import__('clarigrpc.notebook').notebook.show([])", "show()"),
         ("PIL", "image(b'x', max_side=9)", "image() with max_side, quality or format"),
         ("av", "video(b'x', fps=1)", "video() with clip or fps"),
         ("PIL", "image(__import__('numpy').zeros((4, 4), 'uint8'))", "an array as an image"),
@@ -73,6 +74,7 @@ def test_functions(missing: str, expression: str, says: str) -> None:
     extras = {
         "numpy": "arrays",
         "opentelemetry": "otel",
+        "IPython": "notebook",
         "PIL": "image",
         "av": "video",
         "pandas": "tables",
