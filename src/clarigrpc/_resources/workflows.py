@@ -245,7 +245,8 @@ class WorkflowOperations(
             raise_on_partial=False,
         )
         check_count(response.results, (value,), method, response)
-        return sole(self._outcome(method, response, "results", True), method, response)
+        results: list[v2.WorkflowResult] = self._outcome(method, response, "results", True)
+        return sole(results, method, response)
 
     @predicting
     def predict_many(
