@@ -1,6 +1,7 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
 import contextlib
+import inspect
 import io
 import itertools
 import os
@@ -16,15 +17,18 @@ from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import stringify_signature
 
-from clarigrpc import types
+from clarigrpc import AsyncClient, Client, types
 from clarigrpc.cli import behaviour, main
 from clarigrpc.cli.app import app as commands
 from clarigrpc.local import LocalServer
+from clarigrpc.types import ClientOptions
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import layers_drawing
+import reference_pages
 
 project = "clarigrpc"
 author = "the clarigrpc authors"
@@ -54,7 +58,8 @@ pygments_dark_style = "github-dark"
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "both"
+autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
 # Names of aliases instead of what they stand for: the page on type annotations has them.
 autodoc_type_aliases = {
@@ -183,6 +188,19 @@ def _name_aliases(*event: object) -> tuple[str | None, ...]:
     )
 
 
+def _show_options(*event: object) -> tuple[str | None, ...] | None:
+    """The signature of a client is that of its options."""
+    _, what, _, shown, *_ = event
+    if what == "class" and shown in (Client, AsyncClient):
+        options = inspect.signature(ClientOptions)
+        return stringify_signature(options, unqualified_typehints=True), None
+    return None
+
+
+def _write_reference(app: Sphinx) -> None:
+    reference_pages.write(Path(app.srcdir) / "reference")
+
+
 def setup(app: Sphinx) -> None:
     """Adds the directives, and shows HTTP requests although they lack what their lexer needs."""
     app.add_directive("conformance", ConformanceDirective)
@@ -190,4 +208,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("help", HelpDirective)
     app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)
+    app.connect("builder-inited", _write_reference)
+    app.connect("autodoc-process-signature", _show_options, priority=400)
     app.connect("autodoc-process-signature", _name_aliases)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ PAGES = sorted(
     if "```python" in path.read_text() and path.name != "guide-inputs.md"
 )
 
-_BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```(python|yaml)\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```(python|yaml)\n(.*?)```", re.DOTALL)
 _PRINTED = re.compile(r"print\(.*\)  # (.*)$", re.MULTILINE)
 
 
@@ -58,8 +59,8 @@ def surroundings(
     app_id = f"{page}-{uuid.uuid4().hex[:8]}"  # a further try finds nothing of the first
     with server.client() as client:
         client.apps.create(app_id)
-    for name, colour in (("cat", (254, 0, 0)), ("dog", (0, 0, 254))):
-        PIL.Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.jpg")
+    shutil.copy(DOCS / "cat.jpg", tmp_path)
+    PIL.Image.new("RGB", (40, 40), (0, 0, 254)).save(tmp_path / "dog.jpg")
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "CLARIFAI_API_BASE": server.base,
@@ -97,7 +98,7 @@ def test_every_resource_has_its_place() -> None:
     for owner in Client.__mro__:
         for name, value in vars(owner).items():
             if isinstance(value, lazy):
-                assert f"## client.{name}\n" in page
+                assert f"- [client.{name}](reference/resources/{name}.md): " in page
 
 
 def test_the_home_page_links_and_lists_every_page() -> None:

@@ -1,4 +1,4 @@
-"""The README: its examples run, and the files and names it speaks of exist."""
+"""The README: its example runs. The pages that it leads to name files and names that exist."""
 
 from __future__ import annotations
 
@@ -8,26 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import clarigrpc
 from clarigrpc import errors
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize(
-    ("number", "output"),
-    [(0, "75.0% Red\n25.0% Blue\n11101 "), (1, "8 Red\n")],
-)
-def test_example(
-    number: int, output: str, environment: dict[str, str], photo: Path, tmp_path: Path
-) -> None:
+def test_example(environment: dict[str, str], photo: Path, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     shutil.copy(photo, tmp_path / "cat.jpg")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", EXAMPLES[number]],
+        [sys.executable, "-W", "error", "-c", example],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -36,11 +29,16 @@ def test_example(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(output)
+    assert done.stdout.startswith("75.0% Red\n25.0% Blue\n11101 ")
+
+
+def test_every_page_that_is_linked_exists() -> None:
+    for name in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / name).exists(), name
 
 
 def test_every_test_that_is_named_exists() -> None:
-    promises = README[README.index("## What it promises") : README.index("## Names")]
+    promises = (DOCS / "promises.md").read_text()
     folder = ""
     for name in re.findall(r"`((?:tests/)?[\w/]*(?:/|\.py))`", promises):
         if name.startswith("tests/"):
@@ -51,7 +49,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_the_tree_of_errors_is_complete() -> None:
-    tree = README[README.index("## Errors") :]
+    tree = (DOCS / "errors.md").read_text()
     for name in dir(errors):
         value = getattr(errors, name)
         if isinstance(value, type) and issubclass(value, errors.ClarigrpcError):
@@ -59,6 +57,7 @@ def test_the_tree_of_errors_is_complete() -> None:
 
 
 def test_every_public_name_is_in_the_table() -> None:
-    names = README[README.index("## Names") : README.index("## Settings")]
+    page = (DOCS / "api.md").read_text()
+    names = page[page.index("## At a glance") : page.index("## Clients")]
     public = vars(clarigrpc)["__all__"]
     assert [name for name in public if f"`{name}" not in names] == []

@@ -261,7 +261,7 @@ _STATUS_NAMES = {
 _LONGEST_ID = 128
 """Characters of an item's id that an error's text shows."""
 
-_CLASSES: dict[StatusKind, type[ApiError]] = {
+ERROR_CLASSES: dict[StatusKind, type[ApiError]] = {
     StatusKind.PARTIAL: PartialFailureError,
     StatusKind.FAILED: ApiError,
     StatusKind.AUTHENTICATION: AuthenticationError,
@@ -278,6 +278,7 @@ _CLASSES: dict[StatusKind, type[ApiError]] = {
     StatusKind.UNIMPLEMENTED: UnimplementedError,
     StatusKind.INTERNAL: InternalError,
 }
+"""Kind of a failure -> the exception that stands for it."""
 
 
 def _kinds_by_code() -> dict[int, StatusKind]:
@@ -337,7 +338,7 @@ def from_response(
     items = getattr(response, item_field, ()) if item_field else ()
     if kind is StatusKind.FAILED and any(_failed(item_status(item)) for item in items):
         kind = StatusKind.PARTIAL  # every item may have failed for a reason of its own
-    error = _CLASSES[kind](
+    error = ERROR_CLASSES[kind](
         status.description or code_name(code).replace("_", " ").lower(),
         code=code,
         grpc_code=grpc.StatusCode.OK,
@@ -370,7 +371,7 @@ def from_item(status: v2.Status, *, method: str, request_id: str) -> ApiError | 
     if not _failed(status):
         return None
     kind = kind_of_status(status)
-    return _CLASSES[kind](
+    return ERROR_CLASSES[kind](
         status.description or code_name(status.code).replace("_", " ").lower(),
         code=status.code,
         details=status.details,
@@ -404,7 +405,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     if retry_after is None:
         retry_after = retry_info(rich)
     not_sent = was_not_sent(error)
-    result = _CLASSES[kind](
+    result = ERROR_CLASSES[kind](
         explain(code, text, target, not_sent=not_sent),
         grpc_code=code,
         details=text,

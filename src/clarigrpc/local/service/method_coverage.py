@@ -1,4 +1,4 @@
-"""Which methods of V2 the local server implements, as a table in Markdown.
+"""Which methods of V2 the local server implements, as a page in Markdown.
 
 ``python -m clarigrpc.local.service.method_coverage docs/local-server-methods.md`` writes it.
 """
@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from clarigrpc.local.service.dispatch import V2Service
@@ -13,18 +15,26 @@ from clarigrpc.v2._index import METHODS
 
 IMPLEMENTED, UNIMPLEMENTED = "implemented", "UNIMPLEMENTED"
 
-_HEAD = """# Methods of the local server
+_PAGE = """# Methods of the local server
 
 % Written by `python -m clarigrpc.local.service.method_coverage docs/local-server-methods.md`.
 
 The local server implements {works} of the {total} methods of V2. The others answer with the gRPC
 status UNIMPLEMENTED, over HTTP with 501. No method makes results up.
 
-"Stored" means that resources are stored and nothing else happens: for example, a deployment is
-recorded, but nothing is deployed. For methods that are not implemented, the last column says why.
+## Not implemented
 
-| Method | Status | Extent |
-| --- | --- | --- |
+{missing}
+
+## Resources are stored, and nothing else happens
+
+For example, a collector is recorded, but collects nothing.
+
+{stored}
+
+## Implemented
+
+{full}
 """
 
 _RETIRED = "today's service answers with UNIMPLEMENTED, too"
@@ -49,18 +59,34 @@ def status(method: str) -> str:
     return IMPLEMENTED if V2Service.implements(method) else UNIMPLEMENTED
 
 
-def table() -> str:
-    """The page."""
-    rows = []
-    for method in METHODS:
-        if not V2Service.implements(method):
-            how = _REASONS.get(method) or _RETIRED
-        else:
-            how = "stored" if V2Service.only_stores(method) else "full"
-        rows.append(f"| {method} | {status(method)} | {how} |\n")
-    works = sum(V2Service.implements(method) for method in METHODS)
-    return _HEAD.format(total=len(METHODS), works=works) + "".join(rows)
+def reason(method: str) -> str:
+    """Why a method is not implemented."""
+    return _REASONS.get(method) or _RETIRED
+
+
+def extent(method: str) -> str:
+    """What the local server does of a method, in a few words."""
+    if not V2Service.implements(method):
+        return f"{UNIMPLEMENTED}: {reason(method)}"
+    return "stores the resources only" if V2Service.only_stores(method) else "full"
+
+
+def page() -> str:
+    """The page, each method in one of its lists."""
+    works = [method for method in METHODS if V2Service.implements(method)]
+    stored = [method for method in works if V2Service.only_stores(method)]
+    return _PAGE.format(
+        total=len(METHODS),
+        works=len(works),
+        missing="\n".join(f"- {one}: {reason(one)}" for one in METHODS if one not in works),
+        stored=_listed(stored),
+        full=_listed(method for method in works if method not in stored),
+    )
+
+
+def _listed(methods: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(methods), 100)
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(table())
+    Path(sys.argv[1]).write_text(page())
