@@ -6,17 +6,17 @@ process of pytest-xdist has its own. ::
     def test_colors(clarifai_client):
         output = clarifai_client.model("color-recognition", ...).predict(image("cat.jpg"))
 
-======================== ======== ================================================================
-Fixture                  Scope    What it is
-======================== ======== ================================================================
-``clarifai_options``     session  Options of ``LocalServer``; define it in ``conftest.py`` to change
-``clarifai_local``       session  The server
-``clarifai_app``         function An app of its own on the server, a ``LocalApp``
-``clarifai_client``      function A ``Client`` of that app
+========================= ======== ==========================================================
+Fixture                   Scope    What it is
+========================= ======== ==========================================================
+``clarifai_options``      session  Options of ``LocalServer``; define it in ``conftest.py``
+``clarifai_local``        session  The server
+``clarifai_app``          function An app of its own on the server, a ``LocalApp``
+``clarifai_client``       function A ``Client`` of that app
 ``clarifai_async_client`` function An ``AsyncClient`` of that app
-``clarifai_env``         function That app, with the environment variables that lead to it
-``clarifai_server``      function A server of its own, for tests that change the default app
-======================== ======== ================================================================
+``clarifai_env``          function That app, which ``Client()`` without arguments uses
+``clarifai_server``       function A server of its own, for tests that change its default app
+========================= ======== ==========================================================
 """
 
 from __future__ import annotations
