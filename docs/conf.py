@@ -1,7 +1,6 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
 import contextlib
-import inspect
 import io
 import itertools
 import os
@@ -17,13 +16,11 @@ from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.inspect import stringify_signature
 
-from clarigrpc import AsyncClient, Client, types
+from clarigrpc import types
 from clarigrpc.cli import behaviour, main
 from clarigrpc.cli.app import app as commands
 from clarigrpc.local import LocalServer
-from clarigrpc.types import ClientOptions
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -188,15 +185,6 @@ def _name_aliases(*event: object) -> tuple[str | None, ...]:
     )
 
 
-def _show_options(*event: object) -> tuple[str | None, ...] | None:
-    """The signature of a client is that of its options."""
-    _, what, _, shown, *_ = event
-    if what == "class" and shown in (Client, AsyncClient):
-        options = inspect.signature(ClientOptions)
-        return stringify_signature(options, unqualified_typehints=True), None
-    return None
-
-
 def _write_reference(app: Sphinx) -> None:
     reference_pages.write(Path(app.srcdir) / "reference")
 
@@ -209,5 +197,4 @@ def setup(app: Sphinx) -> None:
     app.add_directive("layers", LayersDirective)
     app.add_lexer("http", TextLexer)
     app.connect("builder-inited", _write_reference)
-    app.connect("autodoc-process-signature", _show_options, priority=400)
     app.connect("autodoc-process-signature", _name_aliases)
