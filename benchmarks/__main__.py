@@ -23,6 +23,7 @@ NAMES = (
     "concurrency",
     "batch",
     "images",
+    "photos",
     "streams",
     "many_calls",
     "embeddings",

@@ -1,9 +1,11 @@
 """A delay line: a proxy that hands on every byte a fixed time after it came.
 
-Its bandwidth has no limit and it loses nothing, so that what a client makes of a distance is its
-own doing and that of the protocol: round trips, windows, connections. TCP's own slow start and loss
-are not in it. ``python -m benchmarks.delay_line ROUND_TRIP PORT ...`` prints a port for each of
-127.0.0.1's ports, pins itself to the server's core and serves until it is terminated.
+Its bandwidth has no limit unless one is given, which all connections share, a direction each. It
+loses nothing, so that what a client makes of a distance is its own doing and that of the protocol:
+round trips, windows, connections. TCP's own slow start and loss are not in it.
+``python -m benchmarks.delay_line ROUND_TRIP MBIT PORT ...`` prints a port for each of 127.0.0.1's
+ports, pins itself to the server's core and serves until it is terminated. MBIT is megabits a
+second, 0 without a limit.
 """
 
 from __future__ import annotations
@@ -20,11 +22,26 @@ from benchmarks.harness import SERVER_CORE, pin
 from benchmarks.servers import running
 
 
+class _Direction:
+    """One direction of the line: what is sent at the same time waits for what came before."""
+
+    def __init__(self, delay: float, mbit: float) -> None:
+        self._delay = delay
+        self._bytes_per_second = mbit * 1e6 / 8
+        self._free_at = 0.0
+
+    def arrival(self, now: float, size: int) -> float:
+        """When the last of some bytes that are sent now comes to the other end."""
+        if self._bytes_per_second:
+            now = self._free_at = max(now, self._free_at) + size / self._bytes_per_second
+        return now + self._delay
+
+
 class _End(asyncio.Protocol):
     """One side of a connection; what it receives, the other side sends later."""
 
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
+    def __init__(self, direction: _Direction) -> None:
+        self._direction = direction
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -35,9 +52,9 @@ class _End(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._waiting.append((self._loop.time() + self._delay, data))
+        self._waiting.append((self._direction.arrival(self._loop.time(), len(data)), data))
         if self._timer is None:
-            self._timer = self._loop.call_later(self._delay, self._hand_on)
+            self._timer = self._loop.call_at(self._waiting[0][0], self._hand_on)
 
     def eof_received(self) -> bool:
         self.data_received(b"")  # hands on the end as well
@@ -69,8 +86,9 @@ class _End(asyncio.Protocol):
 class _Near(_End):
     """The side of the client; connects to the server."""
 
-    def __init__(self, delay: float, port: int) -> None:
-        super().__init__(delay)
+    def __init__(self, there: _Direction, back: _Direction, port: int) -> None:
+        super().__init__(there)
+        self._back = back
         self._port = port
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,7 +100,7 @@ class _Near(_End):
     async def _connect(self) -> None:
         try:
             _, far = await self._loop.create_connection(
-                lambda: _End(self._delay), "127.0.0.1", self._port
+                lambda: _End(self._back), "127.0.0.1", self._port
             )
         except OSError:
             self.transport.abort()
@@ -92,17 +110,21 @@ class _Near(_End):
 
 
 @contextmanager
-def delay_line(round_trip: float, *ports: int) -> Iterator[list[int]]:
-    """Ports that lead to others after half the round trip in seconds, and back after the rest."""
-    command = [sys.executable, "-m", "benchmarks.delay_line", str(round_trip), *map(str, ports)]
-    with running(command) as line:
+def delay_line(round_trip: float, *ports: int, mbit: float = 0) -> Iterator[list[int]]:
+    """Ports that lead to others after half the round trip in seconds, and back after the rest.
+
+    ``mbit`` is the bandwidth of each direction in megabits a second; 0 has no limit.
+    """
+    numbers = map(str, (round_trip, mbit, *ports))
+    with running([sys.executable, "-m", "benchmarks.delay_line", *numbers]) as line:
         yield list(map(int, line.split()))
 
 
-async def _serve(round_trip: float, ports: list[int]) -> None:
+async def _serve(round_trip: float, mbit: float, ports: list[int]) -> None:
     loop = asyncio.get_running_loop()
+    there, back = (_Direction(round_trip / 2, mbit) for _ in range(2))
     fronts = [
-        await loop.create_server(lambda port=port: _Near(round_trip / 2, port), "127.0.0.1", 0)  # type: ignore[misc]
+        await loop.create_server(lambda port=port: _Near(there, back, port), "127.0.0.1", 0)  # type: ignore[misc]
         for port in ports
     ]
     print(*(front.sockets[0].getsockname()[1] for front in fronts), flush=True)
@@ -115,4 +137,4 @@ async def _serve(round_trip: float, ports: list[int]) -> None:
 
 if __name__ == "__main__":
     pin(SERVER_CORE)
-    asyncio.run(_serve(float(sys.argv[1]), list(map(int, sys.argv[2:]))))
+    asyncio.run(_serve(float(sys.argv[1]), float(sys.argv[2]), list(map(int, sys.argv[3:]))))

@@ -112,7 +112,9 @@ def test_pages_are_made_from_whatever_results_there_are(tmp_path: Path) -> None:
     assert "| a / b | 2.00 (1.98-2.02) | ≥ 1.5 | reached |" in made
 
 
-def test_a_delay_line_keeps_order_and_hands_on_the_end() -> None:
+@pytest.mark.parametrize(("mbit", "seconds"), [(0, 0.1), (4, 0.3)])
+def test_a_delay_line_keeps_order_and_hands_on_the_end(mbit: float, seconds: float) -> None:
+    """120 kB there and back take 0.24 s at 4 Mbit/s, overlapping."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def echo() -> None:
@@ -124,7 +126,7 @@ def test_a_delay_line_keeps_order_and_hands_on_the_end() -> None:
         thread = threading.Thread(target=echo)
         thread.start()
         with (
-            delay_line(0.1, listener.getsockname()[1]) as (port,),
+            delay_line(0.1, listener.getsockname()[1], mbit=mbit) as (port,),
             socket.create_connection(("127.0.0.1", port)) as near,
         ):
             near.settimeout(30)
@@ -139,6 +141,7 @@ def test_a_delay_line_keeps_order_and_hands_on_the_end() -> None:
         thread.join(30)
     assert received == sent
     assert first >= 0.1
+    assert time.monotonic() - start >= seconds
 
 
 def test_calls_at_a_rate_count_from_when_they_were_due() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
 from itertools import repeat
 from typing import Any
 
@@ -21,7 +23,7 @@ from protocol import (
     serve,
 )
 
-from clarigrpc import AsyncClient, Client, text, v2
+from clarigrpc import AsyncClient, Client, image, text, v2
 from clarigrpc.arrays import output_concepts, output_embeddings
 
 INPUTS = 100_000
@@ -209,6 +211,29 @@ def batches(config: Config) -> Variant:
         return count
 
     return Variant(_fields(model.predict(value)), counting(items))
+
+
+def _photos(config: Config, max_side: int | None) -> Variant:
+    """``predict_many`` of photos, each read, and shrunk if so, when its turn comes."""
+    model, photo = _model(config), config.payload or _small_photo()
+    make = partial(image, photo, max_side=max_side)
+
+    def items(inputs: int, in_flight: int) -> int:
+        count = 0
+        for result in model.predict_many(repeat(make, inputs)):
+            _read(result.output)
+            count += 1
+        return count
+
+    return Variant(_fields(next(model.predict_many([make])).output), counting(items))
+
+
+def _small_photo() -> bytes:
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.new("RGB", (2000, 1500)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def amany(config: Config) -> Variant:
@@ -431,6 +456,9 @@ VARIANTS = {
     "aupload_inputs": aupload_inputs,
     "raw_inputs": raw_inputs,
     "amany": amany,
+    "photos": partial(_photos, max_side=None),
+    "photos_1024": partial(_photos, max_side=1024),
+    "photos_512": partial(_photos, max_side=512),
     "generate": generate,
     "agenerate": agenerate,
     "stream": stream,
