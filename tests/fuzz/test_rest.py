@@ -16,7 +16,7 @@ from clarigrpc._transports import transcoding
 from clarigrpc._transports.transcoding import Binding
 from clarigrpc.v2._index import METHODS
 from tests.fuzz.explore import Case, explore
-from tests.fuzz.world import TIMEOUT, World
+from tests.fuzz.world import ENDLESS, TIMEOUT, World
 from tests.strategies import messages
 
 Code = v2.StatusCode
@@ -72,7 +72,7 @@ def _case(world: World, method: str) -> Case:
             body = "\n".join([json.dumps(tree)] * (dice.randint(0, 3) if many else 1))
         if not binding.has_body or dice.random() < 0.1:
             query = "?" + urlencode([(k, _text(v)) for k, v in tree.items()], errors="replace")
-        _ask(world, binding.verb, path + query, body)
+        _ask(world, binding.verb, path + query, body, endless=method in ENDLESS)
 
     drawn = st.tuples(
         st.sampled_from(transcoding.bindings(method)),
@@ -85,19 +85,29 @@ def _case(world: World, method: str) -> Case:
     return Case(method, drawn, check)
 
 
-def _ask(world: World, verb: str, target: str, body: str | bytes | None) -> None:
+def _ask(
+    world: World, verb: str, target: str, body: str | bytes | None, *, endless: bool = False
+) -> None:
     what = f"{verb} {target[:2000]}\n{body[:4000] if body else ''!r}"
-    answer = world.web.request(verb, target, content=body)
+    with world.web.stream(verb, target, content=body) as answer:
+        by_line = answer.headers["content-type"] == "application/x-ndjson"
+        content = next(answer.iter_lines()) + "\n" if by_line and endless else read(answer)
     world.check(what)
-    assert answer.status_code in _STATUSES, f"{answer.status_code} {answer.text[:1000]}\n{what}"
-    assert "Traceback" not in answer.text, what
-    if answer.headers["content-type"] == "application/json":
-        code = answer.json()["status"]["code"]
-        assert code not in (Code.ZERO, Code.INTERNAL_UNCATEGORIZED), f"{answer.text}\n{what}"
-    else:
-        assert answer.headers["content-type"] == "application/x-ndjson", what
-        for line in answer.content.split(b"\n")[:-1]:
+    assert answer.status_code in _STATUSES, f"{answer.status_code} {content[:1000]}\n{what}"
+    assert "Traceback" not in content, what
+    if by_line:
+        for line in content.split("\n")[:-1]:
             assert set(json.loads(line)) == {"result"}, what
+    else:
+        assert answer.headers["content-type"] == "application/json", what
+        code = json.loads(content)["status"]["code"]
+        assert code not in (Code.ZERO, Code.INTERNAL_UNCATEGORIZED), f"{content}\n{what}"
+
+
+def read(answer: httpx.Response) -> str:
+    """The whole body."""
+    answer.read()
+    return answer.text
 
 
 def _value(message: Any, path: tuple[str, ...]) -> str:

@@ -102,6 +102,9 @@ _POPULATION: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ListKeys", {}),
 )
 
+ENDLESS = frozenset({"StreamLogEntries"})
+"""Methods whose answers come until the caller leaves: one is read."""
+
 
 class World:
     """A server, its clients, and the ids of what it has.
@@ -185,7 +188,11 @@ class World:
         call = getattr(self.stub, method)
         payload = iter(requests) if many else requests[0]
         result = call(payload, metadata=self.metadata, timeout=TIMEOUT)
-        responses = list(result) if streams else [result]
+        if method in ENDLESS:
+            responses = [next(result)]
+            result.cancel()
+        else:
+            responses = list(result) if streams else [result]
         for response in responses:
             _learn(response, self.strange)
         return responses
