@@ -9,6 +9,7 @@ import socket
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 from hypothesis import strategies as st
 
 from clarigrpc import v2
