@@ -133,10 +133,22 @@ class Hostile:
 
         return run
 
+    def a_dataset_that_goes(self) -> Callable[[], None]:
+        dataset = v2.PostDatasetsRequest(datasets=[v2.Dataset(id="large")])
+        self.send("PostDatasets", dataset.SerializeToString())
+        inputs = [text("x")] * 128
+        for item in inputs:
+            item.dataset_ids[:] = ["large"]
+        body = v2.PostInputsRequest(inputs=inputs).SerializeToString()
+        for _ in range(40):
+            self.send("PostInputs", body)
+        delete = v2.DeleteDatasetsRequest(dataset_ids=["large"])
+        return lambda: self.send("DeleteDatasets", delete.SerializeToString())
+
 
 ATTACKS = [
     *("much_metadata", "many_with_metadata", "many_concepts", "a_long_text"),
-    *("nothing_but_fields", "a_huge_picture", "a_bomb", "much_json"),
+    *("nothing_but_fields", "a_huge_picture", "a_bomb", "much_json", "a_dataset_that_goes"),
 ]
 
 

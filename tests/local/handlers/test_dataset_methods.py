@@ -103,6 +103,20 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     assert strange.status_code == 404
 
 
+def test_a_large_dataset_goes_and_its_inputs_stay(raw: Raw) -> None:
+    datasets = [v2.Dataset(id="d"), v2.Dataset(id="e")]
+    ok(raw("PostDatasets", v2.PostDatasetsRequest(datasets=datasets)))
+    request = v2.PostInputsRequest()
+    for _ in range(128):
+        request.inputs.add(dataset_ids=["d", "e"]).data.text.raw = "x"
+    for _ in range(3):
+        ok(raw("PostInputs", request))
+    ok(raw("DeleteDatasets", v2.DeleteDatasetsRequest(dataset_ids=["d"])))
+    listing = v2.StreamInputsRequest(per_page=1000)
+    left = ok(raw("StreamInputs", listing)).inputs
+    assert [list(item.dataset_ids) for item in left] == [["e"]] * 384
+
+
 def test_inputs_name_datasets_that_exist(raw: Raw) -> None:
     request = v2.PostInputsRequest()
     request.inputs.add(dataset_ids=["none"]).data.text.raw = "x"

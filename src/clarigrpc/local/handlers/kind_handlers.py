@@ -7,6 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from google.protobuf.message import Message
+
 from clarigrpc import v2
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.method_scopes import SCOPES
@@ -377,8 +379,31 @@ class AnnotationHandlers(_OfInputHandlers):
             region.id = region.id or new_id()
 
 
+_INPUTS_AT_ONCE = 128
+"""Inputs that are changed in one transaction; other calls wait for it."""
+
+
 class DatasetHandlers(ResourceHandlers):
     """Sets of inputs. Deleting one leaves its inputs."""
+
+    def delete(self, context: Context, request: Any) -> Message:
+        place = self.place(context, request, write=True)
+        if not getattr(request, "delete_all", False):
+            for dataset_id in self._ids(request):
+                self._empty(context, place, dataset_id)
+        return super().delete(context, request)
+
+    def _empty(self, context: Context, place: Place, dataset_id: str) -> None:
+        """Takes most inputs out, each of which changes; other calls run in between."""
+        store, members = context.state.store, dataset_membership.members_of(place.app, dataset_id)
+        full = True
+        while full:
+            with store.transaction():
+                rows = store.page(members, 0, _INPUTS_AT_ONCE)
+                full = len(rows) == _INPUTS_AT_ONCE
+                for row in rows if full else ():
+                    if not dataset_membership.leave(store, place.app, dataset_id, row.id):
+                        store.delete(members, row.id)  # only one of the two knows of the other
 
     def deleted(self, context: Context, place: Place, resource_id: str) -> None:
         store, app = context.state.store, place.app

@@ -449,6 +449,7 @@ class V2Service:
 # Methods that only read, wait, or work for long: all others would have to wait for them.
 _WITHOUT_TRANSACTION = frozenset(
     (
+        "DeleteDatasets",
         "PostModelOutputs",
         "PostWorkflowResults",
         "PostWorkflowResultsSimilarity",
