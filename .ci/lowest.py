@@ -6,7 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-RUNTIME = ("arrays", "cli", "image", "local", "oauth", "rest")
+RUNTIME = (
+    *("arrays", "cli", "image", "local", "notebook", "oauth", "object-stores", "otel", "rest"),
+    *("tables", "video"),
+)
 _LOWER = re.compile(r"([A-Za-z0-9._-]+)>=([^,]+),<")
 
 

@@ -336,7 +336,7 @@ class _BaseClient(Generic[ChannelT]):
     def stats(self) -> types.ClientStats:
         """Count the calls since the client was made, those of its views included.
 
-        Nothing is sent. Counting is always on: it takes less than 1 % of the client's CPU.
+        Nothing is sent. Counting is always on.
 
         Returns:
             Calls, failures, retries and latencies by method.

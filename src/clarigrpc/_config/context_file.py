@@ -1,7 +1,7 @@
 """The config file of the service's CLI: named contexts of variables, one of them current.
 
 It is YAML: ``current_context`` and ``contexts``, which maps a name to variables such as
-``CLARIFAI_PAT``. Other content of the file is kept when it is written.
+``CLARIFAI_PAT``. Other keys of the file are kept, comments are not when it is written.
 """
 
 from __future__ import annotations
@@ -92,12 +92,14 @@ class ContextFile:
         if not isinstance(contexts, dict):
             raise ConfigurationError(f"the config file {path} has no contexts")
         self._content: dict[Any, Any] = content
-        self._contexts: dict[Any, Any] = contexts
+        # YAML reads a name such as 1 or "on" without quotes as no text.
+        self._contexts: dict[str, Any] = {str(name): value for name, value in contexts.items()}
+        content["contexts"] = self._contexts
 
     @property
     def names(self) -> list[str]:
         """The names of the contexts, in the order of the file."""
-        return [str(name) for name in self._contexts]
+        return list(self._contexts)
 
     @property
     def current(self) -> str | None:
@@ -111,7 +113,7 @@ class ContextFile:
         Raises:
             ConfigurationError: There is no such context.
         """
-        chosen = self._contexts.get(name)
+        chosen = None if name is None else self._contexts.get(name)
         if not isinstance(chosen, dict):
             raise ConfigurationError(
                 f"the config file {self.path} has no context {_shown(name)}; it has: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,6 @@ from clarigrpc.cli.text import printable
 from clarigrpc.errors import ClarigrpcError
 
 INTERRUPTED = 130
-
-logger = logging.getLogger("clarigrpc")
 
 
 class LazyGroup(click.Group):
@@ -101,8 +98,7 @@ def run(arguments: Sequence[str] | None) -> int:
         return _failed(str(error))
     except RecursionError:
         return _failed("a value is nested too deeply")
-    except Exception as error:
-        logger.debug("unexpected", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - said in one line; --debug has shown the rest
         return _failed(f"unexpected {type(error).__name__}: {error}")
     return code if isinstance(code, int) else 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clarigrpc.cli.output import Output
+from clarigrpc.errors import ClarigrpcError
 
 if TYPE_CHECKING:
     from clarigrpc import Client
@@ -130,7 +131,13 @@ class GroupedCommand(click.Command):
         if ctx.params.pop("debug"):
             ctx.call_on_close(_log_to_stderr())
         ctx.params["output"] = Output(ctx.params.pop("json_wanted", None), ctx.params.pop("quiet"))
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, ClarigrpcError, OSError):
+            raise
+        except Exception:
+            logger.debug("unexpected", exc_info=True)  # here, while --debug still shows it
+            raise
 
 
 def local_command(

@@ -103,8 +103,7 @@ def search(
     if like_input is not None:
         conditions.append(query.like_input(like_input))
     if like_text is not None:
-        data = v2.Data(text=v2.Text(raw=like_text))
-        conditions.append(v2.Rank(annotation=v2.Annotation(data=data)))
+        conditions.append(query.like_text(like_text))
     if by_concept is not None:
         conditions.append(query.by_concept(by_concept))
     options = given({"min_value": min_value})

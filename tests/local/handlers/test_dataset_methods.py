@@ -41,6 +41,10 @@ def test_datasets_versions_and_exports(serve: Callable[..., Raw]) -> None:
     condition.annotation.data.concepts.add(id="dog", value=1)
     made = ok(raw("PostDatasetVersions", versions)).dataset_versions
     assert {version.status.code for version in made} == {Code.DATASET_VERSION_PENDING}
+    asked_early = v2.ListDatasetVersionMetricsGroupsRequest(
+        dataset_id="d", dataset_version_id="dogs"
+    )
+    ok(raw("ListDatasetVersionMetricsGroups", asked_early))
 
     def ready(name: str) -> Any:
         get = v2.GetDatasetVersionRequest(dataset_id="d", dataset_version_id=name)
