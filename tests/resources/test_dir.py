@@ -11,7 +11,9 @@ from tests.both import ClientKind
 from tests.resources.verbs import model_verbs, parts, resources, verbs
 
 IDS = {"user_id", "app_id"}
-OF_CLIENTS = {"bind", "channel", "close", "model", "ping", "settings", "stats", "v2", "with_options"}
+OF_CLIENTS = {"bind", "channel", "close", "model", "ping", "settings", "stats", "v2"} | {
+    "with_options"
+}
 OF_MODELS = IDS | {"model_id", "output_config", "version_id"}
 # For the parts of a client among themselves.
 INTERNAL = {"child", "close_with", "encoder", "raises_on_partial", "unary", "user_app_id"}
