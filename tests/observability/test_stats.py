@@ -129,3 +129,16 @@ def test_no_call_of_many_threads_is_lost() -> None:
         thread.join()
     assert counts.read("GetModel").succeeded == 40_000
     assert read == sorted(read)
+
+
+def test_the_end_of_a_call_waits_for_nobody() -> None:
+    """It may come from a finalizer, inside any method of the same object."""
+    counts = CallCounts()
+    failures = 10_000
+    with counts._lock.get():
+        for _ in range(failures):
+            counts.failed(ValueError())
+            counts.succeeded(0.1)
+    stats = counts.read("ListInputs")
+    assert (stats.failed, stats.succeeded) == (failures, failures)
+    assert stats.errors == {"ValueError": failures}

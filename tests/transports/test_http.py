@@ -546,6 +546,24 @@ def test_the_garbage_collector_frees_streams_while_httpx_works(
         assert all(ended.acquire(timeout=20) for _ in range(30))
 
 
+def test_a_stream_that_is_cancelled_between_reads_closes_its_response(
+    backend: Backend, front: RestFront
+) -> None:
+    """And leaves nothing for a finalizer, which would come at any moment."""
+    backend.handlers["GenerateModelOutputs"] = silent
+    with opened(front.base, max_connections=1) as transport:
+        stream = Method(transport, "GenerateModelOutputs")(GENERATE)
+        next(stream)
+        gc.disable()
+        try:
+            stream.cancel()
+            assert error_of(lambda: next(stream)).code() is grpc.StatusCode.CANCELLED
+            # The only connection is free again.
+            Method(transport, "ListModels").with_call(v2.ListModelsRequest(), timeout=20)
+        finally:
+            gc.enable()
+
+
 @pytest.mark.measures
 def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFront) -> None:
     backend.handlers["GenerateModelOutputs"] = silent

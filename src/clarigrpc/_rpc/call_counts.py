@@ -1,8 +1,8 @@
 """Counts and latencies of a client's calls, by method: what ``client.stats`` tells.
 
-A call that ends well appends its latency to a queue, and nothing else; the queue is emptied into a
-histogram where somebody asks, and now and then, which bounds it. Failures and retries are rare, and
-counted under a lock.
+A call that ends appends its latency, or the name of its error, to a queue, and nothing else; the
+queues are emptied where somebody asks, and now and then, which bounds them. The end of a call waits
+for no lock: a call that is dropped ends in a finalizer, which Python may run in any method here.
 """
 
 from __future__ import annotations
@@ -92,12 +92,16 @@ class ClientStats:
 class CallCounts:
     """The calls of one method. Safe to use from any thread."""
 
-    __slots__ = ("_buckets", "_errors", "_latencies", "_lock", "_longest", "_retries", "_seconds")
+    __slots__ = (
+        *("_buckets", "_errors", "_failures", "_latencies", "_lock", "_longest", "_retries"),
+        "_seconds",
+    )
 
     def __init__(self) -> None:
         self._latencies: deque[float] = deque()
         self._buckets: Counter[int] = Counter()
         self._seconds = self._longest = 0.0
+        self._failures: deque[str] = deque()
         self._errors: Counter[str] = Counter()
         self._retries = 0
         self._lock = ForkLock()
@@ -107,20 +111,31 @@ class CallCounts:
         latencies = self._latencies
         latencies.append(seconds)
         if len(latencies) >= _MOST_QUEUED:
-            with self._lock.get():
-                self._fold()
+            self._try_to_fold()
 
     def failed(self, failure: BaseException) -> None:
         """A call raised an error to its caller."""
-        with self._lock.get():
-            self._errors[type(failure).__name__] += 1
+        failures = self._failures
+        failures.append(type(failure).__name__)
+        if len(failures) >= _MOST_QUEUED:
+            self._try_to_fold()
 
     def retried(self) -> None:
         """An attempt follows another."""
         with self._lock.get():
             self._retries += 1
 
+    def _try_to_fold(self) -> None:
+        lock = self._lock.get()
+        if lock.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                lock.release()
+
     def _fold(self) -> None:
+        failures = self._failures
+        self._errors.update([failures.popleft() for _ in range(len(failures))])
         latencies = self._latencies
         # Others may append meanwhile, but only one thread takes.
         taken = [latencies.popleft() for _ in range(len(latencies))]

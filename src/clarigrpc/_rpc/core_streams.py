@@ -363,7 +363,10 @@ class CoreStream:
                 self._send_next()
 
     def cancel(self) -> None:
-        """Cancel the call."""
-        with self._lock:
-            if self.status is None:
-                self._call.cancel(self._cancelled, LOCALLY_CANCELLED)
+        """Cancel the call.
+
+        Takes no lock, as finalizers come here: Python may run one inside gRPC's own lock, for which
+        another thread waits that has the lock of this stream.
+        """
+        if self.status is None:
+            self._call.cancel(self._cancelled, LOCALLY_CANCELLED)

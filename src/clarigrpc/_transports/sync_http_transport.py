@@ -107,9 +107,14 @@ class _UnreadResponses:
     def close_dropped(self) -> None:
         """Free the connections of streams that were dropped."""
         while not self._dropped.empty():
-            with contextlib.suppress(queue.Empty):  # another thread was faster
-                responses: Any = self._open.pop(self._dropped.get_nowait())
-                responses.close()
+            with contextlib.suppress(queue.Empty, KeyError):  # another thread was faster
+                close_quietly(self._open.pop(self._dropped.get_nowait()))
+
+
+def close_quietly(responses: Any) -> None:
+    """Free the connection of what nobody reads on; that it broke meanwhile concerns nobody."""
+    with contextlib.suppress(TransportError):
+        responses.close()
 
 
 def _read(exchange: Exchange, opened: Callable[[], httpx.Response]) -> Iterator[bytes]:
@@ -392,6 +397,8 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         if self._failure is not None:
             raise self._failure
         if self._cancelled:
+            if self._responses is not None:
+                close_quietly(self._responses)  # here, and not in a finalizer
             failure = cancellation()
             self._end(failure)
             raise failure
@@ -431,7 +438,9 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         if self.exchange is None or os.getpid() != self._process:
             return True
         self.exchange.cancelled = True
-        if (http := self.exchange.http) is not None:
+        http = self.exchange.http
+        # Of a response that was read to its end, the connection may serve another call by now.
+        if http is not None and not http.is_closed:
             connection: socket.socket = http.extensions["network_stream"].get_extra_info("socket")
             # Wakes the reader. The socket may be gone by now, which is what is wanted.
             with contextlib.suppress(OSError):
