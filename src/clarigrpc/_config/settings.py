@@ -99,6 +99,12 @@ def fork_support_disabled() -> bool:
     return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").lower() in ("0", "false", "no")
 
 
+def has_google_bearer_token() -> bool:
+    """Whether the environment has a token that object stores of Google are read with
+    (``GOOGLE_BEARER_TOKEN``, in any case of the letters)."""
+    return any(name.lower() == "google_bearer_token" for name in os.environ)
+
+
 def resolve(options: ClientOptions) -> Settings:
     """Settle every option.
 

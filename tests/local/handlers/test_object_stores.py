@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -17,6 +21,9 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
+from clarigrpc.local.media import object_stores
+from clarigrpc.local.service_errors import ServiceError
+from clarigrpc.local.store.resource_store import StoredCollection
 from tests.contract.peer import environment
 from tests.local.conftest import Raw, message, ok, png, until
 
@@ -178,6 +185,9 @@ def test_what_is_no_source(raw: Raw, url: str, credentials: Any, code: int) -> N
     [
         ("gs://album/x/", KEYS, "need gcp_creds"),
         ("gs://album/x/", {"gcp_creds": "eA=="}, "no credentials file"),
+        ("gs://album/y/", {"gcp_creds": "W10="}, "no credentials file"),  # []
+        # {}, which must not become the credentials of the machine.
+        ("gs://album/x/", {"gcp_creds": "e30="}, "no client_email, private_key, private_key_id"),
         ("azure://album/x/", {}, "account_name"),
         ("azure://album/x/", {"azure_blob_creds": {"account_name": "evil.example/"}}, "name"),
         ("s3://album/x/", {"s3_creds": {"region": "evil.example/"}}, "no region"),
@@ -190,6 +200,103 @@ def test_credentials_that_do_not_fit(
     found, status = added(raw, app, url, **credentials)
     assert (found, status.code) == ([], Code.JOB_FAILED)
     assert expected in status.details
+
+
+_OF_THE_MACHINE = {
+    "AWS_ACCESS_KEY_ID": "of-the-machine",
+    "AWS_SECRET_ACCESS_KEY": "of-the-machine",
+    "AWS_SESSION_TOKEN": "of-the-machine",
+    "AWS_SKIP_SIGNATURE": "true",
+    "AZURE_STORAGE_TOKEN": "of-the-machine",
+    "AZURE_STORAGE_SAS_KEY": "of-the-machine",
+    "AZURE_SKIP_SIGNATURE": "true",
+    "GOOGLE_BEARER_TOKEN": "of-the-machine",
+}
+_ACCOUNT = dict.fromkeys(("client_email", "private_key", "private_key_id"), "x")
+
+
+@pytest.mark.parametrize(
+    ("url", "credentials", "expected"),
+    [
+        ("s3://album/x/", KEYS, "Credential=somebody/"),
+        ("s3://album/x/", {}, None),
+        (
+            "azure://album/x/",
+            {"azure_blob_creds": {"account_name": "somebody", "account_key": "a2V5"}},
+            "SharedKey somebody:",
+        ),
+        ("azure://album/x/", {"azure_blob_creds": {"account_name": "somebody"}}, None),
+        ("gs://album/x/", {}, None),
+    ],
+)
+def test_nothing_of_the_environment_goes_out(
+    monkeypatch: pytest.MonkeyPatch, url: str, credentials: Any, expected: str | None
+) -> None:
+    for name, value in _OF_THE_MACHINE.items():
+        monkeypatch.setenv(name, value)
+    given = message(v2.DataSourceCredentials, **credentials)
+    with refusing() as (address, seen):
+        stores = dict.fromkeys(("s3", "azure", "gs"), address)
+        with pytest.raises(ServiceError, match="cannot be read"):
+            list(object_stores.files(url, given, stores, bool))
+    assert seen
+    for headers in seen:
+        assert "of-the-machine" not in str(headers)
+        found = headers.get("authorization")
+        assert found is None if expected is None else expected in str(found)
+
+
+def test_a_token_of_google_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "of-the-machine")
+    given = v2.DataSourceCredentials(gcp_creds=json.dumps(_ACCOUNT).encode())
+    with pytest.raises(ServiceError, match="GOOGLE_BEARER_TOKEN") as refused:
+        list(object_stores.files("gs://album/x/", given, {}, bool))
+    assert "of-the-machine" not in str(refused.value)
+
+
+@contextmanager
+def refusing() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Address of a server that answers 403, and the headers of what it was asked."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(403)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_listing_lets_its_reader_stop(raw: Raw, store: str) -> None:
+    given = message(v2.DataSourceCredentials, **KEYS)
+    found = object_stores.files("s3://album/photos/", given, {"s3": store}, lambda name: False)
+    assert list(found) == [None]
+
+
+def test_secrets_go_with_a_cancelled_job(raw: Raw) -> None:
+    server = raw.server
+    assert server._service is not None
+    store = server._service.state.store
+    where = StoredCollection("inputs_extraction_job", server.user_id, server.app_id, "")
+    job = v2.InputsExtractionJob(id="waits")
+    # Of no status that a thread waits for.
+    store.insert(where, job.id, job.SerializeToString(), content=SECRET.encode())
+    ok(raw("CancelInputsExtractionJobs", v2.CancelInputsExtractionJobsRequest(ids=["waits"])))
+    row = store.get(where, "waits")
+    assert row is not None
+    assert row.status == Code.JOB_CANCELLED
+    assert store.content(row.seq) == b""
 
 
 def test_without_the_package(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from google.protobuf.message import Message
@@ -49,6 +49,8 @@ _KIND_OF_SUFFIX = {
 }
 _logger = logging.getLogger(__name__)
 
+_NamedContent: TypeAlias = tuple[str, bytes]
+
 _OVER = (StatusCode.JOB_COMPLETED, StatusCode.JOB_FAILED, StatusCode.JOB_CANCELLED)
 
 
@@ -60,6 +62,15 @@ def _tracked(app: UserApp, job_id: str) -> StoredCollection:
 def _items_of_job(kind: str, app: UserApp, job_id: str) -> StoredCollection:
     """Which extraction jobs or uploads an add job has."""
     return StoredCollection.of_app(f"job_{kind}", app, job_id)
+
+
+def _extractions(app: UserApp) -> StoredCollection:
+    return StoredCollection.of_app("inputs_extraction_job", app)
+
+
+def _forget_credentials(store: Store, seq: int) -> None:
+    """Deletes the credentials of a job's source; no job that is over needs them."""
+    store.set_content(seq, b"")
 
 
 # Jobs
@@ -165,9 +176,13 @@ def cancel_extractions(
 
 
 def _cancel(context: Context, place: Place, job: v2.InputsExtractionJob) -> None:
-    if job.status.code not in _OVER:
-        job.status.CopyFrom(make_status(StatusCode.JOB_CANCELLED))
-        RESOURCES["inputs_extraction_job"].save(context, place, job)
+    if job.status.code in _OVER:
+        return
+    job.status.CopyFrom(make_status(StatusCode.JOB_CANCELLED))
+    RESOURCES["inputs_extraction_job"].save(context, place, job)
+    row = context.state.store.get(_extractions(place.app), job.id)
+    if row is not None:
+        _forget_credentials(context.state.store, row.seq)
 
 
 def post_inputs(context: Context, request: v2.PostInputsRequest) -> v2.MultiInputResponse:
@@ -294,12 +309,11 @@ def _add_extraction(
     )
     job.created_at.GetCurrentTime()
     job.modified_at.CopyFrom(job.created_at)
-    where = StoredCollection.of_app("inputs_extraction_job", app)
     secrets = None
     if isinstance(source, v2.InputsDataSource) and source.url.HasField("credentials"):
         secrets = source.url.credentials.SerializeToString()
     store.insert(
-        where,
+        _extractions(app),
         job.id,
         job.SerializeToString(),
         status=job.status.code,
@@ -356,8 +370,11 @@ def _becomes_input(name: str) -> bool:
 
 def _files(
     state: State, app: UserApp, url: str, credentials: v2.DataSourceCredentials
-) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the files of a source, archives unpacked."""
+) -> Iterator[_NamedContent | None]:
+    """Name and content of the files of a source, archives unpacked.
+
+    None comes now and then while a source has nothing to take.
+    """
     parts = urlsplit(url)
     if parts.scheme == "upload":
         upload_id, _, name = url.removeprefix("upload:").partition("/")
@@ -369,8 +386,11 @@ def _files(
             )
         yield from _opened(name, state.uploads.unary_path(where, row))
     elif parts.scheme in object_stores.SCHEMES:
-        for name, file in object_stores.files(url, credentials, state.object_stores, _is_taken):
-            yield from _unpacked(name, file)
+        for found in object_stores.files(url, credentials, state.object_stores, _is_taken):
+            if found is None:
+                yield None
+            else:
+                yield from _unpacked(found.name, found.content)
     elif parts.scheme == "file":
         yield from _local(state, Path(unquote(parts.path)), parts.path.endswith("/"))
     else:
@@ -378,12 +398,13 @@ def _files(
         yield from files_in(PurePosixPath(parts.path).name, archive, _becomes_input)
 
 
-def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, bytes]]:
+def _local(state: State, path: Path, is_folder: bool) -> Iterator[_NamedContent | None]:
     root = _root(state, path)
     folder, prefix = (path, "") if is_folder or path.is_dir() else (path.parent, path.name)
     for entry in sorted(folder.iterdir()):
         if not entry.name.startswith(prefix):
             continue
+        yield None
         found = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
         for file in found:
             # A link must not lead out of what the operator allows.
@@ -393,13 +414,13 @@ def _local(state: State, path: Path, is_folder: bool) -> Iterator[tuple[str, byt
                 yield from _opened(file.relative_to(folder).as_posix(), file)
 
 
-def _opened(name: str, path: Path) -> Iterator[tuple[str, bytes]]:
+def _opened(name: str, path: Path) -> Iterator[_NamedContent]:
     """A file as it is, or the files of an archive."""
     with path.open("rb") as file:
         yield from _unpacked(name, file)
 
 
-def _unpacked(name: str, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _unpacked(name: str, file: IO[bytes]) -> Iterator[_NamedContent]:
     if is_archive(name):
         yield from files_in(name, file, _becomes_input)
         return
@@ -445,10 +466,21 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
         except BudgetFullError:
             continue  # it has waited, and a job has time
         with held:
-            stretch, status = _read(files, job.input_template, end)
+            stretch, status = _read(
+                files,
+                job.input_template,
+                end,
+                lambda: state.background.closing or _is_cancelled(state.store, row.seq),
+            )
             if not _add(state, row.seq, job, tracked, stretch, status):
                 return
         state.input_processor.wake()
+
+
+def _is_cancelled(store: Store, seq: int) -> bool:
+    """Whether a job was cancelled, or deleted."""
+    now = store.by_seq(seq)
+    return now is None or now.status == StatusCode.JOB_CANCELLED
 
 
 def _add(
@@ -465,8 +497,7 @@ def _add(
     left = deque(stretch)
     while True:
         with store.transaction():
-            now = store.by_seq(seq)
-            if now is None or now.status == StatusCode.JOB_CANCELLED:
+            if _is_cancelled(store, seq):
                 return False
             try:
                 while left and not store.crowded:
@@ -493,13 +524,16 @@ def _add(
             job.modified_at.GetCurrentTime()
             store.update(seq, job.SerializeToString(), job.status.code)
             if job.status.code in _OVER:
-                store.set_content(seq, b"")  # it had the credentials of its source
+                _forget_credentials(store, seq)
         if not left:
             return True
 
 
 def _read(
-    files: Iterator[tuple[str, bytes]], template: v2.Input, end: float
+    files: Iterator[_NamedContent | None],
+    template: v2.Input,
+    end: float,
+    is_ended: Callable[[], bool],
 ) -> tuple[list[tuple[str, v2.Input]], v2.Status]:
     """The next inputs of a source, and the status of its job after them.
 
@@ -507,6 +541,7 @@ def _read(
         files: What is left of the source.
         template: What all inputs have.
         end: Time of the monotonic clock at which the job fails.
+        is_ended: Whether to stop; asked while the source has nothing to take.
     """
     stretch: list[tuple[str, v2.Input]] = []
     size = 0
@@ -516,7 +551,12 @@ def _read(
                 return stretch, make_status(
                     StatusCode.JOB_FAILED, f"the source takes more than {JOB_SECONDS:g} s to read"
                 )
-            name, content = next(files)
+            file = next(files)
+            if file is None:
+                if is_ended():
+                    break
+                continue
+            name, content = file
             size += len(content)
             found = _input(name, content, template)
             if found is not None:

@@ -2,7 +2,8 @@
 
 The sources of inputs name them as ``s3://bucket/prefix``, ``gs://bucket/prefix`` and
 ``azure://container/prefix``. Whoever names one gives the credentials; without any it is read as
-everybody may read it, and never with credentials of the machine that the server runs on.
+everybody may read it, and never with credentials of the machine that the server runs on. The
+package that reads them looks into the environment, too: what is set here goes before that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from clarigrpc import v2
+from clarigrpc._config.settings import has_google_bearer_token
 from clarigrpc._extras import NeedsExtra
 from clarigrpc.errors import ConfigurationError
 from clarigrpc.local.media.archive_files import MAX_ARCHIVE_BYTES, MAX_FILE_BYTES, is_archive
@@ -29,6 +31,7 @@ SCHEMES = ("s3", "gs", "azure")
 """Schemes of the URLs of object stores."""
 
 _TIMEOUT_SECONDS = 20
+_FILES_PER_STRETCH = 1000  # as many as the stores list at once
 # They become parts of the address that is called.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
@@ -64,8 +67,10 @@ def files(
     credentials: v2.DataSourceCredentials,
     endpoints: Mapping[str, str],
     wanted: Callable[[str], bool],
-) -> Iterator[StoredFile]:
+) -> Iterator[StoredFile | None]:
     """The files whose paths begin with that of the URL, in the order of their paths.
+
+    None comes after each stretch of the listing: who reads may stop where nothing is wanted.
 
     Args:
         url: Of a file, of a folder, or the beginning of both.
@@ -88,12 +93,13 @@ def files(
             with _content(store, key) as content:
                 yield StoredFile(key[len(folder) :].lstrip("/"), content)
             return
-        for chunk in obstore.list(store, prefix=folder or None):
+        for chunk in obstore.list(store, prefix=folder or None, chunk_size=_FILES_PER_STRETCH):
             for found in chunk:
                 path = found["path"]
                 if path.startswith(key) and wanted(path):
                     with _content(store, path) as content:
                         yield StoredFile(path[len(folder) :].lstrip("/"), content)
+            yield None
 
 
 def _parts(url: str) -> tuple[str, str, str]:
@@ -166,13 +172,15 @@ def _s3(
         raise ServiceError(StatusCode.INPUT_INVALID_ARGUMENT, f"{region!r} is no region")
     if endpoint:
         options["endpoint"] = endpoint
-    if credentials.HasField("s3_creds"):
-        options |= {"access_key_id": given.id, "secret_access_key": given.secret}
-        if given.token:
-            options["session_token"] = given.token
-    else:
-        options["skip_signature"] = True
-    return S3Store(bucket, region=region, **options)
+    is_signed = bool(given.id or given.secret)
+    if is_signed:
+        options["credential_provider"] = lambda: {
+            "access_key_id": given.id,
+            "secret_access_key": given.secret,
+            "token": given.token or None,
+            "expires_at": None,
+        }
+    return S3Store(bucket, region=region, skip_signature=not is_signed, **options)
 
 
 def _gcs(
@@ -183,29 +191,43 @@ def _gcs(
     account: dict[str, Any] = {}
     if credentials.gcp_creds:
         account = _service_account(credentials.gcp_creds)
-    else:
-        options["skip_signature"] = True
+        if has_google_bearer_token():
+            # It goes before any account, and cannot be taken away.
+            raise ServiceError(
+                StatusCode.NOT_IMPLEMENTED,
+                "this server cannot use gcp_creds: its environment has a GOOGLE_BEARER_TOKEN",
+            )
     if endpoint:
         nobody = {"client_email": "", "private_key": "", "private_key_id": ""}
         account = {**nobody, **account, "gcs_base_url": endpoint}
         account["disable_oauth"] = not credentials.gcp_creds
     if account:
         options["service_account_key"] = json.dumps(account)
-    return GCSStore(bucket, **options)
+    return GCSStore(bucket, skip_signature=not credentials.gcp_creds, **options)
 
 
-_ACCOUNT_FIELDS = ("type", "project_id", "client_email", "private_key", "private_key_id")
+_ACCOUNT_FIELDS = ("client_email", "private_key", "private_key_id")
 
 
 def _service_account(content: bytes) -> dict[str, Any]:
     """The account of a credentials file, without what would send requests to other addresses."""
     try:
         account = json.loads(content)
-        return {name: account[name] for name in _ACCOUNT_FIELDS if name in account}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError):
+        account = None
+    if not isinstance(account, dict):
         raise ServiceError(
             StatusCode.INPUT_INVALID_ARGUMENT, "gcp_creds is no credentials file in JSON"
-        ) from error
+        )
+    kept = {name: account.get(name) for name in _ACCOUNT_FIELDS}
+    # Without one of them, those of the machine would be used.
+    missing = [name for name, value in kept.items() if not (value and isinstance(value, str))]
+    if missing:
+        raise ServiceError(
+            StatusCode.INPUT_INVALID_ARGUMENT,
+            f"gcp_creds is no file of a service account: it has no {', '.join(missing)}",
+        )
+    return kept
 
 
 def _azure(
@@ -222,10 +244,17 @@ def _azure(
     if endpoint:
         options["endpoint"] = endpoint
     if given.account_key:
-        options["account_key"] = given.account_key
-    else:
-        options["skip_signature"] = True
-    return AzureStore(bucket, account_name=given.account_name, **options)
+        options["credential_provider"] = lambda: {
+            "access_key": given.account_key,
+            "expires_at": None,
+        }
+    return AzureStore(
+        bucket,
+        account_name=given.account_name,
+        skip_signature=not given.account_key,
+        use_emulator=False,
+        **options,
+    )
 
 
 _CREDENTIALS_OF_SCHEME = {"s3": "s3_creds", "gs": "gcp_creds", "azure": "azure_blob_creds"}
