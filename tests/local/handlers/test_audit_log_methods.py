@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from clarigrpc import v2
+from clarigrpc.local.handlers import audit_log_methods
 from clarigrpc.v2 import EventType
 from tests.local.both_fronts import front as front
 from tests.local.conftest import Raw, message, ok
@@ -70,3 +74,23 @@ def test_searches(raw: Raw) -> None:
     oldest = entries(raw, sort_ascending=True, pagination={"page": 1, "per_page": 1})
     assert [entry.operation for entry in oldest] == [EventType.MODEL_CREATE]
     assert oldest[0].targets[0].model.id == "m"
+
+
+def test_a_stranger_fills_nobody_else_s_log(serve: Callable[..., Raw]) -> None:
+    users = [{"id": name, "pat": f"{name}-pat", "apps": [{"id": "app"}]} for name in ("a", "b")]
+    raw = serve(config={"users": users})
+    request = v2.PostModelsRequest(models=[v2.Model(id="m" * 100_000)])
+    request.user_app_id.CopyFrom(v2.UserAppIDSet(user_id="b", app_id="app"))
+    assert raw.with_key("a-pat")("PostModels", request).status.code != Code.SUCCESS
+    assert entries(raw.with_key("b-pat")) == []
+    (entry,) = entries(raw.with_key("a-pat"))
+    assert not entry.success
+    assert entry.targets[0].model.id == "m" * 256
+    assert entry.ByteSize() < 2000
+
+
+def test_a_log_keeps_the_newest(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log_methods, "MAX_AUDIT_ENTRIES", 3)
+    for name in "abcde":
+        ok(raw("PostModels", v2.PostModelsRequest(models=[v2.Model(id=name)])))
+    assert [entry.targets[0].model.id for entry in entries(raw)] == ["e", "d", "c"]

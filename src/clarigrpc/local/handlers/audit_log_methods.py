@@ -14,8 +14,13 @@ from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fiel
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import make_status
 from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import EventType, StatusCode
 from clarigrpc.v2._index import METHODS
+
+MAX_AUDIT_ENTRIES = 10_000
+"""Entries that a user's log keeps: the newest."""
+_MAX_ID_LENGTH = 256
 
 
 class _Recorded(NamedTuple):
@@ -60,6 +65,9 @@ def _log(user_id: str) -> StoredCollection:
 def record(context: Context, request: Any, response: Any) -> None:
     """Records a call of one of ``RECORDED``, an entry for each object.
 
+    It stands in the log of the user whose resources they are; in the caller's own where that one
+    was refused what is somebody else's.
+
     Args:
         context: Of the call.
         request: What was asked for.
@@ -67,20 +75,19 @@ def record(context: Context, request: Any, response: Any) -> None:
     """
     method = context.call.method
     operation, field = RECORDED[method]
-    given = request.user_app_id.user_id
-    owner = context.caller.user_id if given in ("", "me") else given
     success = response.status.code in (StatusCode.SUCCESS, StatusCode.MIXED_STATUS)
     found = list(_objects(field, response)) or list(_objects(field, request))
     targets = [_of_object(field, item) for item in found]
     targets = targets or [_named(field, resource_id) for resource_id in _ids(field, request)]
     store = context.state.store
+    where = _log(_owner(context, request.user_app_id, success))
     with store.transaction():
         for target in targets:
             entry = v2.AuditLogEntry(
                 operation=operation,
                 description=f"{method}: {field.replace('_', ' ')} {getattr(target, field).id}",
                 success=success,
-                req_id=response.status.req_id,
+                req_id=response.status.req_id[:_MAX_ID_LENGTH],
                 targets=[target],
             )
             parent = field.removesuffix("_version")
@@ -88,7 +95,15 @@ def record(context: Context, request: Any, response: Any) -> None:
                 entry.targets.append(_named(parent, getattr(request, f"{parent}_id")))
             entry.user.id = context.caller.user_id
             entry.timestamp.GetCurrentTime()
-            store.insert(_log(owner), new_id(), entry.SerializeToString())
+            store.insert(where, new_id(), entry.SerializeToString())
+        store.keep_newest(where, MAX_AUDIT_ENTRIES)
+
+
+def _owner(context: Context, ids: v2.UserAppIDSet, success: bool) -> str:
+    """In whose log a call belongs."""
+    caller = context.caller.user_id
+    app = UserApp(caller if ids.user_id in ("", "me") else ids.user_id, ids.app_id)
+    return app.user_id if success or not context.is_stranger(app) else caller
 
 
 def _of_object(field: str, item: Any) -> v2.AuditLogTarget:
@@ -96,13 +111,13 @@ def _of_object(field: str, item: Any) -> v2.AuditLogTarget:
     target = _named(field, item.id)
     for name in ("user_id", "app_id"):
         if getattr(item, name, ""):
-            setattr(getattr(target, field), name, getattr(item, name))
+            setattr(getattr(target, field), name, getattr(item, name)[:_MAX_ID_LENGTH])
     return target
 
 
 def _named(field: str, resource_id: str) -> v2.AuditLogTarget:
     target = v2.AuditLogTarget()
-    getattr(target, field).id = resource_id
+    getattr(target, field).id = resource_id[:_MAX_ID_LENGTH]
     return target
 
 

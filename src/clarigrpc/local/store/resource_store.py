@@ -692,6 +692,16 @@ class Store:
                 ).rowcount
             )
 
+    def keep_newest(self, where: StoredCollection, limit: int) -> None:
+        """Deletes the oldest resources of a collection beyond a number, at once."""
+        with self.transaction():
+            number = self._number(where)
+            self._change(
+                "DELETE FROM resources WHERE collection = ? AND seq <= (SELECT seq FROM resources"
+                " WHERE collection = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (number, number, limit),
+            )
+
     def page(
         self,
         where: StoredCollection,
