@@ -9,8 +9,9 @@ import enum
 import json
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from google.protobuf import json_format
 from clarigrpc import errors, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.models.model_loop import ModelLoop
 from clarigrpc.local.models.python_values import Converter
 from tests.local.conftest import Raw, png
 
@@ -429,3 +431,46 @@ def test_arrays_that_lie_are_refused(tools: Raw) -> None:
         data = v2.Data(ndarray=v2.NDArray(buffer=b"\0" * 8, dtype=dtype, shape=shape))
         status = call(tools, "double", array=data).outputs[0].status
         assert status.code == Code.INPUT_INVALID_ARGUMENT, dtype
+
+
+def test_silent_conversations_hold_up_no_others() -> None:
+    loop, over = ModelLoop(), threading.Event()
+
+    def silent() -> Iterator[str]:
+        over.wait(60)
+        yield "late"
+
+    async def first(words: Iterator[str]) -> str:
+        return await anext(loop.each(words))
+
+    end = time.monotonic() + 20
+    with ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(loop.run, first(silent()), lambda: True) for _ in range(40)]
+        try:
+            assert loop.run(first(iter(["now"])), lambda: time.monotonic() < end) == "now"
+        finally:
+            over.set()
+        assert [each.result() for each in waiting] == ["late"] * 40
+    loop.close()
+
+
+def test_a_result_that_comes_with_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            if timeout is not None:
+                raise TimeoutError
+            return super().result()
+
+    def finished(work: Coroutine[Any, Any, int], _: asyncio.AbstractEventLoop) -> Future[int]:
+        work.close()
+        future = Late()
+        future.set_result(3)
+        return future
+
+    async def three() -> int:
+        return 3
+
+    loop = ModelLoop()
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", finished)
+    assert loop.run(three(), lambda: True) == 3
+    loop.close()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -43,8 +44,10 @@ class ModelLoop:
             try:
                 return future.result(_ACTIVE_SECONDS)
             except TimeoutError:
-                if future.done():  # what the coroutine itself raised
-                    raise
+                if (
+                    future.done() and not future.cancelled()
+                ):  # just now, or with a TimeoutError of the coroutine itself
+                    return future.result()
                 if not is_active():
                     future.cancel()
             except CancelledError:
@@ -69,8 +72,14 @@ class ModelLoop:
 
     async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items of an iterator that blocks, for a coroutine on the loop."""
-        while (item := await asyncio.to_thread(next, items, _EXHAUSTED)) is not _EXHAUSTED:
-            yield item  # type: ignore[misc]
+        # A thread for each: with shared ones, conversations that are silent hold up others.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-local-model-stream")
+        ask = partial(asyncio.get_running_loop().run_in_executor, thread, next, items, _EXHAUSTED)
+        try:
+            while (item := await ask()) is not _EXHAUSTED:
+                yield item  # type: ignore[misc]
+        finally:
+            thread.shutdown(wait=False)
 
     def close(self) -> None:
         """Cancels what runs, and ends the thread. The loop can be used again."""
