@@ -30,6 +30,7 @@ from clarigrpc.local.user_app import UserApp
 
 if TYPE_CHECKING:
     from clarigrpc import AsyncClient, Client
+    from clarigrpc.local.fronts.hosted_front import HostedFront
     from clarigrpc.local.fronts.rest_front import RestFront
 
 # Of malloc.h.
@@ -175,6 +176,7 @@ class LocalServer:
         self._service: V2Service | None = None
         self._grpc: GrpcFront | None = None
         self._rest: RestFront | None = None
+        self._hosted: HostedFront | None = None
 
     @property
     def faults(self) -> Faults:
@@ -291,6 +293,7 @@ class LocalServer:
             from clarigrpc.local.service.measured_service import METRICS_PATH, MeasuredService
 
             assert isinstance(service, MeasuredService)
+            self._hosted = HostedFront(service.hosted)
             self._rest = RestFront(
                 service,
                 self.host,
@@ -298,7 +301,7 @@ class LocalServer:
                 budget=service.budget,
                 mounts={
                     download_front.DOWNLOADS_PREFIX: download_front.DownloadFront(service.download),
-                    HOSTED_PREFIX: HostedFront(service.hosted),
+                    HOSTED_PREFIX: self._hosted,
                     METRICS_PATH: service.metrics_app(),
                     first_generation.FIRST_GENERATION_PREFIX: first_generation.FirstGeneration(
                         service
@@ -323,6 +326,9 @@ class LocalServer:
         if self._rest is not None:
             self._rest.close(grace)
             self._rest = None
+        if self._hosted is not None:
+            self._hosted.close()
+            self._hosted = None
         if self._grpc is not None:
             self._grpc.close()
             self._grpc = None

@@ -11,9 +11,13 @@ import grpc
 import httpx
 import PIL.Image
 import pytest
+from google.protobuf.message import DecodeError
 
 from clarigrpc import v2
-from clarigrpc.local import LocalServer
+from clarigrpc.local import Limits, LocalServer
+from clarigrpc.local.engine import hosted_media
+from clarigrpc.local.service.user_limits import Limiter
+from clarigrpc.local.store.resource_store import StoreError
 from tests.local.conftest import Raw, clip, message, ok, png, settled, until
 from tests.local.web import serving
 
@@ -217,3 +221,35 @@ def _exported(raw: Raw, web: httpx.Client) -> v2.Input:
     with zipfile.ZipFile(io.BytesIO(web.get(made.url).content)) as archive:
         (name,) = (name for name in archive.namelist() if name.startswith("all/"))
         return v2.InputBatch.FromString(archive.read(name)).inputs[0]
+
+
+def test_media_count_towards_limits_and_memory(
+    raw: Raw, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = raw.server._service
+    assert service is not None
+    url, headers = address(raw, "sent / as bytes", "orig"), key(raw.server.pat)
+    with service.budget.take(service.budget.total // 2 + 1):
+        answer = web.get(url, headers=headers)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    monkeypatch.setattr(service, "_limiter", Limiter(Limits(requests="1/minute")))
+    assert web.get(url, headers=headers).status_code == 200
+    answer = web.get(url, headers=headers)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    monkeypatch.setattr(service, "_limiter", None)
+    # What was held for the responses is given back.
+    until(lambda: service.budget.free == service.budget.total)
+
+
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), DecodeError("damaged")])
+def test_a_failing_database(
+    raw: Raw, web: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    url = address(raw, "text", "orig")
+    monkeypatch.setattr(hosted_media, "read", fail)
+    answer = web.get(url, headers=key(raw.server.pat))
+    assert answer.json()["status"]["code"] == v2.StatusCode.INTERNAL_DATABASE_ISSUE

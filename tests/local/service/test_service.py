@@ -253,3 +253,12 @@ def test_sigterm_closes_gracefully(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGTERM)
         assert process.stdout.readline() == "closed\n"
         assert process.wait(10) == 0
+
+
+def test_what_is_recorded_is_what_was_sent(serve: Callable[..., Raw]) -> None:
+    raw = serve(record_calls=2)
+    request = v2.PostInputsRequest(inputs_add_job_id="job", inputs=[v2.Input(id="i")])
+    request.inputs[0].data.text.raw = "hello"
+    raw("PostInputs", request)
+    (call,) = raw.server.calls("PostInputs")
+    assert call.request == request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class State:
     input_roots: tuple[Path, ...]
     object_stores: Mapping[str, str]
     runners: RunnerQueues
+    log_followers: threading.BoundedSemaphore
 
 
 @dataclass(frozen=True, slots=True)

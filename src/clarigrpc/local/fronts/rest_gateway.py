@@ -235,11 +235,15 @@ class RestGateway:
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         timeout = parse_timeout(metadata.get("grpc-timeout", ""))
         deadline = None if timeout is None else time.monotonic() + timeout
+
+        def remaining() -> float | None:
+            return None if deadline is None else deadline - time.monotonic()
+
         return ServedCall(
             method=method,
             metadata=metadata,
-            is_active=lambda: not (gone.is_set() or self._is_closing()),
-            remaining=lambda: None if deadline is None else deadline - time.monotonic(),
+            is_active=lambda: not (gone.is_set() or self._is_closing() or _is_late(remaining())),
+            remaining=remaining,
         )
 
     def _decode(self, binding: Binding, path: str, query: str, body: bytes) -> Message:
@@ -311,15 +315,20 @@ class RestGateway:
         queue: asyncio.Queue[HttpReply | bytes | None] = asyncio.Queue()
         permits = threading.Semaphore(_STREAM_WINDOW)
 
-        def put(item: HttpReply | bytes | None) -> bool:
+        def put(item: HttpReply | bytes) -> bool:
             while not permits.acquire(timeout=0.1):
                 if not call.is_active():
                     return False
             loop.call_soon_threadsafe(queue.put_nowait, item)
             return True
 
+        def end(line: bytes | None) -> None:
+            # Without a permit: there is one end, and a client whose time is over waits for it.
+            for item in (line, None) if line else (None,):
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
         # One worker runs the stream from end to end: a generator may hold what belongs to a thread.
-        running = loop.run_in_executor(self._executor, self._produce, call, start, put)
+        running = loop.run_in_executor(self._executor, self._produce, call, start, put, end)
         head = await queue.get()
         assert isinstance(head, HttpReply)
         permits.release()
@@ -338,9 +347,11 @@ class RestGateway:
         self,
         call: ServedCall,
         start: Callable[[], Iterator[Message]],
-        put: Callable[[HttpReply | bytes | None], bool],
+        put: Callable[[HttpReply | bytes], bool],
+        end: Callable[[bytes | None], None],
     ) -> None:
         head: HttpReply | None = None
+        last: bytes | None = None
         try:
             for message in start():
                 line = transcoding.dumps({"result": self._json_of(message, call)}) + b"\n"
@@ -354,6 +365,7 @@ class RestGateway:
                     put(head)
                 if not (call.is_active() and put(line)):
                     break
+            _check_deadline(call)
         except Exception as error:  # noqa: BLE001  nothing but JSON leaves the server
             reply = _explain(error, call)
             if head is None:
@@ -361,10 +373,19 @@ class RestGateway:
                 put(head)
             else:
                 text = transcoding.loads(reply.body)["status"]["details"]
-                put(transcoding.dumps({"error": {"code": _grpc_number(error), "message": text}}))
+                last = transcoding.dumps({"error": {"code": _grpc_number(error), "message": text}})
         if head is None:
             put(HttpReply(200, response_headers(call.trailing, _STREAM_TYPE), b""))
-        put(None)
+        end(last)
+
+
+def _is_late(remaining: float | None) -> bool:
+    return remaining is not None and remaining <= 0
+
+
+def _check_deadline(call: ServedCall) -> None:
+    if _is_late(call.remaining()):
+        raise CallAborted(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
 
 
 def _check_size(body: bytes) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,7 +15,13 @@ from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
-from clarigrpc.local.store.resource_store import StoredCollection
+from clarigrpc.local.store.resource_store import (
+    MAX_PAGE_BYTES,
+    PageTooLargeError,
+    Row,
+    Store,
+    StoredCollection,
+)
 from clarigrpc.v2 import StatusCode
 
 _LOG_FIELDS = (
@@ -32,6 +39,8 @@ _LOG_FIELDS = (
     "pipeline_step_version_id",
 )
 
+MAX_FOLLOWERS = 16
+"""Calls that follow logs at the same time. Each takes a worker of a front while it is open."""
 
 _ENTRIES_PER_RESPONSE = 128
 # Between two looks for new entries.
@@ -60,14 +69,23 @@ def list_log_entries(
 ) -> v2.MultiLogEntryResponse:
     offset, limit = page_bounds(request.page, request.per_page)
     rows = context.state.store.walk(_logs(context.user(request.user_app_id)), newest_first=False)
-    entries = [v2.LogEntry.FromString(row.body) for row in rows]
-    found = [entry for entry in entries if _fits(entry, request)]
+    entries = (v2.LogEntry.FromString(row.body) for row in rows)
+    found = (entry for entry in entries if _fits(entry, request))
     return v2.MultiLogEntryResponse(
         status=make_status(StatusCode.SUCCESS),
-        log_entries=found[offset : offset + limit],
+        log_entries=_of_one_page(islice(found, offset, offset + limit)),
         page=max(request.page, 1),
         per_page=limit,
     )
+
+
+def _of_one_page(entries: Iterable[v2.LogEntry]) -> Iterator[v2.LogEntry]:
+    size = 0
+    for entry in entries:
+        size += entry.ByteSize()
+        if size > MAX_PAGE_BYTES:
+            raise PageTooLargeError
+        yield entry
 
 
 def stream_log_entries(
@@ -80,9 +98,23 @@ def stream_log_entries(
     if not request.log_type:
         raise ServiceError(StatusCode.LOG_ENTRIES_INVALID_REQUEST, "log_type is empty")
     where = _logs(context.user(request.user_app_id))
+    followers = context.state.log_followers
+    if not followers.acquire(blocking=False):
+        raise ServiceError(
+            StatusCode.CONN_THROTTLED, f"{MAX_FOLLOWERS} calls follow logs already, the maximum"
+        )
+    try:
+        yield from _followed(context, request, where)
+    finally:
+        followers.release()
+
+
+def _followed(
+    context: Context, request: v2.StreamLogEntriesRequest, where: StoredCollection
+) -> Iterator[v2.MultiLogEntryResponse]:
     last_id, is_first = "", True
     while context.call.is_active():
-        rows = context.state.store.after(where, last_id, _ENTRIES_PER_RESPONSE) or []
+        rows = _following(context.state.store, where, last_id)
         entries = [v2.LogEntry.FromString(row.body) for row in rows]
         found = [entry for entry in entries if _fits(entry, request)]
         if found or is_first:
@@ -94,6 +126,18 @@ def stream_log_entries(
             last_id = rows[-1].id
         else:
             time.sleep(_FOLLOW_SECONDS)
+
+
+def _following(store: Store, where: StoredCollection, last_id: str) -> list[Row]:
+    """The next entries after one; fewer where they are long."""
+    limit = _ENTRIES_PER_RESPONSE
+    while True:
+        try:
+            return store.after(where, last_id, limit) or []
+        except PageTooLargeError:
+            if limit == 1:
+                raise
+            limit //= 2
 
 
 def _fits(entry: v2.LogEntry, request: Any) -> bool:

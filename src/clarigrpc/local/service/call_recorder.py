@@ -26,7 +26,8 @@ class RecordedCall:
     Attributes:
         method: Name of the method.
         metadata: Its metadata with lower-case keys, without credentials.
-        requests: What was received: one request, or those of a stream so far.
+        requests: What was received: one request, or those of a stream so far. Copies, which the
+            server does not change.
         at: When it arrived, by ``time.monotonic``.
         remaining: Seconds that the caller gave it; None for no deadline.
     """
@@ -60,10 +61,11 @@ class CallRecorder:
         self._calls: deque[RecordedCall] = deque(maxlen=limit)
         self._lock = threading.Lock()
 
-    def record(self, call: ServedCall) -> list[Any]:
-        """Keeps a call; the requests are to be put into the list that is returned."""
+    def record(self, call: ServedCall, *received: Message) -> list[Any]:
+        """Keeps a call with what was received; what comes later goes into the list returned."""
         requests: list[Any] = []
         if self.limit:
+            requests += map(_copy, received)
             metadata = {k: v for k, v in call.metadata.items() if k not in CREDENTIAL_KEYS}
             kept = RecordedCall(call.method, metadata, requests, time.monotonic(), call.remaining())
             with self._lock:
@@ -75,7 +77,7 @@ class CallRecorder:
         kept = self.record(call)
         for request in requests:
             if self.limit:
-                kept.append(request)
+                kept.append(_copy(request))
             yield request
 
     def calls(
@@ -106,6 +108,13 @@ class CallRecorder:
         """Keeps none of the calls so far."""
         with self._lock:
             self._calls.clear()
+
+
+def _copy(message: Message) -> Message:
+    # Handlers fill in and take away what is theirs.
+    kept = type(message)()
+    kept.CopyFrom(message)
+    return kept
 
 
 def check_fields(message: Any, fields: Mapping[str, Any], path: str = "") -> None:

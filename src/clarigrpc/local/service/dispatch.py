@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,8 +18,9 @@ from clarigrpc import v2
 from clarigrpc.local import json_values
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
 from clarigrpc.local.accounts.oauth_applications import TOKEN_SECONDS, Applications
+from clarigrpc.local.accounts.principal import Principal
 from clarigrpc.local.accounts.user_accounts import Accounts
-from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget
+from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
 from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.background_tasks import BackgroundTask, BackgroundWorker, Waiting
 from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, public_models
@@ -230,6 +232,7 @@ class V2Service:
                 input_roots=tuple(root.resolve() for root in input_roots),
                 object_stores=dict(object_stores or {}),
                 runners=RunnerQueues(),
+                log_followers=threading.BoundedSemaphore(log_methods.MAX_FOLLOWERS),
             )
             with store.transaction():
                 seeding.put_workflows(
@@ -264,18 +267,30 @@ class V2Service:
         """A file that the service made for its users, None where there is none."""
         return self.state.downloads.find(name)
 
-    def hosted(self, metadata: Mapping[str, str], path: str) -> MediaCopy:
-        """A medium of an input, for a caller with these credentials.
+    def hosted(self, call: ServedCall, path: str) -> tuple[MediaCopy, Held]:
+        """A medium of an input, and its bytes in the budget of all calls.
+
+        Args:
+            call: Of ``GetInput``, with the credentials of the caller; it counts towards the limits
+                of the user.
+            path: Names the medium.
 
         Raises:
-            ServiceError: There is none, or none that the caller may see.
+            ServiceError: There is none, or none that the caller may see, or not now.
         """
-        call = ServedCall("GetInput", metadata, lambda: True, lambda: None)
-        caller = self.state.accounts.caller(call.method, call.metadata)
         try:
-            return hosted_media.read(Context(self.state, call, caller), path)
+            caller = self.state.accounts.caller(call.method, call.metadata)
+            with self._admitted(call, caller, None):
+                found = hosted_media.read(Context(self.state, call, caller), path)
+                return found, self.budget.take_for_body(len(found.content))
         except BudgetFullError as error:
+            call.trailing["retry-after"] = "1"
             raise ServiceError(StatusCode.CONN_THROTTLED, str(error)) from error
+        except ServiceError:
+            raise
+        except Exception as error:
+            status: v2.Status = self._failure(call, error).status  # type: ignore[attr-defined]
+            raise ServiceError(status.code, status.details, status.description) from error
 
     def authorize(self, call: ServedCall) -> None:
         """Raises ServiceError unless the caller is known and may call the method.
@@ -291,7 +306,7 @@ class V2Service:
             CallAborted: There is no response: the method is not implemented, or a fault.
         """
         handler = _UNARY.get(method) or self._missing(method)
-        self._recorder.record(call).append(request)
+        self._recorder.record(call, request)
         try:
             if self.stub is not None:
                 return self._named(call, next(iter(self.stub.respond(call, request))))
@@ -329,7 +344,7 @@ class V2Service:
             CallAborted: As for ``unary``, or in mid-stream as a fault.
         """
         handler = _SERVER_STREAM.get(method) or self._missing(method)
-        self._recorder.record(call).append(request)
+        self._recorder.record(call, request)
         return self._stream(handler, request, call, request)
 
     def duplex(
@@ -385,12 +400,20 @@ class V2Service:
             check_request_counts(request)
             json_values.check(request)
             retired_options.check(call.method, request)
+        with self._admitted(call, context.caller, request):
+            yield context
+
+    @contextmanager
+    def _admitted(
+        self, call: ServedCall, caller: Principal, request: Message | None
+    ) -> Iterator[None]:
+        """The call counts towards the limits of its user; ServiceError beyond them."""
         if self._limiter is None:
-            yield context
+            yield
             return
-        release = self._limiter.admit(context.caller.user_id, call, request)
+        release = self._limiter.admit(caller.user_id, call, request)
         try:
-            yield context
+            yield
         finally:
             release()
 
