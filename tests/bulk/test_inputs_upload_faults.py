@@ -320,6 +320,35 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+class _Interrupting(UploadReport):
+    """Ctrl-C while the outcome of the first batch is being counted."""
+
+    @property  # type: ignore[override]
+    def added(self) -> int:
+        return self._count
+
+    @added.setter
+    def added(self, count: int) -> None:
+        if count and not self._count:
+            signal.raise_signal(signal.SIGINT)
+        self._count = count
+
+    _count = 0
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_loses_no_outcome() -> None:
+    report = _Interrupting()
+    with LocalServer() as server:
+        with pytest.raises(KeyboardInterrupt):
+            _upload("sync", server.base, server.pat, _texts(1_000), report, batch_size=10)
+        assert report.added > 0
+        assert report.taken == report.settled < 1_000
+        again = _upload("sync", server.base, server.pat, report.failed_inputs, UploadReport())
+        assert again.added + report.added == report.taken
+        assert sum(_stored(server.base, server.pat).values()) == report.taken
+
+
 @pytest.mark.measures
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("client_kind", CLIENT_KINDS)

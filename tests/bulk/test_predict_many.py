@@ -19,7 +19,7 @@ from PIL import Image
 
 from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc.local import LocalServer
-from clarigrpc.types import PredictBatch
+from clarigrpc.types import PredictBatch, UploadReport
 from tests.both import Both
 from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
 from tests.conftest import Connect
@@ -259,6 +259,34 @@ async def test_an_error_of_the_source_comes_after_the_results(
     (note,) = caught.value.__notes__
     assert "after 25 values" in note
     assert "predict_many(paths)" in note
+
+
+class Stopped(BaseException):
+    """What ends a source and is no ``Exception``, as the failure of a test."""
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, Stopped])
+async def test_whatever_an_asynchronous_source_raises_ends_its_run(
+    scripted: ScriptedServer, kind: type[BaseException]
+) -> None:
+    scripted.always(METHOD, script(outputs))
+
+    async def source(count: int) -> AsyncIterator[v2.Input]:
+        for one in texts(count):
+            yield one
+        raise kind
+
+    async with AsyncClient(pat="x" * 20, base=scripted.base) as client:
+        found: list[Any] = []
+        report = UploadReport()
+        async with asyncio.timeout(30):
+            with pytest.raises(kind):
+                async for result in client.model("m").predict_many(source(25), batch_size=10):
+                    found.append(result)
+            with pytest.raises(kind):
+                await client.inputs.upload(source(0), report=report)
+        check(found, 25, [])
+        assert not report.complete
 
 
 async def test_a_closed_client_is_told(both: Both, scripted: ScriptedServer) -> None:

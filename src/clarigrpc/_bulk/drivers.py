@@ -21,6 +21,7 @@ from typing import Any, Generic
 
 from clarigrpc import errors
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, ResultT
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import call_observer
 
 _SLOW_SECONDS = 0.001
@@ -51,7 +52,7 @@ class BulkRun(ABC, Generic[ResultT]):
         """The multicallable, the request and the timeout of the next attempt of a batch."""
 
     @abstractmethod
-    def source_failed(self, error: Exception) -> None:
+    def source_failed(self, error: BaseException) -> None:
         """The source raised an error, and so has ended. May raise it."""
 
     @property
@@ -152,7 +153,8 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         ended.put((call, time.monotonic()))
 
     def settle(call: Any, ended_at: float) -> None:
-        run.settle(running.pop(call), call.result, ended_at)
+        with HeldInterrupt():  # half settled, its inputs would be missing in the report
+            run.settle(running.pop(call), call.result, ended_at)
         if run.unsaved:
             run.save()
 
@@ -298,7 +300,7 @@ class _AsyncReader:
         self._values: list[Any] = []
         self._room = asyncio.Event()
         self._ended = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         run.engine.linger = min(run.engine.linger, _ASYNC_LINGER)
         self.task = asyncio.ensure_future(self._read(run.source))
 
@@ -311,7 +313,7 @@ class _AsyncReader:
                 while len(self._values) >= engine.room:
                     self._room.clear()
                     await self._room.wait()
-        except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
+        except BaseException as error:  # noqa: BLE001 - raised where a plain loop would, not here
             self._error = error
         self._ended = True
         self._wake.set()

@@ -91,7 +91,7 @@ class InputUpload(BulkRun[Any]):
             return self._list, request, timeout
         return self._post, encode_post(self._constant, batch.items), timeout
 
-    def source_failed(self, error: Exception) -> None:
+    def source_failed(self, error: BaseException) -> None:
         # The report says what was added; the rest can be uploaded again.
         raise error
 

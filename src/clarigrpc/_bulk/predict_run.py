@@ -60,12 +60,12 @@ class PredictRun(BulkRun[ResultT]):
         total = len(values) if isinstance(values, Sized) else None
         self._bar = open_bar(name, total) if name else None
         # Raised after the results of the values that the source gave before.
-        self._source_error: Exception | None = None
+        self._source_error: BaseException | None = None
 
     def request(self, batch: BulkBatch) -> tuple[Any, Any, float]:
         return self._post, self._engine.request(batch), self._engine.timeout
 
-    def source_failed(self, error: Exception) -> None:
+    def source_failed(self, error: BaseException) -> None:
         error.add_note(
             f"predict_many: raised by the source after {self.engine.taken} values, which ends it. "
             "Give it the paths themselves, predict_many(paths), or inputs that are made without an "
