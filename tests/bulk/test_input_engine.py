@@ -448,6 +448,38 @@ def _begun(engine: InputEngine) -> BulkBatch:
     return batch
 
 
+def test_an_input_that_was_never_sent_leaves_the_other_of_its_id_open() -> None:
+    report = UploadReport()
+    engine = _engine(report, batch_size=1, in_flight=1)
+    for raw in "ab":
+        engine.offer([text(raw, id="id")], 0.0)
+    assert engine.take(0.0) is not None
+    engine.abandon(v2.Status(code=v2.StatusCode.FAILURE))
+    assert [one.maybe_added for one in report.failed_inputs] == [True, False]
+    assert engine.records() == [Record("sent", ["id"])]
+
+
+def test_equal_ids_of_a_request_have_their_own_outcomes_in_any_order() -> None:
+    report = UploadReport()
+    engine = _engine(report)
+    engine.offer([text(raw, id=name) for raw, name in ("ax", "by", "cx")], 0.0)
+    batch = engine.take(0.0)
+    assert batch is not None
+    codes = v2.StatusCode
+    response = v2.MultiInputResponse()
+    for name, code in (
+        ("y", codes.INPUT_PENDING),
+        ("x", codes.INPUT_PENDING),
+        ("x", codes.INPUT_DUPLICATE),
+    ):
+        response.inputs.add(id=name).status.code = code
+    engine.responded(batch, response, 0.1)
+    assert report.added_ids == ["x", "y"]
+    assert [(one.index, one.status.code) for one in report.failed_inputs] == [
+        (2, codes.INPUT_DUPLICATE)
+    ]
+
+
 def test_an_error_of_the_whole_service_ends_the_upload() -> None:
     report = UploadReport()
     engine = _engine(report)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -438,7 +439,8 @@ class InputEngine(BulkEngine[Any]):
                 self._sources.get(index, ""),
             )
         )
-        if not unsure:
+        # An input that was never sent may have the id of one that was.
+        if not unsure and batch.deadline is not None:
             self._record("failed", [name])
         self._forget([index])
 
@@ -534,6 +536,9 @@ def _statuses(ids: Sequence[str], response: v2.MultiInputResponse) -> list[v2.St
         and all(one in ("", own) for own, one in zip(ids, found, strict=True))
     ):
         return [result.status for result in results]
-    by_id = {result.id: result.status for result in results}
-    matched = [by_id[one] for one in ids if one in by_id]
+    by_id: defaultdict[str, deque[v2.Status]] = defaultdict(deque)
+    for result in results:
+        by_id[result.id].append(result.status)
+    # Inputs with equal ids have their statuses in order.
+    matched = [by_id[one].popleft() for one in ids if by_id[one]]
     return matched if len(matched) == len(ids) else None
