@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,53 @@ def test_a_shrunk_photo_is_turned_as_a_viewer_shows_it(orientation: int, opened:
     assert made.size == ((100, 50) if orientation < 5 else (50, 100))
     assert dict(made.getexif()) == {}
     assert differs(made, shown.resize(made.size)) < 8
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\x00\x00no TIFF", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x09\x00\x12\x01"]
+)
+@pytest.mark.parametrize("opened", [False, True], ids=["file", "Pillow"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_photo_with_broken_exif_is_sent_as_it_is(exif: bytes, opened: bool) -> None:
+    content = file_of(picture(), exif=exif, quality=95)
+    source: Any = PIL.Image.open(io.BytesIO(content)) if opened else content
+    made = sent(source, max_side=100)
+    assert made.size == (100, 50)
+    assert differs(made, picture(*made.size)) < 8
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+def test_a_turned_photo_is_not_turned_again(format: Any) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    made = sent(file_of(picture(), exif=exif, xmp=xmp), format=format, quality=None)
+    assert made.size == ((400, 200) if format == "jpeg" else (200, 400))
+    assert sent(file_of(picture(), exif=exif, xmp=xmp), max_side=100, format=format).size == (
+        50,
+        100,
+    )
+    if format != "jpeg":
+        assert PIL.ImageOps.exif_transpose(made).size == made.size
+
+
+def test_what_a_decoder_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    monkeypatch.setattr(PIL.Image.Image, "resize", broken)
+    with pytest.raises(errors.InvalidArgumentError, match="a buffer of 4 bytes"):
+        image(file_of(picture(), "PNG"), max_side=100)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("clear", [False, True], ids=["opaque", "transparent"])
+def test_a_profile_of_greys_is_kept_with_greys(format: Any, clear: bool) -> None:
+    options = {"transparency": 7} if clear else {}
+    content = file_of(picture(mode="L"), "PNG", icc_profile=b"grey", **options)
+    made = sent(content, max_side=100, format=format)
+    assert ("icc_profile" in made.info) == (made.mode == "L")
+    assert (made.mode == "L") == (format != "webp" and not clear)
 
 
 def test_a_picture_of_pillow_is_left_as_it_was() -> None:

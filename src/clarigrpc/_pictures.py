@@ -7,12 +7,14 @@ guess is refused. Files can be made smaller on the way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from clarigrpc._extras import NeedsExtra
-from clarigrpc.errors import InvalidArgumentError
+from clarigrpc.errors import ClarigrpcError, InvalidArgumentError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -36,7 +38,10 @@ _CONVERTED = {
     "RGBa": "RGBA",
     "YCbCr": "RGB",
 }
+_GREY = frozenset({"1", "L", "LA"})
 _SIXTEEN_BITS = 65_535
+_ORIENTATION = 0x0112
+"""Tag of EXIF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,11 @@ def fitted(content: bytes, options: PictureOptions) -> bytes:
     with NeedsExtra("image", "image() with max_side, quality or format"):
         from PIL import Image
 
-    try:
+    unreadable = (
+        "image() with max_side, quality or format: the content is no picture that Pillow reads"
+    )
+    with _decoding(unreadable):
         picture = Image.open(BytesIO(content))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidArgumentError(
-            "image() with max_side, quality or format: the content is no picture that Pillow "
-            f"reads: {error}"
-        ) from error
     with picture:
         given = (picture.format or "").lower()
         wanted = options.format_after(given)
@@ -113,7 +116,8 @@ def fitted(content: bytes, options: PictureOptions) -> bytes:
             as_it_is = False
         elif as_it_is and options.quality is None:
             return content
-        frames = getattr(picture, "n_frames", 1)
+        with _decoding(unreadable):
+            frames = getattr(picture, "n_frames", 1)
         if frames > 1 and given != "mpo":
             if as_it_is:
                 return content
@@ -138,18 +142,17 @@ def encode(picture: Any, options: PictureOptions, file_format: str = "") -> byte
         InvalidArgumentError: The image has no pixels, cannot be read, is too large for the format,
             or has a mode or samples that have no obvious form of 8 bits.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if 0 in picture.size:
         raise InvalidArgumentError(f"image(): a picture of {picture.width} x {picture.height}")
     chosen = options.format_after(file_format)
-    mode = picture.mode
-    try:
+    with _decoding(f"image(): a picture of mode {picture.mode!r} cannot be sent"):
         size = _size_within(picture.size, options.max_side)
         if size != picture.size and file_format in ("jpeg", "mpo"):
             # Halved, quartered or eighthed while it is decoded, in a fraction of the time.
             picture.draft(None, size)
-        turned = ImageOps.exif_transpose(picture)
+        turned = _turned(picture)
         shown = _with_writable_mode(turned)
         # The profile of another colour space would be wrong for converted pixels.
         kept = turned.info.get("icc_profile") if shown is turned else None
@@ -159,19 +162,57 @@ def encode(picture: Any, options: PictureOptions, file_format: str = "") -> byte
             )
         if chosen != "png":
             shown = _for_lossy(shown, chosen)
+        if turned.mode in _GREY and (shown.mode not in _GREY or chosen == "webp"):
+            kept = None  # WebP has no grey
+        # Some versions of Pillow would copy metadata, with a turn that is done.
+        written: dict[str, Any] = {"icc_profile": kept, "exif": b"", "xmp": b""}
+        if chosen != "png":
+            written["quality"] = _QUALITY if options.quality is None else options.quality
         buffer = BytesIO()
-        if chosen == "png":
-            shown.save(buffer, format="PNG", icc_profile=kept)
-        else:
-            quality = _QUALITY if options.quality is None else options.quality
-            shown.save(buffer, format=chosen.upper(), quality=quality, icc_profile=kept)
-    except InvalidArgumentError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidArgumentError(
-            f"image(): a picture of mode {mode!r} cannot be sent: {error}"
-        ) from error
+        shown.save(buffer, format=chosen.upper(), **written)
     return buffer.getvalue()
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Tell what a broken file makes a decoder raise.
+
+    Args:
+        what: Begins the text of the error.
+
+    Raises:
+        InvalidArgumentError: The block raised an error that is not the project's own.
+    """
+    try:
+        yield
+    except (ClarigrpcError, ImportError):
+        raise
+    except Exception as error:  # decoders raise errors of any type, struct.error for one
+        raise InvalidArgumentError(f"{what}: {error}") from error
+
+
+def _turned(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture turned as its EXIF orientation says; itself where that says nothing."""
+    from PIL import Image
+
+    picture.load()
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - EXIF that is broken in any way; viewers show the pixels
+        return picture
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    if not isinstance(orientation, int) or orientation not in turns:
+        return picture
+    return picture.transpose(turns[orientation])
 
 
 def _size_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
