@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import Client, arrays, errors, text, v2
+from clarigrpc.types import WorkflowBatch
 from tests.both import Both
 from tests.bulk.service import METHOD, SUCCESS, script
 from tests.conftest import PAT
@@ -148,8 +150,9 @@ def test_wrong_arguments() -> None:
             arrays.to_arrow([output], columns=columns)  # type: ignore[arg-type]
     with pytest.raises(errors.InvalidArgumentError, match="rows are outputs, concepts"):
         arrays.to_pandas([output], rows="words")  # type: ignore[arg-type]
-    for wrong in (v2.WorkflowResult(), 5):
-        with pytest.raises(TypeError, match="not"):
+    workflows = WorkflowBatch([0], [v2.WorkflowResult()], {})
+    for wrong in (v2.WorkflowResult(), 5, workflows, [v2.Output()], "text"):
+        with pytest.raises(TypeError, match=f"not {type(wrong).__name__}"):
             arrays.to_arrow([wrong])  # type: ignore[list-item]
     two = v2.Output(data=v2.Data(embeddings=[v2.Embedding(vector=[1]), v2.Embedding(vector=[2])]))
     one = v2.Output(data=v2.Data(embeddings=[v2.Embedding(vector=[1])]))
@@ -268,6 +271,73 @@ def test_folders_of_something_else(
     (folder / f"part-{2:012d}.parquet").unlink()
     with pytest.raises(errors.ConfigurationError, match="lacks the file that begins with row 2"):
         arrays.to_parquet(model, texts(1), folder)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"user_id": "other"},
+        {"app_id": "other"},
+        {"version_id": "other"},
+        {"output_config": v2.OutputConfig(max_concepts=3)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_folder_has_the_outputs_of_one_model(
+    client: Client, scripted: ScriptedServer, tmp_path: Path, other: Any
+) -> None:
+    scripted.always(METHOD, script(embed))
+    arrays.to_parquet(client.model("m"), texts(1), tmp_path)
+    # Of the client or of the model: it is the same one.
+    same = client.model("m", user_id="u", app_id="a")
+    assert arrays.to_parquet(same, texts(1, 2), tmp_path).rows_before == 1
+    with pytest.raises(errors.ConfigurationError, match=r"other|max_concepts"):
+        arrays.to_parquet(client.model("m", **other), texts(1, 2, 3), tmp_path)
+
+
+def test_a_column_of_embeddings_waits_for_one(
+    client: Client, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted.always(METHOD, script(embed))
+    model, missing = client.model("m"), tmp_path / "missing.jpg"
+    wanted: Any = {"columns": ["embedding"]}
+    with pytest.raises(errors.InvalidArgumentError, match=r"(?s)none of .* 2 .*missing\.jpg"):
+        arrays.to_parquet(model, [missing, missing], tmp_path / "o", **wanted)
+    with pytest.raises(
+        errors.InvalidArgumentError, match=r"none of .* 1 outputs has an embedding;"
+    ):
+        arrays.to_parquet(model, [text("none")], tmp_path / "o", **wanted)
+
+    def broken() -> Iterator[Any]:
+        yield missing
+        raise ValueError("the source ends here")
+
+    with pytest.raises(ValueError, match="the source ends here") as raised:
+        arrays.to_parquet(model, broken(), tmp_path / "o", **wanted)
+    assert any("not written" in note for note in raised.value.__notes__)
+    report = arrays.to_parquet(model, [missing, text("1")], tmp_path / "o", **wanted)
+    assert (report.rows, report.failed, report.rows_before) == (2, 1, 0)
+    assert pq.read_table(tmp_path / "o")["embedding"].to_pylist() == [None, [1, 0.5]]
+
+
+def test_an_interrupt_completes_the_file(
+    client: Client, scripted: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.always(METHOD, script(embed))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    written = pq.ParquetWriter.write_table
+
+    def interrupted(self: Any, table: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        written(self, table)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            arrays.to_parquet(client.model("m"), texts(*range(5)), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(pd.read_parquet(tmp_path)) == 5
 
 
 def test_a_folder_has_one_run_at_a_time(

@@ -16,6 +16,7 @@ from typing import Any
 
 from clarigrpc._bulk.file_lock import lock_file, unlock_file
 from clarigrpc._bulk.input_journal import sync_folder
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc.errors import ConfigurationError
 
 _PART_NAME = re.compile(r"part-(\d{12})\.parquet")
@@ -28,7 +29,7 @@ class PartFiles:
 
     Args:
         folder: The folder; made if it is not there.
-        made_by: What made the rows. A folder is continued by the same only.
+        made_by: What made the rows, in values of JSON. A folder is continued by the same only.
         rows_per_file: Rows of a file.
 
     Raises:
@@ -37,7 +38,7 @@ class PartFiles:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], made_by: Mapping[str, str], rows_per_file: int
+        self, folder: str | os.PathLike[str], made_by: Mapping[str, Any], rows_per_file: int
     ) -> None:
         self._folder = Path(folder)
         self._made_by = dict(made_by)
@@ -59,7 +60,8 @@ class PartFiles:
     def close(self) -> None:
         """Complete the file that is being written, and let others use the folder."""
         try:
-            self._complete()
+            with HeldInterrupt():
+                self._complete()
         finally:
             unlock_file(self._lock)
             os.close(self._lock)

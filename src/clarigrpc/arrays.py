@@ -13,8 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
+from google.protobuf.json_format import MessageToDict
+
 from clarigrpc import v2
 from clarigrpc._extras import NeedsExtra
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._parquet_parts import PartFiles
 from clarigrpc._rpc.encoding import tag
 from clarigrpc.errors import InvalidArgumentError
@@ -299,15 +302,17 @@ class _TableRow:
 
 def _rows(outputs: Any) -> list[_TableRow]:
     """The rows of all that ``to_arrow`` takes."""
+    from clarigrpc._bulk.predict_engine import PredictBatch, PredictResult
+
     rows: list[_TableRow] = []
     for one in outputs.outputs if isinstance(outputs, v2.MultiOutputResponse) else outputs:
         if isinstance(one, v2.Output):
             rows.append(_TableRow(len(rows), one, None))
-        elif hasattr(one, "indexes"):
+        elif isinstance(one, PredictBatch):
             batch = [_TableRow(*both, None) for both in zip(one.indexes, one.outputs, strict=True)]
             batch += [_TableRow(index, None, error) for index, error in one.errors.items()]
             rows += sorted(batch, key=lambda row: row.index)
-        elif hasattr(one, "index") and isinstance(one.output, v2.Output | None):
+        elif isinstance(one, PredictResult) and isinstance(one.output, v2.Output | None):
             rows.append(_TableRow(one.index, one.output, one.error))
         else:
             raise TypeError(
@@ -571,18 +576,25 @@ def to_parquet(
 
     Raises:
         ConfigurationError: The extra ``tables`` is not installed, or the folder has outputs of
-            another model or other columns, lacks a file, or is in use by another run.
+            another model or ``output_config`` or other columns, lacks a file, or is in use by
+            another run.
         InvalidArgumentError: As of ``to_arrow`` and ``predict_many``, or ``rows_per_file`` is below
-            1, or an output has an embedding where the files have no such column.
+            1, an output has an embedding where the files have no such column, or ``columns`` names
+            ``embedding`` and none of the first 1024 outputs has one.
     """
     with NeedsExtra("tables", "to_parquet()"):
         import pyarrow as pa
     if rows_per_file < 1:
         raise InvalidArgumentError(f"rows_per_file={rows_per_file!r}: at least 1")
     chosen = _checked_columns(columns)
+    sent = model._constant()
+    config = sent.model.model_version.output_info.output_config
     made_by = {
-        "model_id": model.model_id,
-        "version_id": model.version_id,
+        "user_id": sent.user_app_id.user_id,
+        "app_id": sent.user_app_id.app_id,
+        "model_id": sent.model_id,
+        "version_id": sent.version_id,
+        "output_config": MessageToDict(config, preserving_proto_field_name=True),
         "columns": "default" if chosen is None else ",".join(chosen),
     }
     with closing(PartFiles(folder, made_by, rows_per_file)) as parts:
@@ -592,7 +604,9 @@ def to_parquet(
 
         def write() -> None:
             nonlocal written, failed
-            if held:
+            if not held:
+                return
+            with HeldInterrupt():  # the report has the rows that the files have
                 rows = [replace(row, index=row.index + start) for row in held]
                 held.clear()
                 parts.write(_fitting(pa, rows, chosen, parts.schema))
@@ -611,9 +625,14 @@ def to_parquet(
                 held += _rows([batch])
                 if len(held) >= _ROWS_AT_ONCE:
                     write()
-        finally:
-            run.close()
             write()
+        except BaseException as raised:
+            run.close()
+            try:
+                write()
+            except InvalidArgumentError as error:
+                raised.add_note(f"to_parquet: the last rows were not written: {error}")
+            raise
     return ParquetReport(written, failed, start)
 
 
@@ -622,7 +641,14 @@ def _fitting(
 ) -> pa.Table:
     """A table of rows with the schema of those before; None where there are none."""
     if schema is None:
-        return _table(pa, rows, columns)
+        table = _table(pa, rows, columns)
+        if "embedding" in table.column_names and not table.schema.field("embedding").type.list_size:
+            # Written as it is, the column would be one of no dimensions for ever.
+            told = next((f": {_told(row.error)}" for row in rows if row.error is not None), "")
+            raise InvalidArgumentError(
+                f"none of the first {len(rows)} outputs has an embedding{told}; nothing was written"
+            )
+        return table
     place = schema.get_field_index("embedding")
     dimensions = schema.field(place).type.list_size if place >= 0 else None
     table = _table(pa, rows, columns, dimensions)
