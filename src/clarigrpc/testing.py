@@ -147,7 +147,7 @@ def _content(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Pa
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text()) or {}  # JSON is YAML
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}  # JSON is YAML
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(content, Mapping):

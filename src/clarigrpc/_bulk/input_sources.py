@@ -388,7 +388,7 @@ def from_json(
 
     The keys are the columns of ``from_csv``; ``metadata`` is an object, ``concepts`` and
     ``dataset_ids`` are lists of ids, ``latitude`` and ``longitude`` numbers. An invalid line fails
-    alone; the failure names the file, the line and the id.
+    alone; the failure names the file and the line.
 
     Args:
         path: The file, in UTF-8.

@@ -362,8 +362,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     ) -> InputUpload:
         """Add any number of inputs, each exactly once, and report those that failed.
 
-        The source is read as requests are sent: memory holds ``in_flight + 1`` batches and the
-        failures, however long it is. A bad input fails alone.
+        The source is read as requests are sent: memory holds ``in_flight + 1`` batches, the
+        failures and the ids of what was added. A bad input fails alone.
 
         An input without an id gets one made from its content, so that a second upload of the same
         input cannot add it twice: it is reported with INPUT_DUPLICATE (30100), as is an input whose
