@@ -91,17 +91,38 @@ def test_a_shrunk_photo_is_turned_as_a_viewer_shows_it(orientation: int, opened:
     assert differs(made, shown.resize(made.size)) < 8
 
 
-@pytest.mark.parametrize(
-    "exif", [b"Exif\x00\x00no TIFF", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x09\x00\x12\x01"]
+_EXIF = b"Exif\x00\x00"
+_UNWRITABLE_EXIF = (
+    # A place of pixels that no TIFF file may have, and "turn it right".
+    _EXIF
+    + b"II*\x00\x08\x00\x00\x00\x02\x00"
+    + struct.pack("<HHIi", 0x0111, 8, 1, 0xFFFF)
+    + struct.pack("<HHIi", 0x0112, 3, 1, 6)
+    + bytes(4)
 )
-@pytest.mark.parametrize("opened", [False, True], ids=["file", "Pillow"])
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_a_photo_with_broken_exif_is_sent_as_it_is(exif: bytes, opened: bool) -> None:
-    content = file_of(picture(), exif=exif, quality=95)
-    source: Any = PIL.Image.open(io.BytesIO(content)) if opened else content
-    made = sent(source, max_side=100)
-    assert made.size == (100, 50)
-    assert differs(made, picture(*made.size)) < 8
+
+
+@pytest.mark.parametrize(
+    ("exif", "size"),
+    [
+        (_EXIF + b"no TIFF", (100, 50)),
+        (_EXIF + b"II*\x00\x08", (100, 50)),
+        (_UNWRITABLE_EXIF, (50, 100)),
+    ],
+    ids=["foreign", "short", "unwritable"],
+)
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_photo_with_broken_exif_is_sent_all_the_same(
+    exif: bytes, size: tuple[int, int], format: str
+) -> None:
+    content = file_of(picture(), format, exif=exif, dpi=(72, 72))
+    for source in (content, PIL.Image.open(io.BytesIO(content))):
+        made = sent(source, max_side=100)
+        assert made.size == size
+        shown = (
+            picture() if size == (100, 50) else picture().transpose(PIL.Image.Transpose.ROTATE_270)
+        )
+        assert differs(made, shown.resize(size)) < 8
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
