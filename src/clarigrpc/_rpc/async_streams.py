@@ -234,12 +234,23 @@ class DirectStream:
     async def _send_all(self, requests: AsyncIterator[bytes]) -> None:
         try:
             async for request in requests:
-                await self.write(request)
+                if not await self._was_written(request):
+                    return
             await self.done_writing()
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call has ended, as whoever reads is told
-        except Exception:  # noqa: BLE001 - the one of the iterable raises it to the caller
+        except asyncio.CancelledError:  # of the iterable, or of this task: the call may go on
             self.cancel()
+            raise
+        except Exception:  # noqa: BLE001 - the iterable keeps it, and the reader raises it
+            self.cancel()
+
+    async def _was_written(self, request: bytes) -> bool:
+        """Send a request; False where the call has ended, as whoever reads is told."""
+        # Apart from the iterable, which may fail with the same errors: those of another call.
+        try:
+            await self.write(request)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        return True
 
     # The call.
 
