@@ -6,10 +6,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +39,16 @@ class Operation:
 
     def initial_metadata(self) -> tuple[()]:
         return ()
+
+    trailing_metadata = initial_metadata
+
+    def code(self) -> int:
+        return 0
+
+    def details(self) -> str:
+        return ""
+
+    error_string = details
 
 
 KINDS = {
@@ -310,6 +322,79 @@ async def test_what_nobody_reads_stays_bounded_while_requests_are_written() -> N
     stream.cancel()
     while call.pending:
         call.complete(0)
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        aio.AioRpcError(
+            grpc.StatusCode.ABORTED, aio.Metadata(), aio.Metadata(), "of another stream"
+        ),
+        asyncio.InvalidStateError("of another stream"),
+        asyncio.CancelledError("of another stream"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_requests_fail_with_the_errors_of_another_stream(
+    both: Both, scripted: ScriptedServer, way: str, failure: BaseException
+) -> None:
+    async def piped() -> AsyncIterator[Any]:
+        yield REQUEST
+        raise failure
+
+    def answer(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        for _ in requests:
+            yield reply("StreamModelOutputs")
+
+    scripted.always("StreamModelOutputs", answer)
+    async with asyncio.timeout(20) as limit:
+        with pytest.raises(type(failure)) as caught:
+            await both.collect(both.open("StreamModelOutputs", piped()))
+    assert not limit.expired()
+    if isinstance(failure, Exception):
+        assert caught.value is failure
+
+
+def test_a_cancelled_stream_does_not_look_complete() -> None:
+    call = FakeCall([b"x"], None)
+    stream = sync_streams._BidiCall(call.stream, sync_streams._StreamWaits(), 0)
+    assert stream.cancel()
+    while call.pending:  # the status that has come meanwhile is OK
+        call.complete(0)
+    for _ in range(2):
+        with pytest.raises(aio.AioRpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+    assert stream.code() is grpc.StatusCode.CANCELLED
+    assert stream.details() == core_streams.LOCALLY_CANCELLED
+
+
+def test_no_thread_is_left_to_send(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            assert began.wait(30)
+            raise RuntimeError("can't start new thread")
+
+    began, over = threading.Event(), threading.Event()
+
+    def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(over.set)
+        began.set()
+        yield from (reply("StreamModelOutputs") for _ in requests)
+
+    scripted.always("StreamModelOutputs", answer)
+    with Client(base=scripted.base, pat=PAT) as client:
+        monkeypatch.setattr(
+            sync_streams,
+            "threading",
+            SimpleNamespace(Thread=Refused, Condition=threading.Condition),
+        )
+        with pytest.raises(RuntimeError, match="new thread"):
+            client.v2.StreamModelOutputs(iter([REQUEST]))
+        assert over.wait(30)
 
 
 def test_threads_end_with_their_stream(scripted: ScriptedServer) -> None:

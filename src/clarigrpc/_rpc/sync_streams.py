@@ -17,7 +17,12 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from clarigrpc._rpc.core_streams import CoreStream, StartStream, StreamChange
+from clarigrpc._rpc.core_streams import (
+    LOCALLY_CANCELLED,
+    CoreStream,
+    StartStream,
+    StreamChange,
+)
 from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import STATUS_CODES, Metadata
 
@@ -40,7 +45,11 @@ def begin(
     if core is None:
         return None
     sender = threading.Thread(target=_send_all, args=(core, requests, waits.room), daemon=True)
-    sender.start()
+    try:
+        sender.start()
+    except BaseException:  # no thread is left; the call would run until its deadline
+        core.cancel()
+        raise
     return GrpcCall(_BidiCall(core, waits, time.monotonic() + timeout))
 
 
@@ -161,11 +170,17 @@ class _BidiCall:
     def trailing_metadata(self) -> Any:
         return self._status().trailing_metadata() or ()
 
+    def _cut(self) -> bool:
+        """Whether it ended well while it was cancelled: what had come was thrown away."""
+        return STATUS_CODES.get(self._status().code()) is grpc.StatusCode.OK and self._cancelled
+
     def code(self) -> grpc.StatusCode:
+        if self._cut():
+            return grpc.StatusCode.CANCELLED
         return STATUS_CODES.get(self._status().code(), grpc.StatusCode.UNKNOWN)
 
     def details(self) -> str:
-        return str(self._status().details())
+        return LOCALLY_CANCELLED if self._cut() else str(self._status().details())
 
     def debug_error_string(self) -> str:
         return str(self._status().error_string())
