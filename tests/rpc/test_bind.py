@@ -168,6 +168,8 @@ def test_a_cancelled_future(scripted: ScriptedServer) -> None:
         with pytest.raises(grpc.FutureCancelledError):
             future.result()
         assert future.cancelled()
+        assert future.code() is grpc.StatusCode.CANCELLED
+        assert future.details() == "Locally cancelled by application!"
 
 
 @pytest.mark.parametrize("client_kind", ["async"])

@@ -90,6 +90,18 @@ class GrpcErrorsFuture(ConvertedFuture):
             return failure
         return None if failure.response is not None else grpc_failure(failure)
 
+    def code(self) -> Any:
+        try:
+            return super().code()
+        except grpc.FutureCancelledError:
+            return grpc.StatusCode.CANCELLED
+
+    def details(self) -> Any:
+        try:
+            return super().details()
+        except grpc.FutureCancelledError:
+            return CallInfo.details(self)
+
     def traceback(self, timeout: float | None = None) -> Any:
         failure = self.exception(timeout)
         return None if failure is None else failure.__traceback__
