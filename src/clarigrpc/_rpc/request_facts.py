@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from clarigrpc import v2
 from clarigrpc._contract.methods import Method
@@ -24,6 +24,7 @@ _METHOD_NAME_BYTES = METHOD_NAME.encode()
 # The other wire types of protobuf: a varint, and those of fixed size with their bytes.
 _NUMBER = 0
 _FIXED_SIZES = {1: 8, 5: 4}
+_MOST_BITS = 70  # seven in a byte
 _ID_FIELDS = ("model_id", "version_id", "workflow_id")
 
 
@@ -76,13 +77,17 @@ def facts_of(method: Method, request: Any) -> RequestFacts:
 
     Args:
         method: The method that it is for.
-        request: A message of its request type, or the serialized form of one.
+        request: A message of its request type, or the serialized form of one. Of anything else,
+            which is refused when it is to be sent, nothing is told.
     """
     fields = _fields(method)
     if isinstance(request, bytes):
         return _of_bytes(fields, request)
-    found = {name: getattr(request, name) for name in fields.ids.values()}
-    items = getattr(request, fields.items) if fields.items else ()
+    if not isinstance(request, Message) or type(request).__name__ != method.request_name:
+        return RequestFacts()
+    # A message of another package may be of another version, without some of the fields.
+    found = {name: getattr(request, name, "") for name in fields.ids.values()}
+    items = getattr(request, fields.items, ()) if fields.items else ()
     return RequestFacts(**found, items=len(items), named_method=_named_method(items))
 
 
@@ -135,17 +140,23 @@ def _walk(encoded: bytes) -> Iterator[tuple[int, int, int]]:
                 at += _FIXED_SIZES[kind]
             else:
                 return
-    except IndexError:
+    except (IndexError, ValueError):
         return
 
 
 def _varint(encoded: bytes, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
+    """The number at a position, and the position after it.
+
+    Raises:
+        IndexError: The bytes end within it.
+        ValueError: It has more than 64 bits.
+    """
     value = shift = 0
-    while True:
+    while shift < _MOST_BITS:
         byte = encoded[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
+    raise ValueError("a number of more than 64 bits")
