@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from opentelemetry import context as otel_context
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from clarigrpc._rpc.call import BoundMethod, CallCore
     from clarigrpc._rpc.call_observer import BulkWork
     from clarigrpc._transports.transport import Metadata
+
+T = TypeVar("T")
 
 _NAME = "clarigrpc"
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.40.0"
@@ -80,10 +85,25 @@ class _CallSpan:
     def ended(
         self, failure: BaseException | None, response: Any = None, request_id: str = ""
     ) -> None:
-        if self._over:
-            return
-        self._over = True
-        seconds = time.monotonic() - self._began
+        if not self._over:
+            self._over = True
+            self._end(time.monotonic() - self._began, None, failure, response, request_id)
+
+    def dropped(self, failure: BaseException, request_id: str = "") -> None:
+        if not self._over:
+            self._over = True
+            seconds, at = time.monotonic() - self._began, time.time_ns()
+            self._owner.dropped(partial(self._end, seconds, at, failure, None, request_id))
+
+    def _end(
+        self,
+        seconds: float,
+        at: int | None,
+        failure: BaseException | None,
+        response: Any,
+        request_id: str,
+    ) -> None:
+        """Tell the SDK that the call took so many seconds, until a time (ns) or until now."""
         attributes = self._attributes
         if code := _grpc_code(failure):
             attributes["rpc.response.status_code"] = code
@@ -102,7 +122,7 @@ class _CallSpan:
             span.set_attributes(told)
             if failure is not None:
                 span.set_status(StatusCode.ERROR, str(failure))
-        span.end()
+        span.end(at)
 
 
 class CallTelemetry:
@@ -120,6 +140,9 @@ class CallTelemetry:
         self._common: dict[tuple[str, int, str, str], dict[str, Any]] = {}
         self._shared: weakref.WeakSet[Any] = weakref.WeakSet()
         self._bulk: set[BulkWork] = set()
+        # What the garbage collector may end, whatever its thread is busy with: only noted there.
+        self._over_bulk: queue.SimpleQueue[BulkWork] = queue.SimpleQueue()
+        self._dropped: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ended_bulk = {"settled": 0, "failures": 0, "repeated": 0}
         self.duration = meter.create_histogram(
             "rpc.client.call.duration",
@@ -175,7 +198,8 @@ class CallTelemetry:
         for name, unit, description, value in gauges:
 
             def read(_: CallbackOptions, value: Any = value) -> list[Observation]:
-                return [Observation(sum(map(value, list(self._bulk))))]
+                with self._lock.get():
+                    return [Observation(sum(map(value, self._running_bulk())))]
 
             meter.create_observable_gauge(f"clarigrpc.bulk.{name}", [read], unit, description)
         meter.create_observable_counter(
@@ -183,7 +207,7 @@ class CallTelemetry:
         )
         meter.create_observable_counter(
             "clarigrpc.bulk.retries",
-            [lambda _: [Observation(self._bulk_total("repeated"))]],
+            [lambda _: [Observation(self._bulk_totals()["repeated"])]],
             "{request}",
             "Requests of bulk work that were sent again",
         )
@@ -197,13 +221,26 @@ class CallTelemetry:
                 found.append(Observation(tokens, {"server.address": host}))
         return found
 
-    def _bulk_total(self, name: str) -> int:
-        running: int = sum(getattr(work, name) for work in list(self._bulk))
-        return self._ended_bulk[name] + running
+    def _running_bulk(self) -> set[BulkWork]:
+        """The bulk work that runs, once what has ended is counted. With the lock."""
+        for work in _taken(self._over_bulk):
+            self._bulk.discard(work)
+            for name in self._ended_bulk:
+                self._ended_bulk[name] += getattr(work, name)
+        return self._bulk
+
+    def _bulk_totals(self) -> dict[str, int]:
+        with self._lock.get():
+            running = self._running_bulk()
+            return {
+                name: ended + sum(getattr(work, name) for work in running)
+                for name, ended in self._ended_bulk.items()
+            }
 
     def _outcomes(self, _: CallbackOptions) -> list[Observation]:
-        failed = self._bulk_total("failures")
-        good = self._bulk_total("settled") - failed
+        totals = self._bulk_totals()
+        failed = totals["failures"]
+        good = totals["settled"] - failed
         return [
             Observation(good, {"clarigrpc.outcome": "success"}),
             Observation(failed, {"clarigrpc.outcome": "failure"}),
@@ -213,12 +250,22 @@ class CallTelemetry:
         self._shared.add(core.shared)
 
     def bulk_began(self, work: BulkWork) -> None:
-        self._bulk.add(work)
+        with self._lock.get():
+            self._running_bulk().add(work)
 
     def bulk_ended(self, work: BulkWork) -> None:
-        self._bulk.discard(work)
-        for name in self._ended_bulk:
-            self._ended_bulk[name] += getattr(work, name)
+        self._over_bulk.put(work)
+
+    def dropped(self, end: Callable[[], None]) -> None:
+        """Have ``end`` called later: the SDK's locks may be held where an object is dropped."""
+        self._dropped.put(end)
+
+    def removed(self) -> None:
+        self._end_dropped()
+
+    def _end_dropped(self) -> None:
+        for end in _taken(self._dropped):
+            end()
 
     def sent(self, method: BoundMethod, size: int) -> None:
         with self._lock.get():
@@ -243,6 +290,7 @@ class CallTelemetry:
         return found
 
     def begin(self, method: BoundMethod, request: Any, extra: Metadata | None) -> _CallSpan:
+        self._end_dropped()
         common = self._attributes(method)
         row = method.method
         told: dict[str, str | int] = {}
@@ -266,6 +314,13 @@ class CallTelemetry:
         self._inject(carrier, context=trace.set_span_in_context(span, otel_context.get_current()))
         pairs = [(name.lower(), value) for name, value in carrier.items()]
         return _CallSpan(self, span, dict(common), (*(extra or ()), *pairs))
+
+
+def _taken(entries: queue.SimpleQueue[T]) -> Iterator[T]:
+    """The entries of a queue, which several threads may empty."""
+    with contextlib.suppress(queue.Empty):
+        while not entries.empty():
+            yield entries.get_nowait()
 
 
 def _grpc_code(failure: BaseException | None) -> str:

@@ -128,19 +128,87 @@ async def test_a_failure_is_told_by_its_status(
     assert "no such model" in str(first.status.description)
 
 
+async def collected(over: threading.Event) -> None:
+    """Collect garbage until a call is over."""
+    async with asyncio.timeout(30):
+        while not over.is_set():
+            gc.collect()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("client_kind", ["sync"])
+async def test_a_dropped_stream_of_a_model_is_told_before_the_next_call(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    over = threading.Event()
+
+    def answer(requests: Any, context: grpc.ServicerContext) -> Any:
+        assert context.add_callback(over.set)
+        yield outputs()
+        over.wait(30)
+
+    scripted.on("GenerateModelOutputs", answer)
+    scripted.on(OUTPUTS, outputs())
+    both = connect(scripted.base, user_id="u", app_id="a")
+    stream = both.client.model("m", version_id="v1").generate(text("t"))
+    next(stream)
+    del stream
+    await collected(over)
+    assert telemetry.spans() == []
+    await both.call(OUTPUTS, request())
+    dropped, _ = telemetry.spans()
+    assert dropped.attributes is not None
+    assert dropped.attributes["error.type"] == "CancelledError"
+    assert dropped.end_time is not None
+
+
+async def test_a_stream_goes_on_after_a_partial_failure(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    mixed = refuse("GenerateModelOutputs", v2.StatusCode.MIXED_STATUS)
+    scripted.on("GenerateModelOutputs", [mixed, reply("GenerateModelOutputs"), mixed])
+    both = connect(scripted.base)
+    stream = both.open("GenerateModelOutputs", request())
+    partial = 0
+    for _ in range(3):
+        try:
+            await (both.run(next, stream) if both.is_sync else anext(stream))
+        except errors.PartialFailureError:
+            partial += 1
+        assert telemetry.spans() == []
+    assert partial == 2
+    assert await both.collect(stream) == []
+    attributes = telemetry.span().attributes
+    assert attributes is not None
+    assert attributes["rpc.response.status_code"] == "OK"
+    assert attributes["clarigrpc.responses"] == 3
+    (counted,) = both.client.stats().methods.values()
+    assert (counted.succeeded, counted.failed) == (1, 0)
+
+
+async def test_a_request_of_a_wrong_type_is_refused_as_ever(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = connect(scripted.base)
+    for wrong in (v2.GetModelRequest(model_id="m"), object(), "m", 1):
+        with pytest.raises(TypeError, match="takes a PostModelOutputsRequest"):
+            await both.call(OUTPUTS, wrong)
+
+
 @pytest.mark.parametrize("end", ["read", "failed", "cancelled", "dropped"])
 async def test_a_stream_is_a_span_until_its_end(
     telemetry: Telemetry, connect: Connect, scripted: ScriptedServer, end: str
 ) -> None:
+    over = threading.Event()
+
     def answer(requests: Any, context: grpc.ServicerContext) -> Any:
+        assert context.add_callback(over.set)
         yield reply("GenerateModelOutputs")
         yield reply("GenerateModelOutputs")
         if end == "failed":
             context.abort(grpc.StatusCode.INTERNAL, "broken")
         if end in ("cancelled", "dropped"):
-            over = threading.Event()
-            if context.add_callback(over.set):
-                over.wait(30)
+            over.wait(30)
 
     scripted.on("GenerateModelOutputs", answer)
     both = connect(scripted.base)
@@ -160,11 +228,10 @@ async def test_a_stream_is_a_span_until_its_end(
     else:
         await items.aclose()  # type: ignore[attr-defined]
         del items, stream
-        for _ in range(20):
-            gc.collect()
-            if telemetry.spans():
-                break
-            await asyncio.sleep(0.05)
+        await collected(over)
+        # The SDK's locks may be held by the thread in which an object is dropped.
+        assert telemetry.spans() == []
+        opentelemetry.uninstrument()
     span = telemetry.span()
     assert span.attributes is not None
     assert span.attributes["clarigrpc.responses"] == 2

@@ -674,8 +674,7 @@ class _ReadableCall(_AsyncCall):
                     delay = self._retrying.send(error)
                 except errors.ApiError as last:
                     self._may_restart = False  # whoever reads on reads this call
-                    self._counted.ended(last)
-                    raise
+                    raise self._failed(last)  # noqa: B904 - it is the same error
             else:
                 self._may_restart = False  # what was delivered cannot be taken back
                 if self._retrying is not None:
@@ -706,8 +705,11 @@ class _ReadableCall(_AsyncCall):
         return self._checked(encoded)
 
     def _failed(self, error: errors.ApiError) -> errors.ApiError:
-        """The failure of an attempt, which is that of the call unless it is opened again."""
-        if not self._may_restart:
+        """The failure of an attempt, which is that of the call unless it goes on.
+
+        It may be opened again; and after a partial failure, the next response may be read.
+        """
+        if not self._may_restart and not isinstance(error, errors.PartialFailureError):
             self._counted.ended(error)
         return error
 

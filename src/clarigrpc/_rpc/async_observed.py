@@ -43,7 +43,8 @@ class _ObservedCall:
             self.seen.ended(failure, response, self.request_id)
 
     def __del__(self) -> None:
-        self.ended(asyncio.CancelledError("dropped"))
+        if self.seen is not None:
+            self.seen.dropped(asyncio.CancelledError("dropped"), self.request_id)
         super().__del__()  # type: ignore[misc]
 
 
@@ -67,6 +68,8 @@ class _ManyResponsesCall(_ObservedCall):
         except StopAsyncIteration:
             self.ended(None)
             raise
+        except errors.PartialFailureError:  # a response like others: the next one may be read
+            raise
         except BaseException as error:
             self.ended(error)
             raise
@@ -75,6 +78,8 @@ class _ManyResponsesCall(_ObservedCall):
         """The next response, or ``grpc.aio.EOF``."""
         try:
             response = await super().read()  # type: ignore[misc]
+        except errors.PartialFailureError:
+            raise
         except BaseException as error:
             self.ended(error)
             raise
@@ -85,6 +90,10 @@ class _ManyResponsesCall(_ObservedCall):
     def _checked(self, encoded: bytes) -> Any:
         try:
             response = super()._checked(encoded)  # type: ignore[misc]
+        except errors.PartialFailureError as error:
+            if self.seen is not None:
+                self.seen.received(error.response)
+            raise
         except errors.ApiError as error:
             if not self._may_restart:
                 self.ended(error)

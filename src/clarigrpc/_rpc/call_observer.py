@@ -40,6 +40,13 @@ class CallObservation(Protocol):
             request_id: The client's id of the call, where it is known.
         """
 
+    def dropped(self, failure: BaseException, request_id: str = "") -> None:
+        """The call is over, because nobody has it any more: ``ended`` for finalizers.
+
+        The garbage collector may call this within any code, the observer's and that of what the
+        observer uses included. So this takes no lock: what is to be done is done later.
+        """
+
 
 class BulkWork(Protocol):
     """What an observer can ask bulk work about; counts are of inputs."""
@@ -87,7 +94,10 @@ class CallObserver(Protocol):
         """Bulk work begins."""
 
     def bulk_ended(self, work: BulkWork) -> None:
-        """Bulk work is over."""
+        """Bulk work is over. Takes no lock, as it may be called by the garbage collector."""
+
+    def removed(self) -> None:
+        """Another observer, or none, is installed for the clients that are made from now on."""
 
 
 class _Process:
@@ -101,7 +111,9 @@ _PROCESS = _Process()
 
 def install(observer: CallObserver | None) -> None:
     """Have ``observer`` watch the calls of clients that are made from now on; None: nobody."""
-    _PROCESS.observer = observer
+    before, _PROCESS.observer = _PROCESS.observer, observer
+    if before is not None:
+        before.removed()
 
 
 def installed() -> CallObserver | None:

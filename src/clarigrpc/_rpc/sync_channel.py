@@ -686,6 +686,10 @@ class CallInfo:
         """Cancel the call; what waits for it ends with ``CancelledError``."""
         return bool(self._call.cancel())
 
+    def drop(self) -> None:
+        """``cancel`` for finalizers: who observes the call is told later, without a lock."""
+        self.cancel()
+
     def is_active(self) -> bool:
         """Whether the call is still running."""
         return bool(self._call.is_active())
@@ -780,7 +784,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
 
     def __del__(self) -> None:
         with HeldInterrupt(deliver_later=True):
-            self.cancel()
+            self.drop()
 
     def _free(self) -> None:
         """Take the last events of a call that is over.
@@ -826,6 +830,8 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                         self._call.cancel()
         except StopIteration:
             self._counted.ended(None)
+            raise
+        except errors.PartialFailureError:  # a response like others: the next one may be read
             raise
         except Exception as error:
             self._counted.ended(error)

@@ -95,6 +95,9 @@ class _SeenStream(CallInfo, grpc.Call, Iterator[Any]):
             self._failure = as_grpc_error(error)
             raise self._failure from error
 
+    def drop(self) -> None:
+        self._call.drop()
+
     def code(self) -> Any:
         return self._failure.code() if isinstance(self._failure, FailedCall) else super().code()
 
@@ -165,6 +168,13 @@ class InterceptedStream(CallInfo, grpc.Call, Iterator[Any]):
             self._cancelled = True
             call = self._started
         return True if call is None else bool(call.cancel())
+
+    def drop(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            call = self._started
+        if call is not None:
+            call.drop()
 
     def is_active(self) -> bool:
         """Whether the call is still running, or has not begun."""

@@ -47,6 +47,10 @@ class _ObservedStream(ResponseStream):
         except StopIteration:
             self._ended(None)
             raise
+        except errors.PartialFailureError as error:  # a response like others
+            if self.seen is not None:
+                self.seen.received(error.response)
+            raise
         except BaseException as error:
             self._ended(error)
             raise
@@ -58,6 +62,12 @@ class _ObservedStream(ResponseStream):
         cancelled = super().cancel()
         self._ended(errors.CancelledError("cancelled by the caller"))
         return cancelled
+
+    def drop(self) -> None:
+        seen, self.seen = self.seen, None
+        if seen is not None:
+            seen.dropped(errors.CancelledError("dropped"), self.request_id)
+        super().drop()
 
     def _ended(self, failure: BaseException | None) -> None:
         if self.seen is not None:

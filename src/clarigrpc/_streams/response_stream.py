@@ -161,7 +161,9 @@ class Stream(_StreamBase[T], Iterator[T]):
 
     def __del__(self) -> None:
         if not self._finished:
-            self.cancel()
+            self._stopped.set()
+            self._session.close()
+            self._call.drop()
 
 
 @named_in("clarigrpc.types")
