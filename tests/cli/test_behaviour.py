@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 
 from clarigrpc import Client, v2
 from clarigrpc._config.addresses import parse_base
@@ -180,7 +179,7 @@ def _resolve(step: BehaviourStep, path: str) -> None:
             return
         field = message.fields_by_name.get(name)
         assert field is not None, f"{step.call}: {path}: no {name} in {message.name}"
-        repeated = field.label == FieldDescriptor.LABEL_REPEATED
+        repeated = field.is_repeated
         assert not index or repeated, f"{step.call}: {path}: {name} is no list"
         if field.message_type is not None:
             message = field.message_type

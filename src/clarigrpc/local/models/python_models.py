@@ -161,6 +161,13 @@ class PythonModel(Runtime):
     def __init__(self, source: Any) -> None:
         if inspect.isclass(source):
             source = source()
+        is_value = type(source).__module__ == "builtins" and not (
+            inspect.isroutine(source) or inspect.ismodule(source)
+        )
+        if is_value:
+            raise TypeError(
+                f"{source!r} has no signature: a model is a function, a class or an object of a class"
+            )
         self._loop = ModelLoop()
         if inspect.isroutine(source):
             methods = [ModelMethod(source, self._loop)]
