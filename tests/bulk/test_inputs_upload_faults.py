@@ -323,7 +323,7 @@ def interruptible() -> Iterator[None]:
 class _Interrupting(UploadReport):
     """Ctrl-C while the outcome of the first batch is being counted."""
 
-    @property  # type: ignore[override]
+    @property
     def added(self) -> int:
         return self._count
 

@@ -166,7 +166,7 @@ class PythonModel(Runtime):
         )
         if is_value:
             raise TypeError(
-                f"{source!r} has no signature: a model is a function, a class or an object of a class"
+                f"{source!r} has no signature: give a function, a class or an object of one"
             )
         self._loop = ModelLoop()
         if inspect.isroutine(source):
