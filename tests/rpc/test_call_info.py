@@ -57,10 +57,8 @@ async def test_a_stream(both: Both) -> None:
     first = await anext(both.items(stream))
     assert first.status.code == v2.StatusCode.SUCCESS
     assert 0 < await ask(both, stream, "time_remaining") <= 25
-    if both.is_sync:
+    if both.is_sync:  # an asynchronous one may have its end by now, before the rest is read
         assert stream.is_active()
-    else:
-        assert not stream.done()
     rest = await both.collect(stream)
     assert rest
     await ended_well(both, stream)

@@ -391,7 +391,8 @@ def test_functions_that_cannot_be_models() -> None:
         (odd, "cannot be sent"),
         (unnamed, "by name"),
         (two, "several streams"),
-        (object(), "no public methods"),
+        (object(), "no signature"),
+        (1, "no signature"),
     ):
         with pytest.raises(TypeError, match=reason):
             LocalServer(models={"m": source})
