@@ -66,6 +66,9 @@ class CallCore:
             extra = (*self._own, *extra)
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
+        extra = tuple(
+            extra
+        )  # that of grpc.aio is a mapping of its own kind, which dict() may not read
         check_metadata(extra)
         given = dict(extra)
         if not CREDENTIAL_KEYS.isdisjoint(given):
