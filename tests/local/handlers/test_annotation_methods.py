@@ -6,7 +6,7 @@ from typing import Any
 
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, add_image, gone, message, ok
+from tests.local.conftest import Raw, add_image, gone, message, ok, settled
 from tests.local.library import library as library
 
 Code = v2.StatusCode
@@ -86,6 +86,7 @@ def test_every_input_has_an_annotation_of_its_own(raw: Raw) -> None:
         data = {"text": {"raw": f"about {input_id}"}, "concepts": [{"id": "cat", "value": 1}]}
         request.inputs.append(message(v2.Input, id=input_id, data=data))
     added = ok(raw("PostInputs", request)).inputs[0]
+    settled(raw, "i")  # which changes it
     listing = v2.ListAnnotationsRequest(input_ids=["i"])
     (own,) = ok(raw("ListAnnotations", listing)).annotations
     assert (own.input_id, own.input_level, own.user_id) == ("i", True, raw.server.user_id)
