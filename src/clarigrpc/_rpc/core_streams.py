@@ -107,15 +107,7 @@ def _core() -> dict[str, Any] | None:
 
 def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
     """The objects of ``STREAM_INTERNALS``; None where they are not as expected."""
-    if internals.missing:
-        grpcio_internals.log_public_way(STREAM_USER, internals.missing)
-        return None
-    try:
-        _try_out(internals.objects)
-    except (AttributeError, TypeError, ValueError) as error:
-        grpcio_internals.log_public_way(STREAM_USER, str(error))
-        return None
-    return internals.objects
+    return grpcio_internals.tried_out(STREAM_USER, internals, _try_out)
 
 
 def direct_stream(multicallable: Any) -> StartStream | None:

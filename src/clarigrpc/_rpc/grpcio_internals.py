@@ -12,7 +12,7 @@ rename them or change their arguments. So whoever uses them
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -60,6 +60,27 @@ def load(names: Names) -> Internals:
 def log_public_way(user: str, reason: str) -> None:
     """Log once that something of this package does without grpcio's internals."""
     logger.debug("%s: not with grpcio %s: %s", user, grpc.__version__, reason)
+
+
+def tried_out(
+    user: str, internals: Internals, try_out: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
+    """The objects of ``internals``; None, and a line in the log, where they are not as expected.
+
+    Args:
+        user: Who uses them, for the log.
+        internals: What was loaded.
+        try_out: Does with them what can be done without a call; raises what goes wrong.
+    """
+    if internals.missing:
+        log_public_way(user, internals.missing)
+        return None
+    try:
+        try_out(internals.objects)
+    except (AttributeError, TypeError, ValueError) as error:
+        log_public_way(user, str(error))
+        return None
+    return internals.objects
 
 
 def usable() -> bool:
