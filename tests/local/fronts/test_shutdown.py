@@ -137,7 +137,8 @@ def test_health_follows(process: Process) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             while time.monotonic() < end:
                 v2.V2Stub(channel).ListModels(v2.ListModelsRequest(), timeout=20)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        # CANCELLED is what gRPC's core makes of a call that arrives in the very moment.
+        assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         watched.cancel()
         (process.gate / "open").touch()
         assert list(stream) == ["two"]
