@@ -20,10 +20,10 @@ import pytest
 from google.protobuf import json_format
 
 from clarigrpc import errors, v2
+from clarigrpc._named_methods.annotations import Converter
+from clarigrpc._named_methods.method_loop import ModelLoop
+from clarigrpc._named_methods.values import MediaReader
 from clarigrpc.local import LocalServer
-from clarigrpc.local.media.url_fetching import Fetcher
-from clarigrpc.local.models.model_loop import ModelLoop
-from clarigrpc.local.models.python_values import Converter
 from tests.local.conftest import Raw, png
 
 Code = v2.StatusCode
@@ -89,7 +89,7 @@ def returned(response: Any, annotation: Any = None) -> Any:
     assert response.status.code == Code.SUCCESS, response
     (part,) = response.outputs[0].data.parts
     assert part.id == "return"
-    return Converter("return", annotation).decode(part.data, Fetcher())
+    return Converter("return", annotation).decode(part.data, MediaReader())
 
 
 def call(raw: Raw, method: str, **arguments: Any) -> Any:
@@ -347,7 +347,7 @@ def test_asynchronous_methods_end_with_their_call(
 
 def test_the_loop_of_a_model_ends_with_the_server() -> None:
     def loops() -> list[str]:
-        return [t.name for t in threading.enumerate() if t.name == "clarigrpc-local-model"]
+        return [t.name for t in threading.enumerate() if t.name == "clarigrpc-model"]
 
     server = LocalServer(models={"l": Later()})
     for _ in range(2):
@@ -424,7 +424,7 @@ def test_functions_that_cannot_be_models() -> None:
 )
 def test_values_cross_both_ways(annotation: Any, value: Any) -> None:
     converter = Converter("x", annotation)
-    assert converter.decode(converter.encode(value), Fetcher()) == value
+    assert converter.decode(converter.encode(value), MediaReader()) == value
 
 
 def test_arrays_that_lie_are_refused(tools: Raw) -> None:

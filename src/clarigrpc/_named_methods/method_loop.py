@@ -10,15 +10,16 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
 from functools import partial
 from typing import Any, TypeVar
 
-import grpc
-
-from clarigrpc.local.service_errors import CallAborted
-
 T = TypeVar("T")
 
 _ACTIVE_SECONDS = 0.2
 """How often it is asked whether the caller still waits."""
-_EXHAUSTED = object()
+EXHAUSTED = object()
+"""Stands for the end of an iterator where None may be an item."""
+
+
+class CallerGoneError(Exception):
+    """Nobody waits for the result of a method any more."""
 
 
 class ModelLoop:
@@ -37,7 +38,7 @@ class ModelLoop:
         """What a coroutine returns; it is cancelled once the caller has gone.
 
         Raises:
-            CallAborted: The caller has gone.
+            CallerGoneError: The caller has gone.
         """
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         while True:
@@ -51,32 +52,32 @@ class ModelLoop:
                 if not is_active():
                     future.cancel()
             except CancelledError:
-                raise CallAborted(grpc.StatusCode.CANCELLED, "the call has ended") from None
+                raise CallerGoneError("the call has ended") from None
 
     def iterate(self, items: AsyncIterator[T], is_active: Callable[[], bool]) -> Iterator[T]:
         """The items of an asynchronous generator, which is closed at the end."""
 
         async def following() -> Any:
-            return await anext(items, _EXHAUSTED)
+            return await anext(items, EXHAUSTED)
 
         async def close() -> None:
             if isinstance(items, AsyncGenerator):
                 await items.aclose()
 
         try:
-            while (item := self.run(following(), is_active)) is not _EXHAUSTED:
+            while (item := self.run(following(), is_active)) is not EXHAUSTED:
                 yield item
         finally:
-            with contextlib.suppress(CallAborted):
+            with contextlib.suppress(CallerGoneError):
                 self.run(close(), lambda: True)
 
     async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items of an iterator that blocks, for a coroutine on the loop."""
         # A thread for each: with shared ones, conversations that are silent hold up others.
-        thread = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-local-model-stream")
-        ask = partial(asyncio.get_running_loop().run_in_executor, thread, next, items, _EXHAUSTED)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-model-stream")
+        ask = partial(asyncio.get_running_loop().run_in_executor, thread, next, items, EXHAUSTED)
         try:
-            while (item := await ask()) is not _EXHAUSTED:
+            while (item := await ask()) is not EXHAUSTED:
                 yield item  # type: ignore[misc]
         finally:
             thread.shutdown(wait=False)
@@ -95,7 +96,7 @@ class ModelLoop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="clarigrpc-local-model", daemon=True
+                    target=_serve, args=(self._loop,), name="clarigrpc-model", daemon=True
                 )
                 self._thread.start()
             return self._loop

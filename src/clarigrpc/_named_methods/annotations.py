@@ -14,16 +14,9 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import numpy as np
-import PIL.Image
-
 from clarigrpc import v2
 from clarigrpc._named_methods import values
-from clarigrpc._named_methods.values import DataType
-from clarigrpc.local.media import media_content
-from clarigrpc.local.media.url_fetching import Fetcher
-from clarigrpc.local.service_errors import ServiceError
-from clarigrpc.v2 import StatusCode
+from clarigrpc._named_methods.values import DataType, MediaReader
 
 _BY_CLASS: dict[Any, DataType.ValueType] = {
     str: v2.ModelTypeField.STR,
@@ -33,8 +26,6 @@ _BY_CLASS: dict[Any, DataType.ValueType] = {
     bool: v2.ModelTypeField.BOOL,
     dict: v2.ModelTypeField.JSON_DATA,
     list: v2.ModelTypeField.JSON_DATA,
-    np.ndarray: v2.ModelTypeField.NDARRAY,
-    PIL.Image.Image: v2.ModelTypeField.IMAGE,
     v2.Image: v2.ModelTypeField.IMAGE,
     v2.Text: v2.ModelTypeField.TEXT,
     v2.Audio: v2.ModelTypeField.AUDIO,
@@ -42,6 +33,11 @@ _BY_CLASS: dict[Any, DataType.ValueType] = {
     v2.Concept: v2.ModelTypeField.CONCEPT,
     v2.Region: v2.ModelTypeField.REGION,
     v2.Frame: v2.ModelTypeField.FRAME,
+}
+# By name: neither package is imported for models that do not use it.
+_BY_CLASS_NAME: dict[tuple[str, str], DataType.ValueType] = {
+    ("numpy", "ndarray"): v2.ModelTypeField.NDARRAY,
+    ("PIL.Image", "Image"): v2.ModelTypeField.IMAGE,
 }
 _ASYNC_ITERATORS = (
     collections.abc.AsyncIterator,
@@ -53,6 +49,10 @@ _ITERATORS = (
     collections.abc.Iterable,
     collections.abc.Generator,
 )
+
+
+class MethodInputError(Exception):
+    """The data of a request is not what a method takes; the text says why."""
 
 
 class Converter:
@@ -103,23 +103,19 @@ class Converter:
             values.encode(self.raw(value), self.field, data)
         return data
 
-    def decode(self, data: v2.Data, fetcher: Fetcher) -> Any:
-        """The value of the data; ServiceError for data that is not of the type."""
+    def decode(self, data: v2.Data, reader: MediaReader) -> Any:
+        """The value of the data; MethodInputError for data that is not of the type."""
         if self._annotation is v2.Data:
             return data
         if self._annotation is v2.Image:  # as it is, not decoded
             return data.image
         if values.is_none(data) and not self._nullable:
-            raise ServiceError(
-                StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name} may not be None"
-            )
+            raise MethodInputError(f"{self.field.name} may not be None")
         try:
-            value = values.decode(data, self.field, _Reader(fetcher))
+            value = values.decode(data, self.field, reader)
             return self._chosen(value) if self._choices and value is not None else value
         except ValueError as error:
-            raise ServiceError(
-                StatusCode.INPUT_INVALID_ARGUMENT, f"{self.field.name}: {error}"
-            ) from error
+            raise MethodInputError(f"{self.field.name}: {error}") from error
 
     def _chosen(self, value: Any) -> Any:
         try:
@@ -157,6 +153,13 @@ def _not_optional(annotation: Any) -> Any:
     return annotation
 
 
+def _type_of_class(annotation: Any) -> DataType.ValueType | None:
+    known = _BY_CLASS.get(annotation)
+    if known is None and isinstance(annotation, type):
+        known = _BY_CLASS_NAME.get((annotation.__module__, annotation.__name__))
+    return known
+
+
 def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
     """Writes the data type of an annotation into the field."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -164,8 +167,8 @@ def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
         return
     if annotation is Any:
         field.type = v2.ModelTypeField.JSON_DATA
-    elif annotation in _BY_CLASS:
-        field.type = _BY_CLASS[annotation]
+    elif (kind := _type_of_class(annotation)) is not None:
+        field.type = kind
     elif origin is dict:
         field.type = v2.ModelTypeField.JSON_DATA
     elif origin is list:
@@ -175,26 +178,10 @@ def _describe(field: v2.ModelTypeField, annotation: Any, name: str) -> None:
         field.type = v2.ModelTypeField.TUPLE
         for index, arg in enumerate(args):
             _describe(field.type_args.add(name=str(index)), _not_optional(arg), name)
-    elif origin is np.ndarray:
-        field.type = v2.ModelTypeField.NDARRAY
+    elif (kind := _type_of_class(origin)) is not None:  # numpy.typing.NDArray
+        field.type = kind
     else:
         raise TypeError(
             f"{name}: values of {annotation!r} cannot be sent; take a dict or str instead, and "
             "convert it in the method"
         )
-
-
-class _Reader(values.MediaReader):
-    """Fetches the content that is a URL, and checks what it decodes."""
-
-    def __init__(self, fetcher: Fetcher) -> None:
-        self._fetcher = fetcher
-
-    def text(self, data: v2.Data) -> str:
-        return media_content.content_of(data, self._fetcher).decode()
-
-    def image(self, data: v2.Data) -> Any:
-        content = media_content.content_of(data, self._fetcher)
-        # From then on it is the model's.
-        with media_content.open_image(content, self._fetcher.budget) as image:
-            return image
