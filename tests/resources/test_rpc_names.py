@@ -135,6 +135,9 @@ async def test_the_rpcs_of_a_verb_stand_in_its_module(
             server.seen.clear()
             with contextlib.suppress(errors.ApiError, IndexError, ValueError, KeyError):
                 await _send(both, verb, given, options)
+            if not server.seen and "timeout" in options:  # a busy machine missed the deadline
+                with contextlib.suppress(errors.ApiError, IndexError, ValueError, KeyError):
+                    await _send(both, verb, given, {**options, "timeout": 30})
             sent = {seen.method for seen in server.seen}
             if not sent:
                 silent.append(verb.path)
