@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from clarigrpc._extras import NeedsExtra
 
@@ -13,23 +13,35 @@ class Bar:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
-    def update(self, done: int, failed: int = 0) -> None:
-        """Show the progress; ``failed`` is the number of failures among ``done``."""
+    def update(
+        self, done: int, failed: int = 0, *, total: int | None = None, said: str = ""
+    ) -> None:
+        """Show the progress.
+
+        Args:
+            done: Value of the bar.
+            failed: Number of failures among ``done``.
+            total: Value of the full bar. None keeps the last one.
+            said: Text after the bar.
+        """
         text = f"{failed} failed" if failed else ""
-        self._bar.update(self._bar.task_ids[0], completed=done, failed=text)
+        self._bar.update(self._bar.task_ids[0], completed=done, failed=text, total=total, said=said)
 
     def close(self) -> None:
         """Stop the bar; its last state stays visible."""
         self._bar.stop()
 
 
-def open_bar(name: str, total: int | None, *, in_bytes: bool = False) -> Bar | None:
+BarUnit: TypeAlias = Literal["items", "bytes", "percent"]
+
+
+def open_bar(name: str, total: int | None, *, unit: BarUnit = "items") -> Bar | None:
     """A progress bar; None if stderr is not a terminal.
 
     Args:
         name: Text before the bar.
         total: Value of the full bar; None if unknown.
-        in_bytes: Whether the values are bytes, shown with a transfer rate, or items.
+        unit: What the values are. Bytes are shown with a transfer rate.
 
     Raises:
         ConfigurationError: ``rich`` is not installed.
@@ -40,17 +52,22 @@ def open_bar(name: str, total: int | None, *, in_bytes: bool = False) -> Bar | N
     console = Console(stderr=True)
     if not console.is_terminal:
         return None
-    counts: tuple[progress.ProgressColumn, ...] = (progress.MofNCompleteColumn(),)
-    if in_bytes:
+    counts: tuple[progress.ProgressColumn, ...]
+    if unit == "bytes":
         counts = (progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn())
+    elif unit == "percent":
+        counts = (progress.TaskProgressColumn(),)
+    else:
+        counts = (progress.MofNCompleteColumn(),)
     bar = progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         *counts,
         progress.TimeRemainingColumn(),
         progress.TextColumn("[red]{task.fields[failed]}"),
+        progress.TextColumn("{task.fields[said]}", markup=False),
         console=console,
     )
-    bar.add_task(name, total=total, failed="")
+    bar.add_task(name, total=total, failed="", said="")
     bar.start()
     return Bar(bar)

@@ -110,6 +110,10 @@ if TYPE_CHECKING:
     from clarigrpc._resources.logs import LogFilters as LogFilters
     from clarigrpc._resources.logs import LogIds as LogIds
     from clarigrpc._resources.logs import Logs as Logs
+    from clarigrpc._resources.long_running import AsyncLongRunningWork as AsyncLongRunningWork
+    from clarigrpc._resources.long_running import LongRunningWork as LongRunningWork
+    from clarigrpc._resources.long_running import WorkCallback as WorkCallback
+    from clarigrpc._resources.long_running import WorkProgress as WorkProgress
     from clarigrpc._resources.model_collection import AsyncInputExamples as AsyncInputExamples
     from clarigrpc._resources.model_collection import AsyncModels as AsyncModels
     from clarigrpc._resources.model_collection import AsyncModelTypes as AsyncModelTypes
@@ -181,6 +185,9 @@ if TYPE_CHECKING:
     from clarigrpc._resources.workflows import WorkflowVersions as WorkflowVersions
     from clarigrpc._rpc.call_counts import ClientStats as ClientStats
     from clarigrpc._rpc.call_counts import MethodStats as MethodStats
+    from clarigrpc._rpc.plan import AsyncListing as AsyncListing
+    from clarigrpc._rpc.plan import Listing as Listing
+    from clarigrpc._rpc.plan import PageInfo as PageInfo
     from clarigrpc._streams.response_stream import AsyncStream as AsyncStream
     from clarigrpc._streams.response_stream import Stream as Stream
     from clarigrpc._uploads.upload_progress import ProgressCallback as ProgressCallback
@@ -453,6 +460,17 @@ else:
             "clarigrpc._uploads.upload_sources": (
                 "Readable",
                 "UploadSource",
+            ),
+            "clarigrpc._resources.long_running": (
+                "AsyncLongRunningWork",
+                "LongRunningWork",
+                "WorkCallback",
+                "WorkProgress",
+            ),
+            "clarigrpc._rpc.plan": (
+                "AsyncListing",
+                "Listing",
+                "PageInfo",
             ),
             "clarigrpc.media": (
                 "BinaryFile",

@@ -60,6 +60,7 @@ async def test_copies_by_messages(both: Both) -> None:
     (ended,) = await both.run(c.app_duplications.wait, one)
     assert ended.id == one.id
     wanted.destination_app.id += "2"
+    assert await both.run(c.app_duplications.follow(one).wait) == ended
     (two,) = await both.run(c.app_duplications.create_many, [wanted])
     await both.run(c.app_duplications.wait, [one, two.id])
 

@@ -124,8 +124,16 @@ async def test_pipelines(both: Both) -> None:
     assert patched.description == "x"
     await both.run(c.pipelines.versions("p").patch_many, [patch], action="overwrite")
     wanted = v2.PipelineVersionRun(id="r")
+    wanted.orchestration_status.status.code = v2.StatusCode.JOB_RUNNING
     run = await both.run(c.pipelines.versions("p").runs(first.id).create, wanted)
     assert run.id == "r"
+    followed = c.pipelines.versions("p").runs(first.id).follow(run)
+    assert (await both.run(followed.status)).code == v2.StatusCode.JOB_RUNNING
+    with pytest.raises(errors.DeadlineExceededError, match="pipeline run 'r' has not ended"):
+        await both.run(followed.wait, timeout=0.05)
+    assert (await both.run(followed.cancel)).code == v2.StatusCode.JOB_CANCELLED
+    with pytest.raises(errors.CancelledError):
+        await both.run(followed.wait)
     await both.run(c.pipelines.versions("p").runs(first.id).create_many, ["s"])
     assert (await both.run(c.pipelines.versions("p").runs(first.id).get, "r")).id == "r"
     listed = await both.collect(c.pipelines.versions("p").runs(first.id).list())
@@ -157,6 +165,7 @@ async def test_steps(both: Both) -> None:
     assert (await both.run(c.pipeline_steps.get, "s")).description == "d"
     assert {one.id for one in await both.collect(c.pipeline_steps.list())} == {"s", "t"}
     done = await both.run(c.pipeline_steps.upload, b"content", "s")
+    assert await both.run(c.pipeline_steps.versions("s").follow(done.version_id).wait)
     version = await both.run(c.pipeline_steps.versions("s").get, done.version_id)
     code = version.status.code
     listed = await both.collect(c.pipeline_steps.versions("s").list(status_codes=[code]))
@@ -172,6 +181,8 @@ async def test_artifacts(both: Both) -> None:
     await both.run(c.artifacts.create_many, ["b"])
     done = await both.run(c.artifacts.upload, b"content", "a")
     assert (await both.run(c.artifacts.versions("a").get, done.version_id)).id == done.version_id
+    stored = await both.run(c.artifacts.versions("a").follow(done.version_id).wait)
+    assert stored.upload.status.code == v2.StatusCode.UPLOAD_DONE
     assert len(await both.collect(c.artifacts.versions("a").list())) == 1
     await both.run(c.artifacts.versions("a").delete, done.version_id)
     assert await both.collect(c.artifacts.versions("a").list()) == []
@@ -185,6 +196,7 @@ async def test_uploads(both: Both) -> None:
     done = await both.run(c.uploads.upload, b"content", name="x.bin")
     assert (await both.run(c.uploads.get, done.id)).content_name == "x.bin"
     assert [one.id for one in await both.collect(c.uploads.list())] == [done.id]
+    assert (await both.run(c.uploads.follow(done).wait)).id == done.id
     await both.run(c.uploads.delete, done.id)
     assert await both.collect(c.uploads.list()) == []
 

@@ -124,7 +124,7 @@ async def exported(both: Both) -> None:
     await both.run(c.datasets.create, "d")
     await both.run(c.datasets.inputs("d").add, "i")
     await both.run(c.datasets.versions("d").create, "v")
-    await both.run(c.datasets.versions("d").wait, "v")
+    await both.run(c.datasets.versions("d").follow("v").wait)
 
 
 async def test_exports(both: Both, tmp_path: Path) -> None:
@@ -135,6 +135,9 @@ async def test_exports(both: Both, tmp_path: Path) -> None:
     exports = await both.run(c.datasets.versions("d").export, "v", Format.COCO)
     assert [one.format for one in exports] == [Format.COCO]
     done = await both.run(c.datasets.versions("d").wait_exported, "v", Format.COCO)
+    followed = c.datasets.versions("d").follow_export("v", Format.COCO)
+    assert await both.run(followed.wait) == done
+    assert (await both.run(followed.status)).code == v2.StatusCode.DATASET_VERSION_EXPORT_SUCCESS
     file = tmp_path / "d.zip"
     file.write_bytes(b"what was there before")
     path = await both.run(c.datasets.versions("d").download, "v", Format.COCO, file)

@@ -132,6 +132,11 @@ async def test_versions(both: Both) -> None:
         Code.MODEL_EXPORT_PENDING,
         Code.MODEL_EXPORTED,
     )
+    exporting = c.models.versions("m").follow_export(first.id)
+    exported = await both.run(exporting.wait)
+    assert (exported.status.code, exported.size > 0) == (Code.MODEL_EXPORTED, True)
+    with pytest.raises(errors.UnimplementedError, match="cancel the export of version"):
+        await both.run(exporting.cancel)
     await both.run(c.models.versions("m").delete, first.id)
     assert [one.id for one in await both.collect(c.models.versions("m").list())] == [second.id]
 
@@ -159,6 +164,7 @@ async def test_evaluations(both: Both) -> None:
     started = await both.run(c.evaluations.create, wanted)
     (ended,) = await both.run(c.evaluations.wait, started)
     assert ended.status.code == Code.MODEL_EVALUATED
+    assert await both.run(c.evaluations.follow(started).wait) == ended
     assert ended.summary.macro_avg_recall == 1.0
     plain = await both.run(c.evaluations.get, "e")
     assert not plain.binary_metrics
@@ -191,6 +197,8 @@ async def test_evaluations_of_a_version(both: Both) -> None:
     made = await both.run(c.models.versions("m").evaluations(version.id).create, wanted)
     (ended,) = await both.run(c.models.versions("m").evaluations(version.id).wait, made)
     assert ended.summary.macro_avg_precision == 1.0
+    followed = c.models.versions("m").evaluations(version.id).follow("e")
+    assert await both.run(followed.wait) == ended
     wanted.id = "f"
     await both.run(c.models.versions("m").evaluations(version.id).create_many, [wanted])
     found = await both.run(c.models.versions("m").evaluations(version.id).get, "e", "label_counts")

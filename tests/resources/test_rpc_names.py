@@ -14,6 +14,7 @@ import pytest
 
 from clarigrpc import errors, v2
 from clarigrpc._contract import methods
+from clarigrpc.types import AsyncLongRunningWork, LongRunningWork
 from tests.both import Both, ClientKind
 from tests.conftest import Connect
 from tests.resources.verbs import Verb, model_verbs, verbs
@@ -112,6 +113,8 @@ async def _send(both: Both, verb: Verb, given: list[Any], options: dict[str, Any
         made = await made
     if isinstance(made, (Iterator, AsyncIterator)):
         await both.collect(made)
+    if isinstance(made, (LongRunningWork, AsyncLongRunningWork)):
+        await both.run(made.status, timeout=1)
 
 
 def _sources(owner: type[Any]) -> str:

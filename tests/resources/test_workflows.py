@@ -72,6 +72,8 @@ async def test_evaluations_as_they_are_kept(both: Both) -> None:
     await both.run(c.workflows.versions("w").evaluations(version).create_many, ["g"])
     (ended,) = await both.run(c.workflows.versions("w").evaluations(version).wait, "e")
     assert ended.id == "e"
+    followed = c.workflows.versions("w").evaluations(version).follow("e")
+    assert await both.run(followed.wait) == ended
     assert (await both.run(c.workflows.versions("w").evaluations(version).get, "f")).id == "f"
     wanted.id = "f"
     await both.run(c.workflows.versions("w").evaluations(version).patch, wanted, action="overwrite")

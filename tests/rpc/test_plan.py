@@ -178,8 +178,8 @@ def test_names_texts_and_signatures() -> None:
         assert two.__doc__ == "Ask twice."
         assert list(inspect.signature(two).parameters) == ["self", "first", "timeout"]
         assert inspect.signature(two).return_annotation == returned
-    assert inspect.signature(Sync.count).return_annotation == "Iterator[int]"
-    assert inspect.signature(Async.count).return_annotation == "AsyncIterator[int]"
+    assert inspect.signature(Sync.count).return_annotation == "Listing[int]"
+    assert inspect.signature(Async.count).return_annotation == "AsyncListing[int]"
     assert asyncio.iscoroutinefunction(Async.two)
     assert not asyncio.iscoroutinefunction(Sync.two)
 

@@ -8,7 +8,7 @@ from typing import Unpack
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids, sole
-from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.long_running import FollowsWork, Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
@@ -46,6 +46,7 @@ class DuplicationOperations(
     Gets[v2.AppDuplication],
     Lists[v2.AppDuplication],
     Waits[v2.AppDuplication],
+    FollowsWork[v2.AppDuplication],
 ):
     """The app duplications that the user requested."""
 
@@ -54,6 +55,7 @@ class DuplicationOperations(
     _create_rpc = "PostAppDuplications"
     _get_rpc = "GetAppDuplication"
     _list_rpc = "ListAppDuplications"
+    _work_name = "app duplication"
 
 
 class Duplications(DuplicationOperations, Sync): ...
@@ -150,7 +152,8 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The duplication in progress; wait for it with ``wait_duplicated``.
+            The duplication in progress; wait for it with ``wait_duplicated``, or follow it with
+            ``client.app_duplications.follow``.
 
         Raises:
             NotFoundError: The app does not exist.

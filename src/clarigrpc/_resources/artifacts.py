@@ -7,6 +7,7 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
+from clarigrpc._resources.long_running import FollowsWork, WorkProgress, by_percent
 from clarigrpc._resources.sync_async import Async, Parents, Sync, nested
 from clarigrpc._uploads.upload_method import UploadMethod
 from clarigrpc._uploads.upload_session import UploadSession
@@ -14,7 +15,10 @@ from clarigrpc._uploads.upload_sources import UploadSource
 
 
 class ArtifactVersionOperations(
-    Gets[v2.ArtifactVersion], Lists[v2.ArtifactVersion], Deletes[v2.ArtifactVersion]
+    Gets[v2.ArtifactVersion],
+    Lists[v2.ArtifactVersion],
+    Deletes[v2.ArtifactVersion],
+    FollowsWork[v2.ArtifactVersion],
 ):
     """The versions of an artifact. ``upload`` of each holds size, state and download URL."""
 
@@ -22,6 +26,11 @@ class ArtifactVersionOperations(
     _get_rpc = "GetArtifactVersion"
     _list_rpc = "ListArtifactVersions"
     _delete_one_rpc = "DeleteArtifactVersion"
+    _work_name = "upload of artifact version"
+    _instead_of_cancel = "delete the version"
+
+    def _progress_of(self, item: v2.ArtifactVersion) -> WorkProgress:
+        return by_percent(item.upload.status)
 
 
 class ArtifactVersions(ArtifactVersionOperations, Sync): ...

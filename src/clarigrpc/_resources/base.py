@@ -32,7 +32,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc.client_interface import ClientInterface
-from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
+from clarigrpc._rpc.plan import Item, ItemPlan, PageInfo, Plan, call
 
 PatchAction = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
@@ -604,13 +604,15 @@ def pages(
     if paged:
         paging.per_page = MAX_ITEMS if per_page is None else per_page
         paging.page = 1 if page is None else page
+    size = paging.per_page if paged else 0
     seen: set[int] = set()
     repeated = 0
     while True:
         response = yield from call(method, request, timeout=timeout)
         items = getattr(response, field)
-        last = not paged or page is not None or len(items) < paging.per_page
-        if not last:
+        is_last = not paged or len(items) < paging.per_page
+        ends = is_last or page is not None
+        if not ends:
             content = hash(tuple([item.SerializeToString(deterministic=True) for item in items]))
             repeated = repeated + 1 if content in seen else 0
             seen.add(content)
@@ -622,11 +624,23 @@ def pages(
                     method=method,
                     request_id=response.status.req_id,
                 )
+        number = paging.page if paged else 1
+        yield page_info(response, items, page=number, size=size, is_last=is_last)
         for item in items:
             yield Item(item)
-        if last:
+        if ends:
             return
         paging.page += 1
+
+
+def page_info(
+    response: Any, items: Sequence[Any], *, page: int, size: int, is_last: bool
+) -> PageInfo:
+    """What a response says of the page that it holds."""
+    last = items[-1] if items else None
+    last_id = getattr(last, "id", "") or getattr(getattr(last, "input", None), "id", "")
+    counted = [one.estimated_total for one in getattr(response, "hit_counts", ())]
+    return PageInfo(page, size, len(items), is_last, sum(counted) if counted else None, last_id)
 
 
 def chunks(values: Sequence[T], size: int = MAX_ITEMS) -> Iterator[Sequence[T]]:

@@ -22,9 +22,14 @@ from clarigrpc._resources.base import (
     chunks,
 )
 from clarigrpc._resources.downloads import fetch
-from clarigrpc._resources.long_running import Waits, until
+from clarigrpc._resources.long_running import (
+    FollowsWork,
+    Waits,
+    Work,
+    following,
+    work_on_export,
+)
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan, Run
 
 
@@ -127,6 +132,7 @@ class DatasetVersionOperations(
     Patches[v2.DatasetVersion],
     Deletes[v2.DatasetVersion],
     Waits[v2.DatasetVersion],
+    FollowsWork[v2.DatasetVersion],
 ):
     """The versions of a dataset: snapshots of its inputs, filtered and processed."""
 
@@ -136,6 +142,8 @@ class DatasetVersionOperations(
     _list_rpc = "ListDatasetVersions"
     _patch_rpc = "PatchDatasetVersions"
     _delete_rpc = "DeleteDatasetVersions"
+    _work_name = "dataset version"
+    _instead_of_cancel = "delete the version"
 
     @operation
     def export(
@@ -154,7 +162,8 @@ class DatasetVersionOperations(
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The exports in progress; wait for one with ``wait_exported``.
+            The exports in progress; wait for one with ``wait_exported``, or follow it with
+            ``follow_export``.
 
         Raises:
             NotFoundError: The version does not exist.
@@ -196,31 +205,41 @@ class DatasetVersionOperations(
             NotFoundError: The version has no export in this format.
             DeadlineExceededError: The export is not complete yet.
         """
-        field = _EXPORTS[v2.DatasetVersionExportFormat.Name(format)]
-        method = "GetDatasetVersion"
+        return (yield from self._work_on_export(version_id, format).wait(timeout))
 
-        def look(seconds: float) -> Plan[v2.DatasetVersionExport | None]:
+    @following
+    def follow_export(
+        self, version_id: str, format: v2.DatasetVersionExportFormat.ValueType
+    ) -> Work[v2.DatasetVersionExport]:
+        """Follow an export: ask for its status, or wait for its end.
+
+        Args:
+            version_id: Id of the version, after ``export`` was called for it.
+            format: Format of the export, a value of ``v2.DatasetVersionExportFormat``.
+
+        Returns:
+            An object with ``status()`` and ``wait()``, which returns the export with the ``url`` of
+            its zip archive and its ``size`` in bytes. Nothing is sent yet.
+        """
+        return self._work_on_export(version_id, format)
+
+    def _work_on_export(
+        self, version_id: str, format: v2.DatasetVersionExportFormat.ValueType
+    ) -> Work[v2.DatasetVersionExport]:
+        field = _EXPORTS[v2.DatasetVersionExportFormat.Name(format)]
+        name = f"{field} export of version {version_id!r}"
+        method = self._get_rpc
+
+        def fetch_export(seconds: float) -> Plan[v2.DatasetVersionExport]:
             version = yield from self._fetch(version_id, seconds)
             if not version.export_info.HasField(field):  # type: ignore[arg-type]
                 raise errors.NotFoundError(
                     f"version {version_id!r} has no {field} export", method=method
                 )
             export: v2.DatasetVersionExport = getattr(version.export_info, field)
-            failure = statuses.from_item(export.status, method=method, request_id="")
-            if failure is not None:
-                raise failure
-            return (
-                None
-                if statuses.kind_of(export.status.code) is statuses.StatusKind.PENDING
-                else export
-            )
+            return export
 
-        def late() -> errors.ApiError:
-            return errors.DeadlineExceededError(
-                f"the export is not complete after {timeout:g} s", method=method
-            )
-
-        return (yield from until(look, timeout=timeout, late=late))
+        return work_on_export(self, name, method, fetch_export)
 
     @operation
     def download(

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Collection, Creates, Lists, Paging
-from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.long_running import FollowsWork, Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
@@ -63,7 +63,7 @@ class _CreatesEvaluation(Creates[v2.EvalMetrics]):
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The evaluation in progress; wait for it with ``wait``.
+            The evaluation in progress; ``wait`` waits for it, ``follow`` also tells its progress.
 
         Raises:
             AlreadyExistsError: The id is taken.
@@ -99,12 +99,15 @@ class EvaluationFilters(Paging, total=False):
     sort_by_recall: bool
 
 
-class EvaluationOperations(_CreatesEvaluation, _GetsEvaluation, Waits[v2.EvalMetrics]):
+class EvaluationOperations(
+    _CreatesEvaluation, _GetsEvaluation, Waits[v2.EvalMetrics], FollowsWork[v2.EvalMetrics]
+):
     """The evaluations of an app: of model versions on versions of datasets."""
 
     _create_rpc = "PostEvaluations"
     _get_rpc = "GetEvaluation"
     _list_rpc = "ListEvaluations"
+    _work_name = "evaluation"
 
     @iteration
     def list(self, **options: Unpack[EvaluationFilters]) -> ItemPlan[v2.EvalMetrics]:
@@ -142,13 +145,18 @@ class AsyncEvaluations(EvaluationOperations, Async): ...
 
 
 class ModelVersionEvaluationOperations(
-    _CreatesEvaluation, _GetsEvaluation, Lists[v2.EvalMetrics], Waits[v2.EvalMetrics]
+    _CreatesEvaluation,
+    _GetsEvaluation,
+    Lists[v2.EvalMetrics],
+    Waits[v2.EvalMetrics],
+    FollowsWork[v2.EvalMetrics],
 ):
     """The evaluations of one model version."""
 
     _create_rpc = "PostModelVersionEvaluations"
     _get_rpc = "GetModelVersionEvaluation"
     _list_rpc = "ListModelVersionEvaluations"
+    _work_name = "evaluation"
 
 
 class ModelVersionEvaluations(ModelVersionEvaluationOperations, Sync): ...

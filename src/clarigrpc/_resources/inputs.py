@@ -18,8 +18,15 @@ from clarigrpc._bulk.input_sources import AsyncInputSource
 from clarigrpc._bulk.input_upload import InputUpload
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Gets, Paging, PatchAction, as_list, chunks
-from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.base import Gets, Paging, PatchAction, as_ids, as_list, chunks, page_info
+from clarigrpc._resources.long_running import (
+    Waits,
+    Work,
+    WorkState,
+    by_items,
+    following,
+    not_cancellable,
+)
 from clarigrpc._resources.sync_async import Async, Sync, driven, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import ConceptLabels, PredictInput, as_input, concept_messages
@@ -109,6 +116,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             descending: Whether to sort in descending order. Default False.
             timeout: Seconds for each request. None uses the client's setting.
         """
+        number = 0
         while True:
             request = v2.StreamInputsRequest(
                 user_app_id=self._user_app_id,
@@ -121,6 +129,10 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             if not response.inputs:
                 return
             last_id = response.inputs[-1].id
+            number += 1
+            yield page_info(
+                response, response.inputs, page=number, size=request.per_page, is_last=False
+            )
             for one in response.inputs:
                 yield Item(one)
 
@@ -296,7 +308,7 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
     def delete(self, ids: str | Iterable[str], *, timeout: float | None = None) -> Plan[None]:
         """Delete inputs by their ids.
 
-        The service deletes them later; ``get`` raises NotFoundError once they are gone.
+        The service deletes them later; ``follow_deletion`` waits for that.
 
         Args:
             ids: One id, or many (sent in requests of 128).
@@ -431,6 +443,57 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             )
             found.update((one.id, one) for one in response.inputs)
         return {one: found.get(one) or _missing(one) for one in ids}
+
+    @following
+    def follow(
+        self, items: str | v2.Input | Iterable[str | v2.Input]
+    ) -> Work[builtins.list[v2.Input]]:
+        """Follow the processing of inputs: ask for its status, or wait for its end.
+
+        Args:
+            items: Ids of inputs, or what ``create`` returned; one or many.
+
+        Returns:
+            An object with ``status()`` and ``wait()``, which returns the inputs in the order given.
+            The status is that of a pending input as long as there is one. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: An id is empty.
+        """
+        return self._work_on_many(items)
+
+    @following
+    def follow_deletion(self, ids: str | Iterable[str]) -> Work[builtins.list[str]]:
+        """Follow a deletion until the service no longer has the inputs.
+
+        Args:
+            ids: Ids of inputs, after ``delete`` was called for them; one or many.
+
+        Returns:
+            An object with ``status()`` and ``wait()``, which returns the ids. Nothing is sent yet.
+        """
+        doomed = as_ids(ids)
+        left = builtins.list(dict.fromkeys(doomed))
+        total = len(left)
+        name = f"deletion of {total} inputs" if total != 1 else f"deletion of {left[0]!r}"
+
+        def look(seconds: float) -> Plan[WorkState[builtins.list[str]]]:
+            found = yield from self._look(left, seconds)
+            gone = v2.StatusCode.INPUT_DOES_NOT_EXIST
+            left[:] = [one for one in left if found[one].status.code != gone]
+            code = v2.StatusCode.ACCEPTED if left else v2.StatusCode.SUCCESS
+            progress = by_items(v2.Status(code=code), total - len(left), total)
+            return WorkState(progress, None if left else lambda: doomed)
+
+        return Work(
+            self,
+            name,
+            look,
+            cancel=lambda timeout: not_cancellable(name),
+            late=lambda: f"{len(left)} of {total} inputs are not deleted yet",
+            method="ListInputs",
+            unit="items",
+        )
 
     @operation
     def video_manifest(self, input_id: str, *, timeout: float | None = None) -> Plan[str]:

@@ -10,7 +10,7 @@ from typing import Unpack
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, as_ids, sole
 from clarigrpc._resources.file_uploads import UploadKeywords
-from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.long_running import FollowsWork, Waits, WorkProgress, by_items
 from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._resources.uploads import UploadOperations, send
 from clarigrpc._rpc.plan import Plan
@@ -18,12 +18,29 @@ from clarigrpc._uploads.upload_session import UploadOptions
 from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 
-class JobOperations(Gets[v2.InputsAddJob], Lists[v2.InputsAddJob], Waits[v2.InputsAddJob]):
+class JobOperations(
+    Gets[v2.InputsAddJob],
+    Lists[v2.InputsAddJob],
+    Waits[v2.InputsAddJob],
+    FollowsWork[v2.InputsAddJob],
+):
     """The jobs that add inputs to an app."""
 
     _message = v2.InputsAddJob
     _get_rpc = "GetInputsAddJob"
     _list_rpc = "ListInputsAddJobs"
+    _work_name = "job"
+    _work_unit = "items"
+
+    def _progress_of(self, item: v2.InputsAddJob) -> WorkProgress:
+        counts = item.progress
+        done = counts.success_count + counts.failed_count
+        total = done + counts.pending_count + counts.in_progress_count
+        return by_items(item.status, done, total or None)
+
+    def _cancel_work(self, resource_id: str, timeout: float | None) -> Plan[v2.Status]:
+        job = yield from JobOperations.cancel.plan(self, resource_id, timeout=timeout)
+        return job.status
 
     @operation
     def create_from_urls(
@@ -211,13 +228,23 @@ class AsyncJobs(JobOperations, Async): ...
 
 
 class ExtractionJobOperations(
-    Gets[v2.InputsExtractionJob], Lists[v2.InputsExtractionJob], Waits[v2.InputsExtractionJob]
+    Gets[v2.InputsExtractionJob],
+    Lists[v2.InputsExtractionJob],
+    Waits[v2.InputsExtractionJob],
+    FollowsWork[v2.InputsExtractionJob],
 ):
     """The jobs that unpack archives into inputs. Jobs that add inputs start them."""
 
     _message = v2.InputsExtractionJob
     _get_rpc = "GetInputsExtractionJob"
     _list_rpc = "ListInputsExtractionJobs"
+    _work_name = "extraction job"
+
+    def _cancel_work(self, resource_id: str, timeout: float | None) -> Plan[v2.Status]:
+        cancelled = yield from ExtractionJobOperations.cancel.plan(
+            self, resource_id, timeout=timeout
+        )
+        return sole(cancelled, "CancelInputsExtractionJobs", cancelled).status
 
     @operation
     def cancel(
@@ -253,6 +280,7 @@ class BulkOperationOperations(
     Lists[v2.BulkOperation],
     Deletes[v2.BulkOperation],
     Waits[v2.BulkOperation],
+    FollowsWork[v2.BulkOperation],
 ):
     """Changes of many inputs at once: those of a search, of a dataset or of a list of ids."""
 
@@ -261,6 +289,18 @@ class BulkOperationOperations(
     _get_rpc = "GetBulkOperation"
     _list_rpc = "ListBulkOperations"
     _delete_rpc = "DeleteBulkOperations"
+    _work_name = "bulk operation"
+    _work_unit = "items"
+
+    def _progress_of(self, item: v2.BulkOperation) -> WorkProgress:
+        total = len(item.input_ids.input_ids)  # those of a search are not counted
+        return by_items(item.status, item.progress.processed, total or None)
+
+    def _cancel_work(self, resource_id: str, timeout: float | None) -> Plan[v2.Status]:
+        cancelled = yield from BulkOperationOperations.cancel.plan(
+            self, resource_id, timeout=timeout
+        )
+        return sole(cancelled, "CancelBulkOperations", cancelled).status
 
     @operation
     def cancel(

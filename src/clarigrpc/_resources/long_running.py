@@ -1,51 +1,320 @@
-"""Waiting for work that the service does in the background."""
+"""Work that the service does in the background: its status, waiting for it, cancelling it.
+
+A collection says with a ``Work`` how one of its resources is asked for and when it has ended. What
+users hold of it is one class for all kinds of work, ``LongRunningWork``, and ``wait`` of a
+collection goes the same way.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
-from clarigrpc._resources.base import Collection, MessageT, as_list, field_of
-from clarigrpc._resources.sync_async import operation
+from clarigrpc._contract.status_names import code_name
+from clarigrpc._progress_bar import BarUnit, open_bar
+from clarigrpc._public_names import named_in
+from clarigrpc._resources.base import Collection, MessageT, Operations, as_list, field_of
+from clarigrpc._resources.sync_async import Async, Driven, Sync, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import Plan, Sleep
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
+_USUAL_SECONDS = 300.0
 _PENDING = statuses.StatusKind.PENDING
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def until(
-    look: Callable[[float], Plan[T | None]],
-    *,
-    timeout: float,
-    late: Callable[[], errors.ApiError],
-) -> Plan[T]:
-    """Call ``look`` at growing intervals until it finds something; returns that.
+@named_in("clarigrpc.types")
+@dataclass(frozen=True, slots=True)
+class WorkProgress:
+    """How far work in the background is.
+
+    Attributes:
+        status: What the service says of it.
+        percent: 0 to 100; None if the service does not say.
+        items_done: Number of items that are done, failed ones included; None if the service does
+            not count any.
+        items_total: Number of items; None if it is not known.
+    """
+
+    status: v2.Status
+    percent: float | None = None
+    items_done: int | None = None
+    items_total: int | None = None
+
+
+WorkCallback: TypeAlias = Callable[[WorkProgress], object]
+"""Called with the progress of work in the background, each time the service was asked."""
+
+
+class WorkState(NamedTuple, Generic[T]):
+    """What the service says of work when it is asked.
+
+    Attributes:
+        progress: How far the work is.
+        finish: Returns the result of work that has ended, or raises its failure. None while the
+            service works.
+    """
+
+    progress: WorkProgress
+    finish: Callable[[], T] | None
+
+
+@dataclass(frozen=True)
+class Work(Generic[T]):
+    """Something that the service does in the background.
+
+    Attributes:
+        resource: What has the methods that ``look`` and ``cancel`` call.
+        name: What it is: ``evaluation 'e'``.
+        look: Asks the service, within a number of seconds.
+        cancel: Has it cancelled, within a number of seconds (None: the client's setting), and
+            returns its status.
+        late: Says what is not there yet.
+        method: The service's method that ``look`` calls, for errors.
+        unit: What a progress bar shows.
+        seconds: How long it is waited for.
+    """
+
+    resource: Operations
+    name: str
+    look: Callable[[float], Plan[WorkState[T]]]
+    cancel: Callable[[float | None], Plan[v2.Status]]
+    late: Callable[[], str]
+    method: str
+    unit: BarUnit = "percent"
+    seconds: float = _USUAL_SECONDS
+
+    def wait(self, timeout: float | None = None, progress: bool | WorkCallback = False) -> Plan[T]:
+        """The result, once the work has ended."""
+        seconds = self.seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        pause = _FIRST_PAUSE
+        with _reporting(progress, self.name, self.unit) as report:
+            while True:
+                seen = yield from self.look(max(0.001, deadline - time.monotonic()))
+                report(seen.progress)
+                if seen.finish is not None:
+                    return seen.finish()
+                if time.monotonic() + pause >= deadline:
+                    raise errors.DeadlineExceededError(
+                        f"{self.late()} after {seconds:g} s", method=self.method
+                    )
+                yield Sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+
+class WorkOperations(Generic[T]):
+    """Work that the service does in the background: a training, an export, a job ...
+
+    ``follow`` of a resource makes one. Nothing is sent before it is used. Any process can follow
+    the same work.
+    """
+
+    def __init__(self, work: Work[T]) -> None:
+        self._work = work
+        self._unary = work.resource._unary
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._work.name})"
+
+    @operation
+    def status(self, *, timeout: float | None = None) -> Plan[v2.Status]:
+        """Ask how far the work is.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            Its status now: ``code`` and ``description``; ``details`` if it failed;
+            ``percent_completed`` if the service says it.
+
+        Raises:
+            NotFoundError: The service does not know the work.
+        """
+        settings = self._work.resource._client.settings
+        seen = yield from self._work.look(settings.timeout if timeout is None else timeout)
+        return seen.progress.status
+
+    @operation
+    def wait(
+        self, *, timeout: float | None = None, progress: bool | WorkCallback = False
+    ) -> Plan[T]:
+        """Wait until the work has ended.
+
+        Asks the service at growing intervals (0.05 to 5 seconds). The work goes on if the wait is
+        given up.
+
+        Args:
+            timeout: Seconds for the whole wait. None waits 3600 seconds for a training, and 300 for
+                everything else.
+            progress: A function called with a ``WorkProgress`` each time the service was asked, or
+                True for a progress bar if stderr is a terminal. Default False.
+
+        Returns:
+            What the work was about, in its final state.
+
+        Raises:
+            ApiError: The work failed; the subclass, ``code`` and ``details`` say why.
+            CancelledError: The work was cancelled.
+            DeadlineExceededError: The work has not ended in time.
+            NotFoundError: The service does not know the work.
+        """
+        return (yield from self._work.wait(timeout, progress))
+
+    @operation
+    def cancel(self, *, timeout: float | None = None) -> Plan[v2.Status]:
+        """Cancel the work. What it has done already stays.
+
+        Args:
+            timeout: Seconds. None uses the client's setting.
+
+        Returns:
+            The status after the request. Work that had ended keeps its status.
+
+        Raises:
+            UnimplementedError: The service cannot cancel work of this kind.
+            NotFoundError: The service does not know the work.
+        """
+        return (yield from self._work.cancel(timeout))
+
+
+@named_in("clarigrpc.types")
+class LongRunningWork(WorkOperations[T], Sync):
+    """Work that the service does in the background: a training, an export, a job ...
+
+    ``follow`` of a resource makes one. Nothing is sent before it is used. Any process can follow
+    the same work.
+    """
+
+
+@named_in("clarigrpc.types")
+class AsyncLongRunningWork(WorkOperations[T], Async):
+    """Work that the service does in the background: a training, an export, a job ...
+
+    ``follow`` of a resource makes one. Nothing is sent before it is used. Any process can follow
+    the same work.
+    """
+
+
+def following(
+    begin: Callable[Concatenate[Any, P], Work[T]],
+) -> Driven[P, LongRunningWork[T], AsyncLongRunningWork[T]]:
+    """Decorates a method that returns the work to follow."""
+
+    def sync_work(owner: Any, work: Work[T]) -> LongRunningWork[T]:
+        return LongRunningWork(work)
+
+    def async_work(owner: Any, work: Work[T]) -> AsyncLongRunningWork[T]:
+        return AsyncLongRunningWork(work)
+
+    returned = ("LongRunningWork[{}]", "AsyncLongRunningWork[{}]")
+    return Driven(begin, (sync_work, async_work), returned)
+
+
+class FollowsWork(Collection[MessageT]):
+    """Resources that are, or are made by, work in the background.
+
+    Attributes:
+        _work_name: What that is called: ``evaluation``.
+        _work_unit: What its progress is told in.
+        _instead_of_cancel: What can be done where the service cannot cancel it.
+        _work_seconds: How long it is waited for.
+    """
+
+    _work_name: ClassVar[str]
+    _work_unit: ClassVar[BarUnit] = "percent"
+    _instead_of_cancel: ClassVar[str] = ""
+    _work_seconds: ClassVar[float] = _USUAL_SECONDS
+
+    @following
+    def follow(self, item: str | MessageT) -> Work[MessageT]:
+        """Follow the work on a resource: ask for its status, wait for its end, or cancel it.
+
+        Args:
+            item: Id of the resource, or the resource itself.
+
+        Returns:
+            An object with ``status()``, ``wait()``, which returns the resource in its final state,
+            and ``cancel()``. Nothing is sent yet.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+        """
+        return self._work_on(item)
+
+    def _work_on(self, item: str | MessageT) -> Work[MessageT]:
+        resource_id = _id_of(item)
+        name = f"{self._work_name} {resource_id!r}"
+
+        def look(seconds: float) -> Plan[WorkState[MessageT]]:
+            found = yield from self._fetch(resource_id, seconds)
+            progress = self._progress_of(found)
+            if statuses.kind_of(progress.status.code) is _PENDING:
+                return WorkState(progress, None)
+            return WorkState(progress, lambda: self._ended(found, progress.status))
+
+        return Work(
+            self,
+            name,
+            look,
+            cancel=lambda timeout: self._cancel_work(resource_id, timeout),
+            late=lambda: f"{name} has not ended",
+            method=self._get_rpc,
+            unit=self._work_unit,
+            seconds=self._work_seconds,
+        )
+
+    def _progress_of(self, item: MessageT) -> WorkProgress:
+        """How far the work on a resource is."""
+        return by_percent(_status_of(item))
+
+    def _ended(self, item: MessageT, status: v2.Status) -> MessageT:
+        """A resource whose status is not pending; raises if that is a failure."""
+        return succeeded(item, status, self._get_rpc)
+
+    def _cancel_work(self, resource_id: str, timeout: float | None) -> Plan[v2.Status]:
+        name = f"{self._work_name} {resource_id!r}"
+        return not_cancellable(name, self._instead_of_cancel)
+
+
+def work_on_export(
+    resource: Operations, name: str, method: str, fetch: Callable[[float], Plan[T]]
+) -> Work[T]:
+    """An export, which has a status and no id of its own.
 
     Args:
-        look: A plan that returns None if there is nothing yet. Its argument is the number of
-            seconds left.
-        timeout: Seconds for the whole wait.
-        late: Makes the error to raise after that.
+        resource: What has the method.
+        name: What it is: ``export of version 'v'``.
+        method: The service's method that tells its status.
+        fetch: Fetches the export, within a number of seconds.
     """
-    deadline = time.monotonic() + timeout
-    pause = _FIRST_PAUSE
-    while True:
-        found = yield from look(max(0.001, deadline - time.monotonic()))
-        if found is not None:
-            return found
-        if time.monotonic() + pause >= deadline:
-            raise late()
-        yield Sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def look(seconds: float) -> Plan[WorkState[T]]:
+        export = yield from fetch(seconds)
+        progress = by_percent(_status_of(export))
+        if statuses.kind_of(progress.status.code) is _PENDING:
+            return WorkState(progress, None)
+        return WorkState(progress, lambda: succeeded(export, progress.status, method))
+
+    return Work(
+        resource,
+        name,
+        look,
+        cancel=lambda timeout: not_cancellable(name),
+        late=lambda: "the export is not complete",
+        method=method,
+    )
 
 
 class Waits(Collection[MessageT]):
@@ -77,32 +346,53 @@ class Waits(Collection[MessageT]):
                 the error that fits its status is raised.
             DeadlineExceededError: Some resources are still being processed.
         """
+        return (yield from self._work_on_many(items, raise_on_partial).wait(timeout))
+
+    def _work_on_many(
+        self,
+        items: str | MessageT | Iterable[str | MessageT],
+        raise_on_partial: bool | None = None,
+    ) -> Work[list[MessageT]]:
         given: list[Any] = as_list(items, (str, Message))
-        ids = [one if isinstance(one, str) else str(one.id) for one in given]
+        ids = [_id_of(one) for one in given]
         settled: dict[str, MessageT] = {}
         method = self._list_rpc  # its response holds many of them
 
         def left() -> list[str]:
             return [one for one in dict.fromkeys(ids) if one not in settled]
 
-        def look(seconds: float) -> Plan[bool | None]:
-            found = yield from self._look(left(), seconds)
+        def look(seconds: float) -> Plan[WorkState[list[MessageT]]]:
+            pending: list[v2.Status] = []
+            found = (yield from self._look(left(), seconds)) if left() else {}
             for one, item in found.items():
-                if statuses.kind_of(_status_of(item).code) is not _PENDING:
+                status = _status_of(item)
+                if statuses.kind_of(status.code) is _PENDING:
+                    pending.append(status)
+                else:
                     settled[one] = item
-            return None if left() else True
+            overall = pending[0] if pending else v2.Status(code=_overall(settled.values()))
+            counts = (len(settled), len(settled) + len(pending))
+            progress = by_items(overall, *counts)
+            return WorkState(progress, None if pending else finish)
 
-        def late() -> errors.ApiError:
-            text = f"{len(left())} of {len(ids)} are still being processed after {timeout:g} s"
-            return errors.DeadlineExceededError(text, method=method)
+        def finish() -> list[MessageT]:
+            merged = lookup(method).response_class()()
+            field = field_of(lookup(method).response_name, self._message.__name__)
+            getattr(merged, field).extend(settled[one] for one in ids)
+            merged.status.code = _overall(getattr(merged, field))
+            ended: list[MessageT] = self._outcome(method, merged, field, raise_on_partial)
+            return ended
 
-        yield from until(look, timeout=timeout, late=late)
-        merged = lookup(method).response_class()()
-        field = field_of(lookup(method).response_name, self._message.__name__)
-        getattr(merged, field).extend(settled[one] for one in ids)
-        merged.status.code = _overall(getattr(merged, field))
-        ended: list[MessageT] = self._outcome(method, merged, field, raise_on_partial)
-        return ended
+        name = f"processing of {len(ids)} items" if len(ids) != 1 else f"processing of {ids[0]!r}"
+        return Work(
+            self,
+            name,
+            look,
+            cancel=lambda timeout: not_cancellable(name, "delete them"),
+            late=lambda: f"{len(left())} of {len(ids)} are still being processed",
+            method=method,
+            unit="items",
+        )
 
     def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, MessageT]]:
         """The resources by their ids; those that are not there with a status that says so."""
@@ -114,6 +404,77 @@ class Waits(Collection[MessageT]):
             except errors.NotFoundError as error:
                 found[one] = self._message(id=one, status=error.status)
         return found
+
+
+def by_percent(status: v2.Status) -> WorkProgress:
+    """The progress of work that the service tells as a percentage, if it tells any."""
+    if statuses.kind_of(status.code) is statuses.StatusKind.SUCCESS:
+        return WorkProgress(status, 100.0)
+    return WorkProgress(status, float(status.percent_completed) or None)
+
+
+def by_items(status: v2.Status, done: int, total: int | None) -> WorkProgress:
+    """The progress of work on items."""
+    return WorkProgress(status, 100 * done / total if total else None, done, total)
+
+
+def succeeded(item: T, status: v2.Status, method: str) -> T:
+    """The result of work that has ended.
+
+    Raises:
+        ApiError: It failed; the subclass says how.
+    """
+    failure = statuses.from_item(status, method=method, request_id="")
+    if failure is not None:
+        raise failure
+    return item
+
+
+def not_cancellable(name: str, instead: str = "") -> Plan[v2.Status]:
+    """Refuse to cancel.
+
+    Raises:
+        UnimplementedError: Always.
+    """
+    advice = f"; {instead} instead" if instead else ""
+    raise errors.UnimplementedError(f"the service has no method to cancel the {name}{advice}")
+
+
+@contextlib.contextmanager
+def _reporting(progress: bool | WorkCallback, name: str, unit: BarUnit) -> Iterator[WorkCallback]:
+    """What is to be called with the progress.
+
+    Raises:
+        ConfigurationError: ``progress=True`` and ``rich`` is not installed.
+    """
+    if callable(progress):
+        yield progress
+        return
+    bar = open_bar(name, None, unit=unit) if progress else None
+    if bar is None:
+        yield lambda _: None
+        return
+
+    def show(state: WorkProgress) -> None:
+        said = state.status.description or code_name(state.status.code).replace("_", " ").lower()
+        if state.items_done is not None:
+            bar.update(state.items_done, total=state.items_total, said=said)
+        elif state.percent is not None:
+            bar.update(int(state.percent), total=100, said=said)
+        else:
+            bar.update(0, said=said)
+
+    try:
+        yield show
+    finally:
+        bar.close()
+
+
+def _id_of(item: Any) -> str:
+    found = item if isinstance(item, str) else str(item.id)
+    if not found:
+        raise errors.InvalidArgumentError("the id of what is to be waited for is empty")
+    return found
 
 
 def _status_of(item: Any) -> v2.Status:

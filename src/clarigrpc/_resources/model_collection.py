@@ -20,9 +20,14 @@ from clarigrpc._resources.base import (
     as_ids,
 )
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
-from clarigrpc._resources.long_running import until
+from clarigrpc._resources.long_running import (
+    FollowsWork,
+    Work,
+    following,
+    succeeded,
+    work_on_export,
+)
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, lazy, nested, operation
-from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
 _NEARLY = 0.9
@@ -72,7 +77,10 @@ class ModelVersionFilters(Paging, total=False):
 
 
 class ModelVersionOperations(
-    Gets[v2.ModelVersion], Patches[v2.ModelVersion], Deletes[v2.ModelVersion]
+    Gets[v2.ModelVersion],
+    Patches[v2.ModelVersion],
+    Deletes[v2.ModelVersion],
+    FollowsWork[v2.ModelVersion],
 ):
     """The versions of a model."""
 
@@ -81,6 +89,19 @@ class ModelVersionOperations(
     _list_rpc = "ListModelVersions"
     _patch_rpc = "PatchModelVersions"
     _delete_one_rpc = "DeleteModelVersion"
+    _work_name = "training of version"
+    _work_seconds = 3600.0
+    _instead_of_cancel = "delete the version"
+
+    def _ended(self, item: v2.ModelVersion, status: v2.Status) -> v2.ModelVersion:
+        if status.code == v2.StatusCode.MODEL_TRAINED:
+            return item
+        succeeded(item, status, self._get_rpc)
+        model_id = self._parents["model_id"]
+        raise errors.InvalidArgumentError(
+            f"version {item.id!r} of {model_id!r} is not being trained: {code_name(status.code)}",
+            method=self._get_rpc,
+        )
 
     @nested(ModelVersionEvaluations, AsyncModelVersionEvaluations)
     def evaluations(self, model_version_id: str) -> Parents:
@@ -129,7 +150,8 @@ class ModelVersionOperations(
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The new version; wait for the training with ``client.models.wait_trained``.
+            The new version; wait for the training with ``client.models.wait_trained``, or follow it
+            with ``follow``.
 
         Raises:
             NotFoundError: The model does not exist.
@@ -180,7 +202,8 @@ class ModelVersionOperations(
             timeout: Seconds. None uses the client's setting.
 
         Returns:
-            The export in progress; ``get_export`` fetches its state and URL.
+            The export in progress; ``follow_export`` waits for it, ``get_export`` fetches its state
+            and URL.
 
         Raises:
             NotFoundError: The version does not exist.
@@ -210,6 +233,25 @@ class ModelVersionOperations(
             "GetModelVersionExport", timeout, version_id=version_id
         )
         return response.export
+
+    @following
+    def follow_export(self, version_id: str) -> Work[v2.ModelVersionExport]:
+        """Follow the export of a version: ask for its status, or wait for its end.
+
+        Args:
+            version_id: Id of the version, after ``export`` was called for it.
+
+        Returns:
+            An object with ``status()`` and ``wait()``, which returns the export with the ``url`` of
+            its archive and its ``size`` in bytes. Nothing is sent yet.
+        """
+        name = f"export of version {version_id!r}"
+        method = "GetModelVersionExport"
+
+        def fetch_export(seconds: float) -> Plan[v2.ModelVersionExport]:
+            return ModelVersionOperations.get_export.plan(self, version_id, timeout=seconds)
+
+        return work_on_export(self, name, method, fetch_export)
 
     @iteration
     def concepts(
@@ -460,32 +502,10 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         if not version_id:
             model = yield from self._fetch(model_id)
             version_id = model.model_version.id
-        method = "GetModelVersion"
-
-        def look(seconds: float) -> Plan[v2.ModelVersion | None]:
-            response: v2.SingleModelVersionResponse = yield from self._invoke(
-                method, seconds, model_id=model_id, version_id=version_id
-            )
-            version = response.model_version
-            code = version.status.code
-            if code == v2.StatusCode.MODEL_TRAINED:
-                return version
-            if statuses.kind_of(code) is statuses.StatusKind.PENDING:
-                return None
-            failure = statuses.from_item(
-                version.status, method=method, request_id=response.status.req_id
-            )
-            raise failure or errors.InvalidArgumentError(
-                f"version {version_id!r} of {model_id!r} is not being trained: {code_name(code)}",
-                method=method,
-            )
-
-        def late() -> errors.ApiError:
-            return errors.DeadlineExceededError(
-                f"{model_id!r} is still being trained after {timeout:g} s", method=method
-            )
-
-        return (yield from until(look, timeout=timeout, late=late))
+        versions = ModelVersionOperations(
+            self._client, self.user_id, self.app_id, {"model_id": model_id}
+        )
+        return (yield from versions._work_on(version_id).wait(timeout))
 
     @operation
     def rename(self, model_id: str, new_id: str, *, timeout: float | None = None) -> Plan[v2.Model]:

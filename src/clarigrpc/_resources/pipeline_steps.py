@@ -9,6 +9,7 @@ from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
+from clarigrpc._resources.long_running import FollowsWork
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
 from clarigrpc._rpc.plan import ItemPlan
 from clarigrpc._uploads.upload_method import UploadMethod
@@ -23,13 +24,19 @@ class StepVersionFilters(Paging, total=False):
     status_codes: Sequence[v2.StatusCode.ValueType]
 
 
-class PipelineStepVersionOperations(Gets[v2.PipelineStepVersion], Deletes[v2.PipelineStepVersion]):
+class PipelineStepVersionOperations(
+    Gets[v2.PipelineStepVersion],
+    Deletes[v2.PipelineStepVersion],
+    FollowsWork[v2.PipelineStepVersion],
+):
     """The versions of a pipeline step. ``status`` of each tells whether it is built."""
 
     _message = v2.PipelineStepVersion
     _get_rpc = "GetPipelineStepVersion"
     _list_rpc = "ListPipelineStepVersions"
     _delete_rpc = "DeletePipelineStepVersions"
+    _work_name = "build of pipeline step version"
+    _instead_of_cancel = "delete the version"
 
     @iteration
     def list(self, **options: Unpack[StepVersionFilters]) -> ItemPlan[v2.PipelineStepVersion]:

@@ -8,8 +8,9 @@ from typing import Unpack
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
+from clarigrpc._resources.long_running import FollowsWork, WorkProgress, by_percent
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
-from clarigrpc._rpc.plan import ItemPlan
+from clarigrpc._rpc.plan import ItemPlan, Plan
 
 
 @named_in("clarigrpc.types")
@@ -29,7 +30,10 @@ class StatusLogFilters(Paging, total=False):
 
 
 class PipelineVersionRunOperations(
-    Creates[v2.PipelineVersionRun], Gets[v2.PipelineVersionRun], Patches[v2.PipelineVersionRun]
+    Creates[v2.PipelineVersionRun],
+    Gets[v2.PipelineVersionRun],
+    Patches[v2.PipelineVersionRun],
+    FollowsWork[v2.PipelineVersionRun],
 ):
     """The runs of a pipeline version."""
 
@@ -38,6 +42,16 @@ class PipelineVersionRunOperations(
     _get_rpc = "GetPipelineVersionRun"
     _list_rpc = "ListPipelineVersionRuns"
     _patch_rpc = "PatchPipelineVersionRuns"
+    _work_name = "pipeline run"
+
+    def _progress_of(self, item: v2.PipelineVersionRun) -> WorkProgress:
+        return by_percent(item.orchestration_status.status)
+
+    def _cancel_work(self, resource_id: str, timeout: float | None) -> Plan[v2.Status]:
+        wanted = v2.PipelineVersionRun(id=resource_id)
+        wanted.orchestration_status.status.code = v2.StatusCode.JOB_CANCELLED
+        (run,) = yield from self._patch([wanted], timeout, True, action="overwrite")
+        return run.orchestration_status.status
 
     @iteration
     def status_logs(

@@ -24,7 +24,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Callable,
     Coroutine,
     Generator,
@@ -46,7 +45,9 @@ from typing import (
 )
 
 from clarigrpc._rpc.plan import (
+    AsyncListing,
     ItemPlan,
+    Listing,
     Plan,
     async_iterator,
     async_method,
@@ -160,10 +161,10 @@ class iteration(SyncOrAsync, Generic[P, T]):
     def __get__(self, instance: None, owner: Any) -> Self: ...
 
     @overload
-    def __get__(self, instance: Sync, owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, instance: Sync, owner: Any) -> Callable[P, Listing[T]]: ...
 
     @overload
-    def __get__(self, instance: Async, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, instance: Async, owner: Any) -> Callable[P, AsyncListing[T]]: ...
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._found(instance, owner)

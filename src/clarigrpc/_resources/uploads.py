@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from clarigrpc import errors, v2
 from clarigrpc._resources.base import Deletes, Gets, Lists, sole
 from clarigrpc._resources.file_uploads import UploadKeywords, open_for
+from clarigrpc._resources.long_running import FollowsWork
 from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.plan import Plan, Run, call
@@ -24,13 +25,17 @@ Begin = Callable[[ContentSource, str], Plan[v2.Upload]]
 """Makes an upload for a source, under a name."""
 
 
-class UploadOperations(Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload]):
+class UploadOperations(
+    Gets[v2.Upload], Lists[v2.Upload], Deletes[v2.Upload], FollowsWork[v2.Upload]
+):
     """The uploads of an app: standalone files."""
 
     _message = v2.Upload
     _get_rpc = "GetUpload"
     _list_rpc = "ListUploads"
     _delete_rpc = "DeleteUploads"
+    _work_name = "upload"
+    _instead_of_cancel = "delete the upload"
 
     @operation
     def upload(

@@ -19,7 +19,7 @@ from clarigrpc._resources.base import (
     check_count,
     sole,
 )
-from clarigrpc._resources.long_running import Waits
+from clarigrpc._resources.long_running import FollowsWork, Waits
 from clarigrpc._resources.sync_async import (
     Async,
     Parents,
@@ -61,6 +61,7 @@ class WorkflowEvaluationOperations(
     Lists[v2.WorkflowVersionEvaluation],
     Patches[v2.WorkflowVersionEvaluation],
     Waits[v2.WorkflowVersionEvaluation],
+    FollowsWork[v2.WorkflowVersionEvaluation],
 ):
     """The evaluations of a workflow version."""
 
@@ -69,6 +70,7 @@ class WorkflowEvaluationOperations(
     _get_rpc = "GetWorkflowVersionEvaluation"
     _list_rpc = "ListWorkflowVersionEvaluations"
     _patch_rpc = "PatchWorkflowVersionEvaluations"
+    _work_name = "workflow evaluation"
 
     @nested(EvaluationData, AsyncEvaluationData)
     def data(self, workflow_version_evaluation_id: str) -> Parents:

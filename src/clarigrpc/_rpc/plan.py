@@ -10,8 +10,9 @@ and returns its result. Written once, it is run by a sync and by an async driver
     class Inputs(InputOperations):      get = sync_method(InputOperations._get)
     class AsyncInputs(InputOperations): get = async_method(InputOperations._get)
 
-A plan that yields ``Item`` objects becomes an iterator instead (``iterating``, ``aiterating``). The
-classes of ``clarigrpc._resources`` have their plans bound by the decorators of
+A plan that yields ``Item`` objects becomes an iterator instead (a ``Listing``, an
+``AsyncListing``), which also knows the ``PageInfo`` that the plan yielded last. The classes of
+``clarigrpc._resources`` have their plans bound by the decorators of
 ``clarigrpc._resources.sync_async``, which apply these.
 """
 
@@ -21,8 +22,18 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+)
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+
+from clarigrpc._public_names import named_in
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -62,8 +73,32 @@ class Item(NamedTuple, Generic[T]):
     value: T
 
 
+@named_in("clarigrpc.types")
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """The page that the last item of a listing is from.
+
+    Attributes:
+        page: Its number, from 1.
+        per_page: Maximum number of items on a page; 0 if the method has no pages.
+        count: Number of items on this page.
+        is_last: Whether no page comes after it. Where the service leaves it open, a full page is
+            not taken for the last one.
+        total: Number of items on all pages, as estimated by the service; None if it does not say.
+        last_id: Id of the last item on the page, the cursor of ``inputs.stream``. Empty if there is
+            none.
+    """
+
+    page: int
+    per_page: int
+    count: int
+    is_last: bool
+    total: int | None
+    last_id: str
+
+
 Plan = Generator[Call | Sleep | Run, Any, T]
-ItemPlan = Generator[Call | Sleep | Run | Item[T], Any, None]
+ItemPlan = Generator[Call | Sleep | Run | Item[T] | PageInfo, Any, None]
 
 
 class Resource(Protocol):
@@ -83,7 +118,15 @@ def _invoke(resource: Resource, step: Call) -> Any:
     return multicallable(step.request, timeout=step.timeout, **(step.options or {}))
 
 
-def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
+class _PageHolder:
+    """Keeps the page that a plan reached: apart from the iterator, which would hold itself."""
+
+    page_info: PageInfo | None = None
+
+
+def _drive(
+    resource: Resource, steps: ItemPlan[T], reached: _PageHolder | None = None
+) -> Generator[T, None, None]:
     """The sync driver."""
     try:
         step = next(steps)
@@ -98,6 +141,9 @@ def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
                     value = _invoke(resource, step)
                 elif isinstance(step, Run):
                     value = step.function()
+                elif isinstance(step, PageInfo):
+                    if reached is not None:
+                        reached.page_info = step
                 else:
                     time.sleep(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it
@@ -110,7 +156,9 @@ def _drive(resource: Resource, steps: ItemPlan[T]) -> Iterator[T]:
         steps.close()
 
 
-async def _adrive(resource: Resource, steps: ItemPlan[T]) -> AsyncIterator[T]:
+async def _adrive(
+    resource: Resource, steps: ItemPlan[T], reached: _PageHolder | None = None
+) -> AsyncGenerator[T, None]:
     """The async driver."""
     try:
         step = next(steps)
@@ -125,6 +173,9 @@ async def _adrive(resource: Resource, steps: ItemPlan[T]) -> AsyncIterator[T]:
                     value = await _invoke(resource, step)
                 elif isinstance(step, Run):
                     value = await asyncio.to_thread(step.function)
+                elif isinstance(step, PageInfo):
+                    if reached is not None:
+                        reached.page_info = step
                 else:
                     await asyncio.sleep(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it
@@ -186,23 +237,78 @@ def async_method(
     return documented(plan, driven, "{}")  # type: ignore[no-any-return]
 
 
+class _Paged:
+    """An iterator that knows the page of its last item."""
+
+    _reached: _PageHolder
+
+    @property
+    def page_info(self) -> PageInfo | None:
+        """The page that the last item is from; None before the first page was fetched."""
+        return self._reached.page_info
+
+
+@named_in("clarigrpc.types")
+class Listing(_Paged, Iterator[T]):
+    """An iterator over items that the service lists page by page.
+
+    A page is fetched when the iteration reaches its first item.
+    """
+
+    def __init__(self, resource: Resource, plan: ItemPlan[T]) -> None:
+        self._reached = _PageHolder()
+        self._items = _drive(resource, plan, self._reached)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def close(self) -> None:
+        """End the iteration. Further items are not fetched."""
+        self._items.close()
+
+
+@named_in("clarigrpc.types")
+class AsyncListing(_Paged, AsyncIterator[T]):
+    """An asynchronous iterator over items that the service lists page by page.
+
+    A page is fetched when the iteration reaches its first item.
+    """
+
+    def __init__(self, resource: Resource, plan: ItemPlan[T]) -> None:
+        self._reached = _PageHolder()
+        self._items = _adrive(resource, plan, self._reached)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        return await anext(self._items)
+
+    async def aclose(self) -> None:
+        """End the iteration. Further items are not fetched."""
+        await self._items.aclose()
+
+
 def sync_iterator(
     plan: Callable[Concatenate[Any, P], ItemPlan[T]],
-) -> Callable[Concatenate[Any, P], Iterator[T]]:
+) -> Callable[Concatenate[Any, P], Listing[T]]:
     """The method that runs ``plan`` as an iterator of its items."""
 
-    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return _drive(self, plan(self, *args, **kwargs))
+    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
+        return Listing(self, plan(self, *args, **kwargs))
 
-    return documented(plan, driven, "Iterator[{}]")  # type: ignore[no-any-return]
+    return documented(plan, driven, "Listing[{}]")  # type: ignore[no-any-return]
 
 
 def async_iterator(
     plan: Callable[Concatenate[Any, P], ItemPlan[T]],
-) -> Callable[Concatenate[Any, P], AsyncIterator[T]]:
+) -> Callable[Concatenate[Any, P], AsyncListing[T]]:
     """The method that runs ``plan`` as an asynchronous iterator of its items."""
 
-    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        return _adrive(self, plan(self, *args, **kwargs))
+    def driven(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncListing[T]:
+        return AsyncListing(self, plan(self, *args, **kwargs))
 
-    return documented(plan, driven, "AsyncIterator[{}]")  # type: ignore[no-any-return]
+    return documented(plan, driven, "AsyncListing[{}]")  # type: ignore[no-any-return]

@@ -96,7 +96,7 @@ def reporting(
     if callable(progress):
         yield RateMeter(total, progress)
         return
-    bar = open_bar(name, total, in_bytes=True) if progress else None
+    bar = open_bar(name, total, unit="bytes") if progress else None
     if bar is None:
         yield None
         return

@@ -1,6 +1,6 @@
 """Checked by mypy --strict and pyright in test_typing.py: no errors. Never run."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from clarigrpc import AsyncClient, Client, RetryPolicy, query, v2, wellknown
+from clarigrpc.types import AsyncListing, Listing, PageInfo, WorkProgress
 
 request = v2.PostInputsRequest(
     user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"),
@@ -69,7 +70,8 @@ def resources(client: Client) -> None:
         client.datasets.create_many(["d", v2.Dataset(id="e"), {"id": "f"}]), list[v2.Dataset]
     )
     assert_type(client.datasets.get("d", timeout=1.0), v2.Dataset)
-    assert_type(client.datasets.list(page=1, search="x", all_apps=True), Iterator[v2.Dataset])
+    assert_type(client.datasets.list(page=1, search="x", all_apps=True), Listing[v2.Dataset])
+    assert_type(client.datasets.list().page_info, PageInfo | None)
     assert_type(client.datasets.delete(["d"]), None)
     assert_type(client.datasets.versions("d").get("v"), v2.DatasetVersion)
     assert_type(client.models.types.get("t"), v2.ModelType)
@@ -78,18 +80,25 @@ def resources(client: Client) -> None:
     assert_type(client.models.within(app_id="other").wait_trained("m"), v2.ModelVersion)
     assert_type(client.workflows.predict("w", b"bytes"), v2.WorkflowResult)
     assert_type(client.inputs.wait("i"), list[v2.Input])
+    assert_type(client.inputs.follow(["i"]).wait(progress=print), list[v2.Input])
+    assert_type(client.models.versions("m").follow("v").wait(progress=True), v2.ModelVersion)
+    seen: list[WorkProgress] = []
+    assert_type(client.jobs.follow("j").wait(progress=seen.append), v2.InputsAddJob)
+    assert_type(client.jobs.follow("j").cancel(), v2.Status)
     found = client.search.inputs(query.has_concept("c"), query.like_input("i"), min_value=0.5)
-    assert_type(found, Iterator[v2.Hit])
+    assert_type(found, Listing[v2.Hit])
     assert_type(query.negate(query.has_concept("c")), v2.Filter)
     assert_type(client.search.count(), int)
 
 
 async def awaited_resources(client: AsyncClient) -> None:
     assert_type(await client.datasets.create("d"), v2.Dataset)
-    assert_type(client.datasets.list(page=1), AsyncIterator[v2.Dataset])
+    assert_type(client.datasets.list(page=1), AsyncListing[v2.Dataset])
     assert_type(await client.datasets.versions("d").get("v"), v2.DatasetVersion)
     assert_type(await client.models.types.get("t"), v2.ModelType)
     assert_type(await client.jobs.wait(["j"], timeout=5.0), list[v2.InputsAddJob])
+    assert_type(await client.evaluations.follow("e").wait(timeout=5.0), v2.EvalMetrics)
+    assert_type(await client.evaluations.follow("e").status(), v2.Status)
     async for hit in client.search.inputs(query.by_concept("c")):
         assert_type(hit, v2.Hit)
 

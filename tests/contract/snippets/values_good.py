@@ -26,6 +26,7 @@ from clarigrpc.types import (
     Datasets,
     FailedInput,
     Inputs,
+    Listing,
     Model,
     PredictBatch,
     PredictFailure,
@@ -130,7 +131,7 @@ def resources(client: Client, datasets: Datasets, inputs: Inputs) -> None:
     assert_type(datasets.get("d"), v2.Dataset)
     assert_type(inputs.get("i").data.image.url, str)
     assert_type(client.workflows.predict("w", image("cat.jpg")), v2.WorkflowResult)
-    assert_type(client.search.inputs(query.like_image("cat.jpg")), Iterator[v2.Hit])
+    assert_type(client.search.inputs(query.like_image("cat.jpg")), Listing[v2.Hit])
     assert_type(client.model("m", coalesce=True), Model)
 
 
