@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Mapping[str, CommandEntry]] = {
             "conformance:conformance", "Compare a service with what is known of the hosted one."
         ),
         "ping": CommandEntry("ping:ping", "Check the connection and the credentials."),
+        "runner": CommandEntry("runner:runner", "Serve a model of your own to the service."),
     },
     "Setting up": {
         "config": CommandEntry("config:config", "Show and change the contexts of the config file."),

@@ -1,4 +1,4 @@
-"""The functions and classes of a Python file, to be served as models."""
+"""The functions and classes of Python files and modules, to be served as models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -23,20 +24,8 @@ def models_of_file(path: Path) -> dict[str, Any]:
     Raises:
         ClickException: It cannot be run, or offers nothing.
     """
-    name = path.stem if path.stem.isidentifier() else "models_to_serve"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise click.ClickException(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    sys.modules[name] = module  # for dataclasses and pickle, which look there
-    try:
-        spec.loader.exec_module(module)
-    except SystemExit as error:
-        raise click.ClickException(f"{path} ended the process: {error}") from None
-    except Exception as error:  # whatever the user's code raises
-        place = _place(error, path)
-        raise click.ClickException(f"{place}: {type(error).__name__}: {error}") from error
+    module = _run_file(path)
+    name = module.__name__
     table = getattr(module, _TABLE, None)
     if table is None:
         table = {
@@ -51,6 +40,57 @@ def models_of_file(path: Path) -> dict[str, Any]:
     if not table:
         raise click.ClickException(f"{path} has no public function or class, and no {_TABLE}")
     return dict(table)
+
+
+def model_of_target(target: str) -> Any:
+    """The function or class that ``MODULE:NAME`` or ``FILE.py:NAME`` names.
+
+    Modules are looked for in the working directory, too.
+
+    Raises:
+        BadParameter: It names none.
+        ClickException: The module cannot be imported.
+    """
+    place, colon, name = target.rpartition(":")
+    if not (place and colon and name):
+        raise click.BadParameter(f"{target!r} must be MODULE:NAME or FILE.py:NAME")
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise click.BadParameter(f"there is no file {place}")
+        module = _run_file(Path(place))
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(place)
+        except Exception as error:  # whatever the user's code raises
+            raise click.ClickException(
+                f"{place} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise click.BadParameter(f"{place} has no {name}")
+    return found
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The module that a file makes; its folder can be imported from."""
+    name = path.stem if path.stem.isidentifier() else "models_to_serve"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise click.ClickException(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[name] = module  # for dataclasses and pickle, which look there
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise click.ClickException(f"{path} ended the process: {error}") from None
+    except Exception as error:  # whatever the user's code raises
+        place = _place(error, path)
+        raise click.ClickException(f"{place}: {type(error).__name__}: {error}") from error
+    return module
 
 
 def _place(error: BaseException, path: Path) -> str:

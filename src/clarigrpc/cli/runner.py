@@ -1,0 +1,122 @@
+"""``clarigrpc runner``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.cli.output import Output
+
+
+@client_command()
+@click.argument("target", metavar="MODULE:NAME")
+@click.option("--runner", "runner_id", required=True, metavar="ID", help="Id of the runner.")
+@click.option(
+    "--nodepool", "nodepool_id", default="", metavar="ID", help="Its nodepool.  [default: none]"
+)
+@click.option(
+    "--cluster",
+    "compute_cluster_id",
+    default="",
+    metavar="ID",
+    help="Compute cluster of the nodepool.  [default: none]",
+)
+@click.option(
+    "--model",
+    "model_id",
+    default="",
+    metavar="ID",
+    help="Model that the runner is created for if it does not exist; --app-id names the app of the "
+    "model.  [default: the runner has to exist]",
+)
+@click.option(
+    "--model-version",
+    "version_id",
+    default="",
+    metavar="ID",
+    help="Version of that model.  [default: any]",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Number of items that run at once.  [default: 4, or twice --max-batch where that is more]",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Most callers that one call of a batched method is for.",
+)
+@click.option(
+    "--max-delay",
+    type=click.FloatRange(min=0),
+    default=0.005,
+    show_default=True,
+    metavar="SECONDS",
+    help="Most time that a caller of a batched method waits for others.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that items get to finish when the runner is to end.",
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port for GET /healthz and GET /readyz; 0 takes a free port.  [default: none]",
+)
+@click.option(
+    "--health-host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="Address to listen on for them; 0.0.0.0 for probes of Kubernetes.",
+)
+def runner(output: Output, target: str, **options: Any) -> None:
+    """Serve a model of your own to the service until Ctrl-C or SIGTERM.
+
+    MODULE:NAME is a function or a class of a module or of a Python file. The runner asks the
+    service for calls of the model and hands the outputs back; nothing has to be able to connect to
+    it. At the end it finishes what runs and prints what it has done.
+
+    \b
+    Examples:
+      clarigrpc runner --runner my-runner --model my-model my_package.models:Classifier
+      clarigrpc runner --runner my-runner --health-port 8080 my_model.py:Classifier
+    """
+    from clarigrpc._named_methods.signatures import signature_text
+    from clarigrpc.cli.python_file import model_of_target
+    from clarigrpc.runner import RunnerWorker, stopped_by_signals
+
+    names = (
+        *("runner_id", "nodepool_id", "compute_cluster_id", "model_id", "version_id"),
+        *("concurrency", "max_batch", "max_delay", "grace", "health_port", "health_host"),
+    )
+    settings = {name: options.pop(name) for name in names}
+    model = model_of_target(target)
+    with open_client(**options) as client:
+        try:
+            worker = RunnerWorker(client, model, **settings)
+        except TypeError as error:
+            raise click.ClickException(str(error)) from error
+        with stopped_by_signals(worker.request_stop), worker:
+            for signature in worker.signatures:
+                output.note(f"serving {signature_text(signature)}")
+            if worker.health_port is not None:
+                output.note(
+                    f"health on http://{settings['health_host']}:{worker.health_port}/healthz"
+                )
+            output.note(f"runner {settings['runner_id']} is ready, press Ctrl-C to stop")
+            worker.wait()
+    stats = worker.stats()
+    counts = ("succeeded", "failed", "cancelled", "lost", "reconnects", "batches")
+    output.fields({name: getattr(stats, name) for name in counts})

@@ -1,0 +1,98 @@
+"""A model with methods of every shape, for workers in this process and in others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from clarigrpc import runner
+
+
+class Toolbox:
+    """What tests call. ``log`` has what happened inside."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.batches: list[list[str]] = []
+        self.produced = 0
+        self.started = threading.Event()
+
+    def predict(self, text: str) -> str:
+        """Says it loudly."""
+        return text.upper()
+
+    async def reverse(self, text: str) -> str:
+        await asyncio.sleep(0)
+        return text[::-1]
+
+    def generate(self, text: str) -> Iterator[str]:
+        yield from text
+
+    async def spell(self, text: str) -> AsyncIterator[str]:
+        for letter in text:
+            await asyncio.sleep(0)
+            yield letter
+
+    def stream(self, words: Iterator[str], prefix: str = "") -> Iterator[str]:
+        for word in words:
+            yield prefix + word
+
+    async def converse(self, words: AsyncIterator[str], prefix: str = "") -> AsyncIterator[str]:
+        async for word in words:
+            yield prefix + word
+
+    def total(self, values: Iterator[int]) -> int:
+        return sum(values)
+
+    def fail(self, text: str) -> str:
+        raise ValueError(f"no luck with {text}")
+
+    def fail_after(self, text: str, count: int) -> Iterator[str]:
+        yield from text[:count]
+        raise ValueError("no further")
+
+    def nothing(self, text: str) -> Iterator[str]:
+        yield from ()
+
+    def slow(self, text: str, seconds: float) -> str:
+        """Blocks, as work on a processor does."""
+        self.log.append(f"slow {text}")
+        self.started.set()
+        time.sleep(seconds)
+        return text
+
+    async def endless(self, text: str) -> str:
+        """Runs until it is cancelled."""
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.log.append(f"cancelled {text}")
+            raise
+        return text
+
+    def count_for_ever(self, text: str) -> Iterator[int]:
+        number = 0
+        try:
+            while True:
+                yield number
+                number += 1
+        finally:
+            self.log.append(f"closed {text}")
+
+    def flood(self, text: str) -> Iterator[str]:
+        try:
+            while True:
+                self.produced += 1
+                yield text * (1 << 20)
+        finally:
+            self.log.append("closed flood")
+
+    @runner.batched
+    def lengths(self, text: list[str]) -> list[int]:
+        self.batches.append(text)
+        if "bad" in text:
+            raise ValueError("bad text")
+        return [len(one) for one in text]
