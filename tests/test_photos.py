@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from clarigrpc import errors, image
 from tests.both import Both
+from tests.broken_exif import BROKEN_EXIF
 from tests.bulk.service import METHOD, outputs, script
 from tests.scripted import ScriptedServer
 
@@ -91,25 +92,8 @@ def test_a_shrunk_photo_is_turned_as_a_viewer_shows_it(orientation: int, opened:
     assert differs(made, shown.resize(made.size)) < 8
 
 
-_EXIF = b"Exif\x00\x00"
-_UNWRITABLE_EXIF = (
-    # A place of pixels that no TIFF file may have, and "turn it right".
-    _EXIF
-    + b"II*\x00\x08\x00\x00\x00\x02\x00"
-    + struct.pack("<HHIi", 0x0111, 8, 1, 0xFFFF)
-    + struct.pack("<HHIi", 0x0112, 3, 1, 6)
-    + bytes(4)
-)
-
-
 @pytest.mark.parametrize(
-    ("exif", "size"),
-    [
-        (_EXIF + b"no TIFF", (100, 50)),
-        (_EXIF + b"II*\x00\x08", (100, 50)),
-        (_UNWRITABLE_EXIF, (50, 100)),
-    ],
-    ids=["foreign", "short", "unwritable"],
+    ("exif", "size"), [(exif, (50, 100) if turns else (100, 50)) for exif, turns in BROKEN_EXIF]
 )
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_a_photo_with_broken_exif_is_sent_all_the_same(

@@ -152,7 +152,7 @@ def encode(picture: Any, options: PictureOptions, file_format: str = "") -> byte
         if size != picture.size and file_format in ("jpeg", "mpo"):
             # Halved, quartered or eighthed while it is decoded, in a fraction of the time.
             picture.draft(None, size)
-        turned = _turned(picture)
+        turned = turned_upright(picture)
         shown = _with_writable_mode(turned)
         # The profile of another colour space would be wrong for converted pixels.
         kept = turned.info.get("icc_profile") if shown is turned else None
@@ -191,8 +191,11 @@ def _decoding(what: str) -> Iterator[None]:
         raise InvalidArgumentError(f"{what}: {error}") from error
 
 
-def _turned(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture turned as its EXIF orientation says; itself where that says nothing."""
+def turned_upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture turned as its EXIF orientation says; itself where that says nothing.
+
+    Only the orientation has to be readable; Pillow's ``exif_transpose`` fails on other broken tags.
+    """
     from PIL import Image
 
     picture.load()

@@ -12,6 +12,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local.models.image_embedding import embed
+from tests.broken_exif import BROKEN_EXIF
 from tests.local.conftest import PUBLIC, Raw, ok, settled
 
 _Turn = PIL.Image.Transpose
@@ -96,6 +97,21 @@ def test_photographs(raw: Raw, scene: PIL.Image.Image, orientation: int, kind: s
     assert seen @ embed(scene) > 0.97
     ok(raw("PostInputs", v2.PostInputsRequest(inputs=[v2.Input(id="i", data=data)])))
     info = settled(raw, "i").data.image.image_info
+    assert (info.width, info.height, info.format) == (*scene.size, kind)
+
+
+@pytest.mark.parametrize(("exif", "turns"), BROKEN_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_photographs_with_broken_exif(
+    raw: Raw, scene: PIL.Image.Image, exif: bytes, turns: bool, kind: str
+) -> None:
+    file = io.BytesIO()
+    _lying(scene, 6 if turns else 1).save(file, kind, exif=exif)
+    data = v2.Data()
+    data.image.base64 = file.getvalue()
+    assert np.asarray(_embedded(raw, data).embeddings[0].vector) @ embed(scene) > 0.97
+    ok(raw("PostInputs", v2.PostInputsRequest(inputs=[v2.Input(id="b", data=data)])))
+    info = settled(raw, "b").data.image.image_info
     assert (info.width, info.height, info.format) == (*scene.size, kind)
 
 

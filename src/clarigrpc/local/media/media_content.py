@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import PIL.Image
-import PIL.ImageOps
 
 from clarigrpc import v2
+from clarigrpc._pictures import turned_upright
 from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
 from clarigrpc.local.media.url_fetching import Fetcher, check_url
 from clarigrpc.local.service_errors import ServiceError
@@ -145,14 +145,15 @@ def open_image(
     """
     with ExitStack() as held:
         try:
-            image = PIL.Image.open(TimedBytes(content, DECODE_SECONDS))
+            image: PIL.Image.Image = PIL.Image.open(TimedBytes(content, DECODE_SECONDS))
             _check_pixels(image)
             if side is not None:
                 image.draft("RGB", (side, side))
             held.enter_context(budget.take(image.width * image.height * _BYTES_PER_PIXEL))
             image.load()
-            # In place, since a copy has no format.
-            PIL.ImageOps.exif_transpose(image, in_place=True)
+            file_format = image.format
+            image = turned_upright(image)
+            image.format = file_format
         except (ServiceError, BudgetFullError):
             raise
         except DecodingTooSlowError as error:
