@@ -127,24 +127,24 @@ class _Lane:
             with self._condition:
                 # Others may have these in hand.
                 limit = len(self._taken) + len(self._failed) + _AHEAD
-            for where, found in state.store.waiting(waiting.kind, waiting.status, limit):
+            for where, seq, resource_id in state.store.waiting(waiting.kind, waiting.status, limit):
                 with self._condition:
-                    if found.seq in self._taken or found.seq in self._failed:
+                    if seq in self._taken or seq in self._failed:
                         continue
-                    self._taken.add(found.seq)
+                    self._taken.add(seq)
                 try:
-                    row = state.store.by_seq(found.seq)
-                    if row is not None and row.status == found.status:  # nobody was faster
+                    row = state.store.by_seq(seq)
+                    if row is not None and row.status == waiting.status:  # nobody was faster
                         work(state, where, row)
                 except StoreError:
                     raise
                 except Exception:
                     # The thread must outlive one bad resource, which is left as it is.
-                    _logger.exception("background work on %s %r failed", where.kind, found.id)
+                    _logger.exception("background work on %s %r failed", where.kind, resource_id)
                     with self._condition:
-                        self._failed.add(found.seq)
+                        self._failed.add(seq)
                 finally:
                     with self._condition:
-                        self._taken.discard(found.seq)
+                        self._taken.discard(seq)
                 return True
         return False

@@ -84,5 +84,5 @@ def forget_input(store: Store, app: UserApp, input_id: str) -> None:
         store.delete(vectors_of(app, medium), input_id)
     for kind in ("annotation", "annotation_track", "video_manifest"):
         where = StoredCollection.of_app(kind, app)
-        for found in store.page(where, 0, -1, keys=(input_id,)):
+        for found in store.walk(where, key=input_id):
             store.delete(where, found.id)

@@ -106,7 +106,7 @@ def entries(
     """The inputs of a version in the order in which they came to the dataset."""
     inputs, annotations = (_where(kind, app, dataset_id, version_id) for kind in SNAPSHOT_KINDS)
     for row in store.walk(inputs, newest_first=False):
-        found = store.page(annotations, 0, -1, newest_first=False, keys=(row.id,))
+        found = store.walk(annotations, newest_first=False, key=row.id)
         yield SnapshotEntry(
             v2.Input.FromString(row.body), [v2.Annotation.FromString(one.body) for one in found]
         )

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from clarigrpc.local.models import image_embedding, text_embedding
 from clarigrpc.local.models.image_embedding import Vector
-from clarigrpc.local.store.resource_store import DuplicateIdError, Store, StoredCollection
+from clarigrpc.local.store.resource_store import (
+    BYTES_PER_READ,
+    DuplicateIdError,
+    Row,
+    Store,
+    StoredCollection,
+)
 from clarigrpc.local.user_app import UserApp
 
 EmbeddedMedium: TypeAlias = Literal["image", "text"]
@@ -123,13 +129,23 @@ class Embeddings:
 
     def _complete(self, where: StoredCollection) -> None:
         """Gives the texts that were noted their vectors."""
-        while rows := self._store.page(where, 0, _TEXTS_PER_ROUND, status=_NOTED):
+        while rows := self._noted(where):
             vectors = self._text.embed([row.body.decode() for row in rows])
             with self._store.transaction():
                 for row, vector in zip(rows, vectors, strict=True):
                     self._store.update(row.seq, vector.tobytes(), _READY)
             # Bodies have changed in place, which the extent does not show.
             self._cache.pop(where, None)
+
+    def _noted(self, where: StoredCollection) -> list[Row]:
+        """The next texts without a vector: a round of them, fewer where they are long."""
+        rows, size = [], 0
+        for row in self._store.walk(where, status=_NOTED):
+            rows.append(row)
+            size += len(row.body)
+            if len(rows) == _TEXTS_PER_ROUND or size > BYTES_PER_READ:
+                break
+        return rows
 
     def _read(self, where: StoredCollection) -> Vectors:
         ids, bodies = [], []

@@ -18,7 +18,13 @@ from clarigrpc.local.media.url_fetching import Fetcher
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.download_files import Downloads
-from clarigrpc.local.store.resource_store import Row, Store, StoredCollection, StoreError
+from clarigrpc.local.store.resource_store import (
+    BYTES_PER_READ,
+    Row,
+    Store,
+    StoredCollection,
+    StoreError,
+)
 from clarigrpc.v2 import StatusCode
 
 _INPUTS_PER_ROUND = 64
@@ -111,10 +117,17 @@ class InputProcessor:
         return deleted
 
     def _process(self) -> bool:
-        rows = self._store.waiting(INPUT_KIND, StatusCode.INPUT_PENDING, _INPUTS_PER_ROUND)
+        waiting = self._store.waiting(INPUT_KIND, StatusCode.INPUT_PENDING, _INPUTS_PER_ROUND)
         # Only downloads wait, so only they go to the pool.
-        looked = []
-        for where, row in rows:
+        looked: list[tuple[StoredCollection, Row, Future[_Seen | None]]] = []
+        size = 0
+        for where, seq, _ in waiting:
+            row = self._store.by_seq(seq)
+            if row is None or row.status != StatusCode.INPUT_PENDING:  # changed meanwhile
+                continue
+            size += len(row.body)
+            if looked and size > BYTES_PER_READ:
+                break
             item = self._store.message(v2.Input, row)
             if item is None:
                 self._store.set_status(row.seq, StatusCode.INPUT_FAILED)
@@ -131,7 +144,7 @@ class InputProcessor:
                     where, row, found = results.pop()
                     if found is not None:
                         self._finish(where, row.seq, found)
-        return bool(rows)
+        return bool(waiting)
 
     def _look(self, row: Row, item: v2.Input) -> _Seen | None:
         """Gives the input its final status and what was found out about its content.

@@ -16,7 +16,7 @@ INPUT_KIND = "input"
 def annotations_of(store: Store, app: UserApp, input_id: str) -> Iterator[v2.Annotation]:
     """The annotations of an input beside its own, newest first."""
     where = StoredCollection.of_app("annotation", app)
-    for row in store.page(where, 0, -1, keys=(input_id,)):
+    for row in store.walk(where, key=input_id):
         annotation = store.message(v2.Annotation, row)
         if annotation is not None:
             yield annotation

@@ -139,6 +139,9 @@ MAX_INDEX_ROWS = 40_000
 # Rows that a walk reads at once: few at first, since many callers stop early.
 _ROWS_OF_FIRST_READ, _ROWS_PER_READ = 32, 512
 
+BYTES_PER_READ = 16 << 20
+"""After so many bytes what is read a stretch at a time has enough rows at once."""
+
 
 class StoredCollection(NamedTuple):
     """Where resources of one kind live: under a user, an app and perhaps other resources.
@@ -501,6 +504,15 @@ class Store:
 
     def _bounded_rows(self, query: str, values: Sequence[object]) -> list[Row]:
         """What a query finds; refuses messages of more than MAX_PAGE_BYTES together."""
+        rows, is_cut = self._first_rows(query, values, MAX_PAGE_BYTES)
+        if is_cut:
+            raise PageTooLargeError
+        return rows
+
+    def _first_rows(
+        self, query: str, values: Sequence[object], most_bytes: int
+    ) -> tuple[list[Row], bool]:
+        """What a query finds, up to the row that exceeds a size; and whether one does."""
         rows: list[Row] = []
         size = 0
         with self._lock:
@@ -509,11 +521,11 @@ class Store:
                 for found in self._db.execute(query, values):
                     rows.append(Row(*found))
                     size += len(rows[-1].body)
-                    if size > MAX_PAGE_BYTES:
-                        raise PageTooLargeError
+                    if size > most_bytes:
+                        return rows, True
             except sqlite3.Error as error:
                 raise self._failed(error) from error
-        return rows
+        return rows, False
 
     def _row(self, query: str, values: Sequence[object] = ()) -> Any:
         """The one row that a query finds, None where it finds none."""
@@ -781,16 +793,22 @@ class Store:
             query += f" ORDER BY {column} {'DESC' if descending else 'ASC'} LIMIT ?"
             return self._bounded_rows(query, (*values, limit))
 
-    def waiting(self, kind: str, status: int, limit: int) -> list[tuple[StoredCollection, Row]]:
-        """Resources of a kind, in any app, that have the status; of each app the oldest first."""
+    def waiting(
+        self, kind: str, status: int, limit: int
+    ) -> list[tuple[StoredCollection, int, str]]:
+        """Resources of a kind, in any app, that have the status; of each app the oldest first.
+
+        Returns:
+            Where each is, its place in the order of adding, and its id.
+        """
         with self._lock:
             rows = self._rows(
-                "SELECT c.kind, c.user_id, c.app_id, c.parent, r.seq, r.id, r.status, r.body"
+                "SELECT c.kind, c.user_id, c.app_id, c.parent, r.seq, r.id"
                 " FROM resources r JOIN collections c ON c.number = r.collection"
                 " WHERE r.status = ? AND c.kind = ? ORDER BY r.collection, r.seq LIMIT ?",
                 (status, kind, limit),
             )
-        return [(StoredCollection(*row[:4]), Row(*row[4:])) for row in rows]
+        return [(StoredCollection(*row[:4]), *row[4:]) for row in rows]
 
     def by_seq(self, seq: int) -> Row | None:
         """The resource at a place of the order of adding."""
@@ -803,10 +821,23 @@ class Store:
             )
         return Row(*row) if row else None
 
-    def walk(self, where: StoredCollection, *, newest_first: bool = True) -> Iterator[Row]:
+    def walk(
+        self,
+        where: StoredCollection,
+        *,
+        newest_first: bool = True,
+        status: int | None = None,
+        key: str | None = None,
+    ) -> Iterator[Row]:
         """All of a collection in the order of adding, read in stretches.
 
         What is added or deleted meanwhile may or may not come.
+
+        Args:
+            where: The collection.
+            newest_first: Direction.
+            status: Only resources with this status.
+            key: Only those with this second name.
         """
         sign, order = ("<", "DESC") if newest_first else (">", "ASC")
         last: int | None = None
@@ -815,15 +846,20 @@ class Store:
             query = "SELECT seq, id, status, body FROM resources WHERE collection = ?"
             with self._lock:
                 values: list[object] = [self._number(where)]
-                if last is not None:
-                    query += f" AND seq {sign} ?"
-                    values.append(last)
-                rows = self._rows(f"{query} ORDER BY seq {order} LIMIT ?", (*values, size))
-            for row in rows:
-                yield Row(*row)
-            if len(rows) < size:
+                for column, value, compared in (
+                    ("status", status, "="),
+                    ("key", key, "="),
+                    ("seq", last, sign),
+                ):
+                    if value is not None:
+                        query += f" AND {column} {compared} ?"
+                        values.append(value)
+                query += f" ORDER BY seq {order} LIMIT ?"
+                rows, is_cut = self._first_rows(query, (*values, size), BYTES_PER_READ)
+            yield from rows
+            if len(rows) < size and not is_cut:
                 return
-            last = rows[-1][0]
+            last = rows[-1].seq
             size = min(2 * size, _ROWS_PER_READ)
 
     def count(self, where: StoredCollection) -> int:
@@ -1026,12 +1062,14 @@ class Store:
         """The resources at some places, in that order, read in stretches; without deleted ones."""
         start, size = 0, _ROWS_OF_FIRST_READ
         while stretch := places[start : start + size]:
-            start, size = start + size, min(2 * size, _ROWS_PER_READ)
-            with self._lock:
-                query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
-                query += f" ({', '.join('?' * len(stretch))})"
-                found = self._rows(query, stretch)
-            by_place = {row[0]: Row(*row) for row in found}
+            query = "SELECT seq, id, status, body FROM resources WHERE seq IN"
+            query += f" ({', '.join('?' * len(stretch))})"
+            found, is_cut = self._first_rows(query, stretch, BYTES_PER_READ)
+            if is_cut and len(stretch) > 1:  # which are missing depends on SQLite
+                size = len(stretch) // 2
+                continue
+            start, size = start + len(stretch), min(2 * size, _ROWS_PER_READ)
+            by_place = {row.seq: row for row in found}
             yield from (by_place[place] for place in stretch if place in by_place)
 
     def _index(self, kind: str, number: int, seq: int, body: bytes, status: int) -> None:
