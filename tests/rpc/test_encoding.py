@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import audio, errors, image, text, v2, video
-from clarigrpc._rpc.encoding import PredictEncoder, tag, varint
+from clarigrpc._rpc.encoding import PredictEncoder, tag
+from clarigrpc._wire_format import varint
 from clarigrpc.arrays import output_concepts, output_embeddings
 
 content = st.binary(min_size=1, max_size=300)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import chain
 
 from clarigrpc import v2
-from clarigrpc._rpc.encoding import element, tag, varint
+from clarigrpc._rpc.encoding import element, tag
+from clarigrpc._wire_format import varint
 
 _ID_TAG = tag(v2.Input, "id")
 _INPUT_TAG = tag(v2.PostInputsRequest, "inputs")

@@ -13,22 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc._wire_format import LENGTH_DELIMITED, varint
 from clarigrpc.media import as_input, is_input
-
-LENGTH_DELIMITED = 2
-"""The wire type of texts, bytes and messages."""
-
-
-def varint(value: int) -> bytes:
-    """``value`` (not negative) as a protobuf varint."""
-    if value < 0x80:
-        return value.to_bytes(1, "little")
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def tag(message: type[Any], field: str) -> bytes:

@@ -6,25 +6,20 @@ walked over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
-from clarigrpc import v2
+from clarigrpc import _wire_format, v2
 from clarigrpc._contract.methods import Method
-from clarigrpc._rpc.encoding import LENGTH_DELIMITED
 
 METHOD_NAME = "_method_name"
 """Key in the metadata of an input that holds the name of a model's method."""
 
 _METHOD_NAME_BYTES = METHOD_NAME.encode()
 
-# The other wire types of protobuf: a varint, and those of fixed size with their bytes.
-_NUMBER = 0
-_FIXED_SIZES = {1: 8, 5: 4}
-_MOST_BITS = 70  # seven in a byte
 _ID_FIELDS = ("model_id", "version_id", "workflow_id")
 
 
@@ -95,7 +90,9 @@ def _of_bytes(fields: _Fields, request: bytes) -> RequestFacts:
     found: dict[str, str] = {}
     items = 0
     named = ""
-    for number, start, end in _walk(request):
+    for number, wire_type, start, end in _wire_format.fields(request):
+        if wire_type != _wire_format.LENGTH_DELIMITED:
+            continue
         if number == fields.items_number:
             if not items and request.find(_METHOD_NAME_BYTES, start, end) >= 0:
                 named = _named_method([_input(request[start:end])])
@@ -118,45 +115,3 @@ def _named_method(items: Sequence[Any]) -> str:
         return ""
     metadata = items[0].data.metadata.fields
     return metadata[METHOD_NAME].string_value if METHOD_NAME in metadata else ""
-
-
-def _walk(encoded: bytes) -> Iterator[tuple[int, int, int]]:
-    """The length-delimited fields of a serialized message: number, start and end of the content.
-
-    It ends early where the bytes are no message; that is found out elsewhere.
-    """
-    at, size = 0, len(encoded)
-    try:
-        while at < size:
-            tag, at = _varint(encoded, at)
-            kind = tag & 7
-            if kind == LENGTH_DELIMITED:
-                length, at = _varint(encoded, at)
-                yield tag >> 3, at, at + length
-                at += length
-            elif kind == _NUMBER:
-                _, at = _varint(encoded, at)
-            elif kind in _FIXED_SIZES:
-                at += _FIXED_SIZES[kind]
-            else:
-                return
-    except (IndexError, ValueError):
-        return
-
-
-def _varint(encoded: bytes, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it.
-
-    Raises:
-        IndexError: The bytes end within it.
-        ValueError: It has more than 64 bits.
-    """
-    value = shift = 0
-    while shift < _MOST_BITS:
-        byte = encoded[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("a number of more than 64 bits")

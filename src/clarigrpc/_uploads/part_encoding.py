@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from clarigrpc import v2
-from clarigrpc._rpc.encoding import tag, varint
+from clarigrpc._rpc.encoding import tag
 from clarigrpc._uploads.upload_sources import PartData
+from clarigrpc._wire_format import varint
 
 
 def _number_tag(field: str) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from clarigrpc._wire_format import LENGTH_DELIMITED, fields
+
 MAX_FIELDS = 200_000
 """Fields of a message, those of the messages in it included."""
-
-_VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 
 
 def has_too_many_fields(descriptor: Any, payload: bytes, most: int = MAX_FIELDS) -> bool:
@@ -27,40 +27,13 @@ def has_too_many_fields(descriptor: Any, payload: bytes, most: int = MAX_FIELDS)
     count = 0
     waiting = [(descriptor, 0, len(payload))]
     while waiting:
-        inside, place, end = waiting.pop()
-        while place < end:
+        inside, start, end = waiting.pop()
+        for number, wire_type, begin, stop in fields(payload, start, end):
             count += 1
             if count > most:
                 return True
-            tag, place = _varint(payload, place, end)
-            form = tag & 7
-            if form == _BYTES:
-                size, place = _varint(payload, place, end)
-                field = inside.fields_by_number.get(tag >> 3)
-                if field is not None and field.message_type is not None and place + size <= end:
-                    waiting.append((field.message_type, place, place + size))
-                place += size
-            elif form == _VARINT:
-                _, place = _varint(payload, place, end)
-            elif form == _FIXED64:
-                place += 8
-            elif form == _FIXED32:
-                place += 4
-            elif form not in (_GROUP, _END_GROUP):
-                break
+            if wire_type == LENGTH_DELIMITED:
+                field = inside.fields_by_number.get(number)
+                if field is not None and field.message_type is not None:
+                    waiting.append((field.message_type, begin, stop))
     return False
-
-
-def _varint(payload: bytes, place: int, end: int) -> tuple[int, int]:
-    """The number at a place, and the place after it."""
-    number = shift = 0
-    while place < end:
-        byte = payload[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            return number, end
-    return number, place
