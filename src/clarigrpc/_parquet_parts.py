@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from clarigrpc._bulk.file_lock import lock_file, unlock_file
-from clarigrpc._bulk.input_journal import sync_folder
 from clarigrpc._interrupts import HeldInterrupt
+from clarigrpc._replaced_files import sync_folder
 from clarigrpc.errors import ConfigurationError
 
 _PART_NAME = re.compile(r"part-(\d{12})\.parquet")

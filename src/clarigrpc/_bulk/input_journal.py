@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from clarigrpc._bulk.file_lock import lock_file, unlock_file
+from clarigrpc._replaced_files import sync_folder
 from clarigrpc.errors import ConfigurationError
 
 _VERSION = 1
@@ -184,14 +185,3 @@ class Journal:
 
 def _digest(input_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(input_id.encode(), digest_size=8).digest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Write the folder's entry of a new file to the disk, where folders can be opened."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

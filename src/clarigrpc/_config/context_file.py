@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from clarigrpc._config.credentials import Secret
 from clarigrpc._extras import NeedsExtra
+from clarigrpc._replaced_files import replaced
 from clarigrpc.errors import ConfigurationError
 
 CONFIG_PATH = "~/.config/clarifai/config"
@@ -154,20 +154,13 @@ class ContextFile:
         """
         with NeedsExtra("cli", f"writing {self.path}"):
             import yaml
-        import tempfile  # not for those who only read
 
-        path = os.path.realpath(self.path)  # what a link leads to, not the link
-        folder, base = os.path.split(path)
-        os.makedirs(folder, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f"{base}.")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                yaml.safe_dump(_plain(self._content), file, sort_keys=False, allow_unicode=True)
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        os.makedirs(os.path.dirname(os.path.realpath(self.path)), exist_ok=True)
+        content = yaml.safe_dump(
+            _plain(self._content), sort_keys=False, allow_unicode=True, encoding="utf-8"
+        )
+        with replaced(self.path, private=True) as file:
+            file.write(content)
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from clarigrpc import errors
 from clarigrpc._extras import NeedsExtra
+from clarigrpc._replaced_files import replaced
 
 _CHUNK_BYTES = 1 << 20
 _STEP_SECONDS = 30.0
@@ -36,40 +36,41 @@ def fetch(url: str, path: Path, *, size: int, deadline: float, local: bool, meth
         ApiError: The file cannot be downloaded, or has another size than expected.
         OSError: The file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    written = 0
+    with replaced(path, durable=False) as file:
         if local and urlsplit(url).scheme == "file":
-            shutil.copyfile(url2pathname(urlsplit(url).path), part)
+            chunks = _copied(url2pathname(urlsplit(url).path))
         else:
-            _receive(url, part, deadline, method)
-        written = part.stat().st_size
+            chunks = _received(url, deadline, method)
+        with closing(chunks):
+            for chunk in chunks:
+                written += file.write(chunk)
         if size and written != size:
             raise errors.InternalError(
                 f"{urlsplit(url).netloc} sent {written} of {size} bytes", method=method
             )
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
     return path
 
 
-def _receive(url: str, part: Path, deadline: float, method: str) -> None:
+def _copied(path: str) -> Generator[bytes, None, None]:
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _received(url: str, deadline: float, method: str) -> Generator[bytes, None, None]:
     with NeedsExtra("rest", "a download"):
         import httpx
     host = urlsplit(url).netloc
     try:
-        with (
-            httpx.stream("GET", url, follow_redirects=True, timeout=_STEP_SECONDS) as answer,
-            part.open("wb") as file,
-        ):
+        with httpx.stream("GET", url, follow_redirects=True, timeout=_STEP_SECONDS) as answer:
             answer.raise_for_status()
             for chunk in answer.iter_bytes(_CHUNK_BYTES):
                 if time.monotonic() > deadline:
                     raise errors.DeadlineExceededError(
                         f"the download from {host} was not complete in time", method=method
                     )
-                file.write(chunk)
+                yield chunk
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # The query of such an address is a credential: it is left out.
         what = str(error).replace(url, f"{urlsplit(url).scheme}://{host}/...")

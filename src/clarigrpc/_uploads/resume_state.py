@@ -7,18 +7,17 @@ the upload then starts from the beginning.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clarigrpc._replaced_files import replaced
 from clarigrpc._uploads.upload_sources import ContentSource
 
 SUFFIX = ".clarigrpc-upload"
@@ -135,18 +134,8 @@ class ResumeFile:
     def _write(self, state: ResumeState, *, durable: bool) -> None:
         assert self._path is not None
         try:
-            descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".clarigrpc-")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(json.dumps({"format": _FORMAT, **asdict(state)}).encode())
-                    file.flush()
-                    if durable:
-                        os.fsync(file.fileno())
-                os.replace(temporary, self._path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
+            with replaced(self._path, durable=durable) as file:
+                file.write(json.dumps({"format": _FORMAT, **asdict(state)}).encode())
         except OSError as error:
             if self._required:
                 raise

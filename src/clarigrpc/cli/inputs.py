@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +14,7 @@ import click
 from clarigrpc import types, v2
 from clarigrpc._bulk.input_sources import SourceInput
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._replaced_files import replaced
 from clarigrpc.cli.cells import concepts_of, content_of, field, status_of, time_of, within
 from clarigrpc.cli.media_sources import inputs_of, kind_option
 from clarigrpc.cli.message_json import json_of
@@ -237,16 +235,8 @@ def _report_tree(report: types.UploadReport) -> dict[str, Any]:
 
 def _write_report(path: Path, report: types.UploadReport) -> None:
     """Write the report; a reader sees the old or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(_report_tree(report), file, ensure_ascii=False, indent=2)
-            file.write("\n")
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    with replaced(path) as file:
+        file.write(json.dumps(_report_tree(report), ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 @client_command(inputs, "stream")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
+
+from clarigrpc._replaced_files import replaced
 
 _NAMES = ("pat", "api_key", "session_token", "client_id", "client_secret")
 
@@ -90,11 +91,5 @@ def _damaged(path: Path, why: str) -> str:
 
 
 def _write(path: Path, values: dict[str, str]) -> None:
-    # Written beside and renamed, so that a kill in between leaves the old file whole.
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with replaced(path, private=True) as file:
+        file.write(json.dumps(values).encode())
