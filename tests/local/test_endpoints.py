@@ -15,9 +15,9 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc._contract import methods
+from clarigrpc._contract.method_scopes import auth_type
 from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
-from clarigrpc.local.accounts.method_scopes import auth_type
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.v2._index import METHODS
 from tests.local.conftest import Raw, clip, message, ok, png, settled, until

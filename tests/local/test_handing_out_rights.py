@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarigrpc import v2
+from clarigrpc._contract.method_scopes import SCOPES, expand
 from clarigrpc.local import LocalServer
-from clarigrpc.local.accounts.method_scopes import SCOPES, expand
 from tests.local.both_fronts import front as front
 from tests.local.conftest import Raw, ok, until
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from clarigrpc import v2
+from clarigrpc._contract.method_scopes import auth_type, depending_scopes
 from clarigrpc._contract.methods import Method
 from clarigrpc._transports.transcoding import bindings
 from clarigrpc.cli.message_json import is_map
 from clarigrpc.cli.output import terminal
-from clarigrpc.local.accounts.method_scopes import auth_type, depending_scopes
 from clarigrpc.v2 import _docs, _field_docs
 
 _SCALAR_NAMES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from clarigrpc._contract.method_scopes import depending_scopes, expand
 from clarigrpc._contract.methods import SERVICE
-from clarigrpc.local.accounts.method_scopes import depending_scopes, expand
 from clarigrpc.v2._index import METHODS
 
 _FULL_NAME = f"/{SERVICE}/"

@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping
 
 from clarigrpc import v2
+from clarigrpc._contract.method_scopes import auth_type
 from clarigrpc.local.accounts.default_credentials import DefaultCredentials
-from clarigrpc.local.accounts.method_scopes import auth_type
 from clarigrpc.local.accounts.oauth_applications import Applications
 from clarigrpc.local.accounts.principal import Principal, Rights
 from clarigrpc.local.service_errors import ServiceError

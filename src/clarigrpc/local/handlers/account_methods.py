@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.method_scopes import SCOPES, depending_scopes
 from clarigrpc.local.accounts import user_accounts
-from clarigrpc.local.accounts.method_scopes import SCOPES, depending_scopes
 from clarigrpc.local.engine import patching
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds

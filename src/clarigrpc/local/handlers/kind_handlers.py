@@ -10,8 +10,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from clarigrpc import v2
+from clarigrpc._contract.method_scopes import SCOPES
 from clarigrpc.local.accounts import user_accounts
-from clarigrpc.local.accounts.method_scopes import SCOPES
 from clarigrpc.local.accounts.principal import Rights, is_endpoint
 from clarigrpc.local.engine import dataset_membership, input_level_annotations, patching
 from clarigrpc.local.engine.app_concepts import AppConcepts
