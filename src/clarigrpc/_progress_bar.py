@@ -49,21 +49,25 @@ def open_bar(name: str, total: int | None, *, unit: BarUnit = "items") -> Bar | 
     with NeedsExtra("cli", "progress=True (a callback needs no package)"):
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
     console = Console(stderr=True)
     if not console.is_terminal:
         return None
     counts: tuple[progress.ProgressColumn, ...]
+    time: progress.ProgressColumn = progress.TimeRemainingColumn()
     if unit == "bytes":
         counts = (progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn())
     elif unit == "percent":
         counts = (progress.TaskProgressColumn(),)
+        whole = Column(min_width=len("0:00:00"))
+        time = progress.TimeElapsedColumn(whole)  # percentages come in leaps
     else:
         counts = (progress.MofNCompleteColumn(),)
     bar = progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         *counts,
-        progress.TimeRemainingColumn(),
+        time,
         progress.TextColumn("[red]{task.fields[failed]}"),
         progress.TextColumn("{task.fields[said]}", markup=False),
         console=console,

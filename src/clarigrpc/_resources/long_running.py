@@ -28,6 +28,7 @@ from clarigrpc._rpc.plan import Plan, Sleep
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _USUAL_SECONDS = 300.0
+_LONGEST_NAME = 32
 _PENDING = statuses.StatusKind.PENDING
 
 P = ParamSpec("P")
@@ -450,7 +451,7 @@ def _reporting(progress: bool | WorkCallback, name: str, unit: BarUnit) -> Itera
     if callable(progress):
         yield progress
         return
-    bar = open_bar(name, None, unit=unit) if progress else None
+    bar = open_bar(_shortened(name), None, unit=unit) if progress else None
     if bar is None:
         yield lambda _: None
         return
@@ -468,6 +469,11 @@ def _reporting(progress: bool | WorkCallback, name: str, unit: BarUnit) -> Itera
         yield show
     finally:
         bar.close()
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the bar on a narrow terminal."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _id_of(item: Any) -> str:

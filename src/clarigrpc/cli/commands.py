@@ -26,9 +26,11 @@ COMMANDS: Mapping[str, Mapping[str, CommandEntry]] = {
     "Resources": {
         "apps": CommandEntry("resources:apps", "List, create and delete apps."),
         "concepts": CommandEntry("resources:concepts", "List and create concepts."),
-        "datasets": CommandEntry("datasets:datasets", "List, create, fill and delete datasets."),
+        "datasets": CommandEntry(
+            "datasets:datasets", "List, create, fill, version and delete datasets."
+        ),
         "inputs": CommandEntry("inputs:inputs", "Add, list, search and delete inputs."),
-        "models": CommandEntry("models:models", "List and delete models, show their methods."),
+        "models": CommandEntry("models:models", "List, create, train and evaluate models."),
         "workflows": CommandEntry("resources:workflows", "List, create and delete workflows."),
         "upload": CommandEntry("upload:upload", "Upload a file or a folder."),
     },

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from clarigrpc import Client, types
+from clarigrpc import Client, types, v2
+from clarigrpc.cli.background import ended, no_wait_option
 from clarigrpc.cli.cells import VERSION_COLUMNS, concepts_of, content_of, field, time_of
 from clarigrpc.cli.options import client_command, open_client
 from clarigrpc.cli.output import Column, Output
@@ -40,6 +41,32 @@ nested_list(
     VERSION_COLUMNS,
     lambda client, owned: _of(client, owned).versions(owned[2]).list,
 )
+
+
+@client_command(datasets, "version")
+@click.argument("dataset", metavar="ID")
+@click.argument("version_id", metavar="[VERSION_ID]", required=False)
+@click.option("--description", metavar="TEXT", help="What is new in the version.")
+@no_wait_option
+def make_version(
+    dataset: str,
+    version_id: str | None,
+    description: str | None,
+    no_wait: bool,
+    output: Output,
+    **settings: Any,
+) -> None:
+    """Make a version of a dataset, which does not change any more. Waits until it is ready.
+
+    'clarigrpc datasets versions' lists those that there are. An id is generated if none is given.
+    """
+    wanted = v2.DatasetVersion(id=version_id or "", description=description or "")
+    with open_client(**settings) as client:
+        versions = client.datasets.versions(dataset)
+        version = versions.create(wanted)
+        if not no_wait:
+            version = ended(versions.follow(version), output, settings["timeout"])
+        output.one(version)
 
 
 @client_command(datasets, "add", tables=False)

@@ -36,7 +36,8 @@ INPUTS = ResourceCommand(
         time_of("Created", "created_at"),
     ),
     {},
-    ("list", "get"),
+    {},
+    verbs=("list", "get"),
 )
 
 inputs = resource_group(INPUTS)

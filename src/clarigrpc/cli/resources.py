@@ -18,6 +18,7 @@ from clarigrpc.cli.cells import field, status_of, time_of
 from clarigrpc.cli.message_json import json_of
 from clarigrpc.cli.options import client_command, open_client, owned_id
 from clarigrpc.cli.output import Column, Output
+from clarigrpc.cli.workflow_files import workflow_fields
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -36,6 +37,9 @@ class ResourceCommand:
         columns: The columns of their table.
         filters: Options of ``list``: the client's option, with a text. A text that begins with
             ``=`` makes a flag.
+        fields: Options of ``create``: the field of a resource, with a text.
+        example: What ``create`` is shown with.
+        parse: Makes a resource of the fields in a file or in JSON. None takes them as they are.
         verbs: What can be done with them.
         of_app: Whether they belong to an app, otherwise to a user.
     """
@@ -45,6 +49,9 @@ class ResourceCommand:
     text: str
     columns: tuple[Column, ...]
     filters: Mapping[str, str]
+    fields: Mapping[str, str]
+    example: str = ""
+    parse: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     verbs: tuple[str, ...] = ("list", "get", "create", "delete")
     of_app: bool = True
 
@@ -56,6 +63,9 @@ class ResourceCommand:
 
 _ALL_APPS = "=Those of all apps of the user."
 _TEXT_FILTER = "Those with this text in id, name or description."
+_DESCRIPTION = "What it is about."
+_OPTION_NAMES = {"model_type_id": "type"}
+"""Options that are called otherwise than their field."""
 
 RESOURCE_COMMANDS = {
     kind.plural: kind
@@ -71,6 +81,7 @@ RESOURCE_COMMANDS = {
                 field("Description", "description"),
             ),
             {"search": _TEXT_FILTER},
+            {"description": _DESCRIPTION},
             of_app=False,
         ),
         ResourceCommand(
@@ -84,7 +95,8 @@ RESOURCE_COMMANDS = {
                 time_of("Created", "created_at"),
             ),
             {},
-            ("list", "get", "create"),
+            {"name": "Its name.  [default: its id]"},
+            verbs=("list", "get", "create"),
         ),
         ResourceCommand(
             "datasets",
@@ -96,6 +108,7 @@ RESOURCE_COMMANDS = {
                 field("Description", "description"),
             ),
             {"search": _TEXT_FILTER, "all_apps": _ALL_APPS},
+            {"description": _DESCRIPTION},
         ),
         ResourceCommand(
             "models",
@@ -113,7 +126,11 @@ RESOURCE_COMMANDS = {
                 "trained_only": "=Those with a trained version.",
                 "all_apps": _ALL_APPS,
             },
-            ("list", "get", "create", "delete"),
+            {
+                "model_type_id": "Its type. 'clarigrpc call ListModelTypes' shows them.",
+                "description": _DESCRIPTION,
+            },
+            "clarigrpc models create my-model --type visual-classifier",
         ),
         ResourceCommand(
             "workflows",
@@ -126,6 +143,9 @@ RESOURCE_COMMANDS = {
                 field("Description", "description"),
             ),
             {"search": _TEXT_FILTER, "all_apps": _ALL_APPS},
+            {"description": _DESCRIPTION},
+            "clarigrpc workflows create @workflow.yaml",
+            parse=workflow_fields,
         ),
     )
 }
@@ -237,16 +257,7 @@ def _list(kind: ResourceCommand) -> click.Command:
             items = getattr(client, kind.plural).list(page=page, per_page=per_page, **filters)
             output.items(items, kind.columns, limit)
 
-    for name, text in reversed(list(kind.filters.items())):
-        flag = text.startswith("=")
-        function = click.option(
-            f"--{'type' if name == 'model_type_id' else name.replace('_', '-')}",
-            name,
-            is_flag=flag,
-            metavar=None if flag else "TEXT",
-            help=text.removeprefix("="),
-        )(function)
-    return _finished(function, f"List {kind.plural}.", "list")
+    return _finished(_with_options(function, kind.filters), f"List {kind.plural}.", "list")
 
 
 def _get(kind: ResourceCommand) -> click.Command:
@@ -264,6 +275,10 @@ def _create(kind: ResourceCommand) -> click.Command:
     @click.argument("resource", metavar="ID|JSON|@FILE")
     def function(output: Output, resource: str, **settings: Any) -> None:
         item = resource_of(resource)
+        if kind.parse is not None and isinstance(item, dict):
+            item = kind.parse(item)
+        if fields := given({name: settings.pop(name) for name in kind.fields}):
+            item = {**({"id": item} if isinstance(item, str) else item), **fields}
         with open_client(**settings) as client:
             output.one(getattr(client, kind.plural).create(item))
 
@@ -271,7 +286,9 @@ def _create(kind: ResourceCommand) -> click.Command:
         f"Create {kind.article} {kind.singular}: an id, or its fields as JSON or in a file (JSON "
         f"or YAML)."
     )
-    return _finished(function, text, "create")
+    if kind.example:
+        text += f"\n\n\b\nExample:\n  {kind.example}"
+    return _finished(_with_options(function, kind.fields), text, "create")
 
 
 def _delete(kind: ResourceCommand) -> click.Command:
@@ -313,6 +330,20 @@ def resource_of(text: str) -> Any:
     if not isinstance(found, dict):
         raise click.UsageError(f"{text} has no fields, but {type(found).__name__}")
     return found
+
+
+def _with_options(function: Callable[..., Any], texts: Mapping[str, str]) -> Callable[..., Any]:
+    """A function with an option for each field; a text that begins with ``=`` makes a flag."""
+    for name, text in reversed(list(texts.items())):
+        flag = text.startswith("=")
+        function = click.option(
+            f"--{_OPTION_NAMES.get(name, name).replace('_', '-')}",
+            name,
+            is_flag=flag,
+            metavar=None if flag else "TEXT",
+            help=text.removeprefix("="),
+        )(function)
+    return function
 
 
 def _finished(function: Callable[..., Any], text: str, name: str) -> click.Command:
