@@ -320,6 +320,8 @@ class LocalServer:
         Args:
             grace: Seconds that running calls get to finish; new calls are refused.
         """
+        if self._service is not None:
+            self._service.end_waiting()
         # Both fronts refuse new calls at once, then both have their grace.
         if self._grpc is not None:
             self._grpc.refuse_calls(grace)

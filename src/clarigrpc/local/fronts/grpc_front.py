@@ -18,6 +18,7 @@ from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
 from clarigrpc._descriptor_pool import POOL
 from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
+from clarigrpc.local.engine.runner_queues import MAX_CALLS
 from clarigrpc.local.fronts.field_count import MAX_FIELDS, has_too_many_fields
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, check_unix_socket, host_and_port
 from clarigrpc.local.served_call import ServedCall
@@ -35,6 +36,8 @@ _UNCOUNTED_BYTES = 1 << 20
 _READABLE_DEPTH = 100
 """Messages inside each other that protobuf reads."""
 _MAX_SEARCHED_BYTES = 1 << 20
+
+_RUNNER_METHODS = ("ListRunnerItems", "PostRunnerItemOutputs", "ProcessRunnerItems")
 """A longer message is not searched for the reason why it cannot be read."""
 
 
@@ -48,7 +51,8 @@ class GrpcFront:
         service: Serves the calls. It is not closed here.
         host: Address to listen on; ``unix:/path`` for a Unix domain socket.
         port: Port to listen on, 0 for any. It says nothing for a Unix domain socket.
-        workers: Calls that run at the same time; a stream takes one while it is open.
+        workers: Calls that run at the same time; a stream takes one while it is open. Those of
+            runners have workers of their own.
 
     Attributes:
         port: The port that it listens on.
@@ -63,9 +67,13 @@ class GrpcFront:
         if is_unix:
             check_unix_socket(host)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clarigrpc-local")
+        # Callers of a model wait in workers for its runner, which must not have to wait for one.
+        self._runner_pool = ThreadPoolExecutor(
+            MAX_CALLS + workers, thread_name_prefix="clarigrpc-local-runner"
+        )
         self._server = grpc.server(
             self._pool,
-            handlers=[_V2Handlers(service, service.budget)],
+            handlers=[_V2Handlers(service, service.budget, self._runner_pool)],
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -78,6 +86,7 @@ class GrpcFront:
         except RuntimeError as error:
             self._server.stop(0)
             self._pool.shutdown()
+            self._runner_pool.shutdown()
             raise OSError(f"cannot listen on {host_and_port(host, port)}: {error}") from error
         if is_unix:
             self.port = 0
@@ -104,14 +113,18 @@ class GrpcFront:
         if self._ended is not None:
             self._ended.wait()
         self._pool.shutdown()
+        self._runner_pool.shutdown()
 
 
 class _V2Handlers(grpc.GenericRpcHandler):
     """Binds every method of V2 to the service, with the serializers of its messages."""
 
-    def __init__(self, service: V2Service, budget: ByteBudget) -> None:
+    def __init__(
+        self, service: V2Service, budget: ByteBudget, runner_pool: ThreadPoolExecutor
+    ) -> None:
         self._service = service
         self._budget = budget
+        self._runner_pool = runner_pool
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def service(
@@ -157,6 +170,10 @@ class _V2Handlers(grpc.GenericRpcHandler):
                 _release(payload)
                 _send_trailing(call, context)
 
+        if method in _RUNNER_METHODS:
+            for behaviour in (unary, stream):
+                # Read by grpcio's server, which has no documented way.
+                vars(behaviour)["experimental_thread_pool"] = self._runner_pool
         if not many_responses and not many_requests:
             return grpc.unary_unary_rpc_method_handler(unary, **codec)
         if many_requests and many_responses:

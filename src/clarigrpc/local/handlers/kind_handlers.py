@@ -13,7 +13,12 @@ from clarigrpc import v2
 from clarigrpc._contract.method_scopes import SCOPES
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.principal import Rights, is_endpoint
-from clarigrpc.local.engine import dataset_membership, input_level_annotations, patching
+from clarigrpc.local.engine import (
+    dataset_membership,
+    input_level_annotations,
+    patching,
+    remote_models,
+)
 from clarigrpc.local.engine.app_concepts import AppConcepts
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.dataset_snapshots import SNAPSHOT_KINDS
@@ -756,13 +761,66 @@ class NodepoolHandlers(ResourceHandlers):
         item.compute_cluster.CopyFrom(cluster)
 
 
+class RunnerHandlers(ResourceHandlers):
+    """Runners; their processes are the user's own, and come and go as they like."""
+
+    def show(self, context: Context, place: Place, item: v2.Runner) -> None:
+        counts = context.state.runners.counts((place.app.user_id, item.id))
+        item.runner_metrics.Clear()
+        item.runner_metrics.pods_running = counts.running
+        item.runner_metrics.pods_total = counts.total
+        item.runner_metrics.total_pods_running_time_s = int(counts.seconds)
+
+    def deleted(self, context: Context, place: Place, resource_id: str) -> None:
+        runner = (place.app.user_id, resource_id)
+        context.state.store.after_commit(lambda: context.state.runners.forget(runner))
+
+
 class DeploymentHandlers(ResourceHandlers):
-    """Deployments of models on nodepools; the local server records them and deploys nothing."""
+    """Deployments of models on nodepools; the runners of a nodepool serve them.
+
+    The server starts nothing: a deployment is served once a runner of its model comes.
+    """
 
     def check(self, context: Context, place: Place, item: v2.Deployment) -> None:
         for cluster_id, pool_id in nodepools_of(item):
             if not RESOURCES["nodepool"].exists(context, nested_place(place, cluster_id), pool_id):
                 raise RESOURCES["nodepool"].no(pool_id)
+        if item.HasField("desired_worker") and not item.HasField("worker"):
+            item.worker.CopyFrom(item.desired_worker)
+        item.desired_worker.CopyFrom(item.worker)
+
+    def changed(
+        self, context: Context, place: Place, change: Any, action: str, item: v2.Deployment
+    ) -> None:
+        # ``worker`` is what serves: it follows the desired one, and cannot be set.
+        if not change.HasField("desired_worker"):
+            item.desired_worker.CopyFrom(self._stored(context, place, item.id).worker)
+        item.worker.CopyFrom(item.desired_worker)
+
+    def show(self, context: Context, place: Place, item: v2.Deployment) -> None:
+        metrics = item.deployment_metrics
+        metrics.Clear()
+        model = item.worker.model
+        runners = remote_models.runners_of(context, place.app.user_id, model) if model.id else []
+        for cluster_id, pool_id in sorted(set(nodepools_of(item))):
+            pool = metrics.nodepool_metrics.add(
+                compute_cluster_id=cluster_id, nodepool_id=pool_id
+            ).metrics
+            for runner in runners:
+                nodepool = runner.nodepool
+                if (nodepool.compute_cluster.id, nodepool.id) == (cluster_id, pool_id):
+                    counts = context.state.runners.counts((place.app.user_id, runner.id))
+                    pool.live_replicas += counts.running
+                    pool.desired_replicas += runner.num_replicas
+        total = metrics.aggregate
+        for each in metrics.nodepool_metrics:
+            total.live_replicas += each.metrics.live_replicas
+            total.desired_replicas += each.metrics.desired_replicas
+        least = item.autoscale_config.min_replicas
+        total.desired_replicas = max(total.desired_replicas, least)
+        metrics.live_replicas = total.live_replicas
+        metrics.desired_replicas = total.desired_replicas
 
 
 class PipelineHandlers(ResourceHandlers):
@@ -944,6 +1002,7 @@ SPECIAL: dict[str, type[ResourceHandlers]] = {
     "pipeline": PipelineHandlers,
     "pipeline_step_version": PipelineStepVersionHandlers,
     "pipeline_version_run": PipelineVersionRunHandlers,
+    "runner": RunnerHandlers,
     "secret": SecretHandlers,
     "task": TaskHandlers,
     "workflow": WorkflowHandlers,

@@ -13,6 +13,7 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.request_checks import page_bounds
+from clarigrpc.local.engine.runner_queues import LOST_ITEM
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import (
@@ -38,6 +39,9 @@ _LOG_FIELDS = (
     "pipeline_step_id",
     "pipeline_step_version_id",
 )
+
+EVENTS_LOG_TYPE = "runner.events"
+"""Log of what becomes of the workers of a runner; what they write themselves is in ``runner``."""
 
 MAX_FOLLOWERS = 16
 """Calls that follow logs at the same time. Each takes a worker of a front while it is open."""
@@ -68,6 +72,7 @@ def list_log_entries(
     context: Context, request: v2.ListLogEntriesRequest
 ) -> v2.MultiLogEntryResponse:
     offset, limit = page_bounds(request.page, request.per_page)
+    _keep_events(context)
     rows = context.state.store.walk(_logs(context.user(request.user_app_id)), newest_first=False)
     entries = (v2.LogEntry.FromString(row.body) for row in rows)
     found = (entry for entry in entries if _fits(entry, request))
@@ -114,6 +119,7 @@ def _followed(
 ) -> Iterator[v2.MultiLogEntryResponse]:
     last_id, is_first = "", True
     while context.call.is_active():
+        _keep_events(context)
         rows = _following(context.state.store, where, last_id)
         entries = [v2.LogEntry.FromString(row.body) for row in rows]
         found = [entry for entry in entries if _fits(entry, request)]
@@ -126,6 +132,36 @@ def _followed(
             last_id = rows[-1].id
         else:
             time.sleep(_FOLLOW_SECONDS)
+
+
+def _keep_events(context: Context) -> None:
+    """Adds what the workers of runners have done since the last time.
+
+    The form is that of the hosted service, whose entries are events of Kubernetes.
+    """
+    for event in context.state.runners.events():
+        user_id, runner_id = event.runner
+        row = context.state.store.get(StoredCollection("runner", user_id, ""), runner_id)
+        if row is None:
+            continue  # deleted, with its log
+        runner = v2.Runner.FromString(row.body)
+        model, pool = runner.worker.model, runner.nodepool
+        meta = v2.ComputeSourceMetadata(
+            user_app_id=v2.UserAppIDSet(user_id=model.user_id or user_id, app_id=model.app_id),
+            model_id=model.id,
+            model_version_id=model.model_version.id,
+            compute_cluster_user_id=user_id,
+            compute_cluster_id=pool.compute_cluster.id,
+            nodepool_id=pool.id,
+            runner_id=runner_id,
+        )
+        kind = "Warning" if event.reason == LOST_ITEM else "Normal"
+        message = (
+            f"Name: {event.replica or runner_id}, Type: {kind}, Reason: {event.reason}, "
+            f"FirstTimestamp: {event.time}, LastTimestamp: {event.time}, Message: {event.message}"
+        )
+        entry = v2.LogEntry(message=message, log_type=EVENTS_LOG_TYPE, meta=meta)
+        context.state.store.insert(_logs(user_id), new_id(), entry.SerializeToString())
 
 
 def _following(store: Store, where: StoredCollection, last_id: str) -> list[Row]:

@@ -15,18 +15,16 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local import json_values
 from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
-from clarigrpc.local.engine.runner_queues import RemoteRuntime
+from clarigrpc.local.engine.remote_models import remote_runtime, selected_deployment
+from clarigrpc.local.engine.runner_queues import UnavailableRunnerError
 from clarigrpc.local.models.model_runtime import (
     PredictOptions,
-    Runtime,
     combined,
     unknown_concepts,
 )
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import close_iterator
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
-from clarigrpc.local.store.resource_store import StoredCollection
-from clarigrpc.local.user_app import UserApp
 from clarigrpc.v2 import StatusCode
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +34,7 @@ class _ReadyModel:
     """The model version that a request names, ready to run."""
 
     def __init__(self, context: Context, request: v2.PostModelOutputsRequest) -> None:
+        _name_deployed(context, request)
         app = context.readable(request.user_app_id)
         entry = context.model(app, request.model_id)
         version = entry.version(request.version_id)
@@ -45,7 +44,7 @@ class _ReadyModel:
             )
         context.state.faults.deploying(version.id)
         runtime = context.state.catalog.runtime(entry, version)
-        self.runtime = runtime or _remote(context, request, app, entry.model.id, version.id)
+        self.runtime = runtime or remote_runtime(context, request, app, entry.model.id, version)
         config = combined(
             version.output_info.output_config,
             request.model.output_info.output_config,  # the older place
@@ -70,38 +69,20 @@ class _ReadyModel:
         )
 
 
+def _name_deployed(context: Context, request: v2.PostModelOutputsRequest) -> None:
+    """Names the model of the deployment that a request without a model selects."""
+    if request.model_id:
+        return
+    deployment = selected_deployment(context, request.runner_selector)
+    if deployment is not None:
+        model = deployment.worker.model
+        request.model_id, request.version_id = model.id, model.model_version.id
+        request.user_app_id.user_id = model.user_id or deployment.user_id
+        request.user_app_id.app_id = model.app_id
+
+
 def _unknown_details(model_id: str, unknown: Sequence[str]) -> str:
     return f"model {model_id!r} has no concepts {', '.join(map(repr, unknown))}"
-
-
-def _remote(
-    context: Context,
-    request: v2.PostModelOutputsRequest,
-    app: UserApp,
-    model_id: str,
-    version_id: str,
-) -> Runtime:
-    """The runner that the owner of a model has for it."""
-    runners = StoredCollection("runner", app.user_id, "")
-    for row in context.state.store.walk(runners):
-        worker = v2.Runner.FromString(row.body).worker.model
-        if (
-            worker.id == model_id
-            and worker.app_id in ("", app.app_id)
-            and worker.model_version.id in ("", version_id)
-        ):
-            call = context.call
-            return RemoteRuntime(
-                context.state.runners,
-                (app.user_id, row.id),
-                request,
-                call.is_active,
-                call.remaining,
-            )
-    raise ServiceError(
-        StatusCode.NOT_IMPLEMENTED,
-        "the local server does not run uploaded versions; start a runner for the model",
-    )
 
 
 def post_model_outputs(
@@ -110,9 +91,10 @@ def post_model_outputs(
     ready = _ReadyModel(context, request)
     _prepare(request)
     response = v2.MultiOutputResponse()
-    for item in request.inputs:
+    work = ready.runtime.predict_each([item.data for item in request.inputs], ready.options)
+    for item, predict in zip(request.inputs, work, strict=True):
         output = _named(response.outputs.add(), ready, item)
-        _fill(context, output, partial(ready.runtime.predict, item.data, ready.options))
+        _fill(context, output, predict)
     response.status.CopyFrom(_overall(ready, response))
     return response
 
@@ -247,11 +229,11 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
         data = work()
         if data is not None:
             json_values.check_output(data)
+    except (BudgetFullError, UnavailableRunnerError):
+        raise  # concerns the call
     except ServiceError as error:
         output.status.CopyFrom(error.status())
         return False
-    except BudgetFullError:
-        raise  # concerns the call
     except Exception as error:
         # A model may be anybody's function: what it raises is its input's failure.
         _logger.exception("model %s failed", output.model.id)

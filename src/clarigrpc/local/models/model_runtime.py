@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from clarigrpc import v2
 from clarigrpc.local.media.url_fetching import Fetcher
@@ -36,6 +37,12 @@ class Runtime(ABC):
     @abstractmethod
     def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         """The output for one input."""
+
+    def predict_each(
+        self, data: Sequence[v2.Data], options: PredictOptions
+    ) -> Sequence[Callable[[], v2.Data]]:
+        """What gives the output for each input; by default ``predict``, one after the other."""
+        return [partial(self.predict, each, options) for each in data]
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         """The outputs for one input, piece by piece; by default the one of ``predict``."""

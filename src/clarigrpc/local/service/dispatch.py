@@ -247,6 +247,10 @@ class V2Service:
         self.state.input_processor.start()
         self.state.background.start(self.state)
 
+    def end_waiting(self) -> None:
+        """Ends the calls of runners that only wait for work. The service is to be closed."""
+        self.state.runners.close()
+
     def close(self) -> None:
         """Ends background work and closes the store. Calls in work must have ended."""
         self.state.input_processor.close()
