@@ -135,7 +135,7 @@ class Worker:
     def close(self) -> None:
         """Sends no more, and waits until the server has ended the call."""
         self._outgoing.put(None)
-        assert not list(self.call)
+        assert not any(response.runner_items for response in self.call)
 
     def cut(self) -> None:
         """Breaks the call off."""

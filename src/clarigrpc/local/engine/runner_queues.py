@@ -177,6 +177,7 @@ class WorkerCall:
         replica: Which of the runner's processes it is; empty where it does not say.
         is_control: It takes cancellations and no work.
         end: Why the server ends the call, None while it goes on.
+        is_ending: No more messages come, whether for a good reason or not.
         is_over: The worker has sent its last message.
     """
 
@@ -185,6 +186,7 @@ class WorkerCall:
     is_control: bool
     changed: threading.Condition
     end: ServiceError | None = None
+    is_ending: bool = False
     is_over: bool = False
     is_broken: bool = False
     asks: int = 0
@@ -406,7 +408,7 @@ class RunnerQueues:
             ServiceError: The server ends the call.
         """
         with self._lock:
-            if not (call.outbox or call.end or self._is_done(call)):
+            if not (call.outbox or call.end or call.is_ending or self._is_done(call)):
                 call.changed.wait(_LOOK_SECONDS)
             if call.outbox:
                 for queued in call.items.values():
@@ -426,27 +428,37 @@ class RunnerQueues:
             return False
         return call.is_over or (self._is_closing and not call.items)
 
-    def has_items(self, call: WorkerCall) -> bool:
-        """Whether the worker has yet to answer something in this call."""
+    def await_end(self, call: WorkerCall) -> None:
+        """No more messages come. With nothing to be answered it does not matter why."""
         with self._lock:
-            return bool(call.items)
+            call.is_ending = bool(call.items)
+            if not call.is_ending:
+                self._end(call)
+            call.changed.notify_all()
 
-    def end_messages(self, call: WorkerCall, error: ServiceError | None = None) -> None:
-        """The worker has sent its last message. This ends the streams of outputs in this call.
+    def is_ending(self, call: WorkerCall) -> bool:
+        """Whether it is to be found out why no more messages come."""
+        with self._lock:
+            return call.is_ending and not call.is_over
 
-        Args:
-            call: The worker's call.
-            error: What is wrong with a message; it ends the call.
-        """
+    def end_messages(self, call: WorkerCall) -> None:
+        """The worker has sent its last message. This ends the streams of outputs in this call."""
+        with self._lock:
+            for queued in list(call.items.values()):
+                if queued.streams_outputs:
+                    queued.complete()
+            self._end(call)
+
+    def refuse_messages(self, call: WorkerCall, error: ServiceError) -> None:
+        """Something is wrong with a message; it ends the call."""
         with self._lock:
             call.end = call.end or error
-            if error is None:
-                for queued in list(call.items.values()):
-                    if queued.streams_outputs:
-                        queued.complete()
-            self._release(call, "ended its call without an answer")
-            call.is_over = True
-            call.changed.notify_all()
+            self._end(call)
+
+    def _end(self, call: WorkerCall) -> None:
+        self._release(call, "ended its call without an answer")
+        call.is_over = True
+        call.changed.notify_all()
 
     def break_call(self, call: WorkerCall) -> None:
         """The worker's messages have stopped in the middle."""

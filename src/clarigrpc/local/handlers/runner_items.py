@@ -14,7 +14,7 @@ from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.resource_handlers import Place
-from clarigrpc.local.engine.runner_queues import RunnerKey, WorkerCall
+from clarigrpc.local.engine.runner_queues import RunnerKey, RunnerQueues, WorkerCall
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.user_app import UserApp
@@ -133,7 +133,7 @@ def _served(
             queues.ask(call)
         threading.Thread(
             target=_read,
-            args=(context, call, first.runner_id, requests),
+            args=(queues, call, first.runner_id, requests),
             name="clarigrpc-local-runner-outputs",
             daemon=True,
         ).start()
@@ -141,22 +141,27 @@ def _served(
             response = queues.next_response(call)
             if response is not None:
                 yield response
+            elif queues.is_ending(call):
+                # Only once something more is sent is it certain whether the messages have ended,
+                # or the call is broken: grpcio reports in turn, and reports both ends alike.
+                yield v2.MultiRunnerItemResponse(status=make_status(StatusCode.SUCCESS))
+                if context.call.is_active():
+                    queues.end_messages(call)
     finally:
         queues.close_call(call)
 
 
 def _read(
-    context: Context,
+    queues: RunnerQueues,
     call: WorkerCall,
     runner_id: str,
     requests: Iterator[v2.PostRunnerItemOutputsRequest],
 ) -> None:
     """Takes the messages of a worker's call until its last one."""
-    queues = context.state.runners
     try:
         for request in requests:
             if request.runner_id not in ("", runner_id):
-                queues.end_messages(call, _not_its_call(runner_id, request))
+                queues.refuse_messages(call, _not_its_call(runner_id, request))
                 return
             if request.runner_item_id:
                 # That nobody waits any more is no failure of the worker's.
@@ -164,14 +169,11 @@ def _read(
             elif not call.is_control:
                 queues.ask(call)
     except ServiceError as error:
-        queues.end_messages(call, error)
+        queues.refuse_messages(call, error)
     except Exception:  # noqa: BLE001 (however it comes that there are no more messages)
         queues.break_call(call)
     else:
-        if not queues.has_items(call) or _ended_in_order(context):
-            queues.end_messages(call)
-        else:
-            queues.break_call(call)
+        queues.await_end(call)
 
 
 def _ended_in_order(context: Context) -> bool:
