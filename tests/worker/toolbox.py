@@ -18,6 +18,7 @@ class Toolbox:
         self.batches: list[list[str]] = []
         self.produced = 0
         self.started = threading.Event()
+        self.release = threading.Event()
 
     def predict(self, text: str) -> str:
         """Says it loudly."""
@@ -33,6 +34,12 @@ class Toolbox:
     async def spell(self, text: str) -> AsyncIterator[str]:
         for letter in text:
             await asyncio.sleep(0)
+            yield letter
+
+    async def spell_slowly(self, text: str) -> AsyncIterator[str]:
+        for letter in text:
+            self.produced += 1
+            await asyncio.sleep(0.003)
             yield letter
 
     def stream(self, words: Iterator[str], prefix: str = "") -> Iterator[str]:
@@ -64,10 +71,11 @@ class Toolbox:
         return text
 
     async def endless(self, text: str) -> str:
-        """Runs until it is cancelled."""
+        """Runs until it is cancelled, or released."""
         self.started.set()
         try:
-            await asyncio.Event().wait()
+            while not self.release.is_set():
+                await asyncio.sleep(0.02)
         except asyncio.CancelledError:
             self.log.append(f"cancelled {text}")
             raise
