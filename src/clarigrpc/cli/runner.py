@@ -90,8 +90,8 @@ def runner(output: Output, target: str, **options: Any) -> None:
 
     \b
     Examples:
-      clarigrpc runner --runner my-runner --model my-model my_package.models:Classifier
-      clarigrpc runner --runner my-runner --health-port 8080 my_model.py:Classifier
+      clarigrpc runner --runner my-runner --model my-model my_models:Classifier
+      clarigrpc runner --runner r1 --health-port 8080 my_model.py:Classifier
     """
     from clarigrpc._named_methods.signatures import signature_text
     from clarigrpc.cli.python_file import model_of_target
