@@ -17,7 +17,7 @@ _FIXED_SIZES = {1: 8, 5: 4}
 _GROUP_ENDS = (3, 4)
 
 _VARINT_BITS = 70  # seven in each of at most ten bytes
-_MOST = (1 << 64) - 1
+_VARINT_MASK = (1 << 64) - 1
 
 
 WireField: TypeAlias = tuple[int, int, int, int]
@@ -86,6 +86,6 @@ def _read_varint(encoded: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & _MOST, at
+            return value & _VARINT_MASK, at
         shift += 7
     raise ValueError("a number of more than ten bytes")

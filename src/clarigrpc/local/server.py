@@ -57,7 +57,8 @@ class LocalServer:
             documentation. The methods are called from several threads; asynchronous ones run on
             one event loop a model.
         faults: Failures to inject. They can be changed while the server runs, as ``faults``.
-        workers: Number of threads that serve gRPC calls. An open stream occupies one.
+        workers: Number of threads that serve gRPC calls. An open stream occupies one. With fewer
+            than 4, no call may follow logs.
         pat: Personal access token of the default user. None uses the one in ``config`` or stored
             in ``data_dir``, or a random one; the same holds for the next four.
         api_key: API key of the default app.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import httpx
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from clarigrpc import v2
-from clarigrpc.local.handlers.log_methods import MAX_FOLLOWERS
 from clarigrpc.local.store import resource_store
 from tests.local.conftest import Raw, ok, until
 
@@ -41,11 +42,20 @@ def test_long_log_entries_come_in_several_responses(
     assert [entry.message for entry in listed] == names[2:4]
 
 
-def test_so_many_follow_logs_at_once(raw: Raw) -> None:
-    calls = [follow(raw) for _ in range(MAX_FOLLOWERS)]
+@pytest.mark.parametrize(("workers", "most"), [(4, 1), (16, 4), (64, 16), (100, 16)])
+def test_so_many_follow_logs_at_once(serve: Callable[..., Raw], workers: int, most: int) -> None:
+    raw = serve(workers=workers)
+    calls = [follow(raw) for _ in range(most)]
     for call in calls:
         ok(next(call))
-    assert [response.status.code for response in follow(raw)] == [v2.StatusCode.CONN_THROTTLED]
+    refused = [follow(raw) for _ in range(workers)]
+    for one in refused:
+        (response,) = one
+        assert response.status.code == v2.StatusCode.CONN_THROTTLED
+        assert response.status.details == (
+            f"{most} calls follow logs already, the maximum of a server with {workers} workers"
+        )
+    ok(raw("GetInputCount", v2.GetInputCountRequest()))
     for call in calls:
         call.cancel()
 
@@ -71,3 +81,27 @@ def test_a_stream_over_http_ends_at_its_deadline(serve: Callable[..., Raw]) -> N
     first, last = map(json.loads, answer.text.splitlines())
     assert first["result"]["status"]["code"] == v2.StatusCode.SUCCESS
     assert last["error"]["code"] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+
+
+def test_open_questions_about_the_services_leave_workers(serve: Callable[..., Raw]) -> None:
+    raw = serve(workers=4)
+    asked = threading.Event()
+
+    def asking() -> Iterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        asked.wait(60)
+
+    with grpc.insecure_channel(raw.server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        first = stub.ServerReflectionInfo(asking(), timeout=60)
+        try:
+            assert next(first).list_services_response.service
+            for _ in range(4):
+                with pytest.raises(grpc.RpcError, match="1 streams of reflection") as caught:
+                    next(stub.ServerReflectionInfo(asking(), timeout=60))
+                assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            ok(raw("GetInputCount", v2.GetInputCountRequest()))
+        finally:
+            asked.set()
+        assert not [*first]
+        until(lambda: next(stub.ServerReflectionInfo(asking(), timeout=60)))

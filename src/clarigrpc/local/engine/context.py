@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ class State:
     input_roots: tuple[Path, ...]
     object_stores: Mapping[str, str]
     runners: RunnerQueues
-    log_followers: threading.BoundedSemaphore
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from clarigrpc import v2
 from clarigrpc._contract.methods import SERVICE
@@ -21,7 +21,7 @@ from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
 from clarigrpc.local.engine.runner_queues import MAX_CALLS
 from clarigrpc.local.fronts.field_count import MAX_FIELDS, has_too_many_fields
 from clarigrpc.local.fronts.listen_address import UNIX_PREFIX, check_unix_socket, host_and_port
-from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.served_call import ServedCall, WaitingShare
 from clarigrpc.local.service.dispatch import V2Service
 from clarigrpc.local.service_errors import CallAborted
 from clarigrpc.v2._index import METHODS
@@ -39,6 +39,9 @@ _MAX_SEARCHED_BYTES = 1 << 20
 
 _RUNNER_METHODS = ("ListRunnerItems", "PostRunnerItemOutputs", "ProcessRunnerItems")
 """A longer message is not searched for the reason why it cannot be read."""
+
+
+_WORKERS_PER_REFLECTION = 16
 
 
 class GrpcFront:
@@ -73,7 +76,9 @@ class GrpcFront:
         )
         self._server = grpc.server(
             self._pool,
-            handlers=[_V2Handlers(service, service.budget, self._runner_pool)],
+            handlers=[
+                _V2Handlers(service, service.budget, self._runner_pool, WaitingShare(workers))
+            ],
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -94,8 +99,8 @@ class GrpcFront:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server, POOL
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(workers), self._server
         )
         self._ended: threading.Event | None = None
 
@@ -116,13 +121,38 @@ class GrpcFront:
         self._runner_pool.shutdown()
 
 
+class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
+    """Tells anybody about the services. A stream of questions takes a worker, so few are open."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), pool=POOL)
+        self._most = max(1, workers // _WORKERS_PER_REFLECTION)
+        self._free = threading.BoundedSemaphore(self._most)
+
+    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Iterator[Any]:
+        if not self._free.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._most} streams of reflection are open already, the maximum",
+            )
+        try:
+            yield from super().ServerReflectionInfo(request_iterator, context)
+        finally:
+            self._free.release()
+
+
 class _V2Handlers(grpc.GenericRpcHandler):
     """Binds every method of V2 to the service, with the serializers of its messages."""
 
     def __init__(
-        self, service: V2Service, budget: ByteBudget, runner_pool: ThreadPoolExecutor
+        self,
+        service: V2Service,
+        budget: ByteBudget,
+        runner_pool: ThreadPoolExecutor,
+        waiting: WaitingShare,
     ) -> None:
         self._service = service
+        self._waiting = waiting
         self._budget = budget
         self._runner_pool = runner_pool
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -145,10 +175,10 @@ class _V2Handlers(grpc.GenericRpcHandler):
             "request_deserializer": _parser(getattr(v2, request_name), self._budget),
             "response_serializer": _serialize,
         }
-        service = self._service
+        service, waiting = self._service, self._waiting
 
         def unary(request: _Request, context: grpc.ServicerContext) -> Message:
-            call = _call(method, context)
+            call = _call(method, context, waiting)
             try:
                 return service.unary(method, _parsed(request), call)
             except CallAborted as aborted:
@@ -158,7 +188,7 @@ class _V2Handlers(grpc.GenericRpcHandler):
                 _send_trailing(call, context)
 
         def stream(payload: Any, context: grpc.ServicerContext) -> Iterator[Message]:
-            call = _call(method, context)
+            call = _call(method, context, waiting)
             try:
                 if many_requests:
                     yield from service.duplex(method, _each_parsed(payload), call)
@@ -271,11 +301,11 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _call(method: str, context: grpc.ServicerContext) -> ServedCall:
+def _call(method: str, context: grpc.ServicerContext, waiting: WaitingShare) -> ServedCall:
     metadata = {
         key: value for key, value in context.invocation_metadata() if isinstance(value, str)
     }
-    return ServedCall(method, metadata, context.is_active, context.time_remaining)
+    return ServedCall(method, metadata, context.is_active, context.time_remaining, waiting=waiting)
 
 
 def _send_trailing(call: ServedCall, context: grpc.ServicerContext) -> None:

@@ -17,6 +17,7 @@ from clarigrpc.local.fronts.http_connections import ConnectionBounds
 from clarigrpc.local.fronts.http_messages import MAX_BODY_BYTES
 from clarigrpc.local.fronts.listen_address import host_and_port
 from clarigrpc.local.fronts.rest_gateway import CallServer, RestGateway
+from clarigrpc.local.served_call import WaitingShare
 
 WORKERS = 32
 """Calls that run at the same time, by default."""
@@ -71,6 +72,7 @@ class RestFront:
             max_body_bytes=max_body_bytes,
             budget=budget,
             is_closing=self._expired.is_set,
+            waiting=WaitingShare(workers),
             mounts=mounts,
         )
         if cors:

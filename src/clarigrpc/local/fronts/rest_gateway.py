@@ -50,7 +50,7 @@ from clarigrpc.local.fronts.http_messages import (
     respond,
     response_headers,
 )
-from clarigrpc.local.served_call import ServedCall
+from clarigrpc.local.served_call import ServedCall, WaitingShare
 from clarigrpc.local.service_errors import CallAborted, ServiceError
 from clarigrpc.v2 import StatusCode
 
@@ -147,6 +147,7 @@ class RestGateway:
         max_body_bytes: Longest request body; a longer one is answered 413.
         budget: What all calls may hold; None for a budget of its own.
         is_closing: True once running calls should come to an end.
+        waiting: How many calls may wait in the executor's workers; None for no limit.
         mounts: Prefix of paths -> the application that serves them instead.
     """
 
@@ -158,6 +159,7 @@ class RestGateway:
         max_body_bytes: int = MAX_BODY_BYTES,
         budget: ByteBudget | None = None,
         is_closing: Callable[[], bool] = lambda: False,
+        waiting: WaitingShare | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self._service = service
@@ -165,6 +167,7 @@ class RestGateway:
         self._executor = executor
         self._bodies = BodyReader(max_body_bytes, budget)
         self._is_closing = is_closing
+        self._waiting = waiting or WaitingShare(None)
         self._told_of_nulls = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -244,6 +247,7 @@ class RestGateway:
             metadata=metadata,
             is_active=lambda: not (gone.is_set() or self._is_closing() or _is_late(remaining())),
             remaining=remaining,
+            waiting=self._waiting,
         )
 
     def _decode(self, binding: Binding, path: str, query: str, body: bytes) -> Message:

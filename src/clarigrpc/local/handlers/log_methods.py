@@ -43,9 +43,6 @@ _LOG_FIELDS = (
 EVENTS_LOG_TYPE = "runner.events"
 """Log of what becomes of the workers of a runner; what they write themselves is in ``runner``."""
 
-MAX_FOLLOWERS = 16
-"""Calls that follow logs at the same time. Each takes a worker of a front while it is open."""
-
 _ENTRIES_PER_RESPONSE = 128
 # Between two looks for new entries.
 _FOLLOW_SECONDS = 0.1
@@ -103,15 +100,17 @@ def stream_log_entries(
     if not request.log_type:
         raise ServiceError(StatusCode.LOG_ENTRIES_INVALID_REQUEST, "log_type is empty")
     where = _logs(context.user(request.user_app_id))
-    followers = context.state.log_followers
-    if not followers.acquire(blocking=False):
+    share = context.call.waiting
+    if not share.take():
         raise ServiceError(
-            StatusCode.CONN_THROTTLED, f"{MAX_FOLLOWERS} calls follow logs already, the maximum"
+            StatusCode.CONN_THROTTLED,
+            f"{share.most} calls follow logs already, the maximum of a server with "
+            f"{share.workers} workers",
         )
     try:
         yield from _followed(context, request, where)
     finally:
-        followers.release()
+        share.give_back()
 
 
 def _followed(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -232,7 +231,6 @@ class V2Service:
                 input_roots=tuple(root.resolve() for root in input_roots),
                 object_stores=dict(object_stores or {}),
                 runners=RunnerQueues(),
-                log_followers=threading.BoundedSemaphore(log_methods.MAX_FOLLOWERS),
             )
             with store.transaction():
                 seeding.put_workflows(
