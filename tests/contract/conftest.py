@@ -37,6 +37,15 @@ def peer_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def peer_interpreter() -> Path:
+    """The interpreter of an environment with the published clients and their runner."""
+    try:
+        return peer.environment("published-clients", peer.CLIENT_REQUIREMENTS)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def peer_files(peer_python: Path) -> list[FileDescriptor]:
     """The file descriptors of the published package, in a pool of their own."""
     return peer.descriptors(peer_python)

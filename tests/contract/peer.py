@@ -26,6 +26,9 @@ SCRIPTS = Path(__file__).resolve().parent / "scripts"
 PEERS = ROOT / ".peers"
 REQUIREMENT = "clarifai-grpc==12.6.0"
 
+CLIENT_REQUIREMENTS = ("clarifai==12.5.0", "clarifai-grpc==12.6.0", "protobuf<7", "rich")
+"""The published clients and runner. Their JSON channel needs what protobuf 7 no longer has."""
+
 # Test data of the package itself, not part of the service's contract.
 IGNORED_FILES = {"proto/clarifai/api/utils/test_proto.proto"}
 

@@ -23,9 +23,6 @@ from clarigrpc.local import LocalServer
 from tests.contract import peer
 from tests.local.conftest import clip, png
 
-REQUIREMENTS = ("clarifai==12.5.0", "clarifai-grpc==12.6.0", "protobuf<7", "rich")
-"""Over its JSON channel the client needs what protobuf 7 no longer has."""
-
 CLUSTER = """
 compute_cluster:
   id: cluster
@@ -71,15 +68,6 @@ def acts_of(script: str) -> list[str]:
     """Names of the acts of a script, which is not imported here."""
     text = (peer.SCRIPTS / script).read_text()
     return re.findall(r"^@act\ndef (\w+)", text, re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def peer_interpreter() -> Path:
-    """The interpreter of an environment with the published packages."""
-    try:
-        return peer.environment("published-clients", REQUIREMENTS)
-    except RuntimeError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
