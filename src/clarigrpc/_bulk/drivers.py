@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import time
 from abc import ABC, abstractmethod
@@ -16,11 +17,12 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from itertools import islice
+from itertools import chain, islice, takewhile
 from typing import Any, Generic
 
 from clarigrpc import errors
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, ResultT
+from clarigrpc._bulk.preparation import Preparation, PreparedValue, is_slow, made_ahead
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import call_observer
 
@@ -38,14 +40,20 @@ class BulkRun(ABC, Generic[ResultT]):
     Args:
         engine: The engine.
         source: The values.
+
+    Attributes:
+        held: Values that were read and not offered, because the first one takes a thread to make.
+            They are to be read again, in front of the source.
     """
 
     def __init__(
         self, engine: BulkEngine[ResultT], source: Iterable[Any] | AsyncIterable[Any]
     ) -> None:
+        self.held: list[Any] = []
         self.engine = engine
         self.source = source
         self._slice = 1
+        self._begun = False
 
     @abstractmethod
     def request(self, batch: BulkBatch) -> tuple[Any, Any, float]:
@@ -124,6 +132,11 @@ class BulkRun(ABC, Generic[ResultT]):
                     ended = len(values) < wanted
             except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
                 failure = error
+            if values and not self._begun:
+                self._begun = True
+                if is_slow(values[0]):
+                    self.held = values
+                    return
             if not self.offer(values):
                 return
             if failure is not None:
@@ -177,6 +190,7 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
     observer = call_observer.installed()
     if observer is not None:
         observer.bulk_began(engine)
+    ahead: Generator[Any, None, None] | None = None
     try:
         if isinstance(run.source, AsyncIterable):
             raise TypeError("an async source needs an AsyncClient")  # noqa: TRY301
@@ -195,6 +209,9 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
                 break
             if engine.room:
                 run.read(source, has_ended)
+                if run.held:
+                    ahead = made_ahead(chain(run.held, source))
+                    run.held, source = [], ahead
                 continue
             with contextlib.suppress(queue.Empty):
                 ended.put(ended.get(timeout=engine.wait(time.monotonic())))
@@ -204,6 +221,8 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         run.end(raised)
         raise
     finally:
+        if ahead is not None:
+            ahead.close()
         if observer is not None:
             observer.bulk_ended(engine)
     run.end(None)
@@ -236,9 +255,13 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
     observer = call_observer.installed()
     if observer is not None:
         observer.bulk_began(engine)
-    reader = _AsyncReader(run, wake) if isinstance(run.source, AsyncIterable) else None
+    reader: _AsyncReader | None = None
     try:
-        source = iter(()) if isinstance(run.source, AsyncIterable) else iter(run.source)
+        source: Iterator[Any] = iter(())
+        if isinstance(run.source, AsyncIterable):
+            reader = _AsyncReader(run, run.source, wake)
+        else:
+            source = iter(run.source)
         while True:
             wake.clear()
             news = bool(ended)
@@ -260,6 +283,10 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
             if engine.room:
                 if reader is None:
                     run.read(source, lambda: False)
+                    if run.held:
+                        # The loop does not wait for what is made in threads.
+                        reader = _AsyncReader(run, _each(chain(run.held, source)), wake)
+                        run.held = []
                     await asyncio.sleep(0)
                     continue
                 reader.go_on()
@@ -279,6 +306,13 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
         tasks = [*running, *([reader.task] if reader is not None else [])]
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
+        if reader is not None:
+            await reader.close()
+
+
+async def _each(values: Iterable[Any]) -> AsyncGenerator[Any, None]:
+    for value in values:
+        yield value
 
 
 def _cancel(calls: Iterable[Any]) -> None:
@@ -290,33 +324,50 @@ class _AsyncReader:
     """A task that reads an async source, as far as the engine wants.
 
     Args:
-        run: Whose source is read.
+        run: For whom the source is read.
+        source: The values.
         wake: Set when there is a value, or the end.
     """
 
-    def __init__(self, run: BulkRun[Any], wake: asyncio.Event) -> None:
+    def __init__(self, run: BulkRun[Any], source: AsyncIterable[Any], wake: asyncio.Event) -> None:
         self._run = run
         self._wake = wake
         self._values: list[Any] = []
+        self._preparation: Preparation | None = None
+        self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._ended = False
         self._error: BaseException | None = None
         run.engine.linger = min(run.engine.linger, _ASYNC_LINGER)
-        self.task = asyncio.ensure_future(self._read(run.source))
+        self.task = asyncio.ensure_future(self._read(source))
 
-    async def _read(self, source: Any) -> None:
+    async def _read(self, source: AsyncIterable[Any]) -> None:
         engine = self._run.engine
         try:
             async for value in source:
-                self._values.append(value)
+                self._values.append(self._prepared(value))
                 self._wake.set()
-                while len(self._values) >= engine.room:
+                while len(self._values) >= min(engine.room, self._most):
                     self._room.clear()
                     await self._room.wait()
         except BaseException as error:  # noqa: BLE001 - raised where a plain loop would, not here
             self._error = error
         self._ended = True
         self._wake.set()
+
+    def _prepared(self, value: Any) -> Any:
+        if self._preparation is None:
+            if not is_slow(value):
+                return value
+            self._preparation = Preparation()
+        return self._preparation.begin(
+            value, lambda: self._loop.call_soon_threadsafe(self._wake.set)
+        )
+
+    @property
+    def _most(self) -> float:
+        """How many values may wait here."""
+        return math.inf if self._preparation is None else self._preparation.window
 
     def go_on(self) -> None:
         """The engine wants values."""
@@ -326,8 +377,11 @@ class _AsyncReader:
         """Give the engine what was read."""
         run = self._run
         values, self._values = self._values, []
+        if self._preparation is not None:
+            made = sum(1 for _ in takewhile(_is_made, values))
+            values, self._values = values[:made], values[made:]
         run.offer(values)
-        if self._ended:
+        if self._ended and not self._values:
             self._ended = False
             if self._error is None:
                 run.engine.exhausted()
@@ -336,3 +390,12 @@ class _AsyncReader:
         elif run.engine.idle:
             # The source has no value ready: do not wait for a fuller batch.
             run.engine.flush()
+
+    async def close(self) -> None:
+        """End the threads that make values."""
+        if self._preparation is not None:
+            await asyncio.to_thread(self._preparation.close)
+
+
+def _is_made(value: Any) -> bool:
+    return not isinstance(value, PreparedValue) or value.done

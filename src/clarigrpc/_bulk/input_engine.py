@@ -28,6 +28,7 @@ from clarigrpc._bulk.input_journal import JournalEvent, Record
 from clarigrpc._bulk.input_report import FailedInput, UploadReport
 from clarigrpc._bulk.input_sources import SourceInput
 from clarigrpc._bulk.pacing import Pacing
+from clarigrpc._bulk.preparation import PreparedValue
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import EncodedInputs, size_of
@@ -182,6 +183,8 @@ class InputEngine(BulkEngine[Any]):
         rejected: list[FailedInput] = []
         resumed = 0
         for index, value in enumerate(values, first):
+            prepared = value if isinstance(value, PreparedValue) else None
+            value = prepared.value if prepared is not None else value
             failure = value if isinstance(value, FailedInput) else None
             given = value.input if failure else value
             source = failure.source if failure else ""
@@ -189,7 +192,8 @@ class InputEngine(BulkEngine[Any]):
             if isinstance(given, SourceInput):
                 source, name = given.source, given.id
             try:
-                message = as_input(given() if callable(given) else given)
+                make = prepared or given
+                message = as_input(make() if callable(make) else make)
             except _READ_ERRORS as error:
                 make = given if callable(given) else partial(as_input, given)
                 rejected.append(FailedInput(index, name, status_of(error), make, source=source))

@@ -227,8 +227,9 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
         Give the paths of images themselves: ``predict_many(Path("photos").iterdir())``. A file that
         cannot be read is then its own failed result, whereas a generator of ``image(path)`` ends
         with the first one. A function without arguments is called when its turn comes, and fails
-        alone as well: ``partial(image, path, max_side=1024)``. Outputs are matched to inputs by
-        ``output.input.id``; inputs without an id are sent with a number as theirs.
+        alone as well: ``partial(image, path, max_side=1024)``, of which some run ahead, in threads.
+        Outputs are matched to inputs by ``output.input.id``; inputs without an id are sent with a
+        number as theirs.
 
         Args:
             values: What ``predict`` takes, or functions that make it, from any iterable; an
