@@ -24,7 +24,6 @@ FACTS = load_facts()
 
 # Facts that the local server does not follow, and why. One that it follows again has to go.
 DIFFERENT = {
-    "hyper-parameters": "it refuses hyperparameters that its trainings would ignore",
     "output-info-elsewhere": "its models show their concepts wherever they are",
 }
 

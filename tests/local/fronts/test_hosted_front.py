@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -253,3 +254,33 @@ def test_a_failing_database(
     monkeypatch.setattr(hosted_media, "read", fail)
     answer = web.get(url, headers=key(raw.server.pat))
     assert answer.json()["status"]["code"] == v2.StatusCode.INTERNAL_DATABASE_ISSUE
+
+
+def test_what_was_sent_as_bytes_can_be_fetched_before_it_is_processed() -> None:
+    release = threading.Event()
+
+    def held_back() -> bytes:
+        release.wait(30)
+        return PICTURE
+
+    with (
+        serving(held_back) as site,
+        LocalServer(rest_port=0) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        raw = Raw(server, v2.V2Stub(channel))
+        request = v2.PostInputsRequest()
+        request.inputs.add(id="slow").data.image.url = f"{site}/picture.png"
+        request.inputs.add(id="bytes").data.image.base64 = PICTURE
+        ok(raw("PostInputs", request))
+        try:
+            slow, sent = (
+                ok(raw("GetInput", v2.GetInputRequest(input_id=name))).input
+                for name in ("slow", "bytes")
+            )
+            assert sent.status.code == v2.StatusCode.INPUT_PENDING
+            fetched = httpx.get(sent.data.image.url, headers={"authorization": f"Key {server.pat}"})
+            assert (fetched.status_code, fetched.content) == (200, PICTURE)
+            assert not slow.data.image.HasField("hosted")
+        finally:
+            release.set()

@@ -318,7 +318,6 @@ def test_statuses_go_from_queued_to_trained(school: Raw) -> None:
     ("version", "expected"),
     [
         (wants("unheard-of"), Code.MODEL_TRAINING_NO_DATA),
-        (wants("never"), Code.MODEL_TRAINING_NO_POSITIVES),
         (
             wants("is-0", "never", fail_on_missing_positive_examples=True),
             Code.MODEL_TRAINING_NO_POSITIVES,
@@ -346,10 +345,48 @@ def test_want_of_data_fails_the_version(
     assert school("PostModelOutputs", request).status.code == Code.MODEL_INVALID_REQUEST
 
 
-def test_a_concept_without_examples_is_left_out_unless_it_must_not(school: Raw) -> None:
-    create(school, "partly")
-    made = trained(school, "partly", wants("is-0", "absent-everywhere"))
-    assert [c.id for c in made.output_info.data.concepts] == ["is-0"]
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_concept_asked_for_without_examples_has_the_value_0(school: Raw, exclusive: bool) -> None:
+    model_id = f"partly-{exclusive}"
+    create(school, model_id)
+    wanted = ["absent-everywhere", "is-0", "is-1"]
+    made = trained(school, model_id, wants(*wanted, concepts_mutually_exclusive=exclusive))
+    assert [c.id for c in made.output_info.data.concepts] == wanted
+    assert "absent-everywhere: 0 inputs" in made.train_log
+    request = v2.PostModelOutputsRequest(model_id=model_id)
+    request.inputs.add(data=image(digit(0, 40)))
+    (output,) = ok(school("PostModelOutputs", request)).outputs
+    assert [c.id for c in output.data.concepts] == ["is-0", "is-1", "absent-everywhere"]
+    assert output.data.concepts[-1].value < 1e-6
+
+
+def test_a_model_of_a_concept_that_no_input_has(raw: Raw) -> None:
+    add(raw, [("without", image(digit(1, 0)), {"never": 0.0})])
+    create(raw, "nothing")
+    made = trained(raw, "nothing", wants("never"))
+    metrics = v2.PostModelVersionMetricsRequest(model_id="nothing", version_id=made.id)
+    ok(raw("PostModelVersionMetrics", metrics))
+    asked = v2.GetModelVersionMetricsRequest(model_id="nothing", version_id=made.id)
+    asked.fields.test_set = True
+    until(
+        lambda: (
+            ok(raw("GetModelVersionMetrics", asked)).model_version.metrics.status.code
+            == Code.MODEL_EVALUATED
+        )
+    )
+    (entry,) = ok(raw("GetModelVersionMetrics", asked)).model_version.metrics.test_set
+    assert [(c.id, c.value) for c in entry.ground_truth_concepts] == [("never", 0.0)]
+    assert entry.predicted_concepts[0].value < 1e-6
+
+
+def test_concepts_that_nobody_asked_for_and_no_input_has_are_left_out(raw: Raw) -> None:
+    add(
+        raw,
+        [("a", image(digit(0, 0)), {"zero": 1.0}), ("b", image(digit(1, 0)), {"never": 0.0})],
+    )
+    create(raw, "some")
+    made = trained(raw, "some", v2.ModelVersion())
+    assert [c.id for c in made.output_info.data.concepts] == ["zero"]
     assert made.active_concept_count == 1
 
 
@@ -515,13 +552,36 @@ def test_templates(school: Raw) -> None:
     types = ok(school("ListModelTypes", v2.ListModelTypesRequest())).model_types
     (kind,) = (one for one in types if one.id == "visual-classifier")
     (field,) = (one for one in kind.model_type_fields if one.path.endswith(".template"))
-    (template,) = field.model_type_enum_options
-    assert [one.path for one in template.model_type_fields] == [
+    own, *stand_ins = field.model_type_enum_options
+    settings = [
         "train_info.params.enrich_dataset",
         "train_info.params.concepts_mutually_exclusive",
     ]
-    version = v2.ModelVersion(train_info=params(template=template.id))
-    assert trained(school, "templated", version).train_info.params["template"] == template.id
+    assert [one.path for one in own.model_type_fields] == settings
+    version = v2.ModelVersion(train_info=params(template=own.id))
+    made = trained(school, "templated", version)
+    assert made.train_info.params["template"] == own.id
+    assert "without effect" not in made.train_log
+    assert stand_ins
+    for template in stand_ins:
+        assert template.description.startswith("Local stand-in: ")
+        assert [one.path for one in template.model_type_fields] == [
+            *settings,
+            "train_info.params.num_epochs",
+        ]
+        version = v2.ModelVersion(train_info=params(template=template.id, num_epochs=2))
+        made = trained(school, "templated", version)
+        assert made.train_info.params["num_epochs"] == 2
+        assert f"without effect: template {template.id}; num_epochs" in made.train_log
+
+
+def test_hyperparameters_are_kept_and_said_to_have_no_effect(school: Raw) -> None:
+    create(school, "hyper")
+    version = wants("is-0")
+    version.output_info.output_config.hyper_params.update({"N_EPOCHS": 5, "CUSTOM": {}})
+    made = trained(school, "hyper", version)
+    assert made.output_info.output_config.hyper_params["N_EPOCHS"] == 5
+    assert "without effect: hyper_params CUSTOM, N_EPOCHS" in made.train_log
 
 
 def test_texts_can_be_classified(raw: Raw) -> None:

@@ -165,6 +165,7 @@ def learn(
     *,
     exclusive: bool,
     need_all: bool,
+    named: bool,
     check: Callable[[], None],
 ) -> Learned:
     """Trains on examples.
@@ -175,7 +176,9 @@ def learn(
         negatives: Embeddings of further examples, which have none of the concepts; not used where
             every input has one.
         exclusive: Whether every input has exactly one of the concepts.
-        need_all: Whether a concept that no example has is a failure; otherwise it is left out.
+        need_all: Whether a concept that no example has is a failure.
+        named: Whether the concepts were asked for: then one that no example has stays, with the
+            value 0 for every input. Otherwise it is left out.
         check: Called now and then; ends the work by raising.
 
     Raises:
@@ -193,7 +196,7 @@ def learn(
         labels = labels & (labels.cumsum(axis=1) == 1)
     counts = labels.sum(axis=0).tolist()
     lacking = [c for c, count in zip(examples.concepts, counts, strict=True) if not count]
-    if lacking and (need_all or len(lacking) == len(examples.concepts)):
+    if lacking and (need_all or (not named and len(lacking) == len(examples.concepts))):
         raise ServiceError(
             StatusCode.MODEL_TRAINING_NO_POSITIVES,
             f"no input is labelled with {', '.join(lacking)}",
@@ -203,7 +206,8 @@ def learn(
     if exclusive and len(concepts) < 2:
         raise ServiceError(
             StatusCode.MODEL_TRAINING_ONE_VS_N_SINGLE_CLASS,
-            f"mutually exclusive concepts must be at least two; the inputs have only {concepts[0]}",
+            "mutually exclusive concepts must be at least two; the inputs have only "
+            + (", ".join(concepts) or "inputs without any"),
         )
     if negatives is None or exclusive:
         negatives = np.zeros((0, vectors.shape[1]), np.float32)
@@ -214,6 +218,9 @@ def learn(
         )
 
     def trained_on(rows: NDArray[np.intp]) -> Weights:
+        if not concepts:
+            empty = np.zeros((0, vectors.shape[1]), np.float32)
+            return Weights((), empty, np.zeros(0, np.float32), exclusive)
         nothing = np.zeros((len(negatives), len(concepts)), np.bool_)
         return fit(
             concepts,
@@ -224,6 +231,8 @@ def learn(
         )
 
     weights = trained_on(np.arange(len(vectors)))
+    if named:
+        weights = weights.among(examples.concepts)
     log = [f"{len(vectors)} inputs, {len(negatives)} background images"]
     log += [f"{c}: {n} inputs" for c, n in zip(examples.concepts, counts, strict=True)]
     return Learned(weights, "\n".join(log), _held_out(concepts, vectors, labels, trained_on))
@@ -237,6 +246,8 @@ def _held_out(
 ) -> v2.EvalMetrics:
     """The numbers of a cross-validation, for which each part has to see each concept."""
     found = v2.EvalMetrics(status=make_status(StatusCode.MODEL_NOT_EVALUATED))
+    if not concepts:
+        return found
     chance = np.random.default_rng(0)
     rows = chance.permutation(len(vectors))[:_MAX_HELD_OUT]
     # Dealt in the order of the labels, so that the parts are alike.

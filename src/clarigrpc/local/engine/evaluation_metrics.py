@@ -62,7 +62,10 @@ def binary(concept: str, truth: NDArray[np.bool_], scores: NDArray[np.float64]) 
 
 
 def evaluate(examples: list[Example], metrics: v2.EvalMetrics) -> None:
-    """Fills in the results for all concepts that some example truly has."""
+    """Fills in the results for all concepts that some example truly has.
+
+    Where examples only lack concepts, just ``test_set`` says what was predicted.
+    """
     concepts = sorted({c for e in examples for c, value in e.truth.items() if value >= THRESHOLD})
     truth = np.array([[e.truth.get(c, 0.0) >= THRESHOLD for c in concepts] for e in examples])
     scores = np.array([[e.predicted.get(c, 0.0) for c in concepts] for e in examples])
@@ -75,7 +78,8 @@ def evaluate(examples: list[Example], metrics: v2.EvalMetrics) -> None:
         recalls.append(right / int(truth[:, column].sum()))
         count = metrics.label_counts.positive_label_counts.add(count=int(truth[:, column].sum()))
         count.concept.id = concept
-    _summarize(metrics, precisions, recalls)
+    if concepts:  # there is no mean of nothing
+        _summarize(metrics, precisions, recalls)
     _confuse(examples, concepts, metrics)
     for example in examples:
         entry = metrics.test_set.add()

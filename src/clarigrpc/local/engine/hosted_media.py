@@ -22,19 +22,26 @@ HOSTED_PREFIX = "/data/"
 """Beginning of the paths of media."""
 
 
+_WAITING = (StatusCode.INPUT_PENDING, StatusCode.INPUT_IN_PROGRESS)
+
+
 def show(item: v2.Input, app: UserApp, base: str) -> v2.Input:
-    """Adds the addresses of its media to a processed input; returns it.
+    """Adds the addresses of its media to an input; returns it.
+
+    What was sent as bytes has them at once, what is downloaded has them then.
 
     Args:
         item: An input as it is stored.
         app: Where it is.
         base: Address of the REST front; without one there are no addresses.
     """
-    if not base or item.status.code != StatusCode.INPUT_SUCCESS:
+    if not base or item.status.code not in (StatusCode.INPUT_SUCCESS, *_WAITING):
         return item
     for kind in media_content.MEDIA_KINDS:
         if item.data.HasField(kind):
             medium = getattr(item.data, kind)
+            if medium.url and item.status.code in _WAITING:
+                continue
             hosted = medium.hosted
             hosted.prefix = base + HOSTED_PREFIX.rstrip("/")
             names = ("users", app.user_id, "apps", app.app_id, "inputs", kind, item.id)
@@ -65,12 +72,15 @@ def read(context: Context, path: str) -> MediaCopy:
     app = context.readable(v2.UserAppIDSet(user_id=user_id, app_id=app_id))
     store = context.state.store
     row = store.get(StoredCollection.of_app(INPUT_KIND, app), input_id)
-    if row is None or row.status != StatusCode.INPUT_SUCCESS or size not in SIZES.get(kind, ()):
+    if row is None or size not in SIZES.get(kind, ()):
         raise _nothing()
     data = v2.Input.FromString(row.body).data
     if not data.HasField(kind):  # type: ignore[arg-type]
         raise _nothing()
     content = store.content(row.seq)
+    ready = row.status == StatusCode.INPUT_SUCCESS
+    if not ready and (content is None or row.status not in _WAITING):
+        raise _nothing()
     if content is None:
         content = media_content.content_of(data, context.state.fetcher)
     return copy_of(content, data, kind, size, context.state.fetcher.budget)

@@ -81,7 +81,7 @@ def builtin(
         model: The model, with what is said of its versions in ``model_version``.
         runtime: Runs each of them.
         other_ids: Further ids that mean the model.
-        version_ids: Ids of versions, newest first; the last version has an id of this server.
+        version_ids: Ids of versions, newest first; without any there is one, of this server.
     """
     model.user_id, model.app_id = app.user_id, app.app_id
     version = v2.ModelVersion(
@@ -94,7 +94,7 @@ def builtin(
     for stamp in (model.created_at, model.modified_at, version.created_at):
         stamp.GetCurrentTime()
     versions = []
-    for version_id in (*version_ids, own_version_id(app, model.id)):
+    for version_id in version_ids or (own_version_id(app, model.id),):
         version.id = version_id
         versions.append(v2.ModelVersion.FromString(version.SerializeToString()))
     return CatalogEntry(model, versions, runtime, other_ids)

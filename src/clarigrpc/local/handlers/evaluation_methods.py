@@ -143,9 +143,8 @@ def _usable(found: Iterable[evaluation_metrics.Example]) -> list[evaluation_metr
     examples = list(found)
     if not examples:
         raise ServiceError(StatusCode.MODEL_EVALUATION_NEED_INPUTS, "the version has no inputs")
-    if not any(
-        value >= evaluation_metrics.THRESHOLD for e in examples for value in e.truth.values()
-    ):
+    # A label may also say that a concept is not there.
+    if not any(example.truth for example in examples):
         raise ServiceError(StatusCode.MODEL_EVALUATION_NEED_LABELS, "no input has a label")
     return examples
 

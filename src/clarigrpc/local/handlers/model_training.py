@@ -33,6 +33,8 @@ from clarigrpc.local.models.model_types import (
     ENRICH_DATASET,
     LOGISTIC_REGRESSION,
     MUTUALLY_EXCLUSIVE,
+    NUM_EPOCHS,
+    STAND_IN_TEMPLATES,
     TEMPLATE,
     TRAINING_DATASET,
     TRAINING_DATASET_VERSION,
@@ -88,7 +90,7 @@ def post_model_versions(
     trainable = entry.model.model_type_id in BASES
     prepared = []
     for given in given_versions:
-        version = _version(context, app, given, request.description)
+        version = _version(app, given, request.description)
         served = version.pretrained_model_config.local_dev
         content = _prepare(context, app, entry, version) if trainable and not served else None
         prepared.append((version, content))
@@ -113,9 +115,7 @@ def post_model_versions(
     )
 
 
-def _version(
-    context: Context, app: UserApp, given: v2.ModelVersion, description: str
-) -> v2.ModelVersion:
+def _version(app: UserApp, given: v2.ModelVersion, description: str) -> v2.ModelVersion:
     """What the version is before anybody trains it: ready, as those that need no training are."""
     # Nothing is uploaded for a model that a runner on the developer's machine serves.
     if given.HasField("pretrained_model_config") and not given.pretrained_model_config.local_dev:
@@ -151,7 +151,7 @@ def _prepare(
     context: Context, app: UserApp, entry: CatalogEntry, version: v2.ModelVersion
 ) -> bytes:
     """Queues a version for training; returns the examples as they are now."""
-    _check_settings(version)
+    _check_settings(entry.model.model_type_id, version)
     dataset = _dataset_of(version.train_info)
     if dataset.id:
         nested = Place(app, (dataset.id,))
@@ -186,7 +186,7 @@ def _dataset_of(info: v2.TrainInfo) -> v2.Dataset:
     return info.dataset
 
 
-def _check_settings(version: v2.ModelVersion) -> None:
+def _check_settings(model_type: str, version: v2.ModelVersion) -> None:
     refuse_other_fields(version.train_info, ("params", "dataset"))
     config = version.output_info.output_config
     refuse_other_fields(
@@ -200,20 +200,21 @@ def _check_settings(version: v2.ModelVersion) -> None:
             "training_timeout",
             "sample_ms",
             "fail_on_missing_positive_examples",
+            "hyper_params",
         ),
     )
     fields = version.train_info.params.fields
-    unknown = set(fields) - _PARAMS
-    if unknown:
+    templates = (LOGISTIC_REGRESSION, *STAND_IN_TEMPLATES.get(model_type, ()))
+    if TEMPLATE in fields and fields[TEMPLATE].string_value not in templates:
+        raise ServiceError(
+            StatusCode.MODEL_INVALID_ARGUMENT, f"{TEMPLATE} must be {' or '.join(templates)}"
+        )
+    known = _PARAMS | ({NUM_EPOCHS} if _has_stand_in_template(version) else set())
+    if unknown := set(fields) - known:
         raise ServiceError(
             StatusCode.MODEL_INVALID_ARGUMENT,
             f"train_info.params has unknown keys {', '.join(sorted(unknown))}; "
-            f"known are {', '.join(sorted(_PARAMS))}",
-        )
-    if TEMPLATE in fields and fields[TEMPLATE].string_value != LOGISTIC_REGRESSION:
-        raise ServiceError(
-            StatusCode.MODEL_INVALID_ARGUMENT,
-            f"{TEMPLATE} must be {LOGISTIC_REGRESSION}, the only one of the local server",
+            f"known are {', '.join(sorted(known))}",
         )
     if ENRICH_DATASET in fields and fields[ENRICH_DATASET].string_value not in (
         AUTOMATIC,
@@ -226,6 +227,23 @@ def _check_settings(version: v2.ModelVersion) -> None:
         raise ServiceError(
             StatusCode.MODEL_INVALID_ARGUMENT, f"{MUTUALLY_EXCLUSIVE} must be true or false"
         )
+
+
+def _has_stand_in_template(version: v2.ModelVersion) -> bool:
+    fields = version.train_info.params.fields
+    return TEMPLATE in fields and fields[TEMPLATE].string_value != LOGISTIC_REGRESSION
+
+
+def _without_effect(version: v2.ModelVersion) -> list[str]:
+    """What the version has of the service's settings that mean nothing for its training here."""
+    found = sorted(version.output_info.output_config.hyper_params)
+    if found:
+        found = [f"hyper_params {', '.join(found)}"]
+    if _has_stand_in_template(version):
+        fields = version.train_info.params.fields
+        found.append(f"template {fields[TEMPLATE].string_value}")
+        found += [name for name in (NUM_EPOCHS,) if name in fields]
+    return found
 
 
 def _choose_base(
@@ -352,11 +370,16 @@ def _learn(state: State, app: UserApp, version: v2.ModelVersion, content: bytes)
         exclusive=config.concepts_mutually_exclusive
         or (MUTUALLY_EXCLUSIVE in params and params[MUTUALLY_EXCLUSIVE].bool_value),
         need_all=config.fail_on_missing_positive_examples,
+        named=bool(version.output_info.data.concepts),
         check=check,
     )
     version.total_input_count = len(examples.inputs)
     version.active_concept_count = len(result.weights.concepts)
     version.train_log = result.log
+    if idle := _without_effect(version):
+        version.train_log += (
+            f"\nlogistic regression, whatever is said otherwise; without effect: {'; '.join(idle)}"
+        )
     version.metrics.CopyFrom(result.metrics)
     given = {concept.id: concept for concept in version.output_info.data.concepts}
     concepts = [given.get(i) or _concept(state, app, i) for i in result.weights.concepts]

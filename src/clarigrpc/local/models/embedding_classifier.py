@@ -24,6 +24,10 @@ near one half."""
 _ITERATIONS = 1000
 
 
+_NEVER = -60.0
+"""Bias of a concept that no input has."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """What was learned.
@@ -49,6 +53,17 @@ class Weights:
             powers = np.exp(scores - scores.max(axis=1, keepdims=True))
             values = powers / powers.sum(axis=1, keepdims=True)
         return np.asarray(values, np.float32)
+
+    def among(self, concepts: Sequence[str]) -> Weights:
+        """The same in the order of ``concepts``; those that nothing was learned of are always 0."""
+        places = {concept: number for number, concept in enumerate(self.concepts)}
+        rows = np.zeros((len(concepts), self.rows.shape[1]), np.float32)
+        bias = np.full(len(concepts), _NEVER, np.float32)
+        for number, concept in enumerate(concepts):
+            if concept in places:
+                rows[number] = self.rows[places[concept]]
+                bias[number] = self.bias[places[concept]]
+        return Weights(tuple(concepts), rows, bias, self.exclusive)
 
     def to_bytes(self) -> bytes:
         """As a file of arrays in numpy's format, without any code in it."""

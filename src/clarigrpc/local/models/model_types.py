@@ -11,6 +11,7 @@ AUTOMATIC, DISABLED = "Automatic", "Disabled"
 MUTUALLY_EXCLUSIVE = "concepts_mutually_exclusive"
 TEMPLATE = "template"
 LOGISTIC_REGRESSION = "logistic-regression"
+NUM_EPOCHS = "num_epochs"
 TRAINING_DATASET, TRAINING_DATASET_VERSION = "dataset_id", "dataset_version_id"
 """Keys of ``train_info.params`` that name what ``train_info.dataset`` names."""
 
@@ -45,11 +46,20 @@ _TRAINING_FIELDS = (
 _TRAINING_FIELDS[0].default_value.string_value = AUTOMATIC
 _TRAINING_FIELDS[1].default_value.bool_value = False
 
-_TEMPLATED_FIELDS = (
-    v2.ModelTypeField(
+# Named by the tests of the published gRPC client (test_deep_training) and SDK (test_model_train),
+# and by the service's documentation.
+STAND_IN_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "visual-classifier": ("classification_cifar10_v1", "MMClassification_ResNet_50_RSB_A1"),
+    "text-classifier": ("HF_GPTNeo_125m_lora",),
+}
+"""Templates of the service by the type of model; each trains as logistic-regression does."""
+
+
+def _templated_fields(model_type: str) -> tuple[v2.ModelTypeField, ...]:
+    template = v2.ModelTypeField(
         path=f"train_info.params.{TEMPLATE}",
         field_type=v2.ModelTypeField.ENUM,
-        description="How to train. There is one way.",
+        description="How to train. There is one way, under several names.",
         model_type_enum_options=[
             v2.ModelTypeEnumOption(
                 id=LOGISTIC_REGRESSION,
@@ -58,10 +68,22 @@ _TEMPLATED_FIELDS = (
                 recommended=True,
             )
         ],
-    ),
-    *_TRAINING_FIELDS,
-)
-_TEMPLATED_FIELDS[0].default_value.string_value = LOGISTIC_REGRESSION
+    )
+    template.default_value.string_value = LOGISTIC_REGRESSION
+    epochs = v2.ModelTypeField(
+        path=f"train_info.params.{NUM_EPOCHS}",
+        field_type=v2.ModelTypeField.NUMBER,
+        description="Has no effect.",
+    )
+    for name in STAND_IN_TEMPLATES[model_type]:
+        template.model_type_enum_options.add(
+            id=name,
+            description=f"Local stand-in: the same as {LOGISTIC_REGRESSION}; no neural network is "
+            "trained.",
+            model_type_fields=[*_TRAINING_FIELDS[:2], epochs],
+        )
+    return (template, *_TRAINING_FIELDS)
+
 
 BASES: Mapping[str, tuple[str, ...]] = {
     "embedding-classifier": ("image-embedding", "text-embedding"),
@@ -92,7 +114,7 @@ LISTED_MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TEMPLATED_FIELDS,
+        model_type_fields=_templated_fields("visual-classifier"),
     ),
     v2.ModelType(
         id="text-classifier",
@@ -103,7 +125,7 @@ LISTED_MODEL_TYPES = (
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TEMPLATED_FIELDS,
+        model_type_fields=_templated_fields("text-classifier"),
     ),
     v2.ModelType(
         id="visual-detector",
