@@ -106,7 +106,7 @@ def predict(raw: Raw, model_id: str, *data: v2.Data, **config: Any) -> list[v2.D
     return [output.data for output in ok(raw("PostModelOutputs", request)).outputs]
 
 
-def params(**values: str | bool) -> v2.TrainInfo:
+def params(**values: str | float) -> v2.TrainInfo:
     info = v2.TrainInfo()
     info.params.update(values)
     return info
