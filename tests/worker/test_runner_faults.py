@@ -109,8 +109,8 @@ FAULTS: dict[str, Callable[[FaultProxy], None]] = {
     "cut": lambda proxy: proxy.cut(),
     "reset": lambda proxy: proxy.reset(),
     "goaway": lambda proxy: proxy.goaway(),
-    "cut inside a message": lambda proxy: proxy.cut_after(bytes=200, times=2),
-    "cut before an answer": lambda proxy: proxy.cut_before_response(half_closed=False, times=2),
+    "cut inside a message": lambda proxy: proxy.cut_after(bytes=200),
+    "cut before an answer": lambda proxy: proxy.cut_before_response(half_closed=False),
     "silence": lambda proxy: proxy.blackhole(),
     "refuse": _refuse,
 }

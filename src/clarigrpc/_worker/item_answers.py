@@ -207,8 +207,8 @@ class ItemAnswer:
         """Put the next result, or why there is none, into the output; True where there is one."""
         try:
             data: v2.Data | None = yield NextResult(results, call)
-        except (ItemAbortedError, CallerGoneError):
-            raise ItemAbortedError(call.abort or "the item was aborted") from None
+        except (ItemAbortedError, CallerGoneError) as error:
+            raise ItemAbortedError(call.abort or str(error)) from None
         except Exception as error:
             if call.inputs_lost:
                 raise ItemAbortedError("the connection was lost") from error
