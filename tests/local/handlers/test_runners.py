@@ -274,13 +274,25 @@ def test_outputs_are_not_made_twice(model: RemoteModel) -> None:
 
 def test_an_item_that_ends_its_workers(model: RemoteModel) -> None:
     calling = Calling(model, "x")
-    for _ in range(runner_queues.MAX_HANDOUTS):
-        worker = model.worker()
+    for number in range(runner_queues.MAX_HANDOUTS):
+        worker = model.worker(replica=str(number))
         worker.take()
         worker.cut()
     status = calling.status()
     assert status.code == Code.RUNNER_PROCESSING_FAILED
     assert "worker number 3" in status.details
+
+
+def test_a_worker_that_loses_its_connection_counts_once(model: RemoteModel) -> None:
+    """Its calls break one after the other; the item is given to the next until all have."""
+    calls = [model.worker(replica="one") for _ in range(5)]
+    calling = Calling(model, "x")
+    for each in calls:
+        each.take()
+        each.cut()
+    with model.worker(replica="two") as second:
+        second.answer(second.take(), "second")
+        assert calling.texts() == ["second"]
 
 
 def test_a_worker_that_answers_too_late(

@@ -47,6 +47,10 @@ BETWEEN_SECONDS = 1.0
 MAX_HANDOUTS = 3
 """Workers that an item is given to, one after the other: it may be what ends them."""
 
+_SAME_LOSS_SECONDS = 1.0
+"""A connection that breaks takes all calls of its worker with it, one after the other: that an item
+is given to each of them counts once."""
+
 MAX_POOL_ITEMS = 48
 """Items of a nodepool that wait or run. Each occupies one of the threads of a front."""
 
@@ -138,6 +142,8 @@ class _QueuedItem:
     call: WorkerCall | None = None
     leased_until: float | None = None
     handouts: int = 0
+    handed_to: str | None = None
+    handed_at: float = 0.0
     inputs_sent: int = 0
     inputs_ended: bool = False
     is_started: bool = False
@@ -683,7 +689,10 @@ class RunnerQueues:
     def _assign(self, queued: _QueuedItem, call: WorkerCall) -> None:
         self._unqueue(queued)
         queued.runner, queued.call = call.runner, call
-        queued.handouts += 1
+        now = time.monotonic()
+        if call.replica != queued.handed_to or now - queued.handed_at >= _SAME_LOSS_SECONDS:
+            queued.handouts += 1
+        queued.handed_to, queued.handed_at = call.replica, now
         call.items[queued.item.id] = queued
         if queued.streams_inputs:
             queued.inputs_sent = 1
