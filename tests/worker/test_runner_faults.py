@@ -168,6 +168,29 @@ def test_the_caller_loses_its_connection(start: Work, server: LocalServer) -> No
     eventually(lambda: stats().running == 0)
 
 
+def test_readiness_follows_the_connection(start: Work, proxy: FaultProxy, calls: Calls) -> None:
+    worker: Any = start(Toolbox(), base=proxy.base)
+    worker = getattr(worker, "worker", worker)
+    assert calls.unary("a").result(40) == "A"
+    assert worker.is_ready
+    _refuse(proxy)
+    eventually(lambda: not worker.is_ready)
+    assert worker.is_alive
+    assert worker.stats().reconnects > 0
+    proxy.restore()
+    assert calls.unary("b").result(40) == "B"
+    eventually(lambda: worker.is_ready)
+
+
+def test_a_runner_that_was_deleted_is_made_again(start: Work, caller: Client) -> None:
+    start(Toolbox(), runner_id="deleted")
+    eventually(lambda: caller.model(MODEL).call("predict", text="a") == "A")
+    caller.runners.delete("deleted")
+    assert caller.model(MODEL).call("predict", text="b") == "B"
+    assert caller.runners.get("deleted").worker.model.id == MODEL
+    caller.runners.delete("deleted")
+
+
 def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     boxes = [Toolbox(), Toolbox()]
     running = [start(box, concurrency=2) for box in boxes]
