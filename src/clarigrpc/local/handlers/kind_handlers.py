@@ -790,6 +790,13 @@ class DeploymentHandlers(ResourceHandlers):
             item.worker.CopyFrom(item.desired_worker)
         item.desired_worker.CopyFrom(item.worker)
 
+    def patch(self, context: Context, request: v2.PatchDeploymentsRequest) -> Message:
+        if request.action != "overwrite":
+            raise ServiceError(
+                self.kind.invalid, f"Invalid action: Unrecognized action {request.action!r}"
+            )
+        return super().patch(context, request)
+
     def changed(
         self, context: Context, place: Place, change: Any, action: str, item: v2.Deployment
     ) -> None:
