@@ -23,7 +23,8 @@ _WRONG_KEY = "0" * 32
 @click.option(
     "--write-app",
     metavar="APP",
-    help="App of yours in which to create, change and delete inputs, models and other resources. "
+    help="App of yours in which to create, change and delete inputs, models and other resources, "
+    "and a compute cluster without machines beside it. "
     "[default: none; nothing is written]",
 )
 @click.option(

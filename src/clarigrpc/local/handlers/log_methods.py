@@ -43,6 +43,9 @@ _LOG_FIELDS = (
 EVENTS_LOG_TYPE = "runner.events"
 """Log of what becomes of the workers of a runner; what they write themselves is in ``runner``."""
 
+MAX_LOG_ENTRIES = 100_000
+"""Entries that a user's logs keep when the server adds some of its own: the newest."""
+
 _ENTRIES_PER_RESPONSE = 128
 # Between two looks for new entries.
 _FOLLOW_SECONDS = 0.1
@@ -161,6 +164,7 @@ def _keep_events(context: Context) -> None:
         )
         entry = v2.LogEntry(message=message, log_type=EVENTS_LOG_TYPE, meta=meta)
         context.state.store.insert(_logs(user_id), new_id(), entry.SerializeToString())
+        context.state.store.keep_newest(_logs(user_id), MAX_LOG_ENTRIES)
 
 
 def _following(store: Store, where: StoredCollection, last_id: str) -> list[Row]:
