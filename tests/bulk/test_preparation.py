@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from itertools import count, islice
@@ -100,7 +101,7 @@ def test_the_values_of_a_source_in_their_order(slow: list[bool], fails: bool) ->
 
     window = 0
     found = 0
-    made = made_ahead(source())
+    made = made_ahead(source(), deque())
     try:
         for number, value in enumerate(made):
             window = window or Preparation().window
@@ -117,7 +118,9 @@ def test_the_values_of_a_source_in_their_order(slow: list[bool], fails: bool) ->
 
 def test_an_endless_source_is_left() -> None:
     before = threading.active_count()
-    made = made_ahead(partial(image, photo(number % 9), max_side=9) for number in count())
+    made = made_ahead(
+        (partial(image, photo(number % 9), max_side=9) for number in count()), deque()
+    )
     assert len(list(islice(made, 5))) == 5
     assert threading.active_count() > before
     made.close()

@@ -17,7 +17,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from itertools import chain, islice, takewhile
+from itertools import islice, takewhile
 from typing import Any, Generic
 
 from clarigrpc import errors
@@ -42,14 +42,14 @@ class BulkRun(ABC, Generic[ResultT]):
         source: The values.
 
     Attributes:
-        held: Values that were read and not offered, because the first one takes a thread to make.
-            They are to be read again, in front of the source.
+        held: Values that were read and not offered, because they are, or are to be, made in
+            threads. They come before those of the source.
     """
 
     def __init__(
         self, engine: BulkEngine[ResultT], source: Iterable[Any] | AsyncIterable[Any]
     ) -> None:
-        self.held: list[Any] = []
+        self.held: deque[Any] = deque()
         self.engine = engine
         self.source = source
         self._slice = 1
@@ -95,17 +95,25 @@ class BulkRun(ABC, Generic[ResultT]):
         self.engine.responded(batch, response, ended_at)
 
     def offer(self, values: list[Any]) -> bool:
-        """Give values of the source to the engine; False if one of them ended the work."""
-        if not values:
-            return True
-        try:
-            self.engine.offer(values, time.monotonic())
-        except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
-            if len(values) > 1:
-                # Those before the one that is no input count as read.
-                return all(self.offer([value]) for value in values)
-            self.source_failed(error)
-            return False
+        """Give values of the source to the engine; False if one of them ended the work.
+
+        Those that it has are removed from the list.
+        """
+        engine = self.engine
+        count = len(values)
+        while values:
+            some = values[:count]
+            try:
+                encoded = engine.encode(engine.taken, some)
+            except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
+                if count > 1:
+                    count = 1  # those before the one that is no input count as read
+                    continue
+                self.source_failed(error)
+                return False
+            with HeldInterrupt():
+                engine.accept(encoded, len(some), time.monotonic())
+                del values[: len(some)]
         return True
 
     def read(self, source: Iterator[Any], until: Callable[[], bool]) -> None:
@@ -115,14 +123,27 @@ class BulkRun(ABC, Generic[ResultT]):
             source: The values.
             until: Checked between slices; true ends reading.
         """
+        values: list[Any] = []
+        try:
+            self._read(source, until, values)
+        except Exception:
+            raise
+        except BaseException:
+            with HeldInterrupt():
+                self.engine.lose(values)
+            raise
+
+    def _read(self, source: Iterator[Any], until: Callable[[], bool], values: list[Any]) -> None:
+        """``read``; ``values`` holds what the engine does not have yet."""
         engine, clock = self.engine, time.monotonic
         began = asked = clock()
         while (room := engine.room) and asked - began < _READ_SECONDS and not until():
             wanted = min(room, self._slice)
-            values: list[Any] = []
+            values.clear()
             late = asked + _SLOW_SECONDS
             failure: Exception | None = None
             ended = False
+            count = 0
             try:
                 for value in islice(source, wanted):
                     values.append(value)
@@ -130,12 +151,15 @@ class BulkRun(ABC, Generic[ResultT]):
                         break
                 else:
                     ended = len(values) < wanted
+                count = len(values)
             except Exception as error:  # noqa: BLE001 - raised by source_failed() or check()
                 failure = error
             if values and not self._begun:
                 self._begun = True
                 if is_slow(values[0]):
-                    self.held = values
+                    with HeldInterrupt():
+                        self.held.extend(values)
+                        values.clear()
                     return
             if not self.offer(values):
                 return
@@ -143,13 +167,14 @@ class BulkRun(ABC, Generic[ResultT]):
                 self.source_failed(failure)
                 return
             if ended:
-                engine.exhausted()
+                with HeldInterrupt():
+                    engine.exhausted()
                 return
             # A slice grows while it takes next to no time, so that nothing waits for it.
             now = clock()
             self._slice = max(1, self._slice // 2) if now > late else 2 * self._slice
             asked = now
-            if len(values) < wanted:
+            if count < wanted:
                 return
 
 
@@ -179,10 +204,15 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         def started(call: Any) -> None:
             running[call] = batch
 
+        batch.begun = True
         try:
             multicallable.begin(request, timeout, started, note)
         except errors.ApiError as error:  # e.g. no token for the credentials
             engine.failed(batch, error, time.monotonic())
+
+    def take() -> BulkBatch | None:
+        with HeldInterrupt():  # half taken, it would be missing as well
+            return engine.take(time.monotonic())
 
     def has_ended() -> bool:
         return not ended.empty()
@@ -199,7 +229,7 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
             news = has_ended()
             while has_ended():
                 settle(*ended.get())
-            while (batch := engine.take(time.monotonic())) is not None:
+            while (batch := take()) is not None:
                 send(batch)
             results = engine.results()
             yield from results
@@ -209,15 +239,16 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
                 break
             if engine.room:
                 run.read(source, has_ended)
-                if run.held:
-                    ahead = made_ahead(chain(run.held, source))
-                    run.held, source = [], ahead
+                if run.held and ahead is None:
+                    source = ahead = made_ahead(source, run.held)
                 continue
             with contextlib.suppress(queue.Empty):
                 ended.put(ended.get(timeout=engine.wait(time.monotonic())))
         run.check()
     except BaseException as raised:
         _cancel(running)
+        engine.put_back()
+        engine.lose([*run.held])
         run.end(raised)
         raise
     finally:
@@ -248,6 +279,7 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
 
     async def send(batch: BulkBatch) -> None:
         await save()
+        batch.begun = True
         call = asyncio.ensure_future(attempt(*run.request(batch)))
         running[call] = batch
         call.add_done_callback(note)
@@ -285,8 +317,7 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
                     run.read(source, lambda: False)
                     if run.held:
                         # The loop does not wait for what is made in threads.
-                        reader = _AsyncReader(run, _each(chain(run.held, source)), wake)
-                        run.held = []
+                        reader = _AsyncReader(run, _each(source), wake)
                     await asyncio.sleep(0)
                     continue
                 reader.go_on()
@@ -296,6 +327,9 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
         run.check()
     except BaseException as raised:
         _cancel(running)
+        engine.put_back()
+        if reader is not None:
+            reader.lose()
         run.end(raised)
         raise
     else:
@@ -339,6 +373,8 @@ class _AsyncReader:
         self._ended = False
         self._error: BaseException | None = None
         run.engine.linger = min(run.engine.linger, _ASYNC_LINGER)
+        self._values += map(self._prepared, run.held)
+        run.held.clear()
         self.task = asyncio.ensure_future(self._read(source))
 
     async def _read(self, source: AsyncIterable[Any]) -> None:
@@ -372,6 +408,10 @@ class _AsyncReader:
     def go_on(self) -> None:
         """The engine wants values."""
         self._room.set()
+
+    def lose(self) -> None:
+        """The work ends: tell the engine what was read in vain."""
+        self._run.engine.lose(self._values)
 
     def offer(self) -> None:
         """Give the engine what was read."""

@@ -39,6 +39,7 @@ class BulkBatch:
         full: Whether there was no room for another input.
         checking: Whether the request looks up the inputs instead of sending them.
         sent_at: Time of the latest attempt.
+        begun: Whether the call of that attempt may have begun.
         splits: How many times its inputs were split off a larger batch.
         deadline: When all attempts have to be over. None before the first one, or without one.
         failing_since: Time of the first failure, or of the latest one with a retry delay set by
@@ -55,6 +56,7 @@ class BulkBatch:
     full: bool = False
     checking: bool = False
     sent_at: float = 0.0
+    begun: bool = False
     splits: int = 0
     deadline: float | None = None
     failing_since: float = math.inf
@@ -183,7 +185,7 @@ class BulkEngine(ABC, Generic[ResultT]):
 
     @abstractmethod
     def encode(self, first: int, values: Sequence[Any]) -> EncodedInputs:
-        """The inputs of a slice of the source.
+        """The inputs of a slice of the source. The outcome of none of them changes yet.
 
         Args:
             first: Position of the first value.
@@ -239,15 +241,18 @@ class BulkEngine(ABC, Generic[ResultT]):
 
     def offer(self, values: Sequence[Any], now: float) -> None:
         """Add values of the source. One that cannot be encoded becomes a failure."""
-        encoded = self.encode(self.taken, values)
-        self.taken += len(values)
+        self.accept(self.encode(self.taken, values), len(values), now)
+
+    def accept(self, encoded: EncodedInputs, count: int, now: float) -> None:
+        """Add the ``count`` values of the source that were encoded last."""
+        self.taken += count
         size = sum(encoded.sizes)
         self._pending_bytes += size
-        self._mean_bytes = max(1.0, size / len(values))
+        self._mean_bytes = max(1.0, size / count)
         batch = self._open
         if not batch.read:
             self._opened_at = now
-        if batch.read + len(values) <= self.size and batch.size + size <= self._batch_bytes:
+        if batch.read + count <= self.size and batch.size + size <= self._batch_bytes:
             if encoded.items:
                 batch.add(encoded, size)
             batch.errors.update(encoded.errors)
@@ -311,8 +316,17 @@ class BulkEngine(ABC, Generic[ResultT]):
                 return None
             batch = self._ready.popleft()
         self._sent.add(batch)
-        batch.sent_at = now
+        batch.sent_at, batch.begun = now, False
         return batch
+
+    def put_back(self) -> None:
+        """The work ends: batches that were taken, and not sent, are to be sent."""
+        unsent = [batch for batch in self._sent if not batch.begun]
+        self._sent.difference_update(unsent)
+        self._ready.extendleft(unsent)
+
+    def lose(self, values: Sequence[Any]) -> None:
+        """The work ends: values were read from the source, and will not be offered."""
 
     def wait(self, now: float) -> float | None:
         """Seconds until a batch can be sent; None: not before another response or value."""

@@ -151,6 +151,11 @@ class InputEngine(BulkEngine[Any]):
         self._unsure: set[int] = set()
         self._sent_since: dict[int, float] = {}
         self._sources: dict[int, str] = {}
+        # Of the values that were encoded last: those that cannot be sent, and how many need not.
+        self._rejected: list[FailedInput] = []
+        self._resumed = 0
+        # Values that were read in vain, with their positions.
+        self._lost: list[tuple[int, Any]] = []
 
     @property
     def limit(self) -> int:
@@ -185,18 +190,12 @@ class InputEngine(BulkEngine[Any]):
         for index, value in enumerate(values, first):
             prepared = value if isinstance(value, PreparedValue) else None
             value = prepared.value if prepared is not None else value
-            failure = value if isinstance(value, FailedInput) else None
-            given = value.input if failure else value
-            source = failure.source if failure else ""
-            name = ""
-            if isinstance(given, SourceInput):
-                source, name = given.source, given.id
+            failure, given, name, source = _described(value)
             try:
                 make = prepared or given
                 message = as_input(make() if callable(make) else make)
             except _READ_ERRORS as error:
-                make = given if callable(given) else partial(as_input, given)
-                rejected.append(FailedInput(index, name, status_of(error), make, source=source))
+                rejected.append(_unread(index, value, status_of(error)))
                 continue
             name, item = encode_input(message)
             if len(item) > self._max_input_bytes:
@@ -217,13 +216,20 @@ class InputEngine(BulkEngine[Any]):
             found.ids.append(name)
             found.items.append(item)
             found.sizes.append(size_of(item))
-        self.report.failed_inputs += rejected
-        self.report.resumed += resumed
-        self.settled += len(rejected) + resumed
+        self._rejected, self._resumed = rejected, resumed
         return found._replace(indexes=indexes)
 
-    def offer(self, values: Sequence[Any], now: float) -> None:
-        super().offer(values, now)
+    def accept(self, encoded: EncodedInputs, count: int, now: float) -> None:
+        super().accept(encoded, count, now)
+        self.report.taken = self.taken
+        self.report.failed_inputs += self._rejected
+        self.report.resumed += self._resumed
+        self.settled += len(self._rejected) + self._resumed
+        self._rejected, self._resumed = [], 0
+
+    def lose(self, values: Sequence[Any]) -> None:
+        self._lost += enumerate(values, self.taken)
+        self.taken += len(values)
         self.report.taken = self.taken
 
     # Sending
@@ -292,6 +298,9 @@ class InputEngine(BulkEngine[Any]):
         self._ready.clear()
         self._delayed.clear()
         self._open = BulkBatch()
+        self.report.failed_inputs += [_unread(index, one, status) for index, one in self._lost]
+        self.settled += len(self._lost)
+        self._lost.clear()
 
     def _settle_unsent(self, batch: BulkBatch) -> None:
         raise NotImplementedError  # what cannot be read is in no batch
@@ -460,6 +469,26 @@ class InputEngine(BulkEngine[Any]):
     def _record(self, event: JournalEvent, ids: Sequence[str]) -> None:
         if ids and self._recording:
             self._records.append(Record(event, ids))
+
+
+def _described(value: Any) -> tuple[FailedInput | None, Any, str, str]:
+    """Of a value of the source: the failure that it is, what makes it, its id and its source."""
+    failure = value if isinstance(value, FailedInput) else None
+    given = failure.input if failure else value
+    if isinstance(given, SourceInput):
+        return failure, given, given.id, given.source
+    name = given.id if isinstance(given, v2.Input) else ""
+    return failure, given, name, failure.source if failure else ""
+
+
+def _unread(index: int, value: Any, status: v2.Status) -> FailedInput:
+    """A value that no input was made of."""
+    value = value.value if isinstance(value, PreparedValue) else value
+    failure, given, name, source = _described(value)
+    make = given if callable(given) else partial(as_input, given)
+    if failure is None:
+        return FailedInput(index, name, status, make, source=source)
+    return replace(failure, index=index, status=status, input=make)
 
 
 def is_ours(sent: v2.Input, stored: v2.Input, since: float) -> bool:

@@ -100,21 +100,31 @@ class Preparation:
         self._threads.shutdown(cancel_futures=True)
 
 
-def made_ahead(source: Iterator[Any]) -> Generator[Any, None, None]:
-    """The values of a source, in their order; slow ones are made in threads before their turn."""
+def made_ahead(source: Iterator[Any], waiting: deque[Any]) -> Generator[Any, None, None]:
+    """The values of a source, in their order; slow ones are made in threads before their turn.
+
+    Args:
+        source: The values.
+        waiting: Those that were read from it before. Holds at any time what was read and has not
+            had its turn.
+    """
     preparation = Preparation()
-    waiting: deque[Any] = deque()
     ended = False
     failure: Exception | None = None
     try:
+        for place, value in enumerate(waiting):
+            waiting[place] = preparation.begin(value)
         while True:
             late = False
             while not (ended or late) and len(waiting) < preparation.window:
                 began = time.monotonic()
                 try:
-                    waiting.append(preparation.begin(next(source)))
-                except StopIteration:
-                    ended = True
+                    for value in source:  # Ctrl-C during next() could lose what it returns
+                        waiting.append(value)
+                        waiting[-1] = preparation.begin(value)
+                        break
+                    else:
+                        ended = True
                 except Exception as error:  # noqa: BLE001 - raised after the values before it
                     failure, ended = error, True
                 late = time.monotonic() - began > _WAITED_FOR_SECONDS
