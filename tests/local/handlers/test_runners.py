@@ -197,6 +197,27 @@ def test_a_conversation_with_a_method_that_takes_no_stream(model: RemoteModel) -
         assert texts(stream) == ["y"]
 
 
+def test_the_tokens_that_an_output_took(model: RemoteModel) -> None:
+    def counted(item: v2.RunnerItem) -> v2.PostRunnerItemOutputsRequest:
+        message = v2.PostRunnerItemOutputsRequest(runner_item_id=item.id)
+        response = message.runner_item_outputs.add().multi_output_response
+        output = response.outputs.add(prompt_tokens=3, completion_tokens=5, cached_tokens=2)
+        output.data.text.raw = "x"
+        return message
+
+    def tokens(output: v2.Output) -> tuple[int, int, int]:
+        return output.prompt_tokens, output.completion_tokens, output.cached_tokens
+
+    with model.worker() as worker:
+        calling = Calling(model, "x")
+        worker.outgoing(counted(worker.take()))
+        assert tokens(calling.result().outputs[0]) == (3, 5, 2)
+        worker.ask()
+        stream = model.generate("x")
+        worker.outgoing(counted(worker.take()))
+        assert tokens(next(stream).outputs[0]) == (3, 5, 2)
+
+
 # What goes wrong.
 
 

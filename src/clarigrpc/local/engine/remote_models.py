@@ -182,11 +182,11 @@ class RemoteRuntime(Runtime):
 
     def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:
         (work,) = self.predict_each([data], options)
-        return work()
+        return work().data
 
     def predict_each(
         self, data: Sequence[v2.Data], options: PredictOptions
-    ) -> list[Callable[[], v2.Data]]:
+    ) -> list[Callable[[], v2.Output]]:
         """All inputs are one item, as the caller sent them."""
         try:
             outputs = self._run(data, v2.RunnerMethodType.UNARY_UNARY, options)
@@ -198,7 +198,7 @@ class RemoteRuntime(Runtime):
         except ServiceError as error:
             return [partial(_fail, error)] * len(data)
 
-    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Output]:
         yield from _each(self._run([data], v2.RunnerMethodType.UNARY_STREAMING, options))
 
     def is_duplex(self, data: v2.Data) -> bool:
@@ -214,7 +214,7 @@ class RemoteRuntime(Runtime):
                 )
         return True
 
-    def converse(self, data: Iterator[v2.Data], options: PredictOptions) -> Iterator[v2.Data]:
+    def converse(self, data: Iterator[v2.Data], options: PredictOptions) -> Iterator[v2.Output]:
         first = next(data)
         rest = (self._request_of([each]) for each in data)
         yield from _each(self._run([first], v2.RunnerMethodType.STREAMING_STREAMING, options, rest))
@@ -241,15 +241,15 @@ class RemoteRuntime(Runtime):
         return request
 
 
-def _each(responses: Generator[v2.MultiOutputResponse]) -> Iterator[v2.Data]:
-    """The data of a stream of outputs of one input."""
+def _each(responses: Generator[v2.MultiOutputResponse]) -> Iterator[v2.Output]:
+    """The outputs of a stream for one input."""
     with contextlib.closing(responses):
         for response in responses:
             yield _results(response, 1)[0]()
 
 
-def _results(response: v2.MultiOutputResponse | None, count: int) -> list[Callable[[], v2.Data]]:
-    """What a runner answered for each input: gives the data, or raises ServiceError."""
+def _results(response: v2.MultiOutputResponse | None, count: int) -> list[Callable[[], v2.Output]]:
+    """What a runner answered for each input: gives the output, or raises ServiceError."""
     outputs = response.outputs if response is not None else ()
     if len(outputs) != count:
         status = response.status if response is not None else v2.Status()
@@ -262,11 +262,11 @@ def _results(response: v2.MultiOutputResponse | None, count: int) -> list[Callab
     return [partial(_result, output) for output in outputs]
 
 
-def _result(output: v2.Output) -> v2.Data:
+def _result(output: v2.Output) -> v2.Output:
     if output.status.code not in statuses.PASSING and output.status.code:
         raise ServiceError(output.status.code, output.status.details)
-    return output.data
+    return output
 
 
-def _fail(error: ServiceError) -> v2.Data:
+def _fail(error: ServiceError) -> v2.Output:
     raise error

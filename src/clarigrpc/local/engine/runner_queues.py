@@ -549,7 +549,8 @@ class RunnerQueues:
                     break
                 queued.room.wait(_LOOK_SECONDS)
             source = call or queued.call
-            self._heard(runner, source.replica if source else message.runner_replica_id)
+            if runner in self._runners:  # not deleted meanwhile
+                self._heard(runner, source.replica if source else message.runner_replica_id)
             if queued.leased_until is not None:
                 queued.leased_until = time.monotonic() + LEASE_SECONDS
             code = message.status.code
@@ -561,7 +562,8 @@ class RunnerQueues:
             queued.answers.append(message)
             queued.answer_bytes += message.ByteSize()
             queued.is_started |= bool(message.runner_item_outputs)
-            if queued.streams_outputs and code in _UNDER_WAY:
+            is_first = code == StatusCode.RUNNER_STREAM_START and not message.runner_item_outputs
+            if is_first or (queued.streams_outputs and code in _UNDER_WAY):
                 queued.changed.notify_all()
             else:
                 queued.complete()
@@ -685,6 +687,8 @@ class RunnerQueues:
             entry = self._runners.get(place.key)
             if entry is not None:
                 entry.waiting.pop(queued.item.id, None)
+                if not (entry.waiting or entry.calls or entry.replicas_seen):
+                    del self._runners[place.key]  # no worker has ever come
 
     def _assign(self, queued: _QueuedItem, call: WorkerCall) -> None:
         self._unqueue(queued)
@@ -692,7 +696,7 @@ class RunnerQueues:
         now = time.monotonic()
         if call.replica != queued.handed_to or now - queued.handed_at >= _SAME_LOSS_SECONDS:
             queued.handouts += 1
-        queued.handed_to, queued.handed_at = call.replica, now
+            queued.handed_to, queued.handed_at = call.replica, now
         call.items[queued.item.id] = queued
         if queued.streams_inputs:
             queued.inputs_sent = 1

@@ -17,11 +17,7 @@ from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.remote_models import remote_runtime, selected_deployment
 from clarigrpc.local.engine.runner_queues import UnavailableRunnerError
-from clarigrpc.local.models.model_runtime import (
-    PredictOptions,
-    combined,
-    unknown_concepts,
-)
+from clarigrpc.local.models.model_runtime import PredictOptions, combined, data_of, unknown_concepts
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import close_iterator
 from clarigrpc.local.service_errors import ServiceError, make_status, overall
@@ -221,12 +217,15 @@ def _named(output: v2.Output, ready: _ReadyModel, item: v2.Input) -> v2.Output:
     return output
 
 
-def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None]) -> bool:
+def _fill(
+    context: Context, output: v2.Output, work: Callable[[], v2.Data | v2.Output | None]
+) -> bool:
     """Puts a result, or why there is none, into the output; True where there is data."""
     data = None
     try:
         context.state.faults.fail_input(output.input.id, StatusCode.MODEL_PREDICTION_FAILED)
-        data = work()
+        made = work()
+        data = None if made is None else data_of(made)
         if data is not None:
             json_values.check_output(data)
     except (BudgetFullError, UnavailableRunnerError):
@@ -244,6 +243,10 @@ def _fill(context: Context, output: v2.Output, work: Callable[[], v2.Data | None
     if data is None:
         return False
     output.data.CopyFrom(data)
+    if isinstance(made, v2.Output):
+        output.prompt_tokens = made.prompt_tokens
+        output.completion_tokens = made.completion_tokens
+        output.cached_tokens = made.cached_tokens
     return True
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarigrpc import v2
-from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, limit_concepts
+from clarigrpc.local.models.model_runtime import PredictOptions, Runtime, data_of, limit_concepts
 
 Float32s: TypeAlias = NDArray[np.float32]
 _Labels: TypeAlias = NDArray[np.bool_]
@@ -166,7 +166,7 @@ class EmbeddingClassifier(Runtime):
 
     def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
         for embedded in self._embedder.generate(data, options):
-            yield self._classified(embedded, options)
+            yield self._classified(data_of(embedded), options)
 
     def _classified(self, embedded: v2.Data, options: PredictOptions) -> v2.Data:
         result = v2.Data()

@@ -40,11 +40,14 @@ class Runtime(ABC):
 
     def predict_each(
         self, data: Sequence[v2.Data], options: PredictOptions
-    ) -> Sequence[Callable[[], v2.Data]]:
-        """What gives the output for each input; by default ``predict``, one after the other."""
+    ) -> Sequence[Callable[[], v2.Data | v2.Output]]:
+        """What gives the output for each input; by default ``predict``, one after the other.
+
+        An ``Output`` says besides how many tokens it took, as those of the two methods below can.
+        """
         return [partial(self.predict, each, options) for each in data]
 
-    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data]:
+    def generate(self, data: v2.Data, options: PredictOptions) -> Iterator[v2.Data | v2.Output]:
         """The outputs for one input, piece by piece; by default the one of ``predict``."""
         yield self.predict(data, options)
 
@@ -52,7 +55,9 @@ class Runtime(ABC):
         """Whether this input opens a conversation: then ``converse`` takes the whole stream."""
         return False
 
-    def converse(self, data: Iterator[v2.Data], options: PredictOptions) -> Iterator[v2.Data]:
+    def converse(
+        self, data: Iterator[v2.Data], options: PredictOptions
+    ) -> Iterator[v2.Data | v2.Output]:
         """Outputs while inputs arrive, where each depends on those before."""
         raise NotImplementedError
 
@@ -75,6 +80,11 @@ def predict(runtime: Runtime, data: v2.Data, options: PredictOptions) -> v2.Data
         _logger.exception("a prediction failed")
         details = f"{type(error).__name__}: {error}"
         raise ServiceError(StatusCode.MODEL_PREDICTION_FAILED, details) from error
+
+
+def data_of(made: v2.Data | v2.Output) -> v2.Data:
+    """What a model made, without the tokens that it took."""
+    return made.data if isinstance(made, v2.Output) else made
 
 
 def unknown_concepts(config: v2.OutputConfig, known: Iterable[v2.Concept]) -> list[str]:
