@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from clarigrpc._rpc.call import BoundMethod, CallCore
-    from clarigrpc._rpc.call_observer import BulkWork
+    from clarigrpc._rpc.call_observer import BulkWork, CoalescedCalls
     from clarigrpc._transports.transport import Metadata
 
 T = TypeVar("T")
@@ -125,6 +125,46 @@ class _CallSpan:
         span.end(at)
 
 
+class _BulkSpan:
+    """The span of bulk work; those of its calls are below it."""
+
+    def __init__(self, owner: CallTelemetry, span: trace.Span, work: BulkWork) -> None:
+        self._owner = owner
+        self._span = span
+        self._work = work
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        token = otel_context.attach(trace.set_span_in_context(self._span))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def ended(self, failure: BaseException | None) -> None:
+        if isinstance(failure, GeneratorExit):
+            self._owner.dropped(partial(self._end, time.time_ns(), None))
+        else:
+            self._end(None, failure)
+        self._owner.bulk_ended(self._work)
+
+    def _end(self, at: int | None, failure: BaseException | None) -> None:
+        """Tell the SDK that the work was over at a time (ns), or is now."""
+        span, work = self._span, self._work
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    "clarigrpc.bulk.inputs": work.taken,
+                    "clarigrpc.bulk.failures": work.failures,
+                    "clarigrpc.bulk.retries": work.repeated,
+                }
+            )
+            if failure is not None:
+                span.set_attribute("error.type", _error_type(failure))
+                span.set_status(StatusCode.ERROR, str(failure))
+        span.end(at)
+
+
 class CallTelemetry:
     """The observer of the calls: makes spans and metrics of them."""
 
@@ -140,6 +180,7 @@ class CallTelemetry:
         self._common: dict[tuple[str, int, str, str], dict[str, Any]] = {}
         self._shared: weakref.WeakSet[Any] = weakref.WeakSet()
         self._bulk: set[BulkWork] = set()
+        self._coalesced: weakref.WeakSet[CoalescedCalls] = weakref.WeakSet()
         # What the garbage collector may end, whatever its thread is busy with: only noted there.
         self._over_bulk: queue.SimpleQueue[BulkWork] = queue.SimpleQueue()
         self._dropped: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -202,6 +243,16 @@ class CallTelemetry:
                     return [Observation(sum(map(value, self._running_bulk())))]
 
             meter.create_observable_gauge(f"clarigrpc.bulk.{name}", [read], unit, description)
+        coalesced: Iterable[tuple[str, str, str, Any]] = (
+            ("queue", "{input}", "Predicts that wait to be sent", lambda one: one.waiting),
+            ("in_flight", "{request}", "Shared requests in flight", lambda one: one.in_flight),
+        )
+        for name, unit, description, value in coalesced:
+
+            def added(_: CallbackOptions, value: Any = value) -> list[Observation]:
+                return [Observation(sum(map(value, list(self._coalesced))))]
+
+            meter.create_observable_gauge(f"clarigrpc.coalesce.{name}", [added], unit, description)
         meter.create_observable_counter(
             "clarigrpc.bulk.inputs", [self._outcomes], "{input}", "Inputs with an outcome"
         )
@@ -249,12 +300,18 @@ class CallTelemetry:
     def opened(self, core: CallCore) -> None:
         self._shared.add(core.shared)
 
-    def bulk_began(self, work: BulkWork) -> None:
+    def bulk_began(self, work: BulkWork, name: str) -> _BulkSpan:
+        self._end_dropped()
         with self._lock.get():
             self._running_bulk().add(work)
+        return _BulkSpan(self, self._tracer.start_span(f"{_NAME}.{name}"), work)
 
     def bulk_ended(self, work: BulkWork) -> None:
+        """Bulk work is over. Takes no lock."""
         self._over_bulk.put(work)
+
+    def coalescing(self, calls: CoalescedCalls) -> None:
+        self._coalesced.add(calls)
 
     def dropped(self, end: Callable[[], None]) -> None:
         """Have ``end`` called later: the SDK's locks may be held where an object is dropped."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clarigrpc import image, v2, video
-from clarigrpc._bulk.preparation import Preparation, PreparedValue, is_slow, made_ahead
+from clarigrpc._bulk.preparation import PreparationThreads, PreparedValue, is_slow, made_ahead
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
@@ -104,7 +104,7 @@ def test_the_values_of_a_source_in_their_order(slow: list[bool], fails: bool) ->
     made = made_ahead(source(), deque())
     try:
         for number, value in enumerate(made):
-            window = window or Preparation().window
+            window = window or PreparationThreads().window
             assert given_out - number <= window
             assert isinstance(value, PreparedValue) == slow[number]
             assert (value() if slow[number] else value) is not None

@@ -276,9 +276,17 @@ async def test_bulk_work_is_measured(
     results = model.predict_many(values, batch_size=2, in_flight=3)
     found = await both.collect(results)
     assert [one.error for one in found] == [None] * 10
-    spans = telemetry.spans()
+    *spans, whole = telemetry.spans()
     assert len(spans) == 6
+    assert (whole.name, whole.parent) == ("clarigrpc.predict_many", None)
+    assert whole.attributes == {
+        "clarigrpc.bulk.inputs": 10,
+        "clarigrpc.bulk.failures": 0,
+        "clarigrpc.bulk.retries": 1,
+    }
+    assert whole.status.status_code is StatusCode.UNSET
     for span in spans:
+        assert span.parent == whole.get_span_context()
         assert span.attributes is not None
         assert span.attributes["clarifai.items"] == 2
         assert span.attributes["clarifai.model.id"] == "m"
@@ -290,6 +298,79 @@ async def test_bulk_work_is_measured(
     assert telemetry.value("clarigrpc.bulk.retries") == 1
     assert telemetry.value("clarigrpc.bulk.queue") == 0
     assert telemetry.value("clarigrpc.bulk.window") == 0
+
+
+def answered(requests: Any, context: grpc.ServicerContext) -> Any:
+    (given,) = requests
+    yield outputs(*(one.id for one in given.inputs))
+
+
+async def test_bulk_work_is_below_the_span_of_its_caller(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    scripted.always(OUTPUTS, answered)
+    both = connect(scripted.base, retry=FAST, user_id="u", app_id="a")
+    tracer = telemetry.traces.get_tracer("of the program")
+    values = [text(str(one)) for one in range(6)]
+    with tracer.start_as_current_span("outer"):
+        results = both.client.model("m").predict_batches(values, batch_size=2, in_flight=1)
+        async for _ in both.items(results):
+            with tracer.start_as_current_span("between"):
+                pass
+            break
+        await both.run(results.close if both.is_sync else results.aclose)
+        results = both.client.model("m").predict_batches(values, batch_size=2)
+        await both.collect(results)
+    by_name: dict[str, list[Any]] = {}
+    for span in telemetry.spans():
+        by_name.setdefault(span.name, []).append(span)
+    (outer,) = by_name["outer"]
+    left, done = by_name["clarigrpc.predict_batches"]
+    assert left.status.status_code is StatusCode.UNSET  # left early is no failure
+    assert left.end_time <= done.start_time
+    for span in (left, done, *by_name["between"]):
+        assert span.parent == outer.get_span_context()
+
+
+async def test_bulk_work_that_fails(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = connect(scripted.base, retry=FAST, user_id="u", app_id="a")
+    scripted.on("PostInputs", Fail(grpc.StatusCode.UNAUTHENTICATED))
+    with pytest.raises(errors.AuthenticationError):
+        await both.run(both.client.inputs.upload, [text("a", id="a")])
+    attempt, whole = telemetry.spans()
+    assert whole.name == "clarigrpc.inputs.upload"
+    assert whole.status.status_code is StatusCode.ERROR
+    assert whole.attributes is not None
+    assert whole.attributes["error.type"] == "UNAUTHENTICATED"
+    assert attempt.parent == whole.get_span_context()
+
+
+async def test_predicts_that_share_requests_are_measured(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    first, go_on = threading.Event(), threading.Event()
+
+    def answer(requests: Any, context: grpc.ServicerContext) -> Any:
+        (given,) = requests
+        first.set()
+        go_on.wait(20)
+        yield outputs(*(one.id for one in given.inputs))
+
+    scripted.on(OUTPUTS, answer, answer)
+    both = connect(scripted.base, retry=FAST, user_id="u", app_id="a")
+    model = both.client.model("m", coalesce=True, max_delay=20)
+    tasks = [asyncio.ensure_future(both.run(model.predict, text("a")))]
+    await asyncio.to_thread(first.wait, 20)
+    tasks += [asyncio.ensure_future(both.run(model.predict, text(one))) for one in "bc"]
+    while telemetry.value("clarigrpc.coalesce.queue") != 2:
+        await asyncio.sleep(0.01)
+    assert telemetry.value("clarigrpc.coalesce.in_flight") == 1
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert telemetry.value("clarigrpc.coalesce.queue") == 0
+    assert telemetry.value("clarigrpc.coalesce.in_flight") == 0
 
 
 async def test_interceptors_are_around_the_span(

@@ -24,7 +24,7 @@ from clarigrpc._bulk.predict_engine import may_be_one_input
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._public_names import named_in
-from clarigrpc._rpc import statuses
+from clarigrpc._rpc import call_observer, statuses
 from clarigrpc._rpc.encoding import InputItem, PredictEncoder, sent_ids, size_of
 from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.sync_channel import Cancellation
@@ -120,6 +120,16 @@ class CoalesceQueue:
         self._bytes = 0
         self._in_flight = 0
 
+    @property
+    def waiting(self) -> int:
+        """Number of predicts that wait to be sent."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests in flight."""
+        return self._in_flight
+
     def add(self, pending: PendingPredict) -> list[SharedRequest]:
         """Add a predict."""
         self._waiting.append(pending)
@@ -176,6 +186,13 @@ class CoalesceQueue:
         self._bytes -= sum(pending.size for pending in request)
         self._in_flight += 1
         return request
+
+
+def _observe(queue: CoalesceQueue) -> None:
+    """Show a queue to the observer of the process, if there is one."""
+    observer = call_observer.installed()
+    if observer is not None:
+        observer.coalescing(queue)
 
 
 def complete(predicts: SharedRequest, response: v2.MultiOutputResponse) -> None:
@@ -299,6 +316,7 @@ class Coalescer:
         self._workers = ThreadPoolExecutor(
             self._limits.max_in_flight, thread_name_prefix="clarigrpc-coalesce"
         )
+        _observe(self._queue)
 
     def predict(self, value: Any, timeout: float) -> Any:
         """The output of one input.
@@ -394,6 +412,7 @@ class AsyncCoalescer:
         self._send = send
         self._closed = False
         self._queue = CoalesceQueue(limits)
+        _observe(self._queue)
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[Sequence[SharedRequest]], SharedRequest] = {}
 

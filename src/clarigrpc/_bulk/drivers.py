@@ -22,7 +22,7 @@ from typing import Any, Generic
 
 from clarigrpc import errors
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, ResultT
-from clarigrpc._bulk.preparation import Preparation, PreparedValue, is_slow, made_ahead
+from clarigrpc._bulk.preparation import PreparationThreads, PreparedValue, is_slow, made_ahead
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import call_observer
 
@@ -36,6 +36,8 @@ _ASYNC_LINGER = 0.01
 
 class BulkRun(ABC, Generic[ResultT]):
     """What a driver runs: an engine, its source and its requests.
+
+    Subclasses say with ``called`` which method a user called.
 
     Args:
         engine: The engine.
@@ -54,6 +56,11 @@ class BulkRun(ABC, Generic[ResultT]):
         self.source = source
         self._slice = 1
         self._begun = False
+
+    @property
+    @abstractmethod
+    def called(self) -> str:
+        """The method that a user called."""
 
     @abstractmethod
     def request(self, batch: BulkBatch) -> tuple[Any, Any, float]:
@@ -206,7 +213,8 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
 
         batch.begun = True
         try:
-            multicallable.begin(request, timeout, started, note)
+            with sending():
+                multicallable.begin(request, timeout, started, note)
         except errors.ApiError as error:  # e.g. no token for the credentials
             engine.failed(batch, error, time.monotonic())
 
@@ -217,9 +225,7 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
     def has_ended() -> bool:
         return not ended.empty()
 
-    observer = call_observer.installed()
-    if observer is not None:
-        observer.bulk_began(engine)
+    sending, over = _observed(run)
     ahead: Generator[Any, None, None] | None = None
     try:
         if isinstance(run.source, AsyncIterable):
@@ -250,13 +256,13 @@ def run_sync(run: BulkRun[ResultT]) -> Generator[ResultT, None, None]:
         engine.put_back()
         engine.lose([*run.held])
         run.end(raised)
+        over(raised)
         raise
     finally:
         if ahead is not None:
             ahead.close()
-        if observer is not None:
-            observer.bulk_ended(engine)
     run.end(None)
+    over(None)
 
 
 async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
@@ -280,13 +286,12 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
     async def send(batch: BulkBatch) -> None:
         await save()
         batch.begun = True
-        call = asyncio.ensure_future(attempt(*run.request(batch)))
+        with sending():
+            call = asyncio.ensure_future(attempt(*run.request(batch)))
         running[call] = batch
         call.add_done_callback(note)
 
-    observer = call_observer.installed()
-    if observer is not None:
-        observer.bulk_began(engine)
+    sending, over = _observed(run)
     reader: _AsyncReader | None = None
     try:
         source: Iterator[Any] = iter(())
@@ -331,17 +336,31 @@ async def run_async(run: BulkRun[ResultT]) -> AsyncGenerator[ResultT, None]:
         if reader is not None:
             reader.lose()
         run.end(raised)
+        over(raised)
         raise
     else:
         run.end(None)
+        over(None)
     finally:
-        if observer is not None:
-            observer.bulk_ended(engine)
         tasks = [*running, *([reader.task] if reader is not None else [])]
         _cancel(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
         if reader is not None:
             await reader.close()
+
+
+def _observed(
+    run: BulkRun[Any],
+) -> tuple[
+    Callable[[], contextlib.AbstractContextManager[object]],
+    Callable[[BaseException | None], None],
+]:
+    """What to send within, and what to call at the end of the work."""
+    observer = call_observer.installed()
+    if observer is None:
+        return contextlib.nullcontext, lambda _: None
+    seen = observer.bulk_began(run.engine, run.called)
+    return seen.sending, seen.ended
 
 
 async def _each(values: Iterable[Any]) -> AsyncGenerator[Any, None]:
@@ -367,7 +386,7 @@ class _AsyncReader:
         self._run = run
         self._wake = wake
         self._values: list[Any] = []
-        self._preparation: Preparation | None = None
+        self._preparation: PreparationThreads | None = None
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._ended = False
@@ -395,7 +414,7 @@ class _AsyncReader:
         if self._preparation is None:
             if not is_slow(value):
                 return value
-            self._preparation = Preparation()
+            self._preparation = PreparationThreads()
         return self._preparation.begin(
             value, lambda: self._loop.call_soon_threadsafe(self._wake.set)
         )

@@ -80,6 +80,10 @@ class InputUpload(BulkRun[Any]):
             self._close_journal()
             raise
 
+    @property
+    def called(self) -> str:
+        return "inputs.upload"
+
     def request(self, batch: BulkBatch) -> tuple[Any, Any, float]:
         left = (batch.deadline or 0.0) - time.monotonic()
         timeout = max(0.001, min(self._attempt_timeout, left))

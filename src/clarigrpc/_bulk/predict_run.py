@@ -56,11 +56,16 @@ class PredictRun(BulkRun[ResultT]):
             kind=kind,
         )
         super().__init__(self._engine, values)
+        self._called = "predict_batches" if batches else "predict_many"
         self._post: Any = client.unary(kind.method, encoded=True)
         total = len(values) if isinstance(values, Sized) else None
         self._bar = open_bar(name, total) if name else None
         # Raised after the results of the values that the source gave before.
         self._source_error: BaseException | None = None
+
+    @property
+    def called(self) -> str:
+        return self._called
 
     def request(self, batch: BulkBatch) -> tuple[Any, Any, float]:
         return self._post, self._engine.request(batch), self._engine.timeout

@@ -20,7 +20,7 @@ from clarigrpc import media
 from clarigrpc._bulk.input_report import FailedInput
 
 _MOST_THREADS = 8
-_AHEAD = 2
+_AHEAD_OF_EACH = 2
 """Values that are made, or have been, for each thread."""
 _WAITED_FOR_SECONDS = 0.001
 """A source that takes longer for a value is not read further ahead."""
@@ -68,7 +68,7 @@ class PreparedValue:
         wait((self._made,))
 
 
-class Preparation:
+class PreparationThreads:
     """The threads of one run.
 
     Attributes:
@@ -77,7 +77,7 @@ class Preparation:
 
     def __init__(self) -> None:
         threads = min(_MOST_THREADS, _cores())
-        self.window = _AHEAD * threads
+        self.window = _AHEAD_OF_EACH * threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="clarigrpc-prepare")
 
     def begin(self, value: Any, done: Callable[[], object] | None = None) -> Any:
@@ -108,7 +108,7 @@ def made_ahead(source: Iterator[Any], waiting: deque[Any]) -> Generator[Any, Non
         waiting: Those that were read from it before. Holds at any time what was read and has not
             had its turn.
     """
-    preparation = Preparation()
+    preparation = PreparationThreads()
     ended = False
     failure: Exception | None = None
     try:

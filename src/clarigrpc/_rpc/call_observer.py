@@ -8,6 +8,7 @@ channel that is made while there is one has multicallables that tell it of every
 from __future__ import annotations
 
 import contextlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clarigrpc import errors
@@ -69,6 +70,32 @@ class BulkWork(Protocol):
         """Number of requests in flight."""
 
 
+class BulkObservation(Protocol):
+    """Bulk work as an observer sees it."""
+
+    def sending(self) -> AbstractContextManager[object]:
+        """The calls that begin within are those of the work."""
+
+    def ended(self, failure: BaseException | None) -> None:
+        """The work is over.
+
+        Takes no lock if the failure is a ``GeneratorExit``: the garbage collector may have closed
+        the iterator, within any code.
+        """
+
+
+class CoalescedCalls(Protocol):
+    """What an observer can ask about single predicts that share requests."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of predicts that wait to be sent."""
+
+    @property
+    def in_flight(self) -> int:
+        """Number of shared requests in flight."""
+
+
 class CallObserver(Protocol):
     """Watches the calls of all clients that are made while it is installed."""
 
@@ -90,11 +117,11 @@ class CallObserver(Protocol):
     def arrived(self, method: BoundMethod, size: int) -> None:
         """A message of so many bytes was received."""
 
-    def bulk_began(self, work: BulkWork) -> None:
-        """Bulk work begins."""
+    def bulk_began(self, work: BulkWork, name: str) -> BulkObservation:
+        """Bulk work begins; ``name`` is the method that a user called."""
 
-    def bulk_ended(self, work: BulkWork) -> None:
-        """Bulk work is over. Takes no lock, as it may be called by the garbage collector."""
+    def coalescing(self, calls: CoalescedCalls) -> None:
+        """Predicts share requests from now on, as long as somebody has ``calls``."""
 
     def removed(self) -> None:
         """Another observer, or none, is installed for the clients that are made from now on."""
