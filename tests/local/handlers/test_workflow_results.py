@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import PIL.Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clarigrpc import v2
+from clarigrpc.local.media.url_fetching import Fetcher
+from clarigrpc.local.models.image_crop import ImageCrop
+from clarigrpc.local.models.model_runtime import PredictOptions
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, ok, png
+from tests.local.conftest import PUBLIC, Raw, ok, png
+from tests.local.pictures import encoded, photograph
 
 Code = v2.StatusCode
 
@@ -131,3 +139,111 @@ def test_graphs_that_cannot_be(raw: Raw, nodes: list[Any]) -> None:
 def test_unknown_models_in_a_workflow(raw: Raw) -> None:
     request = workflow(("a", "none", []))
     assert raw("PostWorkflows", request).status.code == Code.MODEL_DOES_NOT_EXIST
+
+
+# Crops
+
+
+def _halves(**margin: float) -> tuple[v2.PostModelVersionsRequest, v2.PostModelOutputsRequest]:
+    """A model that crops, and a request with a picture whose left half is red, its right blue."""
+    version = v2.PostModelVersionsRequest(model_id="crop")
+    version.model_versions.add().output_info.params.update(margin)
+    request = v2.PostModelOutputsRequest(model_id="crop")
+    data = request.inputs.add().data
+    data.image.base64 = png("red", "blue", size=100)
+    region = data.regions.add(id="right")
+    box = region.region_info.bounding_box
+    box.left_col, box.top_row, box.right_col, box.bottom_row = 0.6, 0.25, 0.8, 0.75
+    return version, request
+
+
+def test_a_model_crops_images(raw: Raw) -> None:
+    ok(
+        raw(
+            "PostModels",
+            v2.PostModelsRequest(models=[v2.Model(id="crop", model_type_id="image-crop")]),
+        )
+    )
+    for margin, size in ((1.0, (40, 50)), (2.0, (80, 100)), (100.0, (200, 100))):
+        version, request = _halves(margin=margin)
+        ok(raw("PostModelVersions", version))
+        (region,) = ok(raw("PostModelOutputs", request)).outputs[0].data.regions
+        assert region.id == "right"
+        with PIL.Image.open(io.BytesIO(region.data.image.base64)) as crop:
+            assert (crop.format, crop.size) == ("PNG", size)
+            assert crop.getpixel((size[0] - 1, 0)) == (0, 0, 255)
+        box = region.region_info.bounding_box
+        assert box.right_col - box.left_col == pytest.approx(size[0] / 200)
+    version, request = _halves()
+    ok(raw("PostModelVersions", version))
+    request.inputs[0].data.ClearField("regions")
+    assert not ok(raw("PostModelOutputs", request)).outputs[0].data.regions
+    request.inputs[0].data.regions.add().region_info.bounding_box.left_col = 0.5
+    assert not ok(raw("PostModelOutputs", request)).outputs[0].data.regions
+    for margin in (0.0, -1.0, 101.0):
+        version, _ = _halves(margin=margin)
+        assert raw("PostModelVersions", version).status.code == Code.MODEL_INVALID_ARGUMENT
+
+
+def test_crops_have_bounds(raw: Raw) -> None:
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="margin-110-image-crop")
+    data = request.inputs.add().data
+    data.image.base64 = png("red", size=1200)
+    for _ in range(8):
+        box = data.regions.add().region_info.bounding_box
+        box.right_col = box.bottom_row = 1
+    assert raw("PostModelOutputs", request).outputs[0].status.code == Code.INPUT_OVER_LIMIT
+    del data.regions[:1]
+    regions = ok(raw("PostModelOutputs", request)).outputs[0].data.regions
+    assert len(regions) == 7
+    with PIL.Image.open(io.BytesIO(regions[0].data.image.base64)) as crop:
+        assert max(crop.size) == 512
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(-1, 2, width=32) | st.floats(width=32), min_size=4, max_size=4),
+    st.floats(0.1, 50),
+)
+def test_any_region_has_a_crop_inside_the_image_or_none(sides: list[float], margin: float) -> None:
+    data = v2.Data(image=v2.Image(base64=png("red", size=30)))
+    box = data.regions.add().region_info.bounding_box
+    box.left_col, box.top_row, box.right_col, box.bottom_row = sides
+    options = PredictOptions(Fetcher(), v2.OutputConfig())
+    for region in ImageCrop(margin).predict(data, options).regions:
+        made = region.region_info.bounding_box
+        assert 0 <= made.left_col < made.right_col <= 1
+        with PIL.Image.open(io.BytesIO(region.data.image.base64)) as crop:
+            assert max(crop.size) <= 30
+
+
+def test_nodes_after_a_cropper_look_at_each_crop(raw: Raw) -> None:
+    request = workflow(
+        ("faces", "face-detection", []),
+        ("crops", "margin-110-image-crop", ["faces"]),
+        ("colours", "color-recognition", ["crops"]),
+    )
+    ok(raw("PostWorkflows", request))
+    run = v2.PostWorkflowResultsRequest(workflow_id="w")
+    run.inputs.add(id="person").data.image.base64 = encoded(photograph("astronaut"), "JPEG")
+    run.inputs.add(id="nobody").data.image.base64 = png("red")
+    person, nobody = ok(raw("PostWorkflowResults", run)).results
+    faces, crops, colours = (output.data for output in person.outputs)
+    (face,), (crop,), (looked,) = faces.regions, crops.regions, colours.regions
+    assert face.id == crop.id == looked.id
+    assert looked.region_info == crop.region_info
+    assert looked.data.concepts
+    assert not colours.concepts
+    assert not any(output.data.ListFields() for output in nobody.outputs)
+
+
+def test_clusters_need_embeddings(raw: Raw) -> None:
+    request = v2.PostModelOutputsRequest(user_app_id=PUBLIC, model_id="general-clusterering")
+    for vector in ([1.0, 0.0, 0.5], [2.0, 0.0, 1.0], [-1.0, 0.0, -0.5]):
+        request.inputs.add().data.embeddings.add(vector=vector)
+    first, longer, opposite = (
+        output.data.clusters[0].id for output in ok(raw("PostModelOutputs", request)).outputs
+    )
+    assert first == longer != opposite
+    request.inputs.add().data.image.base64 = png("red")
+    assert raw("PostModelOutputs", request).outputs[3].status.code == Code.INPUT_INVALID_ARGUMENT

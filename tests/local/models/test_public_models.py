@@ -99,7 +99,11 @@ def test_searches_and_lists_find_them(raw: Raw) -> None:
             assert all(name.strip("*") in model.name.lower() for model in models)
         return [model.id for model in models]
 
-    assert set(found("*general*")) == {"general-image-recognition", "general-image-embedding"}
+    assert set(found("*general*")) == {
+        "general-image-recognition",
+        "general-image-embedding",
+        "general-clusterering",
+    }
     assert found("general-v1.3") == ["general-image-recognition"]
     assert found(GENERAL) == ["general-image-recognition"]
     assert found("*nothing like it*") == []
@@ -284,6 +288,7 @@ def test_public_workflows(raw: Raw) -> None:
     (result,) = ok(raw("PostWorkflowResults", request)).results
     assert len(result.outputs[0].data.concepts) == 3
     assert result.outputs[1].data.embeddings
+    assert len(result.outputs[2].data.clusters) == 1
     listed = ok(raw("ListWorkflows", v2.ListWorkflowsRequest(user_app_id=PUBLIC))).workflows
     assert "General" in {workflow.id for workflow in listed}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from clarigrpc import v2
 from clarigrpc.local.engine.model_catalog import CatalogEntry, builtin
 from clarigrpc.local.models.color_recognition import W3C_NAMES, ColorRecognition
+from clarigrpc.local.models.embedding_cluster import EmbeddingCluster
 from clarigrpc.local.models.face_detection import FaceDetection
+from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE, ImageCrop
 from clarigrpc.local.models.image_embedding import ImageEmbedding
 from clarigrpc.local.models.image_tagger import TAG_GROUPS, ImageTagger
 from clarigrpc.local.models.model_runtime import Runtime
@@ -70,7 +72,12 @@ def builtin_models() -> dict[str, BuiltinModel]:
             "It does not recognize persons.",
             concepts=[("face", "face")],
             other_ids=("a403429f2ddf4b49b307e318f00e528b",),
-            version_ids=("6dc7e46bc9124c5c8824be4822abe105",),
+            version_ids=(
+                "6dc7e46bc9124c5c8824be4822abe105",
+                "fe995da8cb73490f8556416ecf25cea3",
+                "45fb9a671625463fa646c3523a3087d5",
+                "34ce21a40cc24b6b96ffee54aabff139",
+            ),
         ),
         _tagger(
             faces,
@@ -88,6 +95,14 @@ def builtin_models() -> dict[str, BuiltinModel]:
             limits="It judges nothing: no value says that an image is safe or not.",
             other_ids=("d16f390eb32cad478c7ae150069bd2c6",),
             version_ids=("aa8be956dbaa4b7a858826a84253cab9", "7cde8e92896340b0998b8260d47f1502"),
+        ),
+        _tagger(
+            faces,
+            ("people",),
+            id="face-sentiment-recognition",
+            what="face sentiment recognition",
+            limits="It recognizes no sentiment.",
+            version_ids=("a5d7776f0c064a41b48c3ce039049f65",),
         ),
         _tagger(
             faces,
@@ -162,6 +177,23 @@ def builtin_models() -> dict[str, BuiltinModel]:
             "model.",
             other_ids=("bbb5f41425b8468d9b7a554ff10f8581",),
             version_ids=("bb186755eda04f9cbb6fe32e816be104",),
+        ),
+        _model(
+            EmbeddingCluster(),
+            id="general-clusterering",
+            model_type_id="clusterer",
+            name="Local stand-in: general clustering",
+            description="Local stand-in: says which cell of a fixed division of the space an "
+            "embedding is in. Nothing is learned.",
+            version_ids=("cc2074cff6dc4c02b6f4e1b8606dcb54",),
+        ),
+        _model(
+            ImageCrop(1.1),
+            id="margin-110-image-crop",
+            model_type_id=IMAGE_CROP_TYPE,
+            name="Image crop, 10 % margin",
+            description="Crops an image to each of its regions, with a margin of 10 %.",
+            version_ids=("b9987421b40a46649566826ef9325303",),
         ),
         _model(
             embedding,
@@ -280,16 +312,35 @@ def public_models(*, only_bases: bool = False) -> list[CatalogEntry]:
     return entries
 
 
-PUBLIC_WORKFLOWS: Mapping[str, tuple[str, ...]] = {
-    "General": ("general-image-recognition", "general-image-embedding"),
-    "Face": ("face-detection",),
-    "Moderation": ("moderation-recognition",),
-    "Apparel": ("apparel-recognition", "color-recognition"),
-    "Food": ("food-item-recognition", "general-image-embedding"),
-    "Travel": ("travel-recognition", "general-image-embedding"),
-    "Text": ("text-embedding", "text-sentiment"),
+class PublicNode(NamedTuple):
+    """A node of a public workflow.
+
+    Attributes:
+        model: Id of its model.
+        id: By default that of its model.
+        after: Id of the node whose output it takes; none takes the inputs as they are.
+    """
+
+    model: str
+    id: str = ""
+    after: str = ""
+
+
+# The nodes of General as the published SDK's test_export has them.
+PUBLIC_WORKFLOWS: Mapping[str, tuple[PublicNode, ...]] = {
+    "General": (
+        PublicNode("general-image-recognition", "general-v1.5-concept"),
+        PublicNode("general-image-embedding", "general-v1.5-embed"),
+        PublicNode("general-clusterering", "general-v1.5-cluster", after="general-v1.5-embed"),
+    ),
+    "Face": (PublicNode("face-detection"),),
+    "Moderation": (PublicNode("moderation-recognition"),),
+    "Apparel": (PublicNode("apparel-recognition"), PublicNode("color-recognition")),
+    "Food": (PublicNode("food-item-recognition"), PublicNode("general-image-embedding")),
+    "Travel": (PublicNode("travel-recognition"), PublicNode("general-image-embedding")),
+    "Text": (PublicNode("text-embedding"), PublicNode("text-sentiment")),
 }
-"""Workflows of the public app, by id: the models that each runs on its inputs, side by side."""
+"""Workflows of the public app, by id."""
 
 
 def user_models(app: UserApp, sources: Mapping[str, Any]) -> list[CatalogEntry]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from clarigrpc import v2
 from clarigrpc.local.models.embedding_classifier import EmbeddingClassifier, Weights
+from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE, image_crop_of
 from clarigrpc.local.models.model_runtime import Runtime
 from clarigrpc.local.models.model_types import BASES
 from clarigrpc.local.resource_facts import is_built, is_public
@@ -189,6 +190,8 @@ class Catalog:
             return entry.runtime
         app = UserApp(entry.model.user_id, entry.model.app_id)
         given = self._given.get((app, entry.model.id, version.id))
+        if given is None and entry.model.model_type_id == IMAGE_CROP_TYPE:
+            return image_crop_of(version)
         if given is not None or entry.model.model_type_id not in BASES:
             return given
         code = version.status.code

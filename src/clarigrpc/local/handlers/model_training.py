@@ -24,6 +24,7 @@ from clarigrpc.local.engine.stored_inputs import INPUT_KIND, with_content
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
 from clarigrpc.local.media.media_content import kind_of
 from clarigrpc.local.models import negative_images
+from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE, image_crop_of
 from clarigrpc.local.models.image_embedding import Vector
 from clarigrpc.local.models.model_runtime import PredictOptions, Runtime
 from clarigrpc.local.models.model_types import (
@@ -91,6 +92,8 @@ def post_model_versions(
     prepared = []
     for given in given_versions:
         version = _version(app, given, request.description)
+        if entry.model.model_type_id == IMAGE_CROP_TYPE:
+            image_crop_of(version)  # refuses settings that cannot be
         served = version.pretrained_model_config.local_dev
         content = _prepare(context, app, entry, version) if trainable and not served else None
         prepared.append((version, content))

@@ -107,6 +107,7 @@ def _run(
 ) -> None:
     """Runs all nodes on one input; the first failure is the result's."""
     made: dict[str, v2.Data] = {}
+    croppers = {node.id for node in nodes if node.runtime.crops_regions}
     for node in nodes:
         data = v2.Data()
         data.CopyFrom(item.data)
@@ -116,7 +117,11 @@ def _run(
         output.created_at.GetCurrentTime()
         try:
             context.state.faults.fail_input(item.id, StatusCode.MODEL_PREDICTION_FAILED)
-            made[node.id] = node.runtime.predict(data, node.options)
+            crops = [made[source] for source in node.sources if source in croppers]
+            if crops:
+                made[node.id] = _of_crops(node, crops)
+            else:
+                made[node.id] = node.runtime.predict(data, node.options)
             output.data.CopyFrom(made[node.id])
         except ServiceError as error:
             output.status.CopyFrom(error.status())
@@ -134,6 +139,15 @@ def _run(
             return
     result.suppress_output = bool(nodes) and all(node.suppressed for node in nodes)
     result.status.CopyFrom(make_status(StatusCode.SUCCESS))
+
+
+def _of_crops(node: _ReadyNode, crops: Sequence[v2.Data]) -> v2.Data:
+    """What a node says of each image that nodes before it cropped, in regions."""
+    result = v2.Data()
+    for region in (region for data in crops for region in data.regions):
+        made = result.regions.add(id=region.id, value=region.value, region_info=region.region_info)
+        made.data.CopyFrom(node.runtime.predict(region.data, node.options))
+    return result
 
 
 def _results(

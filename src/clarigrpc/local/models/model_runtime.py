@@ -32,7 +32,14 @@ class PredictOptions:
 
 
 class Runtime(ABC):
-    """A model that can run. Each method raises ServiceError for the input that it fails on."""
+    """A model that can run. Each method raises ServiceError for the input that it fails on.
+
+    Attributes:
+        crops_regions: Its output has regions with images of their own; what follows it in a
+            workflow looks at each of these.
+    """
+
+    crops_regions = False
 
     @abstractmethod
     def predict(self, data: v2.Data, options: PredictOptions) -> v2.Data:

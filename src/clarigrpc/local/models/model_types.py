@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clarigrpc import v2
+from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE
 
 ENRICH_DATASET = "enrich_dataset"
 AUTOMATIC, DISABLED = "Automatic", "Disabled"
@@ -133,6 +134,28 @@ LISTED_MODEL_TYPES = (
         description="Detects objects and their positions in images.",
         input_fields=["image"],
         output_fields=["regions[...].region_info", "regions[...].data.concepts"],
+    ),
+    v2.ModelType(
+        id=IMAGE_CROP_TYPE,
+        title="Image cropper",
+        description="Crops an image to each of its regions.",
+        input_fields=["image", "regions[...].region_info"],
+        output_fields=["regions[...].data.image"],
+        creatable=True,
+        model_type_fields=[
+            v2.ModelTypeField(
+                path="output_info.params.margin",
+                field_type=v2.ModelTypeField.NUMBER,
+                description="Size of a crop relative to its region; 1 by default.",
+            )
+        ],
+    ),
+    v2.ModelType(
+        id="clusterer",
+        title="Clusterer",
+        description="Says which cell of a division an embedding is in.",
+        input_fields=["embeddings"],
+        output_fields=["clusters"],
     ),
     v2.ModelType(
         id="visual-embedder",

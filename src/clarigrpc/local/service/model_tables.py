@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from clarigrpc.local.engine.builtin_models import PUBLIC_WORKFLOWS, BuiltinModel, builtin_models
+from clarigrpc.local.models.image_crop import ImageCrop
 from clarigrpc.local.models.image_tagger import IMAGE_TAGS, ImageTagger
 from clarigrpc.local.models.text_tagger import TEXT_TAGS, TextTagger
 
@@ -22,7 +23,8 @@ def _stand_ins() -> list[BuiltinModel]:
     return [
         made
         for made in builtin_models().values()
-        if made.other_ids or made.version_ids or isinstance(made.runtime, ImageTagger)
+        if (made.other_ids or made.version_ids or isinstance(made.runtime, ImageTagger))
+        and not isinstance(made.runtime, ImageCrop)  # does what the hosted one does
     ]
 
 
@@ -50,8 +52,8 @@ def _other_ids() -> str:
 
 def _workflows() -> str:
     rows = ["| Workflow | Models |", "| --- | --- |"]
-    for name, models in PUBLIC_WORKFLOWS.items():
-        rows.append(f"| `{name}` | {', '.join(f'`{model}`' for model in models)} |")
+    for name, nodes in PUBLIC_WORKFLOWS.items():
+        rows.append(f"| `{name}` | {', '.join(f'`{node.model}`' for node in nodes)} |")
     return "\n".join(rows)
 
 

@@ -47,7 +47,7 @@ from clarigrpc import v2
 from clarigrpc.local import json_values
 from clarigrpc.local.accounts import user_accounts
 from clarigrpc.local.accounts.principal import Principal
-from clarigrpc.local.engine.builtin_models import builtin_models
+from clarigrpc.local.engine.builtin_models import PublicNode, builtin_models
 from clarigrpc.local.engine.context import Context, State
 from clarigrpc.local.engine.model_catalog import own_version_id
 from clarigrpc.local.engine.resource_handlers import Place, nested_place
@@ -239,24 +239,26 @@ class Seed:
 
 
 def put_workflows(
-    state: State, app: UserApp, workflows: Mapping[str, Sequence[str]], *, wanted: bool
+    state: State, app: UserApp, workflows: Mapping[str, Sequence[PublicNode]], *, wanted: bool
 ) -> None:
-    """Puts public workflows, which run models side by side, where there are none of their ids.
+    """Puts public workflows where there are none of their ids.
 
     Where they are not wanted, those that an earlier start has put are deleted.
     """
     call = ServedCall("PostWorkflows", {}, lambda: True, lambda: None)
     context = Context(state, call, Principal(app.user_id))
     handlers, place = RESOURCES["workflow"], Place(app)
-    for workflow_id, models in workflows.items():
-        workflow = v2.Workflow(
-            id=workflow_id, description=f"Local stand-in: runs {' and '.join(models)}"
-        )
+    for workflow_id, nodes in workflows.items():
+        models = " and ".join(node.model for node in nodes)
+        workflow = v2.Workflow(id=workflow_id, description=f"Local stand-in: runs {models}")
         row = state.store.get(handlers.where(place), workflow_id)
         if row is None and wanted:
             workflow.visibility.gettable = v2.Visibility.PUBLIC
-            for model_id in models:
-                workflow.nodes.add(id=model_id).model.id = model_id
+            for node in nodes:
+                made = workflow.nodes.add(id=node.id or node.model)
+                made.model.id = node.model
+                if node.after:
+                    made.node_inputs.add(node_id=node.after)
             handlers.add(context, place, workflow)
         if row is not None and not wanted:
             kept = v2.Workflow.FromString(row.body)
