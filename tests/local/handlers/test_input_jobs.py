@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import os
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from clarigrpc import v2
+from clarigrpc.local.handlers import input_jobs
+from clarigrpc.local.media import folder_files
 from tests.local.conftest import Raw, ok, png, until
 
 Code = v2.StatusCode
@@ -137,6 +143,34 @@ def test_an_upload(raw: Raw) -> None:
     ok(raw("PutUploadContentParts", parts))
     done = finished(raw, job.id)
     assert (done.progress.success_count, done.progress.failed_count) == (1, 1)
+
+
+def test_folders_without_end_can_be_cancelled(
+    serve: Callable[..., Raw], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path)
+    (root / "endless").mkdir()
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def scanned(path: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path if path.name != "endless" else root) as entries:
+            yield entries if path.name != "endless" else itertools.cycle(entries)
+
+    # Only what lists folders looks it up there.
+    monkeypatch.setattr(folder_files, "os", SimpleNamespace(scandir=scanned))
+    monkeypatch.setattr(folder_files, "_ENTRIES_PER_STRETCH", 10)
+    raw = serve(input_roots=[root])
+    jobs = []
+    for _ in range(input_jobs.THREADS["inputs_extraction_job"]):
+        wanted = source(f"{root.as_uri()}/endless/")
+        jobs += ok(raw("PostInputsDataSources", wanted)).inputs_add_jobs
+
+    for job in jobs:
+        ok(raw("CancelInputsAddJob", v2.CancelInputsAddJobRequest(id=job.id)))
+    # Their threads are free.
+    (job,) = ok(raw("PostInputsDataSources", source(f"{root.as_uri()}/deep/"))).inputs_add_jobs
+    assert finished(raw, job.id).status.code == Code.JOB_COMPLETED
 
 
 def test_jobs_of_calls_and_cancelling(raw: Raw) -> None:

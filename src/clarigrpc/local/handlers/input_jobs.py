@@ -29,6 +29,7 @@ from clarigrpc.local.media.archive_files import (
     files_in,
     is_archive,
 )
+from clarigrpc.local.media.folder_files import files_below
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection, StoreError
@@ -37,6 +38,8 @@ from clarigrpc.v2 import StatusCode
 
 _INPUTS_PER_TRANSACTION = 32
 """Inputs that one transaction of a job adds."""
+_BYTES_PER_TRANSACTION = 16 << 20
+"""After so many bytes it adds no further one. All jobs together leave memory to the calls."""
 
 JOB_SECONDS = 3600.0
 """Longest time that a job reads its source, from its start or the server's on."""
@@ -401,17 +404,12 @@ def _files(
 def _local(state: State, path: Path, is_folder: bool) -> Iterator[_NamedContent | None]:
     root = _root(state, path)
     folder, prefix = (path, "") if is_folder or path.is_dir() else (path.parent, path.name)
-    for entry in sorted(folder.iterdir()):
-        if not entry.name.startswith(prefix):
-            continue
-        yield None
-        found = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
-        for file in found:
-            # A link must not lead out of what the operator allows.
-            if not file.is_file() or not file.resolve().is_relative_to(root):
-                continue
-            if _is_taken(file.name):
-                yield from _opened(file.relative_to(folder).as_posix(), file)
+    for file in files_below(folder, prefix):
+        if file is None:
+            yield None
+        # A link must not lead out of what the operator allows.
+        elif _is_taken(file.name) and file.is_file() and file.resolve().is_relative_to(root):
+            yield from _opened(file.relative_to(folder).as_posix(), file)
 
 
 def _opened(name: str, path: Path) -> Iterator[_NamedContent]:
@@ -462,7 +460,7 @@ def _extract(state: State, where: StoredCollection, row: Row) -> None:
     job.status.CopyFrom(make_status(StatusCode.JOB_RUNNING))
     while job.status.code == StatusCode.JOB_RUNNING and not state.background.closing:
         try:
-            held = state.fetcher.budget.take(2 * MAX_FILE_BYTES)
+            held = state.fetcher.budget.take(MAX_FILE_BYTES + _BYTES_PER_TRANSACTION)
         except BudgetFullError:
             continue  # it has waited, and a job has time
         with held:
@@ -546,7 +544,7 @@ def _read(
     stretch: list[tuple[str, v2.Input]] = []
     size = 0
     try:
-        while len(stretch) < _INPUTS_PER_TRANSACTION and size < MAX_FILE_BYTES:
+        while len(stretch) < _INPUTS_PER_TRANSACTION and size < _BYTES_PER_TRANSACTION:
             if time.monotonic() > end:
                 return stretch, make_status(
                     StatusCode.JOB_FAILED, f"the source takes more than {JOB_SECONDS:g} s to read"
