@@ -52,15 +52,14 @@ def test_a_stream_ends_in_either_way() -> None:
         call.received(last)
         assert call.inputs_ended
         assert texts(call) == ["a", "b"]
-        call.ended(None)
-        assert not call.inputs_lost
 
 
 def test_a_stream_that_breaks_is_not_complete() -> None:
     call = ItemCall()
     call.received(response(item(Kind.STREAMING_UNARY, text="a")))
     call.ended(errors.UnavailableError("gone"))
-    assert call.inputs_lost
+    assert call.over
+    assert not call.inputs_ended
 
 
 def test_cancellations() -> None:

@@ -56,11 +56,6 @@ class ItemCall:
         """Whether reading has to wait for the method."""
         return len(self.inputs) >= _QUEUED_INPUTS and not (self.over or self.abort)
 
-    @property
-    def inputs_lost(self) -> bool:
-        """Whether the call ended before the last request of the item came."""
-        return self.over and not self.inputs_ended
-
     def received(self, response: v2.MultiRunnerItemResponse) -> None:
         """The service has sent a response."""
         self.answered = True
