@@ -56,7 +56,12 @@ KINDS = {
     for name in core_streams.STREAM_INTERNALS["grpc._cython.cygrpc"]
     if name.endswith("Operation")
 }
-CORE: dict[str, Any] = KINDS | {"get_fork_epoch": lambda: 0, "StatusCode.cancelled": 1}
+HINT = 1
+CORE: dict[str, Any] = KINDS | {
+    "get_fork_epoch": lambda: 0,
+    "StatusCode.cancelled": 1,
+    "WriteFlag.buffer_hint": HINT,
+}
 
 
 class FakeCall:
@@ -66,6 +71,7 @@ class FakeCall:
         self.messages = iter(messages)
         self.pending: list[list[Operation]] = []
         self.sent: list[Any] = []
+        self.flags: list[int] = []
         self.told: list[int] = []
         self.over = False
         self.lasts = 0
@@ -105,11 +111,15 @@ class FakeCall:
                 self.over |= operation.result is None
             elif type(operation) is self.named("SendMessage"):
                 self.sent.append(operation.arguments[0])
+                self.flags.append(operation.arguments[1])
             elif type(operation) is self.named("SendCloseFromClient"):
                 self.sent.append(None)
         event = type("Event", (), {"batch_operations": batch})
         self.lasts += self.on_event(event)
         assert self.lasts == (not self.pending)
+        sending = any(type(batch[0]) is self.named("SendMessage") for batch in self.pending)
+        held_back = self.flags[-1:] == [HINT] and self.stream.status is None
+        assert sending or not held_back, "a request waits for one that may never come"
         return True
 
 
@@ -163,6 +173,15 @@ def test_nothing_is_lost_or_out_of_order(
         assert call.sent == [b"request", None]
     assert stream.send(b"late")
     assert stream.has_room
+
+
+def test_the_core_is_told_which_requests_follow_at_once() -> None:
+    call = FakeCall([b"answer"] * 2 * INBOX_MESSAGES, None)
+    for request in (b"1", b"2", b"3", b"4"):
+        call.stream.send(request)
+    while call.complete(0):  # until there is no more room for answers
+        pass
+    assert call.flags == [0, HINT, HINT, 0]
 
 
 @pytest.fixture(params=["direct", "public"])

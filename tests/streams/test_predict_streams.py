@@ -112,6 +112,27 @@ async def test_both_directions_go_on_at_once(local: Both) -> None:
     assert found == ["x" * count for count in range(1, 6)]
 
 
+@pytest.mark.parametrize("burst", [2, 31])
+async def test_the_last_request_before_a_pause_is_not_held_back(local: Both, burst: int) -> None:
+    """Several values at once, then none until all of them are answered."""
+    heard = threading.Semaphore(0)
+
+    def bursts() -> Iterator[v2.Input]:
+        for _ in range(3):
+            yield from words(burst)
+            for _ in range(burst):
+                assert heard.acquire(timeout=20), "no answer"
+
+    async def async_bursts() -> AsyncIterator[v2.Input]:
+        source = bursts()
+        while (value := await asyncio.to_thread(next, source, None)) is not None:
+            yield value
+
+    values = bursts() if local.is_sync else async_bursts()
+    async for _ in local.items(await open_stream(local, echo(local), values)):
+        heard.release()
+
+
 async def test_the_window_bounds_what_is_unanswered(both: Both, scripted: ScriptedServer) -> None:
     taken = 0
     most = 0

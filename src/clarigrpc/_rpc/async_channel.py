@@ -646,15 +646,29 @@ class _ReadableCall(_AsyncCall):
         encoded = self._direct.received()
         return None if encoded is None else self._checked(encoded)
 
+    def arrival(self) -> asyncio.Future[None] | None:
+        """What to wait for before ``received`` or ``read``; None if ``read`` is to be awaited.
+
+        Saves the coroutines of ``read``, each of which costs at every step. Who is cancelled while
+        waiting for it has to cancel the call.
+        """
+        return None if self._direct is None or self._may_restart else self._direct.arrival()
+
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
         if (response := self.received()) is not None:
             return response
-        # No way round by read where nothing can be repeated: each coroutine costs at every step.
-        restarts = self._may_restart or self._call is None
-        response = await (self.read() if restarts else self._receive())
+        if (arrival := self.arrival()) is not None:
+            try:
+                await arrival
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+            if (response := self.received()) is not None:
+                return response
+        response = await self.read()
         if response is aio.EOF:
             raise StopAsyncIteration
         return response

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -44,7 +45,7 @@ class RunningStreams:
         """Keep a stream in mind for ``close``."""
         self._streams.add(stream)
 
-    def changed(self, stream: weakref.ref[DirectStream]) -> None:
+    def changed(self, stream: weakref.ref[DirectStream], _: int) -> None:
         """Something has happened to a stream; called from gRPC's thread."""
         self._changed.append(stream)
         if not self._woken:
@@ -125,8 +126,7 @@ class DirectStream:
         """Start the call; False where the core takes other arguments."""
         requests, self._requests = self._requests, None
         one = requests if isinstance(requests, bytes) else None
-        changed, this = running.changed, weakref.ref(self)
-        core = begin(one, timeout, metadata, lambda change: changed(this))
+        core = begin(one, timeout, metadata, partial(running.changed, weakref.ref(self)))
         if core is None:
             return False
         self._core = core
@@ -147,20 +147,27 @@ class DirectStream:
         """The next message, if it is here already."""
         return self._ready.popleft() if self._ready else None
 
+    def arrival(self) -> asyncio.Future[None] | None:
+        """What to wait for before ``received`` or ``read``; None if ``read`` does not wait."""
+        if self._ready or self._locally_cancelled:
+            return None
+        if self._core.await_message():
+            if self._core.finished:
+                return None
+            # By way of the loop: other tasks have a turn, however fast the server sends.
+            self._loop.call_soon(self.deliver)
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
+
     async def read(self) -> Any:
         """The next message, or ``grpc.aio.EOF``."""
         while not self._ready:
             if self._locally_cancelled:
                 raise asyncio.CancelledError
-            if self._core.await_message():
-                if self._core.finished:
-                    self._raise_for_status()
-                    return aio.EOF
-                # By way of the loop: other tasks have a turn, however fast the server sends.
-                self._loop.call_soon(self.deliver)
-            # Written out, as it is run for each message where many streams take turns.
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
+            if (waiter := self.arrival()) is None:
+                self._raise_for_status()
+                return aio.EOF
             try:
                 await waiter
             except asyncio.CancelledError:

@@ -53,6 +53,7 @@ STREAM_INTERNALS: grpcio_internals.Names = {
         "IntegratedCall.operate",
         "IntegratedCall.cancel",
         "StatusCode.cancelled",
+        "WriteFlag.buffer_hint",
         "BatchOperationEvent.batch_operations",
         "get_deadline_from_context",
         "get_fork_epoch",
@@ -90,7 +91,7 @@ the core takes other arguments."""
 def _try_out(core: dict[str, Any]) -> None:
     """Do what can be done without a call; raises when something is not as expected."""
     core["SendInitialMetadataOperation"]((), 0)
-    core["SendMessageOperation"](b"", 0)
+    core["SendMessageOperation"](b"", core["WriteFlag.buffer_hint"])
     core["SendCloseFromClientOperation"](0)
     core["ReceiveInitialMetadataOperation"](0)
     core["ReceiveMessageOperation"](0)
@@ -185,6 +186,7 @@ class CoreStream:
         self._cancelled = core["StatusCode.cancelled"]
         self._send_message = core["SendMessageOperation"]
         self._send_close = core["SendCloseFromClientOperation"]
+        self._buffer_hint = core["WriteFlag.buffer_hint"]
         self._receive_message = core["ReceiveMessageOperation"]
         self._receive_metadata = core["ReceiveInitialMetadataOperation"]
         self._receive_status = core["ReceiveStatusOnClientOperation"]
@@ -222,25 +224,31 @@ class CoreStream:
             self._due -= 1
             told = 0
             for operation in event.batch_operations:
-                told |= self._settle(operation)
+                if type(operation) is self._receive_message:
+                    told |= self._arrived(operation.message())
+                else:
+                    told |= self._settle(operation)
             last = not self._due
         if told:
             self._notify(told)
         return last and self._began >= self._epoch()
 
+    def _arrived(self, message: bytes | None) -> int:
+        """Keep a message, or note the end of them; returns what those who wait are to be told."""
+        self._receiving = False
+        if message is None:
+            self._exhausted = True
+        else:
+            self._inbox.append(message)
+            self._inbox_bytes += len(message)
+            self._receive()
+        told = self._awaited & StreamChange.RECEIVED
+        self._awaited ^= told
+        return told
+
     def _settle(self, operation: Any) -> int:
-        """Note what an operation came to; returns what those who wait are to be told."""
+        """Note what another operation came to; returns what those who wait are to be told."""
         kind = type(operation)
-        if kind is self._receive_message:
-            message = operation.message()
-            self._receiving = False
-            if message is None:
-                self._exhausted = True
-            else:
-                self._inbox.append(message)
-                self._inbox_bytes += len(message)
-                self._receive()
-            return self._was_awaited(StreamChange.RECEIVED)
         if kind is self._send_message and self._sending:
             self._sending = False
             self._send_next()
@@ -272,11 +280,12 @@ class CoreStream:
         return started
 
     def _receive(self) -> None:
-        """Ask for the next message, if there is room for one."""
-        if self._receiving or self._exhausted:
+        """Ask for the next message, if none is asked for and there is room for one."""
+        if self._exhausted:
             return
         if len(self._inbox) < INBOX_MESSAGES and self._inbox_bytes < INBOX_BYTES:
-            self._receiving = self._operate(self._receive_message(0))
+            self._receiving = self._call.operate((self._receive_message(0),), self._on_event)
+            self._due += self._receiving
             self._exhausted = not self._receiving  # the call is over, and all was received
 
     def _send_next(self) -> None:
@@ -285,7 +294,9 @@ class CoreStream:
         if self._outbox:
             request = self._outbox.popleft()
             self._outbox_bytes -= len(request)
-            self._sending = self._operate(self._send_message(request, 0))
+            # The core may keep a request back if the next one follows at once.
+            flags = self._buffer_hint if self._outbox else 0
+            self._sending = self._operate(self._send_message(request, flags))
         elif self._closing and not self._closed:
             self._closed = True
             self._operate(self._send_close(0))
@@ -299,17 +310,19 @@ class CoreStream:
         """The messages that have come."""
         with self._lock:
             taken, self._inbox, self._inbox_bytes = self._inbox, [], 0
-            self._receive()
+            if not self._receiving:
+                self._receive()
         return taken
 
     def await_message(self) -> bool:
         """Whether there is something to take or nothing comes any more; else ``notify`` tells."""
         with self._lock:
-            if self._inbox or self._finished():
+            if self._inbox:
                 return True
-            self._receive()
+            if not self._receiving:
+                self._receive()
             self._awaited |= StreamChange.RECEIVED
-            return self._finished()
+            return self._exhausted and self.status is not None
 
     def await_start(self) -> None:
         """Have ``notify`` told of the connection, and of metadata."""

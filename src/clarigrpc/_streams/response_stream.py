@@ -69,6 +69,7 @@ class _StreamBase(Generic[T]):
         )
         # What has come already is taken without a coroutine for each item; interceptors have none.
         self._received = getattr(self._call, "received", lambda: None)
+        self._arrival = getattr(self._call, "arrival", lambda: None)
         self._session.opened(self._call)
 
     @property
@@ -187,9 +188,18 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
             try:
                 for item in self._items:
                     return item
-                response = self._ready_response()
-                if response is None:
-                    response = await self._receive()
+                try:
+                    response = self._received()
+                    if response is None and (arrival := self._arrival()) is not None:
+                        await arrival
+                        response = self._received()
+                    if response is None:
+                        response = await self._read()
+                except errors.PartialFailureError as error:
+                    response = error.response  # the items have a status each
+                except errors.ApiError as error:
+                    await self._open_again(error)
+                    continue
                 if response is aio.EOF:
                     self._finish()
                     self._session.check()
@@ -206,28 +216,22 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
                 raise
         raise StopAsyncIteration
 
-    def _ready_response(self) -> Any:
-        try:
-            return self._received()
-        except errors.PartialFailureError as error:
-            return error.response  # the items have a status each
+    async def _read(self) -> Any:
+        if self._cancelled:
+            raise self._was_cancelled()
+        return await self._call.read()
 
-    async def _receive(self) -> Any:
-        while True:
-            if self._cancelled:
-                raise self._was_cancelled()
-            try:
-                return await self._call.read()
-            except errors.PartialFailureError as error:
-                return error.response  # the items have a status each
-            except errors.ApiError as error:
-                if self._cancelled:
-                    raise
-                delay = self._delay(error)
-            self._call.cancel()
-            self._pause = asyncio.ensure_future(asyncio.sleep(delay))
-            await self._pause
-            self._open()
+    async def _open_again(self, error: errors.ApiError) -> None:
+        """Make the next attempt after a delay; raises the error if there is none."""
+        if self._cancelled:
+            raise error
+        delay = self._delay(error)
+        self._call.cancel()
+        self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+        await self._pause
+        if self._cancelled:
+            raise self._was_cancelled()
+        self._open()
 
     def cancel(self) -> None:
         """Cancel the call. A task that waits for the next item gets ``errors.CancelledError``."""
