@@ -39,6 +39,9 @@ class Backend:
     def implements(self, method: str) -> bool:
         return method not in self.missing
 
+    def unrouted(self, address: str) -> None:
+        pass
+
     def authorize(self, call: ServedCall) -> None:
         pass
 

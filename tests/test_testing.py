@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
@@ -19,6 +21,7 @@ Code = v2.StatusCode
 PUBLIC = {"user_id": "clarifai", "app_id": "main"}
 FAST = RetryPolicy(initial_backoff=0.01, max_backoff=0.02)
 ONCE = RetryPolicy(max_attempts=1)
+PREDICT = v2.PostModelOutputsRequest(model_id="m", inputs=[text("t")])
 
 
 @pytest.fixture
@@ -215,6 +218,62 @@ async def test_only_what_was_expected_is_answered(both: Both, clarifai_app: Loca
     ):
         with pytest.raises(error):
             server.stub().on(*wrong)
+
+
+@pytest.fixture(scope="module")
+def with_rest() -> Iterator[LocalServer]:
+    with LocalServer(rest_port=0) as server:
+        yield server
+
+
+async def test_a_stub_answers_over_rest(with_rest: LocalServer, connect: Connect) -> None:
+    settings: dict[str, Any] = {"user_id": "u", "app_id": "a", "retry": FAST}
+    # A stub does not look at credentials.
+    both = connect(with_rest.rest_base, pat="of-nobody", transport="rest", **settings)
+    model = both.client.model("any")
+    outputs = [v2.MultiOutputResponse(outputs=[v2.Output(id=one)]) for one in ("a", "b")]
+
+    def echo(request: v2.PostModelOutputsRequest) -> Any:
+        return v2.MultiOutputResponse(outputs=[v2.Output(id=request.inputs[0].data.text.raw)])
+
+    with with_rest.stub() as stub:
+        stub.on("PostModelOutputs", outputs[0], grpc.StatusCode.UNAVAILABLE, echo, echo)
+        stub.on("GenerateModelOutputs", outputs)
+        stub.on("GetModel", Code.MODEL_DOES_NOT_EXIST, always=True)
+        assert (await both.run(model.predict, text("x"))).id == "a"
+        assert (await both.run(model.predict, text("y"))).id == "y"
+        large = "z" * (2 << 20)  # of strangers, the server takes less
+        assert (await both.run(model.predict, text(large))).id == large
+        made = await both.collect(both.client.v2.GenerateModelOutputs(PREDICT))
+        assert [one.outputs[0].id for one in made] == ["a", "b"]
+        with pytest.raises(errors.NotFoundError):
+            await both.run(model.get)
+    with pytest.raises(AssertionError, match="nobody expected these calls: ListInputs, GET /v2/x"):  # noqa: SIM117
+        with with_rest.stub():
+            with pytest.raises(errors.ApiError, match="nobody expected ListInputs"):
+                await both.call("ListInputs", v2.ListInputsRequest())
+            assert httpx.get(f"{with_rest.rest_base}/v2/x").status_code == 404
+    with pytest.raises(errors.AuthenticationError):
+        await both.call("ListInputs", v2.ListInputsRequest())
+
+
+async def test_an_answer_of_a_stub_that_is_broken(both: Both, clarifai_app: LocalApp) -> None:
+    def broken(request: Any) -> Any:
+        raise KeyError("a mistake of the test")
+
+    for answer, says in ((broken, "KeyError.*a mistake of the test"), (lambda _: "x", "TypeError")):
+        with pytest.raises(AssertionError, match=f"the answer to GetModel raised {says}"):  # noqa: SIM117
+            with clarifai_app.server.stub() as stub:
+                stub.on("GetModel", answer)
+                with pytest.raises(errors.InternalError):
+                    await both.run(both.client.model("m").get)
+    with pytest.raises(errors.InternalError) as caught:  # noqa: SIM117
+        with clarifai_app.server.stub() as stub:
+            stub.on("GetModel", broken)
+            await both.run(both.client.model("m").get)
+    assert caught.value.__notes__ == [
+        "the answer to GetModel raised KeyError('a mistake of the test')"
+    ]
 
 
 def test_seeding_from_a_file_and_from_a_folder(

@@ -163,6 +163,7 @@ class _V2Handlers(grpc.GenericRpcHandler):
         path = handler_call_details.method
         method = path.removeprefix(_PATH_PREFIX)
         if method == path or method not in METHODS:
+            self._service.unrouted(path)
             return None
         handler = self._handlers.get(method)
         if handler is None:

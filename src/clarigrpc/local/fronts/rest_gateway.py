@@ -86,6 +86,10 @@ class CallServer(Protocol):
         """Whether the method does anything here."""
         ...
 
+    def unrouted(self, address: str) -> None:
+        """A request came for an address that is none of the service."""
+        ...
+
     def authorize(self, call: ServedCall) -> None:
         """Raises ServiceError unless the caller is known."""
         ...
@@ -178,7 +182,7 @@ class RestGateway:
                 await mounted(scope, receive, send)
                 return
         try:
-            binding = _route(scope["method"], path)
+            binding = self._route(scope["method"], path)
             gone = threading.Event()
             call = self._call(binding.method, scope["headers"], gone)
 
@@ -197,6 +201,21 @@ class RestGateway:
             await respond(reply, scope, receive, send)
         except ClientDisconnect:
             return
+
+    def _route(self, verb: str, path: str) -> Binding:
+        router = transcoding.router()
+        binding = router.match(verb, path)
+        if binding is not None:
+            return binding
+        self._service.unrouted(f"{verb} {path}")
+        verbs = ", ".join(router.verbs(path))
+        if verbs:
+            raise _RefusedError(
+                StatusCode.CONN_METHOD_NOT_ALLOWED,
+                f"{verb} is not allowed for {path}; use {verbs}",
+                allow=verbs,
+            )
+        raise _RefusedError(StatusCode.CONN_DOES_NOT_EXIST, f"{path} does not exist in this API")
 
     async def _serve(
         self,
@@ -413,21 +432,6 @@ def _check_tree(tree: Any) -> None:
     """Refuses long lists before they become messages, a hundred times the work of reading JSON."""
     if isinstance(tree, dict):
         check_counts({name: len(each) for name, each in tree.items() if isinstance(each, list)})
-
-
-def _route(verb: str, path: str) -> Binding:
-    router = transcoding.router()
-    binding = router.match(verb, path)
-    if binding is not None:
-        return binding
-    verbs = ", ".join(router.verbs(path))
-    if verbs:
-        raise _RefusedError(
-            StatusCode.CONN_METHOD_NOT_ALLOWED,
-            f"{verb} is not allowed for {path}; use {verbs}",
-            allow=verbs,
-        )
-    raise _RefusedError(StatusCode.CONN_DOES_NOT_EXIST, f"{path} does not exist in this API")
 
 
 async def _watch(receive: Receive, gone: threading.Event) -> None:

@@ -260,6 +260,11 @@ class V2Service:
         """Whether the server has this method of V2."""
         return method in _UNARY or method in _SERVER_STREAM or method in _DUPLEX
 
+    def unrouted(self, address: str) -> None:
+        """A request came for a path or an address that is none of the service."""
+        if self.stub is not None:
+            self.stub.unexpected.append(address)
+
     @staticmethod
     def only_stores(method: str) -> bool:
         """Whether the method keeps or shows resources without further consequences."""
@@ -299,7 +304,8 @@ class V2Service:
 
         Also for a method that anybody may call without a credential.
         """
-        self.state.accounts.known_caller(call.method, call.metadata)
+        if self.stub is None:
+            self.state.accounts.known_caller(call.method, call.metadata)
 
     def unary(self, method: str, request: Message, call: ServedCall) -> Message:
         """The response to one request.

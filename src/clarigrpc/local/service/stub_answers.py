@@ -24,10 +24,12 @@ class StubAnswers:
     """What ``LocalServer.stub`` returns: the server answers what ``on`` says, and nothing else.
 
     The end of the ``with`` block raises AssertionError where there were calls that nobody
-    expected, or fewer calls than answers.
+    expected, fewer calls than answers, or a function among the answers that raised an error.
 
     Attributes:
-        unexpected: Names of the methods that were called without an answer, in order.
+        unexpected: Names of the methods that were called without an answer, in order; and paths
+            and addresses (``GET /v2/...``) that are none of the service.
+        broken: The functions' errors, by method, in order.
     """
 
     def __init__(self, put: Callable[[StubAnswers | None], None]) -> None:
@@ -36,6 +38,7 @@ class StubAnswers:
         self._always: dict[str, Any] = {}
         self._lock = threading.Lock()
         self.unexpected: list[str] = []
+        self.broken: list[tuple[str, Exception]] = []
 
     def on(self, method: str, *answers: Any, always: bool = False) -> Self:
         """Sets the answers of the next calls of a method, one each.
@@ -77,14 +80,22 @@ class StubAnswers:
                     grpc.StatusCode.FAILED_PRECONDITION, f"nobody expected {call.method}"
                 )
             answer = waiting.popleft() if waiting else self._always[call.method]
-        if callable(answer):
-            answer = answer(payload)
+        try:
+            if callable(answer):
+                answer = answer(payload)
+            responses = _messages(call.method, answer)
+        except Exception as error:
+            self.broken.append((call.method, error))
+            raise
         if isinstance(answer, grpc.StatusCode):
             raise CallAborted(answer, "as the stub says")
-        return _messages(call.method, answer)
+        return responses
 
     def check(self) -> None:
-        """Raises AssertionError for calls that nobody expected, and for those that did not come."""
+        """Raises AssertionError for what the end of the block raises it for."""
+        if self.broken:
+            method, error = self.broken[0]
+            raise AssertionError(f"the answer to {method} raised {error!r}") from error
         left = {method: len(answers) for method, answers in self._answers.items() if answers}
         if self.unexpected:
             raise AssertionError(f"nobody expected these calls: {', '.join(self.unexpected)}")
@@ -105,8 +116,11 @@ class StubAnswers:
         self._put(None)
         if kind is None:
             self.check()
-        elif error is not None and self.unexpected:
-            error.add_note(f"nobody expected these calls: {', '.join(self.unexpected)}")
+        elif error is not None:
+            if self.unexpected:
+                error.add_note(f"nobody expected these calls: {', '.join(self.unexpected)}")
+            for method, broken in self.broken:
+                error.add_note(f"the answer to {method} raised {broken!r}")
 
 
 def _messages(method: str, answer: Any) -> list[Message] | Iterator[Message]:
