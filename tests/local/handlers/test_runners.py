@@ -361,6 +361,22 @@ def test_a_caller_that_leaves(model: RemoteModel, has_control: bool) -> None:
         control.close()
 
 
+@pytest.mark.parametrize("how", ["cancels", "has no more time"])
+def test_a_caller_of_a_unary_method_that_leaves(model: RemoteModel, how: str) -> None:
+    with model.worker(control=True) as control, model.worker() as worker:
+        timeout = 30 if how == "cancels" else 0.5
+        calling = model.raw.stub.PostModelOutputs.future(
+            model.request("x"), metadata=model.raw.metadata, timeout=timeout
+        )
+        item = worker.take()
+        if how == "cancels":
+            calling.cancel()
+        told = control.take()
+        assert told.id == item.id
+        assert told.processing_info.status.code == Code.RUNNER_ITEM_CANCELLED
+        worker.close()
+
+
 def test_an_output_that_nobody_reads_stops_its_worker(model: RemoteModel) -> None:
     """The server holds some messages; the rest stays where it is made."""
     with model.worker() as worker:
@@ -419,6 +435,7 @@ def test_callers_do_not_keep_workers_out(serve: Callable[..., Raw]) -> None:
     model = RemoteModel(serve(workers=2), "m")
     with model.worker(control=True):
         calls = [Calling(model, "a"), Calling(model, "b"), Calling(model, "c")]
+        assert model.counts().pods_running == 1
         for _ in calls:
             with model.worker() as worker:
                 worker.answer(worker.take())

@@ -37,7 +37,14 @@ _READABLE_DEPTH = 100
 """Messages inside each other that protobuf reads."""
 _MAX_SEARCHED_BYTES = 1 << 20
 
-_RUNNER_METHODS = ("ListRunnerItems", "PostRunnerItemOutputs", "ProcessRunnerItems")
+_RUNNER_METHODS = (
+    "GetRunner",
+    "PostRunners",
+    "ListRunnerItems",
+    "PostRunnerItemOutputs",
+    "ProcessRunnerItems",
+)
+"""What a runner needs to serve a model."""
 """A longer message is not searched for the reason why it cannot be read."""
 
 
