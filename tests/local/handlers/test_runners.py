@@ -598,7 +598,17 @@ def test_a_deployment_serves_while_it_has_workers(
         elsewhere = deployed.predict("empty")
         assert elsewhere.status.code == Code.MODEL_DEPLOYING
         assert deployed.replicas("empty") == (0, 0)
+        models = v2.ListModelsRequest(show_replicas=True, min_replicas=1)
+        found = {
+            each.id: each.replica_count for each in ok(deployed.raw("ListModels", models)).models
+        }
+        assert found[deployed.name] == 1
+        versions = v2.ListModelVersionsRequest(model_id=deployed.name, min_replicas=1)
+        listed = ok(deployed.raw("ListModelVersions", versions)).model_versions
+        assert [version.id for version in listed] == [deployed.model.version_id]
     eventually(lambda: deployed.replicas("pool") == (0, 1))
+    versions.min_replicas = 2
+    assert not ok(deployed.raw("ListModelVersions", versions)).model_versions
     counts = deployed.model.counts()
     assert (counts.pods_running, counts.pods_total) == (0, 2)
     assert deployed.predict("pool").status.code == Code.MODEL_DEPLOYING

@@ -40,6 +40,15 @@ def runners_of(context: Context, user_id: str, model: v2.Model) -> list[v2.Runne
     return [runner for runner in found if serves(runner.worker.model, model)]
 
 
+def replica_count(context: Context, model: v2.Model) -> int:
+    """Workers of the runners of a model's owner that serve it, or the version that it names."""
+    owner = model.user_id
+    return sum(
+        context.state.runners.counts((owner, runner.id)).running
+        for runner in runners_of(context, owner, model)
+    )
+
+
 def place_of(user_id: str, runner: v2.Runner) -> RunnerPlace:
     """A runner as the queues know it."""
     pool = runner.nodepool

@@ -47,7 +47,18 @@ _WITHOUT_EFFECT = frozenset(
         "active_usage",
     )
 )
-_SERVER_SET = ("id", "user_id", "app_id", "created_at", "modified_at", "star_count", "is_starred")
+_SERVER_SET = (
+    "id",
+    "user_id",
+    "app_id",
+    "created_at",
+    "modified_at",
+    "star_count",
+    "is_starred",
+    "replica_count",
+    "runner_metrics",
+    "deployment_metrics",
+)
 _TEXT_FIELDS = ("id", "name", "description", "notes")
 WORD = re.compile(r"\w+")
 """What counts as a word in searches by text."""

@@ -12,6 +12,7 @@ from clarigrpc import v2
 from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.engine.context import Context
 from clarigrpc.local.engine.model_catalog import CatalogEntry, models_in
+from clarigrpc.local.engine.remote_models import replica_count
 from clarigrpc.local.engine.request_checks import page_bounds, refuse_other_fields
 from clarigrpc.local.engine.resource_handlers import WORD, relevance
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
@@ -97,7 +98,6 @@ _FILTERS: dict[str, Callable[[CatalogEntry, Any], bool]] = {
     ),
     "source": lambda entry, wanted: entry.model.source == wanted,
     "creator": lambda entry, wanted: entry.model.creator == wanted,
-    "min_replicas": lambda entry, wanted: entry.model.replica_count >= wanted,
     "visibility": lambda entry, wanted: entry.model.visibility.gettable == wanted.gettable,
     "search": lambda entry, wanted: relevance(entry.model, wanted) > 0,
     "query": _fits_words,
@@ -119,11 +119,17 @@ def list_models(context: Context, request: v2.ListModelsRequest) -> v2.MultiMode
     if request.name:
         owner = request.filter_by_user_id
         entries = [entry for entry in entries if _is_named(entry, request.name, owner=owner)]
+    if request.min_replicas:
+        least = request.min_replicas
+        entries = [e for e in entries if replica_count(context, e.model) >= least]
     key = _MODEL_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_modified_at"]
     entries.sort(key=lambda entry: key(entry, request), reverse=not request.sort_ascending)
     response = v2.MultiModelResponse(status=make_status(StatusCode.SUCCESS))
     for entry in entries[offset : offset + limit]:
-        response.models.append(entry.described(entry.version("")))
+        model = response.models.add()
+        model.CopyFrom(entry.described(entry.version("")))
+        if request.show_replicas:
+            model.replica_count = replica_count(context, entry.model)
     return response
 
 
@@ -147,6 +153,7 @@ def post_models(context: Context, request: v2.PostModelsRequest) -> v2.SingleMod
     # As in the service, whose clients create models to train without naming a type.
     model.model_type_id = model.model_type_id or "embedding-classifier"
     model.user_id, model.app_id = app.user_id, app.app_id
+    model.ClearField("replica_count")
     if not model.visibility.gettable:
         model.visibility.gettable = v2.Visibility.PRIVATE
     model.created_at.GetCurrentTime()
@@ -181,6 +188,12 @@ _VERSION_SORT_KEYS: dict[str, Callable[[v2.ModelVersion], object]] = {
 }
 
 
+def _replicas(context: Context, entry: CatalogEntry, version: v2.ModelVersion) -> int:
+    model = v2.Model(id=entry.model.id, user_id=entry.model.user_id, app_id=entry.model.app_id)
+    model.model_version.id = version.id
+    return replica_count(context, model)
+
+
 def list_model_versions(
     context: Context, request: v2.ListModelVersionsRequest
 ) -> v2.MultiModelVersionResponse:
@@ -205,7 +218,7 @@ def list_model_versions(
         for version in entry.versions
         if (not request.trained_only or version.status.code == StatusCode.MODEL_TRAINED)
         and {c.id for c in version.output_info.data.concepts} >= set(request.concept_ids)
-        and entry.model.replica_count >= request.min_replicas
+        and (not request.min_replicas or _replicas(context, entry, version) >= request.min_replicas)
     ]
     key = _VERSION_SORT_KEYS[request.WhichOneof("sort_by") or "sort_by_created_at"]
     versions.sort(key=key, reverse=not request.sort_ascending)  # type: ignore[arg-type]
