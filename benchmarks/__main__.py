@@ -26,6 +26,7 @@ NAMES = (
     "photos",
     "streams",
     "many_calls",
+    "runners",
     "embeddings",
     "startup",
     "upload",
