@@ -306,11 +306,19 @@ def test_an_item_that_ends_its_workers(model: RemoteModel) -> None:
 
 def test_a_worker_that_loses_its_connection_counts_once(model: RemoteModel) -> None:
     """Its calls break one after the other; the item is given to the next until all have."""
+
+    def lose(call: Worker) -> None:
+        call.take()
+        call.cut()
+
+    # They arrive in any order.
     calls = [model.worker(replica="one") for _ in range(5)]
+    threads = [threading.Thread(target=lose, args=(call,)) for call in calls]
     calling = Calling(model, "x")
-    for each in calls:
-        each.take()
-        each.cut()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
     with model.worker(replica="two") as second:
         second.answer(second.take(), "second")
         assert calling.texts() == ["second"]
