@@ -359,13 +359,13 @@ def to_arrow(
     """
     with NeedsExtra("tables", "to_arrow()"):
         import pyarrow as pa
-    return _table(pa, _rows(outputs), _checked_columns(columns))
+    return _table(pa, _rows(outputs), checked_columns(columns))
 
 
 _OUTPUT_COLUMNS: tuple[OutputColumn, ...] = get_args(OutputColumn)
 
 
-def _checked_columns(columns: Sequence[OutputColumn] | None) -> tuple[OutputColumn, ...] | None:
+def checked_columns(columns: Sequence[OutputColumn] | None) -> tuple[OutputColumn, ...] | None:
     """Columns in the order in which tables have them."""
     if columns is None:
         return None
@@ -417,7 +417,10 @@ def _table(
 
 
 def _told(error: Exception | None) -> str | None:
-    return None if error is None else f"{type(error).__name__}: {error}"
+    if error is None:
+        return None
+    # The name of a file may hold bytes that no column can.
+    return f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
 
 
 def _concept_lists(pa: Any, found: _ConceptColumns, missing: NDArray[np.bool_] | None) -> Any:
@@ -586,7 +589,7 @@ def to_parquet(
         import pyarrow as pa
     if rows_per_file < 1:
         raise InvalidArgumentError(f"rows_per_file={rows_per_file!r}: at least 1")
-    chosen = _checked_columns(columns)
+    chosen = checked_columns(columns)
     sent = model._constant()
     config = sent.model.model_version.output_info.output_config
     made_by = {

@@ -1,0 +1,1 @@
+"""Tests of ``clarigrpc.ray`` on a cluster of Ray, which has an environment of its own."""
