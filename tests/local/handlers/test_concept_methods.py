@@ -95,3 +95,26 @@ def test_concepts_of_labels_become_concepts_of_the_app(raw: Raw) -> None:
     unnamed: dict[str, Any] = {"text": {"raw": "x"}, "concepts": [{"value": 1}]}
     nameless.inputs.append(message(v2.Input, data=unnamed))
     assert raw("PostInputs", nameless).inputs[0].status.code == Code.INPUT_INVALID_ARGUMENT
+
+
+def test_concepts_of_the_models_of_a_workflow_by_their_use(raw: Raw) -> None:
+    request = v2.PostWorkflowsRequest()
+    made = request.workflows.add(id="looks")
+    for name in ("face-detection", "color-recognition", "image-embedding"):
+        made.nodes.add(id=name).model.id = name
+    ok(raw("PostWorkflows", request))
+    uses = v2.WorkflowModelUseCase
+
+    def found(*use_cases: v2.WorkflowModelUseCase.ValueType) -> set[str]:
+        query = v2.ConceptQuery(name="*", use_cases=use_cases, ignore_app_concepts=True)
+        query.workflow.id = "looks"
+        search = v2.PostConceptsSearchesRequest(concept_query=query)
+        search.pagination.per_page = 1000
+        return {one.id for one in ok(raw("PostConceptsSearches", search)).concepts}
+
+    assert found(uses.DETECTION) == {"face"}
+    assert found(uses.CLASSIFICATION) == found() - {"face"} != set()
+    assert found(uses.CLASSIFICATION, uses.DETECTION) == found()
+    lost = v2.PostConceptsSearchesRequest()
+    lost.concept_query.use_cases.append(uses.DETECTION)
+    assert raw("PostConceptsSearches", lost).status.code == Code.CONCEPTS_INVALID_REQUEST

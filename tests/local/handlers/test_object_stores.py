@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import io
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,12 +16,15 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
 import httpx
+import obstore
 import pytest
+from obstore.store import AzureStore
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
@@ -312,3 +319,85 @@ def test_without_the_package(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_of_stores_that_cannot_be(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="object_stores"):
         LocalServer(object_stores=given)
+
+
+# Azure, against Azurite where it is installed (`npm install -g azurite`)
+
+_AZURITE = shutil.which("azurite-blob")
+_AZURE_ACCOUNT, _AZURE_KEY = "devstoreaccount1", base64.b64encode(b"the key of a test").decode()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an account of a server that others wrote, with a container."""
+    assert _AZURITE is not None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = {
+        "blobHost": "127.0.0.1",
+        "blobPort": str(port),
+        "location": str(tmp_path_factory.mktemp("azurite")),
+    }
+    running = subprocess.Popen(
+        [_AZURITE, "--skipApiVersionCheck", *(f"--{k}={v}" for k, v in options.items())],
+        env={**os.environ, "AZURITE_ACCOUNTS": f"{_AZURE_ACCOUNT}:{_AZURE_KEY}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    base = f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
+    try:
+        until(lambda: _put_container(base), 60)
+        files = AzureStore(
+            "album",
+            account_name=_AZURE_ACCOUNT,
+            account_key=_AZURE_KEY,
+            endpoint=base,
+            client_options={"allow_http": True},
+        )
+        for path, content in OBJECTS.items():
+            obstore.put(files, path, content)
+        yield base
+    finally:
+        running.kill()
+        running.wait()
+
+
+def _put_container(base: str) -> bool:
+    """Whether the container is there now: that is no method of the package that reads files."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    lines = ["PUT", *[""] * 11, *(f"{k}:{v}" for k, v in sorted(headers.items()))]
+    lines += [f"/{_AZURE_ACCOUNT}/{_AZURE_ACCOUNT}/album", "restype:container"]
+    key = base64.b64decode(_AZURE_KEY)
+    signature = hmac.digest(key, "\n".join(lines).encode(), "sha256")
+    headers["authorization"] = f"SharedKey {_AZURE_ACCOUNT}:{base64.b64encode(signature).decode()}"
+    try:
+        with httpx.Client(trust_env=False) as web:
+            made = web.put(f"{base}/album", params={"restype": "container"}, headers=headers)
+    except httpx.TransportError:
+        return False
+    assert made.status_code == 201, made.text
+    return True
+
+
+@pytest.mark.skipif(_AZURITE is None, reason="needs azurite-blob, of the npm package azurite")
+def test_azure(azure: str) -> None:
+    def read(path: str, key: str = _AZURE_KEY) -> list[str]:
+        given = v2.DataSourceCredentials()
+        given.azure_blob_creds.account_name, given.azure_blob_creds.account_key = (
+            _AZURE_ACCOUNT,
+            key,
+        )
+        return [
+            found.name
+            for found in object_stores.files(
+                f"azure://album/{path}", given, {"azure": azure}, lambda name: ".bin" not in name
+            )
+            if found is not None
+        ]
+
+    assert read("photos/2024/cat") == ["cat1.png", "cats.zip", "cats/two.png"]
+    assert read("words.txt") == ["words.txt"]
+    assert read("photos/2024/cats.zip") == ["cats.zip"]
+    for key in ("", base64.b64encode(b"another key").decode()):
+        with pytest.raises(ServiceError, match="cannot be read"):
+            read("words.txt", key)

@@ -316,12 +316,13 @@ RESOURCE_KINDS = (
             "workflow_version_ids": _worker_workflow,
         },
     ),
-    # Pipelines and artifacts; those whose content is uploaded have handlers of their own.
+    # Pipelines and artifacts; those whose content is uploaded have handlers of their own. A missing
+    # pipeline has the code by which the published SDK knows it (its client/pipeline.py).
     ResourceKind(
         name="pipeline",
         singular="Pipeline",
         invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
-        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
+        missing=StatusCode.CONN_DOES_NOT_EXIST,
         newest=("pipeline_version", "pipeline_version"),
     ),
     ResourceKind(
@@ -329,14 +330,14 @@ RESOURCE_KINDS = (
         singular="PipelineVersion",
         parents=("pipeline",),
         invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
-        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
+        missing=StatusCode.CONN_DOES_NOT_EXIST,
     ),
     ResourceKind(
         name="pipeline_version_run",
         singular="PipelineVersionRun",
         parents=("pipeline", "pipeline_version"),
         invalid=StatusCode.PIPELINE_INVALID_ARGUMENT,
-        missing=StatusCode.PIPELINE_DOES_NOT_EXIST,
+        missing=StatusCode.CONN_DOES_NOT_EXIST,
         filters={
             "status_codes": lambda item, wanted: (
                 item.orchestration_status.status.code in set(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import chain, islice
 from typing import Any
 
@@ -10,10 +10,12 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.model_catalog import CatalogEntry
 from clarigrpc.local.engine.request_checks import page_bounds
 from clarigrpc.local.engine.resource_handlers import Place, ResourceHandlers, nested_place
 from clarigrpc.local.engine.stored_inputs import INPUT_KIND
 from clarigrpc.local.handlers.kind_handlers import RESOURCES
+from clarigrpc.local.models.model_types import use_of_type
 from clarigrpc.local.service_errors import ServiceError, make_status
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.local.user_app import PUBLIC_APP, UserApp
@@ -38,13 +40,13 @@ def search_concepts(
     app = context.readable(request.user_app_id)
     query = request.concept_query
     offset, limit = page_bounds(request.pagination.page, request.pagination.per_page)
-    if query.use_cases:
-        raise ServiceError(
-            StatusCode.NOT_IMPLEMENTED,
-            "the local server does not know what the models of a workflow are used for",
-        )
     if query.workflow_id and query.WhichOneof("source") is None:
         query.workflow.id = query.workflow_id
+    if query.use_cases and not query.HasField("workflow"):
+        raise ServiceError(
+            StatusCode.CONCEPTS_INVALID_REQUEST,
+            "use_cases chooses among the models of a workflow: name one in workflow",
+        )
     place = Place(app)
 
     def is_wanted(name: str) -> bool:
@@ -65,7 +67,7 @@ def search_concepts(
     if query.HasField("model"):
         found += _of_named_model(context, query.model, app)
     if query.HasField("workflow"):
-        found += _of_workflow(context, query.workflow, app)
+        found += _of_workflow(context, query.workflow, app, set(query.use_cases))
     hits: Iterable[v2.Concept] = (concept for concept in found if is_wanted(concept.name))
     hidden = query.ignore_app_concepts and app == PUBLIC_APP
     if query.WhichOneof("source") is None and not hidden:
@@ -113,12 +115,24 @@ def _fits(name: str, parts: Sequence[str]) -> bool:
 def _of_named_model(context: Context, model: v2.Model, home: UserApp) -> Iterable[v2.Concept]:
     """What a model says that it recognizes, in the version that is named or in the newest."""
     _, entry = context.named_model(model, home)
-    version = entry.version(model.model_version.id)
+    return _of_entry(entry, model.model_version.id)
+
+
+def _of_entry(entry: CatalogEntry, version_id: str) -> Iterable[v2.Concept]:
+    version = entry.version(version_id)
     return version.output_info.data.concepts if version is not None else []
 
 
-def _of_workflow(context: Context, named: v2.Workflow, home: UserApp) -> list[v2.Concept]:
-    """What the models of a workflow say that they recognize, each concept once."""
+def _of_workflow(
+    context: Context,
+    named: v2.Workflow,
+    home: UserApp,
+    uses: Set[v2.WorkflowModelUseCase.ValueType],
+) -> list[v2.Concept]:
+    """What the models of a workflow say that they recognize, each concept once.
+
+    With uses it is what those say that have one of them, by the types of the models.
+    """
     ids = v2.UserAppIDSet(user_id=named.user_id or home.user_id, app_id=named.app_id or home.app_id)
     app = context.readable(ids, method="GetWorkflow")
     workflow = RESOURCES["workflow"].find(context, Place(app), named.id)
@@ -127,21 +141,21 @@ def _of_workflow(context: Context, named: v2.Workflow, home: UserApp) -> list[v2
         version = RESOURCES["workflow_version"].find(context, nested, named.version.id)
     else:
         version = workflow.version
-    return list(
-        {
-            (concept.user_id, concept.app_id, concept.id): concept
-            for node in version.nodes
-            for concept in _of_named_model(context, node.model, app)
-        }.values()
-    )
+    found = {}
+    for node in version.nodes:
+        _, entry = context.named_model(node.model, app)
+        if uses and use_of_type(entry.model.model_type_id) not in uses:
+            continue
+        for concept in _of_entry(entry, node.model.model_version.id):
+            found[concept.user_id, concept.app_id, concept.id] = concept
+    return list(found.values())
 
 
 def _of_model(
     context: Context, model_id: str, version_id: str, request: Any
 ) -> Iterable[v2.Concept]:
     entry = context.model(context.readable(request.user_app_id), model_id)
-    version = entry.version(version_id)
-    return version.output_info.data.concepts if version is not None else []
+    return _of_entry(entry, version_id)
 
 
 def list_model_concepts(

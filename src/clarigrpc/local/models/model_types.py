@@ -186,3 +186,14 @@ LISTED_MODEL_TYPES = (
     ),
 )
 """What ListModelTypes shows."""
+
+
+def use_of_type(model_type: str) -> v2.WorkflowModelUseCase.ValueType:
+    """What models of a type are used for in workflows, by what they give."""
+    for listed in LISTED_MODEL_TYPES:
+        if listed.id == model_type:
+            if "concepts" in listed.output_fields:
+                return v2.WorkflowModelUseCase.CLASSIFICATION
+            if "regions[...].data.concepts" in listed.output_fields:
+                return v2.WorkflowModelUseCase.DETECTION
+    return v2.WorkflowModelUseCase.WORKFLOW_MODEL_USE_CASE_NOT_SET
