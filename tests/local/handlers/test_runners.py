@@ -664,6 +664,9 @@ def test_a_disabled_deployment(deployed: Deployed) -> None:
     request.deployments.add(id=f"{deployed.name}-pool", status=v2.Deployment.DISABLED)
     ok(deployed.raw("PatchDeployments", request))
     assert deployed.predict("pool").status.code == Code.DEPLOYMENT_DISABLED
+    # Nor does its nodepool serve the model to those who name no deployment.
+    with deployed.model.worker():
+        assert deployed.model.predict("x").status.code == Code.DEPLOYMENT_DISABLED
 
 
 @pytest.mark.parametrize("selector", ["runner", "nodepool"])

@@ -118,25 +118,38 @@ def remote_runtime(
         for runner in runners_of(context, owner, model)
         if _is_selected(runner, selector, deployment)
     ]
-    if runners:
-        places = [place_of(owner, runner) for runner in runners]
+    deployments = [] if deployment is not None else _deployments_of(context, owner, model)
+    enabled = [runner for runner in runners if _is_enabled(runner, deployments)]
+    if runners and not enabled:
+        raise ServiceError(
+            StatusCode.DEPLOYMENT_DISABLED, f"the deployments of model {model.id!r} are disabled"
+        )
+    if enabled:
+        places = [place_of(owner, runner) for runner in enabled]
         named = v2.PostModelOutputsRequest(model_id=model.id, version_id=version.id)
         named.user_app_id.user_id, named.user_app_id.app_id = app.user_id, app.app_id
         if request.HasField("model"):
             named.model.CopyFrom(request.model)
         return RemoteRuntime(context.state.runners, places, named, version, context.call.remaining)
-    if deployment is not None or (
-        not selector.runner.id and _is_deployed(context, model, selector.nodepool)
-    ):
-        raise ServiceError(
+    if deployment is not None:
+        deployments = [deployment]
+    raise _none(model, selector, deployments)
+
+
+def _none(
+    model: v2.Model, selector: v2.RunnerSelector, deployments: Sequence[v2.Deployment]
+) -> ServiceError:
+    """Why no runner may take a prediction."""
+    if not selector.runner.id and any(_is_on(found, selector.nodepool) for found in deployments):
+        return ServiceError(
             StatusCode.MODEL_DEPLOYING, f"no runner of model {model.id!r} is there yet"
         )
     if selector.ByteSize():
-        raise ServiceError(
+        return ServiceError(
             StatusCode.RUNNER_DOES_NOT_EXIST,
             f"nothing that the runner selector names serves model {model.id!r}",
         )
-    raise ServiceError(
+    return ServiceError(
         StatusCode.NOT_IMPLEMENTED,
         "the local server does not run uploaded versions; start a runner for the model",
     )
@@ -154,14 +167,22 @@ def _is_selected(
     return deployment is None or place in nodepools_of(deployment)
 
 
-def _is_deployed(context: Context, model: v2.Model, pool: v2.Nodepool) -> bool:
-    """Whether the owner of a model has a deployment of it, in the nodepool if one is named."""
-    rows = context.state.store.walk(StoredCollection("deployment", model.user_id, ""))
-    return any(
-        serves(found.worker.model, model)
-        and (not pool.id or pool.id in {pool_id for _, pool_id in nodepools_of(found)})
-        for found in (v2.Deployment.FromString(row.body) for row in rows)
-    )
+def _deployments_of(context: Context, user_id: str, model: v2.Model) -> list[v2.Deployment]:
+    rows = context.state.store.walk(StoredCollection("deployment", user_id, ""))
+    found = (v2.Deployment.FromString(row.body) for row in rows)
+    return [deployment for deployment in found if serves(deployment.worker.model, model)]
+
+
+def _is_enabled(runner: v2.Runner, deployments: Sequence[v2.Deployment]) -> bool:
+    """Whether a runner is in no deployment, or in one that is enabled."""
+    place = (runner.nodepool.compute_cluster.id, runner.nodepool.id)
+    its = [deployment for deployment in deployments if place in nodepools_of(deployment)]
+    return not its or any(deployment.status != v2.Deployment.DISABLED for deployment in its)
+
+
+def _is_on(deployment: v2.Deployment, pool: v2.Nodepool) -> bool:
+    """Whether a deployment is on a nodepool; on any if none is named."""
+    return not pool.id or pool.id in {pool_id for _, pool_id in nodepools_of(deployment)}
 
 
 class RemoteRuntime(Runtime):
