@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Hashable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarigrpc._bulk.adaptive import MAX_IN_FLIGHT, AdaptiveBatchSize, ConcurrencyLimit
+from clarigrpc._bulk.adaptive import (
+    MAX_IN_FLIGHT,
+    AdaptiveBatchSize,
+    ConcurrencyLimit,
+    keep,
+    recall,
+)
 from clarigrpc._contract.request_limits import MAX_ITEMS
 
 
@@ -136,6 +144,56 @@ def test_a_larger_size_that_is_slower_is_taken_back() -> None:
         size.succeeded(slow * (0.1 + 0.001 * size.size), size.size, 4)
     assert size.size == 64
     assert size.settled
+
+
+def test_a_run_goes_on_from_the_limits_of_the_last_for_a_minute() -> None:
+    kept: dict[Hashable, Any] = {}
+    first = recall(kept, "a", 0.0)
+    serve(first.concurrency, 500, 0.1, 64)
+    settle(first.batch_size, per_request=0.1, per_input=0.0001)
+    keep(kept, "a", first, 0.0)
+    other, second, late = recall(kept, "b", 1.0), recall(kept, "a", 1.0), recall(kept, "a", 61.0)
+    assert second.concurrency.limit == first.concurrency.limit == MAX_IN_FLIGHT
+    assert second.batch_size.size == first.batch_size.size == MAX_ITEMS
+    for unknown in (other, late):
+        assert unknown.concurrency.limit < MAX_IN_FLIGHT
+        assert unknown.batch_size.size < MAX_ITEMS
+    second.concurrency.overloaded(64)
+    assert recall(kept, "a", 1.0).concurrency.limit == MAX_IN_FLIGHT, "runs do not share"
+
+
+def kept_by_a_wide_run() -> dict[Hashable, Any]:
+    kept: dict[Hashable, Any] = {}
+    first = recall(kept, "a", 0.0)
+    serve(first.concurrency, 500, 0.1, 64)
+    keep(kept, "a", first, 0.0)
+    return kept
+
+
+def test_a_window_that_an_overload_has_closed_is_not_kept() -> None:
+    kept = kept_by_a_wide_run()
+    second = recall(kept, "a", 1.0)
+    for _ in range(1000):
+        second.concurrency.overloaded(1)
+    keep(kept, "a", second, 2.0)
+    assert recall(kept, "a", 3.0).concurrency.limit > second.concurrency.limit == 1
+
+
+def test_a_run_that_starts_wide_finds_that_the_service_has_become_smaller() -> None:
+    kept = kept_by_a_wide_run()
+    second = recall(kept, "a", 1.0)
+    serve(second.concurrency, 300, 0.1, 2)
+    assert second.concurrency.limit <= 16
+
+
+def test_what_is_kept_of_many_models_stays_bounded() -> None:
+    kept: dict[Hashable, Any] = {}
+    for model in range(1000):
+        limits = recall(kept, model, 0.0)
+        serve(limits.concurrency, 20, 0.1, 64)
+        keep(kept, model, limits, 0.0)
+        assert recall(kept, model, 0.0).concurrency.limit > recall(kept, "", 0.0).concurrency.limit
+    assert len(kept) <= 64
 
 
 def test_a_fixed_size_stays_and_other_sizes_are_no_samples() -> None:

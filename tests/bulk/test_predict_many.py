@@ -125,6 +125,23 @@ async def test_requests_are_in_flight_together(both: Both, scripted: ScriptedSer
     check(await predict(both, texts(60), batch_size=5, in_flight=6), 60, [])
 
 
+async def test_the_next_run_starts_with_the_window_of_the_last(
+    both: Both, scripted: ScriptedServer
+) -> None:
+    barrier = threading.Barrier(6, timeout=30)
+
+    def together(request: Any) -> Any:
+        barrier.wait()
+        return outputs(request)
+
+    scripted.always(METHOD, script(outputs))
+    check(await predict(both, texts(1200)), 1200, [])
+    check(await predict(both, texts(60), batch_size=10, in_flight=1), 60, [])  # says nothing
+    scripted.always(METHOD, script(together))
+    view = both.client.with_options(timeout=50)
+    check(await both.collect(view.model("m").predict_many(texts(768))), 768, [])
+
+
 async def test_outputs_that_failed_in_a_response_of_mixed_status(
     both: Both, scripted: ScriptedServer
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ class Bulk:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.kept_limits: dict[Hashable, Any] = {}
 
     def unary(self, method: str, *, encoded: bool = False) -> Any:
         def post(request: v2.PostAnnotationsRequest, **options: Any) -> Any:

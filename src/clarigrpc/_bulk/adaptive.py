@@ -5,12 +5,15 @@ and its successors): it grows while the latency stays near its minimum, shrinks 
 at the server, and is halved when the server reports overload. Until one of that happens, it grows
 several times over in each round trip, as in TCP's slow start: over a long way, the time is used up
 in a few round trips. The batch size grows while larger batches increase the number of inputs per
-second.
+second. The next run with the same model goes on from there (``recall``).
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Self
 
 from clarigrpc._contract.request_limits import MAX_ITEMS
 
@@ -29,6 +32,10 @@ _SMOOTHING = 0.2
 # The minimum is measured again, at a small limit, after this many requests, because the service may
 # have become slower. A minimum that drifts upwards would count our own queue as the service's time.
 _MEASURE_AGAIN = 2000
+
+_MAX_KEPT = 64
+# After this time, the service may have fewer servers for the model, or none that runs.
+_KEPT_SECONDS = 60.0
 
 
 class ConcurrencyLimit:
@@ -52,6 +59,17 @@ class ConcurrencyLimit:
     def limit(self) -> int:
         """Maximum number of requests in flight now, at least 1."""
         return int(self._limit)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether the limit is above the one that a run without knowledge starts with."""
+        return not self._fixed and self._limit > _START_IN_FLIGHT
+
+    def again(self) -> Self:
+        """The same for another run, without the requests of this one."""
+        copied = copy.copy(self)
+        copied._ignored_overloads = copied._of_window = 0
+        return copied
 
     def succeeded(self, seconds: float, in_flight: int, *, comparable: bool = True) -> None:
         """A full request completed.
@@ -126,6 +144,12 @@ class AdaptiveBatchSize:
         self._most = MAX_ITEMS
         self._rates: list[float] = []
 
+    def again(self) -> Self:
+        """The same for another run."""
+        copied = copy.copy(self)
+        copied._rates = []
+        return copied
+
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
         """A request completed; returns whether the size has changed.
 
@@ -156,3 +180,42 @@ class AdaptiveBatchSize:
         self._most = self.size = self.size // 2
         self.settled = self.size <= smaller
         return True
+
+
+class AdaptiveLimits(NamedTuple):
+    """The limits of a run.
+
+    Attributes:
+        concurrency: Requests in flight.
+        batch_size: Inputs per request.
+    """
+
+    concurrency: ConcurrencyLimit
+    batch_size: AdaptiveBatchSize
+
+
+def recall(kept: dict[Hashable, Any], model: Hashable, now: float) -> AdaptiveLimits:
+    """The limits that a run with a model starts with.
+
+    Args:
+        kept: What ``keep`` was given, of all models.
+        model: The model.
+        now: Time in seconds.
+    """
+    limits, until = kept.get(model, (None, 0.0))
+    if limits is None or now > until:
+        return AdaptiveLimits(ConcurrencyLimit(), AdaptiveBatchSize())
+    return AdaptiveLimits(limits.concurrency.again(), limits.batch_size.again())
+
+
+def keep(kept: dict[Hashable, Any], model: Hashable, limits: AdaptiveLimits, now: float) -> None:
+    """Keep what a run has found for the next one with the model, for a minute.
+
+    Limits that have not grown are worth nothing: a service that was overloaded may have recovered.
+    """
+    if not limits.concurrency.has_grown:
+        kept.pop(model, None)
+        return
+    if len(kept) >= _MAX_KEPT and model not in kept:
+        kept.clear()
+    kept[model] = limits, now + _KEPT_SECONDS

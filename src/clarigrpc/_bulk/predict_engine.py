@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.adaptive import AdaptiveBatchSize, ConcurrencyLimit
+from clarigrpc._bulk.adaptive import AdaptiveBatchSize, AdaptiveLimits, ConcurrencyLimit
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, check_limits
 from clarigrpc._bulk.output_matching import in_order
 from clarigrpc._config.retry_policy import RetryPolicy
@@ -221,6 +221,7 @@ class PredictEngine(BulkEngine[Any]):
         timeout: For each request, and for how long an outage is tolerated.
         policy: Delays between retries. Their number is limited by ``timeout`` only.
         random: Returns numbers in [0, 1).
+        limits: Limits to start with, in place of ``batch_size`` and ``in_flight``.
         batches: Whether a result is that of a batch, not of one input.
         kind: What is predicted with.
 
@@ -239,6 +240,7 @@ class PredictEngine(BulkEngine[Any]):
         timeout: float,
         policy: RetryPolicy,
         random: Callable[[], float] = random.random,
+        limits: AdaptiveLimits | None = None,
         batches: bool = False,
         kind: PredictKind = PREDICT_MODEL,
     ) -> None:
@@ -250,8 +252,10 @@ class PredictEngine(BulkEngine[Any]):
             linger=LINGER,
         )
         self.timeout = timeout
-        self.concurrency = ConcurrencyLimit(in_flight)
-        self.batch_size = AdaptiveBatchSize(batch_size)
+        self.limits = limits or AdaptiveLimits(
+            ConcurrencyLimit(in_flight), AdaptiveBatchSize(batch_size)
+        )
+        self.concurrency, self.batch_size = self.limits
         self._kind = kind
         self._encoder = encoder
         self._ordered = ordered

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable, Iterable, Sized
 from typing import Any
 
+from clarigrpc._bulk.adaptive import keep, recall
 from clarigrpc._bulk.drivers import BulkRun
 from clarigrpc._bulk.engine import BulkBatch, ResultT
 from clarigrpc._bulk.predict_engine import PREDICT_MODEL, PredictEngine, PredictKind
@@ -44,6 +46,9 @@ class PredictRun(BulkRun[ResultT]):
         settings = client.settings
         timeout = settings.timeout if timeout is None else timeout
         deadline_after(timeout, 0.0)  # an invalid one fails at once, not at each input
+        self._kept_limits, self._model = client.kept_limits, (kind.method, encoder.constant)
+        self._adapts = batch_size is None and in_flight is None
+        now = time.monotonic()
         self._engine = PredictEngine(
             encoder,
             batch_size=batch_size,
@@ -52,6 +57,7 @@ class PredictRun(BulkRun[ResultT]):
             max_bytes=settings.max_message_bytes,
             timeout=timeout,
             policy=settings.retry,
+            limits=recall(self._kept_limits, self._model, now) if self._adapts else None,
             batches=batches,
             kind=kind,
         )
@@ -88,5 +94,7 @@ class PredictRun(BulkRun[ResultT]):
             raise self._source_error
 
     def end(self, error: BaseException | None) -> None:
+        if self._adapts:
+            keep(self._kept_limits, self._model, self._engine.limits, time.monotonic())
         if self._bar is not None:
             self._bar.close()

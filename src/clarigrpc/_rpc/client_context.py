@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from clarigrpc import v2
@@ -26,6 +26,7 @@ class ClientContext(Generic[ChannelT]):
         settings: Its settings.
         stub: The stub over it.
         parts: What ends with the client or the view.
+        kept_limits: What bulk work has found of the service, for all views of the client.
     """
 
     def __init__(self, channel: ChannelT, origin: ClientContext[ChannelT] | None = None) -> None:
@@ -33,6 +34,7 @@ class ClientContext(Generic[ChannelT]):
         self.settings: Settings = channel.core.settings
         self.stub = LazyStub(channel)
         self.parts: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.kept_limits: dict[Hashable, Any] = {} if origin is None else origin.kept_limits
         self._origin: ClientContext[ChannelT] | None = origin
         self._encoded: dict[str, Callable[..., Any]] = {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from clarigrpc import v2
@@ -13,6 +13,7 @@ class ClientInterface(Protocol):
     """What resources, bulk work and uploads need of their client."""
 
     settings: Settings
+    kept_limits: dict[Hashable, Any]
 
     @property
     def user_app_id(self) -> v2.UserAppIDSet:
