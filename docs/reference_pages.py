@@ -1,13 +1,16 @@
 """The pages of the reference that follow the code: ``python docs/reference_pages.py FOLDER``.
 
 Sphinx writes them before it reads the documentation; they are not committed. A page for each domain
-of methods, a page for each resource of a client, the settings, and the errors by code.
+of methods, and one for each domain of messages that their fields hold; a page for each resource of
+a client, the settings, and the errors by code.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+import itertools
 import re
 import sys
 from collections import defaultdict
@@ -16,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import EnumDescriptor
 
-from clarigrpc import RetryPolicy, errors
+from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._contract.methods import Method, lookup, names
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._resources.sync_async import lazy
@@ -26,6 +30,8 @@ from clarigrpc.cli import describe
 from clarigrpc.client import Client
 from clarigrpc.local.service import method_coverage
 from clarigrpc.types import ClientOptions
+from clarigrpc.v2 import _docs
+from clarigrpc.v2._index import MODULES
 
 _KINDS = {
     "unary_unary": "one request, one response",
@@ -45,6 +51,8 @@ def pages() -> dict[str, str]:
         "error-codes.md": _errors_page(),
         "methods.md": _methods_index(),
         **{f"methods/{domain}.md": _methods_page(domain) for domain in _domains()},
+        "messages.md": _messages_index(),
+        **{f"messages/{domain}.md": _messages_page(domain) for domain in _messages()},
         **{f"resources/{name}.md": _resource_page(name) for name in resources()},
     }
 
@@ -139,8 +147,98 @@ def _fields(heading: str, message: Mapping[str, Any]) -> Iterator[str]:
     for field in message["fields"]:
         note = "deprecated. " if field["deprecated"] else ""
         text = f": {note}{plain(field['description'])}" if field["description"] or note else ""
-        yield f"- `{field['name']}` ({plain(field['type'])}){text}"
+        yield f"- `{field['name']}` ({_linked(field['type'])}){text}"
     yield "" if message["fields"] else "No fields.\n"
+
+
+def _linked(kind: str) -> str:
+    """The type of a field, with a link to the message or enum that it names."""
+    known = _types()
+
+    def link(found: re.Match[str]) -> str:
+        name = found[0]
+        return f"[{name}](#{_anchor(name)})" if name in known else name
+
+    return re.sub(r"\b[A-Z][\w.]*", link, re.sub(r"[<>]", r"\\\g<0>", kind))
+
+
+def _anchor(name: str) -> str:
+    return f"message-{name.replace('.', '-')}"
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    """What fields hold, by the names that they are shown with: descriptors of messages and enums.
+
+    A request or response of a method is on the page of the method.
+    """
+    of_methods = {lookup(name).request_name for name in names()}
+    of_methods |= {lookup(name).response_name for name in names()}
+    found: dict[str, Any] = {}
+
+    def add(name: str, descriptor: Any) -> None:
+        if found.setdefault(name, descriptor) is not descriptor:
+            raise LookupError(f"two types are called {name}")
+
+    def walk(message: Any) -> None:
+        if message.GetOptions().map_entry:
+            return
+        if message.name not in of_methods or message.containing_type is not None:
+            add(describe.name_of(message), message)
+        for inner in message.nested_types:
+            walk(inner)
+        for enum in message.enum_types:
+            add(describe.name_of(enum), enum)
+
+    for name in MODULES:
+        descriptor = getattr(getattr(v2, name), "DESCRIPTOR", None)  # a stub has none
+        if descriptor is None or descriptor.containing_type is not None:
+            continue
+        if isinstance(descriptor, EnumDescriptor):
+            add(descriptor.name, descriptor)
+        else:
+            walk(descriptor)
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _messages() -> dict[str, list[str]]:
+    """The names of the types by the file of the protos that has them."""
+    found = defaultdict(list)
+    for name, descriptor in _types().items():
+        found[Path(descriptor.file.name).stem.replace("_", "-")].append(name)
+    return dict(sorted(found.items()))
+
+
+def _messages_index() -> str:
+    lines = [
+        "# Messages and enums\n",
+        "What the fields of requests and responses hold, by their names in `clarigrpc.v2`. "
+        "{doc}`methods` has the requests and responses themselves.\n",
+    ]
+    for domain, found in _messages().items():
+        links = ", ".join(f"[{name}](#{_anchor(name)})" for name in found)
+        lines.append(f"[**{_title(domain)}**](messages/{domain}.md): {links}\n")
+    toctree = "\n".join(f"messages/{domain}" for domain in _messages())
+    lines.append(f"```{{toctree}}\n:hidden:\n\n{toctree}\n```\n")
+    return "\n".join(lines)
+
+
+def _messages_page(domain: str) -> str:
+    title = f"# Messages: {_title(domain).lower()}\n\n"
+    return title + "\n".join(_message(name) for name in _messages()[domain])
+
+
+def _message(name: str) -> str:
+    descriptor = _types()[name]
+    lines = [f"({_anchor(name)})=\n## {name}\n"]
+    if comment := _docs.DOCS.get(descriptor.name, ""):
+        lines.append(_paragraphs(comment))
+    if isinstance(descriptor, EnumDescriptor):
+        lines += [f"- {one.number} `{one.name}`" for one in descriptor.values]
+        return "\n".join(lines) + "\n"
+    tree = {"message": name, "fields": describe.fields_of(descriptor)}
+    return "\n".join([*lines, *itertools.islice(_fields("", tree), 1, None)])
 
 
 def _resource_page(name: str) -> str:

@@ -148,3 +148,23 @@ def test_pages_for_users_name_nothing_private() -> None:
         for name in private.findall(path.read_text())
     ]
     assert found == []
+
+
+def test_the_reference_shows_what_fields_hold() -> None:
+    """Each message and enum that a field names has a place, and there is one place for it."""
+    spec = importlib.util.spec_from_file_location("reference_pages", DOCS / "reference_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    pages: dict[str, str] = made.pages()
+    text = "\n".join(pages.values())
+    places = re.findall(r"^\((message-[\w-]+)\)=$", text, re.MULTILINE)
+    assert len(places) == len(set(places))
+    linked = set(re.findall(r"\]\(#(message-[\w-]+)\)", text))
+    assert linked == set(places)
+    assert {"message-Input", "message-Visibility-Gettable", "message-StatusCode"} <= linked
+    data = pages["messages/resources.md"].partition("## Data\n")[2]
+    assert "- `concepts` (repeated [Concept](#message-Concept)): " in data
+    inputs = pages["methods/inputs.md"]
+    assert "- `inputs` (repeated [Input](#message-Input))" in inputs

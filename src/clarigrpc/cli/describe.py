@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from rich import box
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -65,8 +65,8 @@ def as_tree(row: Method) -> dict[str, Any]:
         "scopes": sorted(depending_scopes(row.name)),
         "credential": _credential(row),
         "http": _addresses(row),
-        "request": {"message": row.request_name, "fields": _fields(request)},
-        "response": {"message": row.response_name, "fields": _fields(response)},
+        "request": {"message": row.request_name, "fields": fields_of(request)},
+        "response": {"message": row.response_name, "fields": fields_of(response)},
         "skeleton": skeleton(request),
     }
 
@@ -135,17 +135,23 @@ def _type_of(field: FieldDescriptor) -> str:
         entry = field.message_type.fields_by_name
         return f"map<{_type_of(entry['key'])}, {_type_of(entry['value'])}>"
     if field.message_type is not None:
-        name = str(field.message_type.full_name.rpartition(".")[2])
-        if field.message_type.containing_type is not None:
-            name = f"{field.message_type.containing_type.name}.{name}"
+        name = name_of(field.message_type)
     elif field.enum_type is not None:
-        name = str(field.enum_type.name)
+        name = name_of(field.enum_type)
     else:
         name = _SCALAR_NAMES.get(field.type, str(field.type))
     return f"repeated {name}" if field.is_repeated else name
 
 
-def _fields(descriptor: Descriptor) -> list[dict[str, Any]]:
+def name_of(kind: Descriptor | EnumDescriptor) -> str:
+    """The name of a message or enum, behind that of the message that it is written in."""
+    name = str(kind.name)
+    outer = kind.containing_type
+    return name if outer is None else f"{outer.name}.{name}"
+
+
+def fields_of(descriptor: Descriptor) -> list[dict[str, Any]]:
+    """The fields of a message as plain values: name, type, description, whether deprecated."""
     return [
         {
             "name": field.name,
@@ -208,7 +214,7 @@ def _message(heading: str, name: str, descriptor: Descriptor) -> Iterator[Render
     table.add_column(no_wrap=True, style="cyan")
     table.add_column(overflow="fold")
     table.add_column(ratio=1)
-    for field in _fields(descriptor):
+    for field in fields_of(descriptor):
         note = "Deprecated. " if field["deprecated"] else ""
         table.add_row(field["name"], field["type"], Text(note + field["description"]))
     if descriptor.fields:
