@@ -294,12 +294,8 @@ class Collection(Domain, Generic[MessageT]):
         codes = set()
         for chunk in chunks(wanted):
             try:
-                response = yield from call(
-                    method,
-                    self._request(method, {sent: chunk, **fields}),
-                    timeout=timeout,
-                    raise_on_partial=False,
-                    idempotent=idempotent,
+                response = yield from self._send(
+                    method, self._request(method, {sent: chunk, **fields}), timeout, idempotent
                 )
             except errors.ApiError as error:
                 done = len(getattr(merged, answered))
@@ -316,6 +312,12 @@ class Collection(Domain, Generic[MessageT]):
             merged.status.code = v2.StatusCode.MIXED_STATUS
         made: list[MessageT] = self._outcome(method, merged, answered, raise_on_partial)
         return made
+
+    def _send(
+        self, method: str, request: Any, timeout: float | None, idempotent: bool | None
+    ) -> Plan[Any]:
+        """The response to a request of ``_write``."""
+        return call(method, request, timeout=timeout, raise_on_partial=False, idempotent=idempotent)
 
     def _list(self, options: Mapping[str, Any]) -> ItemPlan[MessageT]:
         """The items of ``_list_rpc``, as ``pages`` gives them."""

@@ -27,6 +27,7 @@ from clarigrpc._resources.long_running import (
     following,
     not_cancellable,
 )
+from clarigrpc._resources.repeated_creation import can_be_repeated, create_once
 from clarigrpc._resources.sync_async import Async, Sync, driven, iteration, operation
 from clarigrpc._rpc.plan import Item, ItemPlan, Plan, call
 from clarigrpc.media import ConceptLabels, PredictInput, as_input, concept_messages
@@ -74,6 +75,10 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         The service stores inputs at once and processes them later: they are returned as pending
         (30001). Wait for them with ``wait``.
 
+        If the connection breaks, a request in which each input has an id is sent again, without
+        those that the service has: one of the same id counts as added by this call if what can be
+        compared is equal, as in ``upload``.
+
         Args:
             inputs: What ``image()``, ``video()``, ``audio()`` and ``text()`` return, or mappings
                 with the fields of an input (as in JSON); one or many.
@@ -93,6 +98,13 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         given: builtins.list[Any] = as_list(inputs, (Message, Mapping))
         wanted = [one if isinstance(one, Mapping) else as_input(one) for one in given]
         return [*(yield from self._post(wanted, timeout, raise_on_partial))]
+
+    def _send(
+        self, method: str, request: Any, timeout: float | None, idempotent: bool | None
+    ) -> Plan[Any]:
+        if method == self._create_rpc and can_be_repeated(request):
+            return create_once(self._client, request, timeout)
+        return super()._send(method, request, timeout, idempotent)
 
     @iteration
     def stream(
