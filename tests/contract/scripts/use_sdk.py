@@ -430,7 +430,7 @@ def create_and_patch_model() -> None:
 @act
 def training_templates() -> None:
     model = app().create_model(model_id="templated", model_type_id="visual-classifier")
-    (template,) = model.list_training_templates()
+    template = model.list_training_templates()[0]
     params = model.get_params(template=template, save_to="templated.yaml")
     assert params["train_params"]["template"] == template
     model.train("templated.yaml")
