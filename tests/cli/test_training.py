@@ -129,6 +129,6 @@ def test_a_training_that_takes_too_long(cli: Run, server: LocalServer) -> None:
     with server.faults.during(train_seconds=30):
         at_once = _fields(cli("models", "train", "slow", "--no-wait"))
         assert at_once["status"]["code"] == "MODEL_QUEUED_FOR_TRAINING"
-        late = cli("models", "train", "slow", "--timeout", "1")
+        late = cli("models", "train", "slow", "--timeout", "2")
     assert late.code == 1
-    assert "has not ended after 1 s" in one_line(late.err)
+    assert "has not ended after 2 s" in one_line(late.err)

@@ -364,8 +364,9 @@ async def test_predicts_that_share_requests_are_measured(
     tasks = [asyncio.ensure_future(both.run(model.predict, text("a")))]
     await asyncio.to_thread(first.wait, 20)
     tasks += [asyncio.ensure_future(both.run(model.predict, text(one))) for one in "bc"]
-    while telemetry.value("clarigrpc.coalesce.queue") != 2:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while telemetry.value("clarigrpc.coalesce.queue") != 2:
+            await asyncio.sleep(0.01)
     assert telemetry.value("clarigrpc.coalesce.in_flight") == 1
     go_on.set()
     await asyncio.gather(*tasks)

@@ -50,6 +50,18 @@ async def test_a_training_is_followed(both: Both) -> None:
     assert (await both.run(training.status)).code == Code.MODEL_TRAINED
 
 
+async def test_a_service_that_does_not_answer_is_late_as_well(
+    both: Both, service: LocalServer
+) -> None:
+    c = both.client
+    started = await both.run(
+        c.jobs.create_for_uploads, [v2.Upload(content_name="a.zip", content_length=9)]
+    )
+    late = pytest.raises(errors.DeadlineExceededError, match=r"has not ended after 0\.2 s")
+    with service.faults.delay("GetInputsAddJob", 20), late:
+        await both.run(c.jobs.follow(started).wait, timeout=0.2)
+
+
 async def test_a_failure_is_raised_and_told(both: Both) -> None:
     c = both.client
     await both.run(c.models.create, v2.Model(id="m", model_type_id="embedding-classifier"))

@@ -29,6 +29,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _USUAL_SECONDS = 300.0
 _LONGEST_NAME = 32
+_TIMER_SLACK = 0.05
+"""Seconds by which the deadline of a call may pass before ours does."""
 _PENDING = statuses.StatusKind.PENDING
 
 P = ParamSpec("P")
@@ -103,16 +105,24 @@ class Work(Generic[T]):
         pause = _FIRST_PAUSE
         with _reporting(progress, self.name, self.unit) as report:
             while True:
-                seen = yield from self.look(max(0.001, deadline - time.monotonic()))
+                try:
+                    seen = yield from self.look(max(0.001, deadline - time.monotonic()))
+                except errors.DeadlineExceededError as error:
+                    if time.monotonic() < deadline - _TIMER_SLACK:
+                        raise
+                    raise self._too_late(seconds) from error
                 report(seen.progress)
                 if seen.finish is not None:
                     return seen.finish()
                 if time.monotonic() + pause >= deadline:
-                    raise errors.DeadlineExceededError(
-                        f"{self.late()} after {seconds:g} s", method=self.method
-                    )
+                    raise self._too_late(seconds)
                 yield Sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _too_late(self, seconds: float) -> errors.DeadlineExceededError:
+        return errors.DeadlineExceededError(
+            f"{self.late()} after {seconds:g} s", method=self.method
+        )
 
 
 class WorkOperations(Generic[T]):
