@@ -200,6 +200,12 @@ class CallTelemetry:
             "Inputs, annotations or other items of a request",
             explicit_bucket_boundaries_advisory=_ITEM_BUCKETS,
         )
+        self._served = meter.create_histogram(
+            "clarigrpc.runner.item.duration",
+            "s",
+            "Time from taking an item to the end of its outputs",
+            explicit_bucket_boundaries_advisory=_DURATION_BUCKETS,
+        )
         # Counted here, because that costs less than telling the SDK of each message.
         self._sizes: dict[str, Counter[str]] = {"sent": Counter(), "received": Counter()}
         self._lock = ForkLock()
@@ -312,6 +318,11 @@ class CallTelemetry:
 
     def coalescing(self, calls: CoalescedCalls) -> None:
         self._coalesced.add(calls)
+
+    def item_served(self, runner_id: str, outcome: str, seconds: float) -> None:
+        self._served.record(
+            seconds, {"clarifai.runner.id": runner_id, "clarigrpc.outcome": outcome}
+        )
 
     def dropped(self, end: Callable[[], None]) -> None:
         """Have ``end`` called later: the SDK's locks may be held where an object is dropped."""

@@ -277,6 +277,22 @@ def test_a_service_that_refuses_the_runner(start: Work, service: Service) -> Non
         worker._raise_failure()
 
 
+def test_content_behind_urls(start: Work, service: Service) -> None:
+    def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
+        response = item()
+        part = response.runner_items[0].post_model_outputs_request.inputs[0].data.parts[0].data
+        part.Clear()
+        part.text.url = "https://example.com/a"
+        yield response
+        for _ in requests:
+            pass
+
+    service.on(serve)
+    worker = worker_of(start(Toolbox(), fetch=lambda url: f"from {url}".encode()))
+    eventually(lambda: worker.stats().succeeded == 1)
+    assert service.texts() == ["FROM HTTPS://EXAMPLE.COM/A"]
+
+
 def test_items_of_other_kinds_are_refused(start: Work, service: Service) -> None:
     def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
         response = reply(PROCESS)

@@ -17,6 +17,7 @@ class Toolbox:
         self.log: list[str] = []
         self.batches: list[list[str]] = []
         self.produced = 0
+        self.most_seconds = 60.0
         self.started = threading.Event()
         self.release = threading.Event()
 
@@ -67,7 +68,7 @@ class Toolbox:
         """Blocks, as work on a processor does."""
         self.log.append(f"slow {text}")
         self.started.set()
-        time.sleep(seconds)
+        time.sleep(min(seconds, self.most_seconds))
         return text
 
     async def endless(self, text: str) -> str:

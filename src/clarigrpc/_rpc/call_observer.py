@@ -123,6 +123,9 @@ class CallObserver(Protocol):
     def coalescing(self, calls: CoalescedCalls) -> None:
         """Predicts share requests from now on, as long as somebody has ``calls``."""
 
+    def item_served(self, runner_id: str, outcome: str, seconds: float) -> None:
+        """A runner is done with an item: ``succeeded``, ``failed``, ``cancelled`` or ``lost``."""
+
     def removed(self) -> None:
         """Another observer, or none, is installed for the clients that are made from now on."""
 

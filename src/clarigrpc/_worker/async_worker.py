@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.plan import Call
 from clarigrpc._worker import item_steps as steps
 from clarigrpc._worker.batch_queue import BatchQueue, BatchRow
+from clarigrpc._worker.daemon_threads import DaemonThreads
 from clarigrpc._worker.item_call import ItemAbortedError, ItemCall
 from clarigrpc._worker.item_loop import STOPPING, ItemLoop
 from clarigrpc._worker.worker_settings import WorkerSettings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("clarigrpc")
 T = TypeVar("T")
 
-_ABORT_GRACE = 5.0
+_ABORT_GRACE = 2.0
 """So many seconds methods may take to end once their items are aborted."""
 
 
@@ -148,7 +149,7 @@ class _AsyncBatches:
     """Runs batched methods in tasks."""
 
     def __init__(
-        self, settings: WorkerSettings, threads: ThreadPoolExecutor, ran: Callable[[], None]
+        self, settings: WorkerSettings, threads: Executor, ran: Callable[[], None]
     ) -> None:
         self._settings = settings
         self._threads = threads
@@ -231,10 +232,8 @@ class AsyncDriver:
         self._reader = reader
         self._stop = asyncio.Event()
         self._opened: set[_RunningCall] = set()
-        # For functions that block: one for each item, and one for each of their streams.
-        self._threads = ThreadPoolExecutor(
-            2 * settings.loops, thread_name_prefix="clarigrpc-runner"
-        )
+        # For functions that block.
+        self._threads = DaemonThreads("clarigrpc-runner")
         self._batches = _AsyncBatches(settings, self._threads, partial(loop.count, batches=1))
         self._tasks: list[asyncio.Task[None]] = []
         self._control: asyncio.Task[None] | None = None
@@ -302,7 +301,7 @@ class AsyncDriver:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
 
     async def _join(self, seconds: float) -> None:
         if self._tasks:

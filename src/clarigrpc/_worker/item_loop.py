@@ -16,6 +16,7 @@ from typing import Literal
 from clarigrpc import errors, v2
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._public_names import named_in
+from clarigrpc._rpc import call_observer
 from clarigrpc._rpc.plan import Call
 from clarigrpc._worker.item_answers import ItemAnswer
 from clarigrpc._worker.item_call import ItemAbortedError, ItemCall, is_final
@@ -205,11 +206,7 @@ class ItemLoop:
                 yield from self._await_item(call, number)
                 if call.item is not None:
                     self._connected.add(number)
-                    self.count(running=1)
-                    try:
-                        yield from self._process(call)
-                    finally:
-                        self.count(running=-1)
+                    yield from self._run_item(call, number)
             finally:
                 call.finished = True
                 self.calls.remove(call)
@@ -282,7 +279,18 @@ class ItemLoop:
         if isinstance(error, errors.NotFoundError) and not self.stopping:
             yield from self.register()  # a service that was started again without its data
 
-    def _process(self, call: ItemCall) -> WorkerPlan[None]:
+    def _run_item(self, call: ItemCall, number: int) -> WorkerPlan[None]:
+        began = self._clock()
+        self.count(running=1)
+        try:
+            outcome = yield from self._process(call, number)
+        finally:
+            self.count(running=-1)
+        self.count(**{outcome: 1})
+        if (observer := call_observer.installed()) is not None:
+            observer.item_served(self._identity.runner_id, outcome, self._clock() - began)
+
+    def _process(self, call: ItemCall, number: int) -> WorkerPlan[ItemOutcome]:
         assert call.item is not None
         item, who = call.item, self._identity
         last: v2.PostRunnerItemOutputsRequest | None = None
@@ -310,11 +318,14 @@ class ItemLoop:
             aborted = str(error)
         yield EndMethods(call)
         if aborted is not None:
-            yield from self._give_up(call, aborted)
-            return
+            if call.error is not None:
+                self._connected.discard(number)
+            return (yield from self._give_up(call, aborted))
         if not call.sent and not single:
             yield WriteMessage(call, who.end(item.id, StatusCode.RUNNER_STREAM_END))
         settled = yield from self._settle(call)
+        if not settled:
+            self._connected.discard(number)
         outcome: ItemOutcome = "failed" if failed else "succeeded"
         if call.abort is not None:
             outcome = "cancelled"
@@ -322,7 +333,7 @@ class ItemLoop:
             outcome = yield from self._post(last, outcome)
         elif not settled:
             outcome = yield from self._post(self._cut_off(call), "lost")
-        self.count(**{outcome: 1})
+        return outcome
 
     def _settle(self, call: ItemCall) -> WorkerPlan[bool]:
         """Half-close, and wait until the service has confirmed the end of the call."""
@@ -335,23 +346,21 @@ class ItemLoop:
         yield CancelCall(call)
         return settled
 
-    def _give_up(self, call: ItemCall, reason: str) -> WorkerPlan[None]:
+    def _give_up(self, call: ItemCall, reason: str) -> WorkerPlan[ItemOutcome]:
         """End an item that will not be finished."""
         assert call.item is not None
         if call.abort == STOPPING:
             message = self.refusal(call)
             if not (yield WriteMessage(call, message)) or not (yield from self._settle(call)):
                 yield from self._post(message, "lost")
-            self.count(lost=1)
-            return
+            return "lost"
         yield CancelCall(call)
         if call.abort is not None:
-            self.count(cancelled=1)
-            return
+            return "cancelled"
         logger.warning("item %s is lost: %s", call.item.id, reason)
         if call.sent:
             yield from self._post(self._cut_off(call), "lost")
-        self.count(lost=1)
+        return "lost"
 
     def refusal(self, call: ItemCall) -> v2.PostRunnerItemOutputsRequest:
         """Says that the worker ends before an item does.

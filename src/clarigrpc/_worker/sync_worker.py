@@ -361,5 +361,5 @@ class SyncDriver:
         return method(step.request, timeout=step.timeout, **(step.options or {}))
 
 
-_ABORT_SECONDS = 5.0
+_ABORT_SECONDS = 2.0
 """So long methods may take to end once their items are aborted."""
