@@ -13,6 +13,8 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from clarigrpc import RetryPolicy, errors, opentelemetry, text, v2
+from clarigrpc.local import LocalServer
+from clarigrpc.runner import RunnerWorker
 from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.observability.telemetry import Telemetry
@@ -418,3 +420,25 @@ def test_no_credential_is_in_a_span(telemetry: Telemetry, scripted: ScriptedServ
     with Client(base=scripted.base, pat=pat) as client, pytest.raises(errors.AuthenticationError):
         client.v2.GetModel(v2.GetModelRequest(model_id="m"))
     assert pat not in telemetry.span().to_json()
+
+
+def test_the_items_of_a_runner_are_measured(telemetry: Telemetry) -> None:
+    def shout(text: str) -> str:
+        if text == "bad":
+            raise ValueError(text)
+        return text.upper()
+
+    with LocalServer() as server, server.client() as client:
+        client.models.create(v2.Model(id="m"))
+        version = v2.ModelVersion()
+        version.pretrained_model_config.local_dev = True
+        client.models.versions("m").create(version)
+        with RunnerWorker(client, shout, runner_id="r", model_id="m"):
+            assert client.model("m").call("predict", text="a") == "A"
+            with pytest.raises(errors.ApiError):
+                client.model("m").call("predict", text="bad")
+    name = "clarigrpc.runner.item.duration"
+    points = {point.attributes["clarigrpc.outcome"]: point for point in telemetry.points(name)}
+    assert points["succeeded"].attributes["clarifai.runner.id"] == "r"
+    assert points["succeeded"].count == 2  # with the one that asks for the signatures
+    assert points["failed"].count == 1
