@@ -434,9 +434,10 @@ def test_the_items_of_a_runner_are_measured(telemetry: Telemetry) -> None:
         version.pretrained_model_config.local_dev = True
         client.models.versions("m").create(version)
         with RunnerWorker(client, shout, runner_id="r", model_id="m"):
-            assert client.model("m").call("predict", text="a") == "A"
+            model = client.model("m")
+            assert model.call("predict", text="a") == "A"
             with pytest.raises(errors.ApiError):
-                client.model("m").call("predict", text="bad")
+                model.call("predict", text="bad")
     name = "clarigrpc.runner.item.duration"
     points = {point.attributes["clarigrpc.outcome"]: point for point in telemetry.points(name)}
     assert points["succeeded"].attributes["clarifai.runner.id"] == "r"
