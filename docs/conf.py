@@ -178,11 +178,18 @@ class FactsDirective(SphinxDirective):
         return call
 
 
-def _name_aliases(*event: object) -> tuple[str | None, ...]:
+_ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+
+
+def _name_aliases(
+    app: Sphinx, kind: str, name: str, found: object, options: object, *shown: str | None
+) -> tuple[str | None, ...]:
     """Signature and return type; Sphinx shows its placeholder of an alias inside other types."""
-    return tuple(
-        text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", str(text)) for text in event[-2:]
-    )
+    # The types that it puts beside the texts of arguments, which it has recorded by now.
+    recorded = app.env.current_document.autodoc_annotations.get(name, {})
+    for argument, annotation in recorded.items():
+        recorded[argument] = _ALIAS.sub(r"\1", annotation)
+    return tuple(text and _ALIAS.sub(r"\1", str(text)) for text in shown)
 
 
 def _write_reference(app: Sphinx) -> None:
