@@ -31,6 +31,7 @@ NAMES = (
     "startup",
     "upload",
     "processes",
+    "ray_actors",
     "load",
     "distance",
     "transports",

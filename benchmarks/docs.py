@@ -18,7 +18,10 @@ from typing import Any
 from benchmarks.harness import RESULTS, Row
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "processes.md")
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / page for page in ("performance.md", "processes.md", "scaling.md")),
+)
 PLOTS = ROOT / "docs" / "plots"
 
 SECONDS_A_DAY = 86_400
@@ -250,6 +253,18 @@ def _rates(name: str, *head: str) -> Figures:
     return table
 
 
+@needs("ray_actors")
+def ray_actors(results: Results) -> str:
+    """Rates by the number of actors, and their ratio to one."""
+    ratios = {row.question: row for row in map(_row, results["ray_actors"]["rows"])}
+    rows = []
+    for one in results["ray_actors"]["measured"]:
+        row = ratios.get(f"{one['scene']}: {one['variant']} / 1 actor, rate")
+        times = "" if row is None else f"{row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})"
+        rows.append((one["scene"], one["variant"], _number(one["rate"]), times))
+    return _table(("", "", "rows a second", "times one actor"), rows)
+
+
 @needs("transports")
 def transports(results: Results) -> str:
     """CPU and rate of HTTP/2 in Rust over those of clarigrpc."""
@@ -316,6 +331,7 @@ FIGURES: dict[str, Figures] = {
     "load": load,
     "distance": _rates("distance", "round trip", "client", "per second", "client CPU, µs"),
     "processes": _rates("processes", "", "", "per second", "CPU of an input, µs"),
+    "ray_actors": ray_actors,
     "transports": transports,
     "readme": readme,
 }

@@ -12,6 +12,15 @@ REQUIREMENTS = {
     "clarifai-grpc": ("clarifai-grpc==12.6.0", "requests==2.34.2"),
     "clarifai": ("clarifai==12.5.0",),
     "rust": ("pyqwest==0.12.0", "connectrpc==0.13.0", "clarifai-grpc==12.6.0", "protobuf==7.36.2"),
+    # The tests have the same environment.
+    "ray": (
+        "ray[data]==2.60.0",
+        "grpcio>=1.76",
+        "grpcio-status>=1.76",
+        "googleapis-common-protos>=1.70",
+        "pillow>=10.3",
+        "protobuf>=7",
+    ),
     "rest": ("requests==2.34.2", "httpx==0.28.1", "aiohttp==3.14.5", "numpy==2.4.6"),
 }
 

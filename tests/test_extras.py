@@ -68,6 +68,10 @@ def failure(missing: str, expression: str) -> str:
         ("av", "video(b'x', fps=1)", "video() with clip or fps"),
         ("PIL", "image(__import__('numpy').zeros((4, 4), 'uint8'))", "an array as an image"),
         ("opentelemetry", "instrument()", "instrument()"),
+        ("ray", "__import__('clarigrpc.ray').ray.Predictor('m', column='c')", "Predictor()"),
+        ("ray", "__import__('clarigrpc.ray').ray.predict(None, 'm')", "predict()"),
+        ("ray", "__import__('clarigrpc.ray').ray.read_inputs()", "read_inputs()"),
+        ("ray", "__import__('clarigrpc.ray').ray.write_inputs(None, column='c')", "write_inputs()"),
     ],
 )
 def test_functions(missing: str, expression: str, says: str) -> None:
@@ -79,6 +83,7 @@ def test_functions(missing: str, expression: str, says: str) -> None:
         "av": "video",
         "pandas": "tables",
         "pyarrow": "tables",
+        "ray": "ray",
     }
     extra = extras[missing]
     assert failure(missing, expression) == (

@@ -38,14 +38,14 @@ def ray_environment() -> dict[str, str]:
 
 
 class Cluster:
-    """A head node with eight logical CPUs, however many the machine has."""
+    """A head node with four logical CPUs, however many the machine has: each has a process."""
 
     def __init__(self, python: Path) -> None:
         self._python = python
         # Paths of sockets must be short.
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         command = [str(python.parent / "ray"), "start", "--head", "--block", "--port=0"]
-        command += ["--num-cpus=8", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+        command += ["--num-cpus=4", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
         command += ["--object-store-memory=100000000", f"--temp-dir={self._folder}"]
         with (self._folder / "start.log").open("wb") as log:
             self._process = subprocess.Popen(

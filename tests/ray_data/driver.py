@@ -35,7 +35,8 @@ from clarigrpc.types import ClientOptions
 def texts(count: int, blocks: int) -> Any:
     """A dataset of numbered texts."""
     rows = pa.table({"id": range(count), "body": [f"text {number}" for number in range(count)]})
-    return ray.data.from_arrow(rows).repartition(blocks)
+    size = -(-count // blocks)
+    return ray.data.from_arrow([rows.slice(start, size) for start in range(0, count, size)])
 
 
 def written(client: ClientOptions, count: int, blocks: int, **options: Any) -> Any:
@@ -86,16 +87,25 @@ def found(client: ClientOptions, concept: str) -> Any:
     ]
 
 
-def predicted(
-    client: ClientOptions, rows: list[dict[str, Any]], model: str, prefix: str = "", **options: Any
-) -> Any:
+def predicted(client: ClientOptions, rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
     """Predictions of some rows, in their order."""
-    options["prefix"] = prefix
     dataset = predict(ray.data.from_items(rows), model, client=client, actors=1, **options)
     table = pa.concat_tables(ray.get(dataset.to_arrow_refs()))
     found = sorted(table.to_pylist(), key=lambda row: row["id"])
     names = ("output", "error", "latency")
-    return [found, [str(table.schema.field(prefix + name).type) for name in names]]
+    return [found, [str(table.schema.field(name).type) for name in names]]
+
+
+def direct(client: ClientOptions, rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
+    """What a batch becomes, without Ray's actors."""
+
+    async def one_batch() -> Any:
+        predictor = Predictor(model, client=client, **options)
+        found = await predictor(pa.Table.from_pylist(rows))
+        await predictor.close()
+        return found.to_pylist()
+
+    return asyncio.run(one_batch())
 
 
 def formats(client: ClientOptions, **options: Any) -> Any:
@@ -118,10 +128,7 @@ def formats(client: ClientOptions, **options: Any) -> Any:
 
 def predicted_inputs(client: ClientOptions, **options: Any) -> Any:
     """Predictions of the inputs of an app."""
-    dataset = predict(
-        read_inputs(client=client), column="message", kind="input", client=client, **options
-    )
-    rows = dataset.take_all()
+    rows = direct(client, read_inputs(client=client).take_all(), kind="input", **options)
     return [len(rows), [row["error"] for row in rows if row["error"]]]
 
 
