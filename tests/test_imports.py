@@ -60,6 +60,7 @@ def predicting() -> set[str]:
         "clarigrpc._bulk.predict_engine",
         "clarigrpc._named_methods.signatures",
         "clarigrpc._resources.inputs",
+        "clarigrpc._rpc.call_stats",
         "clarigrpc._transports.http_exchange",
         "clarigrpc._uploads.upload_sources",
         "clarigrpc.v2.service_pb2_grpc",

@@ -6,7 +6,6 @@ The new content is written beside the file and renamed.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -35,7 +34,7 @@ def replaced(
             yield file
         return
     folder = os.path.dirname(path)
-    draft = os.path.join(folder, f".clarigrpc-{secrets.token_hex(8)}.tmp")
+    draft = os.path.join(folder, f".clarigrpc-{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(draft, flags, 0o600 if private else 0o666)

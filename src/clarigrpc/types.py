@@ -183,8 +183,8 @@ if TYPE_CHECKING:
     from clarigrpc._resources.workflows import WorkflowFilters as WorkflowFilters
     from clarigrpc._resources.workflows import Workflows as Workflows
     from clarigrpc._resources.workflows import WorkflowVersions as WorkflowVersions
-    from clarigrpc._rpc.call_counts import ClientStats as ClientStats
-    from clarigrpc._rpc.call_counts import MethodStats as MethodStats
+    from clarigrpc._rpc.call_stats import ClientStats as ClientStats
+    from clarigrpc._rpc.call_stats import MethodStats as MethodStats
     from clarigrpc._rpc.plan import AsyncListing as AsyncListing
     from clarigrpc._rpc.plan import Listing as Listing
     from clarigrpc._rpc.plan import PageInfo as PageInfo
@@ -444,7 +444,7 @@ else:
                 "WorkflowVersions",
                 "Workflows",
             ),
-            "clarigrpc._rpc.call_counts": (
+            "clarigrpc._rpc.call_stats": (
                 "ClientStats",
                 "MethodStats",
             ),
