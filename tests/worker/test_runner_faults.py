@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -252,11 +253,12 @@ def worker_process(server: LocalServer | ServerProcess, folder: Path, *more: str
 
 def test_a_killed_worker_is_replaced(server: LocalServer, tmp_path: Path, calls: Calls) -> None:
     with worker_process(server, tmp_path) as first, worker_process(server, tmp_path) as second:
-        slow = [calls.slow(f"{number}", 0.5) for number in range(6)]
+        names = [str(tmp_path / f"begun-{number}") for number in range(6)]
+        slow = [calls.slow(name, 0.5) for name in names]
         spelled = [calls.spelled() for _ in range(2)]
-        time.sleep(0.3)
+        eventually(lambda: all(map(os.path.exists, names)))
         first.kill()
-        assert [one.result(40) for one in slow] == [str(number) for number in range(6)]
+        assert [one.result(40) for one in slow] == names
         for one in spelled:
             got, code = one.result(40)
             assert got == LETTERS if not code else LETTERS.startswith(got)
@@ -268,12 +270,11 @@ def test_a_killed_worker_is_replaced(server: LocalServer, tmp_path: Path, calls:
 
 def test_sigterm_finishes_what_runs(server: LocalServer, tmp_path: Path, calls: Calls) -> None:
     with worker_process(server, tmp_path) as worker:
-        slow = calls.slow("finished", 1.0)
-        spelled = calls.spelled()
-        time.sleep(0.4)
+        begun = tmp_path / "begun"
+        slow = calls.slow(str(begun), 1.0)
+        eventually(begun.exists)
         assert worker.terminate() == 0, worker.log()
-        assert slow.result(40) == "finished"
-        assert spelled.result(40) == (LETTERS, 0)
+        assert slow.result(40) == str(begun)
         log = worker.log()
         assert '"failed": 0, "cancelled": 0, "lost": 0' in log, log
         assert "Traceback" not in log
@@ -303,26 +304,26 @@ def script(kind: str, server: LocalServer, grace: float) -> Iterator[subprocess.
 
 
 def test_serve_ends_with_a_signal(
-    client_kind: ClientKind, server: LocalServer, calls: Calls
+    client_kind: ClientKind, server: LocalServer, calls: Calls, tmp_path: Path
 ) -> None:
     with script(client_kind, server, 20.0) as process:
-        assert calls.unary("a").result(40) == "A"
-        slow = calls.slow("finished", 0.6)
-        time.sleep(0.3)
+        begun = tmp_path / "begun"
+        slow = calls.slow(str(begun), 0.6)
+        eventually(begun.exists)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, "")
         assert out.startswith("WorkerStats(running=0, succeeded=")
-        assert slow.result(40) == "finished"
+        assert slow.result(40) == str(begun)
 
 
 def test_a_function_that_cannot_be_interrupted_does_not_hold_up_the_end(
-    client_kind: ClientKind, server: LocalServer, calls: Calls, start: Work
+    client_kind: ClientKind, server: LocalServer, calls: Calls, start: Work, tmp_path: Path
 ) -> None:
     with script(client_kind, server, 0.1) as process:
-        assert calls.unary("a").result(40) == "A"
-        slow = calls.slow("given back", 25.0)
-        time.sleep(0.3)
+        begun = tmp_path / "begun"
+        slow = calls.slow(str(begun), 25.0)
+        eventually(begun.exists)
         toolbox = Toolbox()
         toolbox.most_seconds = 0.0
         start(toolbox)
@@ -330,8 +331,8 @@ def test_a_function_that_cannot_be_interrupted_does_not_hold_up_the_end(
         out, err = process.communicate(timeout=20)
         assert (process.returncode, err) == (0, "")
         assert "lost=1" in out
-        assert slow.result(40) == "given back"
-        assert toolbox.log == ["slow given back"]
+        assert slow.result(40) == str(begun)
+        assert toolbox.log == [f"slow {begun}"]
 
 
 def test_the_service_restarts(tmp_path: Path) -> None:

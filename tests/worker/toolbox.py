@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from clarigrpc import runner
 
@@ -65,8 +66,10 @@ class Toolbox:
         yield from ()
 
     def slow(self, text: str, seconds: float) -> str:
-        """Blocks, as work on a processor does."""
+        """Blocks, as work on a processor does. Makes the file that it is given the path of."""
         self.log.append(f"slow {text}")
+        if text.startswith("/"):
+            Path(text).touch()
         self.started.set()
         time.sleep(min(seconds, self.most_seconds))
         return text
