@@ -55,12 +55,13 @@ class Cluster:
     def _address(self) -> str:
         """The address of the cluster, once it has started."""
         deadline = time.monotonic() + 120
-        log = self._folder / "start.log"
-        while "Ray runtime started" not in log.read_text():
+        log, address = self._folder / "start.log", self._folder / "ray_current_cluster"
+        # The file is there a moment before its content.
+        while not ("Ray runtime started" in log.read_text() and address.read_text()):
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        return (self._folder / "ray_current_cluster").read_text()
+        return address.read_text()
 
     def driver(self) -> Driver:
         """A new driver of the cluster."""
