@@ -10,6 +10,7 @@ import grpc
 from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._rpc import statuses
+from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc.v2 import StatusCode
 
 StatusCodeValue: TypeAlias = StatusCode.ValueType
@@ -168,3 +169,37 @@ def overall(items: Iterable[v2.Status]) -> v2.Status:
     if good:
         return make_status(StatusCode.MIXED_STATUS, f"{bad} of {good + bad} items failed")
     return make_status(StatusCode.FAILURE, "all items failed; see the status of each")
+
+
+HTTP_STATUSES = {
+    StatusKind.SUCCESS: 200,
+    StatusKind.PENDING: 200,
+    StatusKind.PARTIAL: 200,
+    StatusKind.FAILED: 400,
+    StatusKind.AUTHENTICATION: 401,
+    StatusKind.PERMISSION_DENIED: 403,
+    StatusKind.NOT_FOUND: 404,
+    StatusKind.ALREADY_EXISTS: 409,
+    StatusKind.INVALID_ARGUMENT: 400,
+    StatusKind.RATE_LIMIT: 429,
+    StatusKind.QUOTA_EXCEEDED: 402,
+    StatusKind.NOT_READY: 503,
+    StatusKind.UNAVAILABLE: 503,
+    StatusKind.DEADLINE_EXCEEDED: 504,
+    StatusKind.CANCELLED: 499,
+    StatusKind.UNIMPLEMENTED: 501,
+    StatusKind.INTERNAL: 500,
+}
+"""HTTP status of a response by what its V2 status means."""
+
+# Codes for which HTTP has a word of its own. For ACCEPTED the service's definitions say 202.
+_HTTP_STATUSES_BY_CODE = {
+    StatusCode.ACCEPTED: 202,
+    StatusCode.CONN_METHOD_NOT_ALLOWED: 405,
+    StatusCode.RPC_MAX_MESSAGE_SIZE_EXCEEDED: 413,
+}
+
+
+def http_status(code: int) -> int:
+    """The HTTP status of a response with this V2 status code."""
+    return _HTTP_STATUSES_BY_CODE.get(code, HTTP_STATUSES[statuses.kind_of(code)])  # type: ignore[call-overload, no-any-return]

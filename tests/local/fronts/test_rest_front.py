@@ -22,9 +22,9 @@ from clarigrpc._contract import methods
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.statuses import StatusKind
 from clarigrpc._transports import transcoding
-from clarigrpc.local.fronts.http_messages import HTTP_STATUSES, http_status
 from clarigrpc.local.fronts.rest_front import RestFront
 from clarigrpc.local.fronts.rest_gateway import parse_timeout
+from clarigrpc.local.service_errors import HTTP_STATUSES, http_status
 from clarigrpc.v2 import _index
 from tests.backend import Backend, abort, outputs, respond
 

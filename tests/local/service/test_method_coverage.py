@@ -97,6 +97,6 @@ def _says(answer: httpx.Response) -> bool:
     )
 
 
-@pytest.mark.parametrize("method", ["PostMetricsQuery", "ListPipelineTemplates"])
+@pytest.mark.parametrize("method", ["PostComputePlaneMetrics", "ListPipelineTemplates"])
 def test_what_needs_a_cloud_is_not_there(method: str) -> None:
     assert status(method) == UNIMPLEMENTED

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clarigrpc.local.engine.input_embeddings import Embeddings
     from clarigrpc.local.engine.input_processing import InputProcessor
     from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
+    from clarigrpc.local.engine.prediction_metrics import PredictionMetrics
     from clarigrpc.local.engine.public_vocabulary import PublicVocabulary
     from clarigrpc.local.engine.runner_queues import RunnerQueues
 
@@ -50,6 +51,7 @@ class State:
     build_seconds: float
     input_roots: tuple[Path, ...]
     object_stores: Mapping[str, str]
+    predictions: PredictionMetrics
     runners: RunnerQueues
 
 

@@ -46,12 +46,12 @@ from clarigrpc.local.fronts.http_messages import (
     BodiesFullError,
     BodyReader,
     BodyRefusedError,
-    http_status,
     throttle_headers,
 )
 from clarigrpc.local.media import media_content
 from clarigrpc.local.served_call import ServedCall
 from clarigrpc.local.service.dispatch import V2Service
+from clarigrpc.local.service_errors import http_status
 from clarigrpc.local.user_app import PUBLIC_APP
 from clarigrpc.v2 import StatusCode
 

@@ -45,13 +45,12 @@ from clarigrpc.local.fronts.http_messages import (
     BodyRefusedError,
     HttpReply,
     failure,
-    http_status,
     json_reply,
     respond,
     response_headers,
 )
 from clarigrpc.local.served_call import ServedCall, WaitingShare
-from clarigrpc.local.service_errors import CallAborted, ServiceError
+from clarigrpc.local.service_errors import CallAborted, ServiceError, http_status
 from clarigrpc.v2 import StatusCode
 
 # Media type of a stream: a line of JSON a message.

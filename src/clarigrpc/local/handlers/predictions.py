@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -15,12 +16,13 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc.local import json_values
 from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
+from clarigrpc.local.engine.prediction_metrics import ServedPrediction
 from clarigrpc.local.engine.remote_models import remote_runtime, selected_deployment
 from clarigrpc.local.engine.runner_queues import UnavailableRunnerError
 from clarigrpc.local.models.model_runtime import PredictOptions, combined, data_of, unknown_concepts
 from clarigrpc.local.resource_facts import new_id
 from clarigrpc.local.served_call import close_iterator
-from clarigrpc.local.service_errors import ServiceError, make_status, overall
+from clarigrpc.local.service_errors import ServiceError, http_status, make_status, overall
 from clarigrpc.v2 import StatusCode
 
 _logger = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ def _unknown_details(model_id: str, unknown: Sequence[str]) -> str:
 def post_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> v2.MultiOutputResponse:
+    begun = time.perf_counter()
     ready = _ReadyModel(context, request)
     _prepare(request)
     response = v2.MultiOutputResponse()
@@ -92,7 +95,48 @@ def post_model_outputs(
         output = _named(response.outputs.add(), ready, item)
         _fill(context, output, predict)
     response.status.CopyFrom(_overall(ready, response))
+    _measured(context, ready, response.status.code, begun)
     return response
+
+
+def _measured(
+    context: Context, ready: _ReadyModel, code: int, begun: float, first: float | None = None
+) -> None:
+    """Keeps how long a call took, from clock readings of its begin and its first response."""
+    model = ready.model
+    served = ServedPrediction(
+        at=time.time(),
+        user_id=model.user_id,
+        app_id=model.app_id,
+        model_id=model.id,
+        version_id=model.model_version.id,
+        http_status=http_status(code),
+        seconds=time.perf_counter() - begun,
+        first_seconds=None if first is None else first - begun,
+    )
+    context.state.predictions.add(served)
+
+
+def _measured_stream(
+    context: Context,
+    ready: _ReadyModel,
+    begun: float,
+    responses: Iterator[v2.MultiOutputResponse],
+) -> Iterator[v2.MultiOutputResponse]:
+    """The responses; when they end, however that is, the call is measured."""
+    first: float | None = None
+    code: int = StatusCode.SUCCESS
+    try:
+        for response in responses:
+            first = first or time.perf_counter()
+            code = response.status.code
+            yield response
+    except ServiceError as error:
+        code = error.code
+        raise
+    finally:
+        close_iterator(responses)
+        _measured(context, ready, code, begun, first)
 
 
 def _overall(ready: _ReadyModel, response: v2.MultiOutputResponse) -> v2.Status:
@@ -114,9 +158,10 @@ def _overall(ready: _ReadyModel, response: v2.MultiOutputResponse) -> v2.Status:
 def generate_model_outputs(
     context: Context, request: v2.PostModelOutputsRequest
 ) -> Iterator[v2.MultiOutputResponse]:
+    begun = time.perf_counter()
     ready = _ReadyModel(context, request)
     _prepare(request)
-    yield from _generated(context, ready, request)
+    yield from _measured_stream(context, ready, begun, _generated(context, ready, request))
 
 
 def stream_model_outputs(
@@ -128,8 +173,18 @@ def stream_model_outputs(
     if first is None:
         return
     # The first request names the model, for all.
+    begun = time.perf_counter()
     ready = _ReadyModel(context, first)
     _prepare(first)
+    yield from _measured_stream(context, ready, begun, _streamed(context, ready, first, requests))
+
+
+def _streamed(
+    context: Context,
+    ready: _ReadyModel,
+    first: v2.PostModelOutputsRequest,
+    requests: Iterator[v2.PostModelOutputsRequest],
+) -> Iterator[v2.MultiOutputResponse]:
     if len(first.inputs) == 1 and ready.runtime.is_duplex(first.inputs[0].data):
         yield from _conversed(context, ready, first, requests)
         return

@@ -28,6 +28,7 @@ from clarigrpc.local.engine.faults import Faults
 from clarigrpc.local.engine.input_embeddings import Embeddings
 from clarigrpc.local.engine.input_processing import InputProcessor
 from clarigrpc.local.engine.model_catalog import Catalog, CatalogEntry
+from clarigrpc.local.engine.prediction_metrics import PredictionMetrics
 from clarigrpc.local.engine.public_vocabulary import PublicVocabulary
 from clarigrpc.local.engine.request_checks import check_request_counts
 from clarigrpc.local.engine.runner_queues import RunnerQueues
@@ -46,6 +47,7 @@ from clarigrpc.local.handlers import (
     input_methods,
     kind_handlers,
     log_methods,
+    metric_methods,
     model_exports,
     model_methods,
     model_tag_methods,
@@ -99,6 +101,7 @@ _UNARY: Mapping[str, Callable[[Context, Any], Message]] = {
     **dataset_methods.UNARY,
     **evaluation_methods.UNARY,
     **log_methods.UNARY,
+    **metric_methods.UNARY,
     **module_methods.UNARY,
     **nodepool_methods.UNARY,
     **publication_methods.UNARY,
@@ -230,6 +233,7 @@ class V2Service:
                 build_seconds=build_seconds,
                 input_roots=tuple(root.resolve() for root in input_roots),
                 object_stores=dict(object_stores or {}),
+                predictions=PredictionMetrics(),
                 runners=RunnerQueues(),
             )
             with store.transaction():

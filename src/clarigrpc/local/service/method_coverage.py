@@ -41,11 +41,9 @@ _RETIRED = "today's service answers with UNIMPLEMENTED, too"
 _METRICS = "about what runs on hosted clusters"
 _REASONS = {
     "DeleteModelMigration": "about the hosted service's own storage",
-    "ListMetricLabels": _METRICS,
     "ListPipelineTemplates": "the templates are the hosted service's",
     "ListWorkflowEvaluationTemplates": "the templates are the hosted service's",
     "PostComputePlaneMetrics": _METRICS,
-    "PostMetricsQuery": _METRICS,
     "PostModelMigration": "about the hosted service's own storage",
     "PostPipelineVersionRunFromTemplate": "the templates are the hosted service's",
     "PostRunnerReplicaTaskMetrics": _METRICS,
