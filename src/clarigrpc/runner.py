@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from clarigrpc._config.retry_policy import RetryPolicy
+from clarigrpc._config.settings import runner_of_environment
 from clarigrpc._named_methods.python_methods import PythonMethods, mark_batched
 from clarigrpc._worker.health_server import HealthServer
 from clarigrpc._worker.item_answers import ItemAnswer, UrlReader
@@ -54,24 +55,22 @@ __all__ = [
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class _RequiredOptions(TypedDict):
-    runner_id: str
-
-
-class RunnerOptions(_RequiredOptions, total=False):
+class RunnerOptions(TypedDict, total=False):
     """Options of a runner, all by name. Times in seconds.
 
     Attributes:
-        runner_id: Id of the runner.
-        nodepool_id: Nodepool of the runner. Default: none.
-        compute_cluster_id: Compute cluster of the nodepool. Default: none.
+        runner_id: Id of the runner. Environment: CLARIFAI_RUNNER_ID.
+        nodepool_id: Nodepool of the runner. Environment: CLARIFAI_NODEPOOL_ID. Default: none.
+        compute_cluster_id: Compute cluster of the nodepool. Environment:
+            CLARIFAI_COMPUTE_CLUSTER_ID. Default: none.
         user_id: Owner of the runner. Default: the client's user.
         model_id: Model that the runner is created for if it does not exist. Default: it has to
             exist.
         app_id: App of the model. Default: the client's app.
         model_user_id: Owner of the model. Default: the owner of the runner.
         version_id: Version of the model. Default: any.
-        replica_id: Tells processes of one runner apart. Default: random.
+        replica_id: Tells processes of one runner apart. Environment: CLARIFAI_RUNNER_REPLICA_ID.
+            Default: random.
         concurrency: Number of items that run at once. Default: 4, or twice ``max_batch`` where that
             is more.
         max_batch: Most callers that one call of a ``batched`` method is for. Default: 1.
@@ -84,6 +83,7 @@ class RunnerOptions(_RequiredOptions, total=False):
         health_host: Address to listen on for them. Default: 127.0.0.1.
     """
 
+    runner_id: str
     nodepool_id: str
     compute_cluster_id: str
     user_id: str
@@ -130,7 +130,8 @@ class _WorkerBase:
     _driver: SyncDriver | AsyncDriver
 
     def __init__(self, client: Any, model: Any, options: RunnerOptions) -> None:
-        settings = WorkerSettings(**options)
+        given: dict[str, Any] = {**runner_of_environment(), **options}
+        settings = WorkerSettings(**given)
         self._settings = settings
         self._client = client
         self._health: HealthServer | None = None
@@ -169,6 +170,11 @@ class _WorkerBase:
             time.monotonic,
             random.random,
         )
+
+    @property
+    def runner_id(self) -> str:
+        """Id of the runner."""
+        return self._settings.runner_id
 
     @property
     def signatures(self) -> list[v2.MethodSignature]:

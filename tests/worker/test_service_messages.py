@@ -140,6 +140,19 @@ def test_the_first_messages_are_those_of_the_published_runner(
         assert not one.runner_item_id
 
 
+def test_the_environment_of_the_published_runner(
+    start: Work, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUNNER_ID", "NODEPOOL_ID", "COMPUTE_CLUSTER_ID", "RUNNER_REPLICA_ID"):
+        monkeypatch.setenv(f"CLARIFAI_{name}", f"{name} of the environment")
+    start(Toolbox(), runner_id="given")
+    eventually(lambda: len(service.hellos) == 2)
+    (work,) = (one for one in service.hellos if one.runner_id == "given")
+    assert work.nodepool_id == "NODEPOOL_ID of the environment"
+    assert work.compute_cluster_id == "COMPUTE_CLUSTER_ID of the environment"
+    assert work.runner_replica_id == "RUNNER_REPLICA_ID of the environment"
+
+
 def test_outputs_and_the_end_of_the_call(start: Work, service: Service) -> None:
     def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
         yield item("generate", Kind.UNARY_STREAMING, "abc")

@@ -44,6 +44,13 @@ _ROOTS = "CLARIFAI_ROOT_CERTIFICATES_PATH"
 # Each of them means something only together with the others of its source.
 _BELONG_TOGETHER = (*_ADDRESSES, _USER_VARIABLE, *SECRET_OPTIONS.values())
 _VARIABLES = (*_BELONG_TOGETHER, _APP, _ROOTS)
+# Those of the published runner, which the service sets where it starts one.
+_RUNNER_VARIABLES = {
+    "runner_id": "CLARIFAI_RUNNER_ID",
+    "nodepool_id": "CLARIFAI_NODEPOOL_ID",
+    "compute_cluster_id": "CLARIFAI_COMPUTE_CLUSTER_ID",
+    "replica_id": "CLARIFAI_RUNNER_REPLICA_ID",
+}
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 _OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
@@ -103,6 +110,12 @@ def has_google_bearer_token() -> bool:
     """Whether the environment has a token that object stores of Google are read with
     (``GOOGLE_BEARER_TOKEN``, in any case of the letters)."""
     return any(name.lower() == "google_bearer_token" for name in os.environ)
+
+
+def runner_of_environment() -> dict[str, str]:
+    """The options of a runner that the environment sets, by name."""
+    found = {name: os.environ.get(key, "") for name, key in _RUNNER_VARIABLES.items()}
+    return {name: value for name, value in found.items() if value}
 
 
 def resolve(options: ClientOptions) -> Settings:

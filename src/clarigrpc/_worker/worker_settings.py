@@ -22,7 +22,7 @@ class WorkerSettings:
         ConfigurationError: One is of a wrong type or out of range.
     """
 
-    runner_id: str
+    runner_id: str = ""
     nodepool_id: str = ""
     compute_cluster_id: str = ""
     user_id: str = ""
@@ -43,7 +43,9 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         check_types(self, "a runner")
         if not self.runner_id:
-            raise ConfigurationError("runner_id is empty")
+            raise ConfigurationError(
+                "there is no runner id: pass runner_id=, or set CLARIFAI_RUNNER_ID"
+            )
         if self.concurrency is not None and not 1 <= self.concurrency <= _MOST:
             raise ConfigurationError(f"concurrency must be 1 to {_MOST}, not {self.concurrency}")
         if not 1 <= self.max_batch <= _MOST:

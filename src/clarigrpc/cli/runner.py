@@ -12,21 +12,24 @@ from clarigrpc.cli.output import Output
 
 @client_command()
 @click.argument("target", metavar="MODULE:NAME")
-@click.option("--runner", "runner_id", required=True, metavar="ID", help="Id of the runner.")
 @click.option(
-    "--nodepool", "nodepool_id", default="", metavar="ID", help="Its nodepool.  [default: none]"
+    "--runner", "runner_id", metavar="ID", help="Id of the runner.  [env: CLARIFAI_RUNNER_ID]"
+)
+@click.option(
+    "--nodepool",
+    "nodepool_id",
+    metavar="ID",
+    help="Its nodepool.  [env: CLARIFAI_NODEPOOL_ID; default: none]",
 )
 @click.option(
     "--cluster",
     "compute_cluster_id",
-    default="",
     metavar="ID",
-    help="Compute cluster of the nodepool.  [default: none]",
+    help="Compute cluster of the nodepool.  [env: CLARIFAI_COMPUTE_CLUSTER_ID; default: none]",
 )
 @click.option(
     "--model",
     "model_id",
-    default="",
     metavar="ID",
     help="Model that the runner is created for if it does not exist; --app-id names the app of the "
     "model.  [default: the runner has to exist]",
@@ -34,7 +37,6 @@ from clarigrpc.cli.output import Output
 @click.option(
     "--model-version",
     "version_id",
-    default="",
     metavar="ID",
     help="Version of that model.  [default: any]",
 )
@@ -101,7 +103,8 @@ def runner(output: Output, target: str, **options: Any) -> None:
         *("runner_id", "nodepool_id", "compute_cluster_id", "model_id", "version_id"),
         *("concurrency", "max_batch", "max_delay", "grace", "health_port", "health_host"),
     )
-    settings = {name: options.pop(name) for name in names}
+    given = {name: options.pop(name) for name in names}
+    settings: Any = {name: value for name, value in given.items() if value is not None}
     model = model_of_target(target)
     with open_client(**options) as client:
         try:
@@ -115,7 +118,7 @@ def runner(output: Output, target: str, **options: Any) -> None:
                 output.note(
                     f"health on http://{settings['health_host']}:{worker.health_port}/healthz"
                 )
-            output.note(f"runner {settings['runner_id']} is ready, press Ctrl-C to stop")
+            output.note(f"runner {worker.runner_id} is ready, press Ctrl-C to stop")
             worker.wait()
     stats = worker.stats()
     counts = ("succeeded", "failed", "cancelled", "lost", "reconnects", "batches")
