@@ -15,6 +15,8 @@ import pytest
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.engine import runner_queues
+from clarigrpc.local.fronts import grpc_front
+from tests.faults.proxy import FaultProxy
 from tests.local.conftest import Raw, ok
 from tests.local.runner_workers import Calling, RemoteModel, Worker
 
@@ -322,6 +324,29 @@ def test_a_worker_that_loses_its_connection_counts_once(model: RemoteModel) -> N
     with model.worker(replica="two") as second:
         second.answer(second.take(), "second")
         assert calling.texts() == ["second"]
+
+
+def test_a_worker_that_falls_silent(
+    serve: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a router that forgot its connection: nothing says that it is gone."""
+    monkeypatch.setattr(grpc_front, "_KEEPALIVE_SECONDS", 1.0)
+    model = RemoteModel(serve(), "m")
+    server = model.raw.server
+    host, _, port = server.address.rpartition(":")
+    with (
+        FaultProxy(host, int(port)) as proxy,
+        grpc.insecure_channel(proxy.address) as channel,
+        Worker(Raw(server, v2.V2Stub(channel)), "m", replica="far") as far,
+    ):
+        calling = Calling(model, "x")
+        item = far.take()
+        proxy.blackhole()
+        with model.worker(replica="near") as near:
+            again = near.take()
+            assert again.id == item.id
+            near.answer(again, "near")
+            assert calling.texts() == ["near"]
 
 
 def test_a_worker_that_answers_too_late(

@@ -37,6 +37,9 @@ _READABLE_DEPTH = 100
 """Messages inside each other that protobuf reads."""
 _MAX_SEARCHED_BYTES = 1 << 20
 
+_KEEPALIVE_SECONDS = 20.0
+"""How often a client with a call is asked whether it is there; it has half of that to answer."""
+
 _RUNNER_METHODS = (
     "GetRunner",
     "PostRunners",
@@ -89,6 +92,11 @@ class GrpcFront:
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+                # A worker of a runner that has fallen silent would keep its items for ever.
+                ("grpc.keepalive_time_ms", int(_KEEPALIVE_SECONDS * 1000)),
+                ("grpc.keepalive_timeout_ms", int(_KEEPALIVE_SECONDS * 500)),
+                ("grpc.http2.ping_timeout_ms", int(_KEEPALIVE_SECONDS * 500)),
+                ("grpc.http2.max_pings_without_data", 0),
                 # A port in use is an error, not a second server on it.
                 ("grpc.so_reuseport", 0),
             ],
