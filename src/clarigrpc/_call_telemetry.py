@@ -132,6 +132,8 @@ class _BulkSpan:
         self._owner = owner
         self._span = span
         self._work = work
+        # Of an earlier upload, where the report has them.
+        self._taken, self._failures = work.taken, work.failures
 
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:
@@ -154,8 +156,8 @@ class _BulkSpan:
         if span.is_recording():
             span.set_attributes(
                 {
-                    "clarigrpc.bulk.inputs": work.taken,
-                    "clarigrpc.bulk.failures": work.failures,
+                    "clarigrpc.bulk.inputs": work.taken - self._taken,
+                    "clarigrpc.bulk.failures": work.failures - self._failures,
                     "clarigrpc.bulk.retries": work.repeated,
                 }
             )
@@ -310,6 +312,8 @@ class CallTelemetry:
         self._end_dropped()
         with self._lock.get():
             self._running_bulk().add(work)
+            for counted in self._ended_bulk:  # a report may hold what was counted before
+                self._ended_bulk[counted] -= getattr(work, counted)
         return _BulkSpan(self, self._tracer.start_span(f"{_NAME}.{name}"), work)
 
     def bulk_ended(self, work: BulkWork) -> None:

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from clarigrpc import RetryPolicy, errors, opentelemetry, text, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.runner import RunnerWorker
+from clarigrpc.types import UploadReport
 from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.observability.telemetry import Telemetry
@@ -347,6 +348,31 @@ async def test_bulk_work_that_fails(
     assert whole.attributes is not None
     assert whole.attributes["error.type"] == "UNAUTHENTICATED"
     assert attempt.parent == whole.get_span_context()
+
+
+async def test_inputs_that_fail_are_no_successes(
+    telemetry: Telemetry, connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = connect(scripted.base, retry=FAST, user_id="u", app_id="a")
+    report = UploadReport()
+
+    def unreadable() -> v2.Input:
+        raise OSError("gone")
+
+    for _ in range(2):  # the second time after what the report has from the first
+        answer = reply("PostInputs")
+        answer.status.code = v2.StatusCode.MIXED_STATUS
+        answer.inputs.add(id="a").status.code = v2.StatusCode.INPUT_PENDING
+        answer.inputs.add(id="b").status.code = v2.StatusCode.INPUT_DUPLICATE
+        scripted.on("PostInputs", answer)
+        source = [text("a", id="a"), text("b", id="b"), unreadable]
+        await both.run(both.client.inputs.upload, source, report=report)
+        *_, whole = telemetry.spans()
+        assert whole.attributes is not None
+        assert whole.attributes["clarigrpc.bulk.inputs"] == 3
+        assert whole.attributes["clarigrpc.bulk.failures"] == 2
+    assert telemetry.value("clarigrpc.bulk.inputs", clarigrpc_outcome="success") == 2
+    assert telemetry.value("clarigrpc.bulk.inputs", clarigrpc_outcome="failure") == 4
 
 
 async def test_predicts_that_share_requests_are_measured(

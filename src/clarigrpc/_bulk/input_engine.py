@@ -129,6 +129,7 @@ class InputEngine(BulkEngine[Any]):
         self.report = report
         # A report may hold the outcome of an earlier upload.
         self.taken, self.settled = report.taken, report.settled
+        self.failures = len(report.failed_inputs)
         self._retries_enabled = policy.max_attempts > 1
         self._policy = (
             replace(policy, max_attempts=sys.maxsize) if self._retries_enabled else policy
@@ -225,6 +226,7 @@ class InputEngine(BulkEngine[Any]):
         self.report.failed_inputs += self._rejected
         self.report.resumed += self._resumed
         self.settled += len(self._rejected) + self._resumed
+        self.failures += len(self._rejected)
         self._rejected, self._resumed = [], 0
 
     def lose(self, values: Sequence[Any]) -> None:
@@ -300,6 +302,7 @@ class InputEngine(BulkEngine[Any]):
         self._open = BulkBatch()
         self.report.failed_inputs += [_unread(index, one, status) for index, one in self._lost]
         self.settled += len(self._lost)
+        self.failures += len(self._lost)
         self._lost.clear()
 
     def _settle_unsent(self, batch: BulkBatch) -> None:
@@ -452,6 +455,7 @@ class InputEngine(BulkEngine[Any]):
                 self._sources.get(index, ""),
             )
         )
+        self.failures += 1
         # An input that was never sent may have the id of one that was.
         if not unsure and batch.deadline is not None:
             self._record("failed", [name])
