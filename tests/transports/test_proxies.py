@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clarigrpc import ClientCredentials, RetryPolicy, errors, v2
+from clarigrpc._resources import downloads
 from tests.conftest import Connect
 
 GET = v2.GetModelRequest(model_id="m")
@@ -78,3 +84,38 @@ async def test_a_trusted_network_may_have_a_proxy(
     with pytest.raises(errors.ClarigrpcError):
         await both.call("GetModel", GET, timeout=3)
     assert proxied
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://user:{}@host:bad", "http://user:{}@[::1", "socks5://user:{}@h:9", "ftp://user:{}@h:9"],
+)
+@pytest.mark.parametrize("oauth", [False, True])
+async def test_a_proxy_that_cannot_be_used_is_told(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, proxy: str, oauth: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.format(SECRET))
+    settings: dict[str, Any] = {"pat": SECRET, "transport": "rest"}
+    if oauth:
+        settings = {
+            "oauth": ClientCredentials("id", "secret", token_url="https://token.example/token")
+        }
+    both = connect("https://h.example", retry=ONCE, **settings)
+    with pytest.raises(errors.ConfigurationError, match="the proxy of the environment") as caught:
+        await both.call("GetModel", GET, timeout=3)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_downloads_from_this_machine_stay_here(
+    proxied: list[bytes], host: str, tmp_path: Path
+) -> None:
+    url = f"http://{host}:9/export?signature={SECRET}"
+    with pytest.raises(errors.UnavailableError) as caught:
+        downloads.fetch(
+            url, tmp_path / "x", size=0, deadline=time.monotonic() + 5, local=False, method="M"
+        )
+    assert proxied == []
+    assert SECRET not in str(caught.value)

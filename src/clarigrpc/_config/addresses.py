@@ -94,6 +94,8 @@ def parse_base(base: str) -> Target:
         given = int(plain["port"] or (443 if tls else 80))
         if 0 < given < 2**16:
             return Target(host=plain["host"].lower(), port=given, tls=tls)
+    if "@" in text:  # before anything that would show it
+        raise ConfigurationError("base holds a user name or password; give the credential as pat=")
     from urllib.parse import urlsplit
 
     try:
@@ -107,12 +109,9 @@ def parse_base(base: str) -> Target:
         raise ConfigurationError(
             f"base {base!r} has the scheme {parts.scheme!r}; use http (plaintext) or https (TLS)"
         )
-    if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("base holds a user name or password; give the credential as pat=")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ConfigurationError(
-            f"base {base!r} has more than scheme, host and port; drop what follows them"
-        )
+        shown = f"{parts.scheme}://{parts.netloc}"  # what follows may hold a credential
+        raise ConfigurationError(f"base is to end after {shown!r}; drop what follows")
     # urlsplit drops line breaks and tabs.
     if not text.isprintable() or not (_is_ipv6(host) or _HOST.fullmatch(host)):
         raise ConfigurationError(f"base {base!r} has no valid host; write it as {example}")

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from clarigrpc import errors
+from clarigrpc._config.addresses import Target
+from clarigrpc._config.environment_proxies import environment_proxies
 from clarigrpc._extras import NeedsExtra
 from clarigrpc._replaced_files import replaced
 
@@ -62,8 +64,15 @@ def _received(url: str, deadline: float, method: str) -> Generator[bytes, None, 
     with NeedsExtra("rest", "a download"):
         import httpx
     host = urlsplit(url).netloc
+    with environment_proxies():
+        client = httpx.Client(
+            follow_redirects=True,
+            timeout=_STEP_SECONDS,
+            # The environment's proxies are not for this machine.
+            trust_env=not Target(urlsplit(url).hostname or "", 0, tls=False).is_loopback,
+        )
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=_STEP_SECONDS) as answer:
+        with client, client.stream("GET", url) as answer:
             answer.raise_for_status()
             for chunk in answer.iter_bytes(_CHUNK_BYTES):
                 if time.monotonic() > deadline:

@@ -12,6 +12,7 @@ import grpc
 import httpx
 from grpc import aio
 
+from clarigrpc._config.environment_proxies import environment_proxies
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports.http_exchange import (
     Deadline,
@@ -29,7 +30,8 @@ class AsyncHttpTransport(AsyncTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        self._client = httpx.AsyncClient(**options.client_arguments())
+        with environment_proxies():
+            self._client = httpx.AsyncClient(**options.client_arguments())
         self._running: set[asyncio.Task[Any]] = set()
         self._freeing: set[asyncio.Task[Any]] = set()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()

@@ -16,6 +16,7 @@ import grpc
 import httpx
 from grpc import aio
 
+from clarigrpc._config.environment_proxies import environment_proxies
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._interrupts import Ended, HeldInterrupt
@@ -36,7 +37,8 @@ class SyncHttpTransport(SyncTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        self._client = httpx.Client(**options.client_arguments())
+        with environment_proxies():
+            self._client = httpx.Client(**options.client_arguments())
         self._threads: CallThreads | None = None
         self._lock = ForkLock()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()

@@ -131,15 +131,17 @@ class Seed:
         """
         if isinstance(source, Mapping):
             return cls(source)
-        text = Path(source).read_text()
-        if Path(source).suffix == ".json":
-            return cls(json.loads(text))
+        content = Path(source).read_bytes()
         import yaml
 
         try:
-            return cls(yaml.safe_load(text) or {})
-        except yaml.YAMLError as error:
+            text = content.decode("utf-8-sig")
+            found = (
+                json.loads(text) if Path(source).suffix == ".json" else yaml.safe_load(text) or {}
+            )
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ValueError(f"{source}: {error}") from error
+        return cls(found)
 
     def first(self) -> UserApp | None:
         """The first user and its first app; None without."""
