@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from clarigrpc import errors, v2
+from clarigrpc import AsyncClient, Client, errors, runner, v2
 from tests.both import ClientKind
 from tests.scripted import ScriptedServer, refuse, reply
 from tests.worker.conftest import Work, workers
@@ -277,17 +278,24 @@ def test_a_service_without_work(start: Work, service: Service) -> None:
     assert service.texts() == ["A"]
 
 
-def test_a_service_that_refuses_the_runner(start: Work, service: Service) -> None:
+def test_a_service_that_refuses_the_runner(client_kind: ClientKind, service: Service) -> None:
     def refused(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "not yours")
         yield from ()
 
     service.on(refused)
-    worker = worker_of(start(Toolbox()))
-    eventually(lambda: not worker.is_alive)
-    assert not worker.is_ready
+    settings: dict[str, Any] = {"base": service.base, "pat": service.pat, "user_id": "u"}
+
+    async def serve() -> None:
+        async with AsyncClient(**settings) as client:
+            await runner.serve(client, Toolbox, runner_id="r", concurrency=1)
+
     with pytest.raises(errors.PermissionDeniedError, match="not yours"):
-        worker._raise_failure()
+        if client_kind == "async":
+            asyncio.run(serve())
+        else:
+            with Client(**settings) as client:
+                runner.serve(client, Toolbox, runner_id="r", concurrency=1)
 
 
 def test_content_behind_urls(start: Work, service: Service) -> None:

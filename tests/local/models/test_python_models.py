@@ -24,6 +24,7 @@ from clarigrpc._named_methods.annotations import Converter
 from clarigrpc._named_methods.method_loop import ModelLoop
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc.local import LocalServer
+from clarigrpc.runner import batched
 from tests.local.conftest import Raw, png
 
 Code = v2.StatusCode
@@ -475,3 +476,20 @@ def test_a_result_that_comes_with_the_timeout(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", finished)
     assert loop.run(three(), lambda: True) == 3
     loop.close()
+
+
+def test_a_batched_function_has_one_caller_here() -> None:
+    calls: list[list[str]] = []
+
+    @batched
+    def lengths(text: list[str]) -> list[int]:
+        calls.append(text)
+        return [len(one) for one in text][: 1 if "short" not in text else 0]
+
+    with LocalServer(models={"m": lengths}) as server, server.client() as client:
+        model = client.model("m")
+        assert model.methods()["predict"].input_fields[0].type == v2.ModelTypeField.STR
+        assert model.call("predict", text="four") == 4
+        with pytest.raises(errors.ApiError, match="has to return a list of 1 results"):
+            model.call("predict", text="short")
+    assert calls == [["four"], ["short"]]
