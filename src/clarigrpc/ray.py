@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from google.protobuf.json_format import MessageToDict
 
@@ -37,6 +37,7 @@ __all__ = [
     "InputKind",
     "InputsReport",
     "Predictor",
+    "PredictorOptions",
     "predict",
     "predict_to_parquet",
     "read_annotations",
@@ -49,6 +50,25 @@ InputKind: TypeAlias = Literal["image", "video", "audio", "text", "input"]
 """What a column holds. "image", "video" and "audio": bytes of a file, its path or a URL; "image"
 also arrays, as ``ray.data.read_images`` makes them. "text": texts. "input": serialized inputs, as
 in the column ``message`` of ``read_inputs``."""
+
+
+class PredictorOptions(TypedDict, total=False):
+    """Options of ``Predictor``, which has their documentation."""
+
+    column: str
+    kind: InputKind | None
+    method: str
+    arguments: Mapping[str, str] | Sequence[str]
+    user_id: str
+    app_id: str
+    version_id: str | None
+    output_config: v2.OutputConfig | None
+    columns: Sequence[OutputColumn] | None
+    batch_size: int | None
+    in_flight: int | None
+    timeout: float | None
+    prefix: str
+    client: ClientOptions | None
 
 
 class Predictor:
@@ -161,7 +181,7 @@ def predict(
     actors: int | tuple[int, int] = 2,
     cpus_per_actor: float = 0.5,
     rows_per_batch: int = 1024,
-    **options: Any,
+    **options: Unpack[PredictorOptions],
 ) -> Dataset:
     """A dataset with the predictions of its rows, made when it is read or written.
 
@@ -211,7 +231,10 @@ def predict_to_parquet(
     *,
     id_column: str,
     rows_per_file: int = 10_000,
-    **options: Any,
+    actors: int | tuple[int, int] = 2,
+    cpus_per_actor: float = 0.5,
+    rows_per_batch: int = 1024,
+    **options: Unpack[PredictorOptions],
 ) -> ParquetReport:
     """Predict the rows of a dataset and write them to Parquet files, going on where a run ended.
 
@@ -231,7 +254,8 @@ def predict_to_parquet(
         id_column: Column of whole numbers, strings or bytes that tell rows apart: each id once. The
             ids of what was written take 16 bytes each in the memory of every machine.
         rows_per_file: Rows of a file, or more.
-        options: Those of ``predict`` and ``Predictor``.
+        actors, cpus_per_actor, rows_per_batch: As of ``predict``.
+        options: Those of ``Predictor``.
 
     Returns:
         How many rows were written, how many of them have an ``error``, and how many were there.
@@ -245,9 +269,19 @@ def predict_to_parquet(
         from clarigrpc._ray_data.output_parts import NotWritten, OutputFolder, PartsDatasink
     if rows_per_file < 1:
         raise InvalidArgumentError(f"rows_per_file={rows_per_file!r}: at least 1")
-    predict(dataset, model, **options)  # wrong options are told before the folder is touched
-    written_by = _made_by(model, id_column, **options)
-    target = OutputFolder(folder, written_by)
+
+    def predicted(rows: Dataset) -> Dataset:
+        return predict(
+            rows,
+            model,
+            actors=actors,
+            cpus_per_actor=cpus_per_actor,
+            rows_per_batch=rows_per_batch,
+            **options,
+        )
+
+    predicted(dataset)  # wrong options are told before the folder is touched
+    target = OutputFolder(folder, _made_by(model, id_column, options))
     complete = False
     try:
         ids, before = target.written_ids(id_column)
@@ -255,14 +289,14 @@ def predict_to_parquet(
             NotWritten(ids, id_column).filter, batch_format="pyarrow", zero_copy_batch=True
         )
         sink = PartsDatasink(target.writer, rows_per_file, f"{options.get('prefix', '')}error")
-        predict(todo, model, **options).write_datasink(sink)
+        predicted(todo).write_datasink(sink)
         complete = True
     finally:
         target.close(complete=complete)
     return ParquetReport(sink.written, sink.failed, before)
 
 
-def _made_by(model: str, id_column: str, **options: Any) -> dict[str, Any]:
+def _made_by(model: str, id_column: str, options: PredictorOptions) -> dict[str, Any]:
     """What the rows of a folder depend on, in values of JSON."""
     config = options.get("output_config")
     columns = checked_columns(options.get("columns"))

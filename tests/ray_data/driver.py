@@ -19,7 +19,9 @@ import pyarrow.parquet
 import ray
 from ray.data.expressions import col
 
-from clarigrpc import query, v2
+from clarigrpc import Client, query, v2
+from clarigrpc._ray_data.app_datasource import InputSpan, inputs_of
+from clarigrpc._ray_data.bulk_actor import client_options
 from clarigrpc.ray import (
     Predictor,
     predict,
@@ -70,6 +72,19 @@ def read_some(client: ClientOptions, ids: list[str], text: str, limit: int) -> A
         by_text.take_all(),
         read_inputs(client=client, limit=limit).count(),
     ]
+
+
+def read_while_cursors_go(client: ClientOptions) -> Any:
+    """Texts of the inputs behind the third, while those are deleted where the reading stands."""
+    with Client(**client_options(client)) as connection:
+        third = [*connection.inputs.stream()][2]
+        read = []
+        connection.inputs.delete(third.id)
+        for one in inputs_of(connection, InputSpan(third), 4):
+            read.append(one.data.text.raw)
+            if len(read) in (4, 5, 9):
+                connection.inputs.delete(one.id)
+        return read
 
 
 def found(client: ClientOptions, concept: str) -> Any:

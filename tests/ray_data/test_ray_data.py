@@ -169,6 +169,16 @@ def test_filters_columns_and_limits_reach_the_service(
     assert [one.per_page for one in asked if isinstance(one, v2.StreamInputsRequest)][-1] == 5
 
 
+def test_cursors_that_are_deleted_lose_and_double_nothing(
+    app: dict[str, str], driver: Driver
+) -> None:
+    for number in range(20):  # one after the other, so that their times differ
+        row = {"body": f"text {number}"}
+        driver.do("written_rows", client=app, rows=[row], column="body", kind="text")
+    read = driver.do("read_while_cursors_go", client=app)
+    assert read == [f"text {number}" for number in range(3, 20)]
+
+
 def test_annotations_and_hits(server: LocalServer, app: dict[str, str], driver: Driver) -> None:
     rows = [{"body": f"text {n}", "about": ["even"] if n % 2 == 0 else []} for n in range(20)]
     made = driver.do(

@@ -296,21 +296,28 @@ def _in_pages(items: Any, size: int) -> Iterator[list[Any]]:
 
 
 def inputs_of(client: Client, span: InputSpan, per_page: int) -> Iterator[v2.Input]:
-    """The inputs of a span. Its ends may have been deleted: the times of their creation remain."""
-    after, until = span.after, span.until
-    try:
-        for one in client.inputs.stream(after.id if after else "", per_page=per_page):
-            if until is not None and _created(one) > _created(until):
-                return
-            yield one
-            if until is not None and one.id == until.id:
-                return
-    except errors.NotFoundError:
-        if after is None:
-            raise
-    else:
-        return
-    # The first page had no place to begin at.
-    for one in inputs_of(client, InputSpan(None, until), STREAM_PAGE):
-        if _created(one) > _created(after):
-            yield one
+    """The inputs of a span, oldest first.
+
+    A cursor may be deleted, one of the span's ends as well: then the inputs are read from the
+    oldest one, and those are passed over that were created until then.
+    """
+    last, until = span.after, span.until
+    start, passed = last.id if last else "", -1
+    failed_at: v2.Input | None = None
+    while True:
+        try:
+            for one in client.inputs.stream(start, per_page=per_page):
+                if _created(one) <= passed:
+                    continue
+                if until is not None and _created(one) > _created(until):
+                    return
+                yield one
+                last = one
+                if until is not None and one.id == until.id:
+                    return
+        except errors.NotFoundError:
+            if last is None or last is failed_at:  # it is the app that is not there
+                raise
+            start, passed, failed_at = "", _created(last), last
+        else:
+            return
