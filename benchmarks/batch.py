@@ -68,7 +68,10 @@ def _over_lists(report: Report, server: Server, full: bool) -> None:
 
 
 def _adaptive(report: Report, server: Server, full: bool) -> None:
-    """The limits that ``predict_many`` finds by itself, against the best of fixed ones."""
+    """The limits that ``predict_many`` finds by itself, against the best of fixed ones.
+
+    Runs of one client: all but the first start with what the one before has found.
+    """
     port = int(server.grpc.rpartition(":")[2])
     for latency in (0.001, 0.02, 0.2):
         with delay_line(latency, port) as (near,):

@@ -1,4 +1,4 @@
-"""Many callers of one client: threads with a call each, asyncio streams, one and 256 at once."""
+"""Many callers of one client: threads with a call each, asyncio streams, one or many at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from benchmarks.servers import canned
 from benchmarks.workers import Variant, scene
 
 THREADS = 32
-STREAMS = 256
+# Streams at once -> the goal for the client's CPU. Where each of them gets few messages a second,
+# hardly any can be taken together.
+STREAMS = {64: "<= 0.8", 256: ""}
 
 
 def run(full: bool) -> Report:
@@ -23,11 +25,12 @@ def run(full: bool) -> Report:
         found = scene(report, "generate against grpc.aio", plain, [us, stub], rounds=rounds)
         found.against(stub, "rate", ">= 1.3")
         found.against(stub, "cpu", "<= 0.8")
-        us, stub = _pair("generates", STREAMS)
-        title = f"{STREAMS} generate streams, one client"
-        found = scene(report, title, plain, [us, stub], rounds=rounds, seconds=1.0)
-        found.against(stub, "rate")
-        found.against(stub, "cpu")
+        for streams, goal in STREAMS.items():
+            us, stub = _pair("generates", streams)
+            title = f"{streams} generate streams, one client"
+            found = scene(report, title, plain, [us, stub], rounds=rounds, seconds=1.0)
+            found.against(stub, "rate")
+            found.against(stub, "cpu", goal)
     return report
 
 
