@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 ACTORS = (1, 2, 4)
 AWAY = 0.1
 """Seconds of the round trip."""
-IN_FLIGHT = 2
+IN_FLIGHT = 4
 """Requests in flight of a batch of rows."""
 
 
@@ -31,7 +31,7 @@ def run(full: bool) -> Report:
         return report
     with canned() as (plain, _), delay_line(AWAY, int(plain.grpc.rpartition(":")[2])) as (port,):
         far = replace(plain, grpc=f"127.0.0.1:{port}")
-        _growth(report, f"round trip of {AWAY * 1000:.0f} ms", far, 20_000, full, "rate")
+        _growth(report, f"round trip of {AWAY * 1000:.0f} ms", far, 16_384, full, "rate")
         if full:
             _growth(report, "no distance", plain, 100_000, full, "")
     return report
