@@ -30,6 +30,8 @@ _SINGLE_THREADED_UNARY_STREAM = "SingleThreadedUnaryStream"
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # By default a minute, for any ping; the longer of the two counts.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
 )
 
