@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -127,3 +128,31 @@ def test_whatever_was_read_has_an_outcome(
     lines |= {f"{place} first": every.index(place) + 1 for place in lines if "drivers" in place}
     places = {run(f"{make.__name__}-{line}", line).place for line in {*lines.values()}}
     assert len(places) > 30
+
+
+@pytest.mark.parametrize("make", [_text, _photo])
+@pytest.mark.parametrize("steps", [*range(1, 20, 2), 40, 80])
+async def test_a_cancelled_upload_keeps_what_it_read(
+    server: LocalServer, make: Callable[[str], Any], steps: int
+) -> None:
+    read: list[Any] = []
+
+    async def source() -> AsyncIterator[Any]:
+        for number in range(_INPUTS):
+            await asyncio.sleep(0)
+            read.append(make(f"{make.__name__}-after-{steps}-{number}"))
+            yield read[-1]
+
+    report = UploadReport()
+    async with server.async_client() as client:
+        upload = client.inputs.upload(source(), report=report, batch_size=3, in_flight=2)
+        task = asyncio.ensure_future(upload)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert report.taken == report.settled == len(read)
+        again = await client.inputs.upload(report.failed_inputs)
+    assert again.succeeded
+    assert again.added + report.added == len(read)
