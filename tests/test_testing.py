@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,19 @@ async def test_a_stub_answers_over_rest(with_rest: LocalServer, connect: Connect
             assert httpx.get(f"{with_rest.rest_base}/v2/x").status_code == 404
     with pytest.raises(errors.AuthenticationError):
         await both.call("ListInputs", v2.ListInputsRequest())
+
+
+async def test_an_answer_of_a_stub_that_fails_its_test(both: Both, clarifai_app: LocalApp) -> None:
+    def failing(request: Any) -> Any:
+        pytest.fail("this is not to be asked")
+
+    began = time.monotonic()
+    with pytest.raises(errors.ApiError) as caught:  # noqa: SIM117
+        with clarifai_app.server.stub() as stub:
+            stub.on("GetModel", failing)
+            await both.call("GetModel", v2.GetModelRequest(model_id="m"), timeout=60)
+    assert time.monotonic() - began < 40
+    assert any("this is not to be asked" in note for note in caught.value.__notes__)
 
 
 async def test_an_answer_of_a_stub_that_is_broken(both: Both, clarifai_app: LocalApp) -> None:

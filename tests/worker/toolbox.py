@@ -58,6 +58,21 @@ class Toolbox:
     def fail(self, text: str) -> str:
         raise ValueError(f"no luck with {text}")
 
+    def exits(self, text: str) -> str:
+        raise SystemExit(text)
+
+    async def exits_later(self, text: str) -> str:
+        await asyncio.sleep(0)
+        raise SystemExit(text)
+
+    def exits_after(self, text: str) -> Iterator[str]:
+        yield text
+        raise SystemExit(text)
+
+    @runner.batched
+    def exits_in_batch(self, text: list[str]) -> list[str]:
+        raise SystemExit(text[0])
+
     def fail_after(self, text: str, count: int) -> Iterator[str]:
         yield from text[:count]
         raise ValueError("no further")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
 from functools import partial
 from typing import Any, TypeVar
 
+from clarigrpc._named_methods.method_exits import EXHAUSTED
+
+_logger = logging.getLogger("clarigrpc")
+
 T = TypeVar("T")
 
 _ACTIVE_SECONDS = 0.2
 """How often it is asked whether the caller still waits."""
-EXHAUSTED = object()
-"""Stands for the end of an iterator where None may be an item."""
 
 
 class CallerGoneError(Exception):
@@ -105,4 +108,12 @@ class ModelLoop:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     # Cancels and awaits what is left when it ends.
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.get_loop().run_forever()
+        runner.get_loop()
+        while True:
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # Of a task that a method began; asyncio would end the loop for all others.
+                _logger.exception("a task of a model tried to end the process")
+            else:
+                return

@@ -18,7 +18,16 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc._named_methods.annotations import Converter, MethodInputError
-from clarigrpc._named_methods.method_loop import EXHAUSTED, ModelLoop
+from clarigrpc._named_methods.method_exits import (
+    EXHAUSTED,
+    exits_as_errors,
+    guarded,
+    guarded_async_generator,
+    guarded_coroutine,
+    guarded_items,
+    next_item,
+)
+from clarigrpc._named_methods.method_loop import ModelLoop
 from clarigrpc._named_methods.signatures import GET_SIGNATURES, RETURN
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.request_facts import METHOD_NAME
@@ -75,7 +84,12 @@ class ModelMethod:
         hints = typing.get_type_hints(function)
         if self.batched:
             hints = {key: _element(function, key, hint) for key, hint in hints.items()}
-        self._function = function
+        if self._yields_async:
+            self._function = guarded_async_generator(function)
+        elif self._is_async:
+            self._function = guarded_coroutine(function)
+        else:
+            self._function = guarded(function)
         self._loop = loop
         self._arguments: dict[str, Converter] = {}
         self._required: list[str] = []
@@ -173,11 +187,12 @@ class ModelMethod:
         if self._yields_async:
             result = self._loop.iterate(result, is_active)
         elif self._is_async:
-            result = self._loop.run(result, is_active)
+            with exits_as_errors():
+                result = self._loop.run(result, is_active)
         if not self.streams:
             yield self._encoded(result)
             return
-        for item in result:
+        for item in guarded_items(result):
             yield self._encoded(item)
 
     async def acall(
@@ -218,7 +233,7 @@ class ModelMethod:
             return
         result = iter(result)
         try:
-            while (item := await in_thread(next, result, EXHAUSTED)) is not EXHAUSTED:
+            while (item := await in_thread(next_item, result)) is not EXHAUSTED:
                 yield self._encoded(item)
         finally:
             if inspect.isgenerator(result):
@@ -236,7 +251,8 @@ class ModelMethod:
         """
         result = self._function(**_columns(rows))
         if self._is_async:
-            result = self._loop.run(result, is_active)
+            with exits_as_errors():
+                result = self._loop.run(result, is_active)
         return self._encoded_batch(result, len(rows))
 
     async def acall_batch(self, rows: Sequence[dict[str, Any]], threads: Executor) -> list[v2.Data]:

@@ -346,6 +346,49 @@ def test_asynchronous_methods_end_with_their_call(
     assert later.ended.wait(20)
 
 
+class Exiting:
+    """Raises what is to end a process, a thread or a generator."""
+
+    def plain(self, what: str) -> str:
+        raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "end": GeneratorExit()}[
+            what
+        ]
+
+    async def later(self, what: str) -> str:
+        return self.plain(what)
+
+    def items(self, what: str) -> Iterator[str]:
+        yield "first"
+        yield self.plain(what)
+
+    async def later_items(self, what: str) -> AsyncIterator[str]:
+        yield "first"
+        yield self.plain(what)
+
+    async def task(self, what: str) -> str:
+        asyncio.get_running_loop().call_soon(self.plain, what)
+        await asyncio.sleep(0)
+        raise RuntimeError("the method raised nothing")
+
+    async def fine(self) -> str:
+        return "fine"
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_methods_that_exit_fail_alone(serve: Callable[..., Raw], transport: str) -> None:
+    raw = serve(models={"e": Exiting()}, rest_port=0)
+    with raw.server.client(transport=transport, timeout=20, stream_timeout=20) as client:
+        model = client.model("e")
+        for what in ("exit", "interrupt", "end"):
+            for method in ("plain", "later", "items", "later_items", "task"):
+                if (what, method) == ("end", "task"):
+                    continue  # asyncio takes it for any exception
+                with pytest.raises(errors.ApiError, match="the method raised") as caught:
+                    list(model.call(method, what=what))
+                assert caught.value.code == Code.MODEL_PREDICTION_FAILED
+                assert model.call("fine") == "fine"
+
+
 def test_the_loop_of_a_model_ends_with_the_server() -> None:
     def loops() -> list[str]:
         return [t.name for t in threading.enumerate() if t.name == "clarigrpc-model"]

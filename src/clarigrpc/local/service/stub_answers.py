@@ -38,7 +38,7 @@ class StubAnswers:
         self._always: dict[str, Any] = {}
         self._lock = threading.Lock()
         self.unexpected: list[str] = []
-        self.broken: list[tuple[str, Exception]] = []
+        self.broken: list[tuple[str, BaseException]] = []
 
     def on(self, method: str, *answers: Any, always: bool = False) -> Self:
         """Sets the answers of the next calls of a method, one each.
@@ -84,9 +84,11 @@ class StubAnswers:
             if callable(answer):
                 answer = answer(payload)
             responses = _messages(call.method, answer)
-        except Exception as error:
+        except BaseException as error:  # pytest.fail() raises no Exception
             self.broken.append((call.method, error))
-            raise
+            if isinstance(error, Exception):
+                raise
+            raise CallAborted(grpc.StatusCode.UNKNOWN, f"the stub raised {error!r}") from error
         if isinstance(answer, grpc.StatusCode):
             raise CallAborted(answer, "as the stub says")
         return responses
