@@ -14,7 +14,7 @@ import pytest
 
 from clarigrpc import AsyncClient, Client, errors, runner, v2
 from tests.both import ClientKind
-from tests.scripted import ScriptedServer, refuse, reply
+from tests.scripted import Fail, ScriptedServer, refuse, reply
 from tests.worker.conftest import Work, workers
 from tests.worker.test_runner_faults import eventually
 from tests.worker.toolbox import Toolbox
@@ -228,6 +228,48 @@ def test_a_cancelled_item(over: str, start: Work, service: Service) -> None:
     eventually(lambda: worker.stats().cancelled == 1)
     eventually(lambda: toolbox.log == ["cancelled a"])
     assert service.said == []
+
+
+def test_a_cancellation_that_overtakes_its_item(start: Work, service: Service) -> None:
+    cancelled = reply(PROCESS)
+    cancelled.runner_items.add(id="i").processing_info.status.code = Code.RUNNER_ITEM_CANCELLED
+
+    def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
+        service.control.put(cancelled)
+        eventually(lambda: "i" in worker._loop._cancelled)
+        yield item("count_for_ever", Kind.UNARY_STREAMING)
+        for _ in requests:
+            pass
+
+    worker = worker_of(start(Toolbox()))
+    service.on(serve)
+    eventually(lambda: worker.stats().cancelled == 1)
+    assert service.said == []
+
+
+def test_a_service_that_forgot_the_runner(
+    start: Work, service: Service, scripted: ScriptedServer
+) -> None:
+    def unknown(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield refuse(PROCESS, Code.RUNNER_DOES_NOT_EXIST)
+
+    def work(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield item()
+        for _ in requests:
+            pass
+
+    missing = refuse("GetRunner", Code.RUNNER_DOES_NOT_EXIST)
+    scripted.on("GetRunner", reply("GetRunner"), Fail(grpc.StatusCode.INTERNAL), missing)
+    scripted.on("PostRunners", reply("PostRunners"))
+    service.on(unknown, unknown, work)
+    worker = worker_of(start(Toolbox(), nodepool_id="np", version_id="v"))
+    eventually(lambda: worker.stats().succeeded == 1)
+    (seen,) = scripted.calls("PostRunners")
+    (made,) = seen.request.runners
+    assert (made.id, made.num_replicas, seen.request.nodepool_id) == ("r", 1, "np")
+    model = made.worker.model
+    assert (model.id, model.app_id, model.user_id) == ("toolbox", "a", "u")
+    assert model.model_version.id == "v"
 
 
 def test_the_inputs_of_a_stream_are_not_complete_without_their_end(

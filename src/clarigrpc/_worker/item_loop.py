@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -44,6 +45,8 @@ POST_SECONDS = 30.0
 """Deadline for handing outputs back by a call of their own."""
 STEADY_SECONDS = 2.0
 """A call that has been open for so long counts as a connection."""
+
+_KEPT_CANCELLATIONS = 1000
 
 _AT_ONCE_SECONDS = 0.2
 """A call that ended so soon without an item is followed by a pause: a service may be busy."""
@@ -131,6 +134,8 @@ class ItemLoop:
         self._clock = clock
         self._random = random
         self._connected: set[int] = set()
+        # A cancellation may overtake its item, which comes over another call.
+        self._cancelled: deque[str] = deque(maxlen=_KEPT_CANCELLATIONS)
         self._registered = False
         self._counting = threading.Lock()
         self.stopping: bool = False
@@ -227,7 +232,8 @@ class ItemLoop:
             yield OpenCall(call, self._identity.control_hello())
             while not (call.over or self.stopping):
                 yield AwaitChange(call, math.inf)
-                cancelled, call.cancelled_ids = set(call.cancelled_ids), []
+                cancelled, call.cancelled_ids = call.cancelled_ids, []
+                self._cancelled.extend(cancelled)
                 for other in list(self.items):
                     if other.item is not None and other.item.id in cancelled:
                         other.cancel()
@@ -277,7 +283,13 @@ class ItemLoop:
         logger.warning("the runner asks again in %.2f s: %s", delay, error)
         yield Pause(delay)
         if isinstance(error, errors.NotFoundError) and not self.stopping:
-            yield from self.register()  # a service that was started again without its data
+            # A service that was started again without its data.
+            try:
+                yield from self.register()
+            except errors.ApiError as failure:
+                if is_final(failure) or isinstance(failure, errors.NotFoundError):
+                    raise
+                logger.warning("the runner could not be registered again: %s", failure)
 
     def _run_item(self, call: ItemCall, number: int) -> WorkerPlan[None]:
         began = self._clock()
@@ -293,6 +305,8 @@ class ItemLoop:
     def _process(self, call: ItemCall, number: int) -> WorkerPlan[ItemOutcome]:
         assert call.item is not None
         item, who = call.item, self._identity
+        if item.id in self._cancelled:
+            call.cancel()
         last: v2.PostRunnerItemOutputsRequest | None = None
         failed = False
         single = item.processing_info.runner_method_type in (
@@ -313,6 +327,8 @@ class ItemLoop:
 
         aborted: str | None = None
         try:
+            if call.abort is not None:
+                raise ItemAbortedError(call.abort)
             yield from self._answers.respond(call, send)
         except ItemAbortedError as error:
             aborted = str(error)
