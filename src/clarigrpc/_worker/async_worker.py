@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("clarigrpc")
 T = TypeVar("T")
 
+_SIGNAL_CHECK_SECONDS = 0.5
+"""A signal may interrupt a thread of gRPC; the event loop, which handles it, has to look itself."""
 _ABORT_GRACE = 2.0
 """So many seconds methods may take to end once their items are aborted."""
 
@@ -270,7 +272,10 @@ class AsyncDriver:
 
     async def wait(self) -> None:
         """Wait until the worker is to stop."""
-        await self._stop.wait()
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SIGNAL_CHECK_SECONDS):
+                    await self._stop.wait()
 
     def request_stop(self) -> None:
         """Take no further item."""

@@ -325,13 +325,12 @@ class ItemLoop:
                 raise ItemAbortedError("the connection was lost")
             call.sent += written
 
-        aborted: str | None = None
-        try:
-            if call.abort is not None:
-                raise ItemAbortedError(call.abort)
-            yield from self._answers.respond(call, send)
-        except ItemAbortedError as error:
-            aborted = str(error)
+        aborted = call.abort
+        if aborted is None:
+            try:
+                yield from self._answers.respond(call, send)
+            except ItemAbortedError as error:
+                aborted = str(error)
         yield EndMethods(call)
         if aborted is not None:
             if call.error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -249,7 +250,11 @@ class SyncDriver:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the worker is to stop, at most for so many seconds; False after them."""
-        return self._stop.wait(seconds)
+        end = time.monotonic() + (math.inf if seconds is None else seconds)
+        while not self._stop.wait(min(_SIGNAL_SECONDS, max(0.0, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def request_stop(self) -> None:
         """Take no further item; safe in a signal handler."""
@@ -361,5 +366,7 @@ class SyncDriver:
         return method(step.request, timeout=step.timeout, **(step.options or {}))
 
 
+_SIGNAL_SECONDS = 0.5
+"""A signal may interrupt a thread of gRPC; the main one, which handles it, has to look itself."""
 _ABORT_SECONDS = 2.0
 """So long methods may take to end once their items are aborted."""

@@ -463,7 +463,9 @@ class LocalServer:
         try:
             if ready is not None:
                 ready()
-            stop.wait()
+            # A signal may interrupt a thread of gRPC; this one, which handles it, has to look.
+            while not stop.wait(0.5):
+                pass
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
