@@ -66,7 +66,8 @@ def test_cancellations() -> None:
     call = ItemCall()
     cancelled = item(Kind.UNARY_UNARY, code=Code.RUNNER_ITEM_CANCELLED)
     call.received(response(cancelled))
-    assert (call.cancelled_ids, call.item, call.abort) == (["i"], None, None)
+    assert list(call.cancelled_ids) == ["i"]
+    assert (call.item, call.abort) == (None, None)
     call.received(response(item(Kind.UNARY_UNARY, text="a")))
     call.received(response(cancelled))
     assert call.abort is not None
@@ -84,8 +85,8 @@ def test_an_answer_without_an_item() -> None:
 
 def test_unread_inputs_hold_the_service_back() -> None:
     call = ItemCall()
-    while not call.full:
+    while not call.is_full:
         call.received(response(item(Kind.STREAMING_STREAMING, text="a")))
     assert len(call.inputs) == 64
     call.cancel()
-    assert not call.full, "who left is not waited for"
+    assert not call.is_full, "who left is not waited for"

@@ -6,19 +6,27 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from clarigrpc._named_methods.method_exits import EXHAUSTED
-
-_logger = logging.getLogger("clarigrpc")
+from clarigrpc._named_methods.method_failures import CONTAINED, MethodExitError, error_text
 
 T = TypeVar("T")
 
 _ACTIVE_SECONDS = 0.2
 """How often it is asked whether the caller still waits."""
+EXHAUSTED = object()
+"""Stands for the end of an iterator where None may be an item."""
+
+CLOSE_SECONDS = 5.0
+"""How long a method may take to end once it is cancelled. What takes longer is left behind."""
+
+StepFuture: TypeAlias = "Future[Any] | asyncio.Future[Any]"
+"""Waits for the next item of an asynchronous generator, in a thread or on an event loop."""
+
+logger = logging.getLogger("clarigrpc")
 
 
 class CallerGoneError(Exception):
@@ -37,42 +45,57 @@ class ModelLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, work: Coroutine[Any, Any, T], is_active: Callable[[], bool]) -> T:
-        """What a coroutine returns; it is cancelled once the caller has gone.
+    def run(self, function: Callable[[], Awaitable[T]], is_active: Callable[[], bool]) -> T:
+        """What a coroutine function returns; it is cancelled once the caller has gone.
 
         Raises:
             CallerGoneError: The caller has gone.
         """
-        future = asyncio.run_coroutine_threadsafe(work, self._started())
-        while True:
-            try:
-                return future.result(_ACTIVE_SECONDS)
-            except TimeoutError:
-                if (
-                    future.done() and not future.cancelled()
-                ):  # just now, or with a TimeoutError of the coroutine itself
-                    return future.result()
-                if not is_active():
-                    future.cancel()
-            except CancelledError:
-                raise CallerGoneError("the call has ended") from None
-
-    def iterate(self, items: AsyncIterator[T], is_active: Callable[[], bool]) -> Iterator[T]:
-        """The items of an asynchronous generator, which is closed at the end."""
-
-        async def following() -> Any:
-            return await anext(items, EXHAUSTED)
-
-        async def close() -> None:
-            if isinstance(items, AsyncGenerator):
-                await items.aclose()
-
+        future = asyncio.run_coroutine_threadsafe(_contained(function), self._started())
         try:
-            while (item := self.run(following(), is_active)) is not EXHAUSTED:
+            with CONTAINED:
+                return _result(future, is_active)
+        except CancelledError:
+            raise CallerGoneError("the call has ended") from None
+        finally:
+            future.cancel()
+
+    def iterate(self, items: AsyncGenerator[T, None], is_active: Callable[[], bool]) -> Iterator[T]:
+        """The items of an asynchronous generator, which is closed at the end.
+
+        Raises:
+            CallerGoneError: The caller has gone.
+        """
+        loop = self._started()
+        asked: asyncio.Queue[StepFuture | None] = asyncio.Queue()
+        ended: Future[None] = Future()
+
+        async def serve() -> None:
+            try:
+                await serve_steps(items, asked)
+            except BaseException as error:
+                ended.set_exception(
+                    error if isinstance(error, Exception) else CallerGoneError("the call has ended")
+                )
+                raise
+            ended.set_result(None)
+
+        serving = asyncio.run_coroutine_threadsafe(serve(), loop)
+        step: Future[Any] | None = None
+        try:
+            while True:
+                step = Future()
+                loop.call_soon_threadsafe(asked.put_nowait, step)
+                if (item := _result(step, is_active)) is EXHAUSTED:
+                    break
                 yield item
         finally:
-            with contextlib.suppress(CallerGoneError):
-                self.run(close(), lambda: True)
+            if step is not None and not step.done():
+                serving.cancel()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(asked.put_nowait, None)
+            with contextlib.suppress(CallerGoneError, TimeoutError):
+                ended.result(CLOSE_SECONDS)
 
     async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items of an iterator that blocks, for a coroutine on the loop."""
@@ -92,7 +115,9 @@ class ModelLoop:
             self._loop = self._thread = None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
-            thread.join()
+            thread.join(CLOSE_SECONDS)
+            if thread.is_alive():
+                logger.warning("a method of the model does not end; its thread is left behind")
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -105,6 +130,53 @@ class ModelLoop:
             return self._loop
 
 
+async def serve_steps(
+    items: AsyncGenerator[T, None], asked: asyncio.Queue[StepFuture | None]
+) -> None:
+    """Make the items of an asynchronous generator that are asked for, and close it; for a task.
+
+    As one task makes them all, the generator keeps what belongs to its task from one item to the
+    next: context variables, timeouts, task groups.
+
+    Args:
+        items: The generator.
+        asked: A future for each item, which is EXHAUSTED at the end; None: no more are needed.
+    """
+    try:
+        while (step := await asked.get()) is not None:
+            try:
+                with CONTAINED:
+                    item = await anext(items, EXHAUSTED)
+            except BaseException as error:
+                gone = error if isinstance(error, Exception) else CallerGoneError("it has ended")
+                if not step.done():
+                    step.set_exception(gone)
+                if gone is error:
+                    continue
+                raise
+            if not step.done():
+                step.set_result(item)
+    finally:
+        with CONTAINED:
+            await items.aclose()
+
+
+async def _contained(function: Callable[[], Awaitable[T]]) -> T:
+    with CONTAINED:
+        return await function()
+
+
+def _result(future: Future[T], is_active: Callable[[], bool]) -> T:
+    while True:
+        try:
+            return future.result(_ACTIVE_SECONDS)
+        except TimeoutError:
+            if future.done():  # just now, or with a TimeoutError of the method itself
+                return future.result()
+            if not is_active():
+                raise CallerGoneError("the call has ended") from None
+
+
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     # Cancels and awaits what is left when it ends.
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -114,6 +186,6 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
                 # Of a task that a method began; asyncio would end the loop for all others.
-                _logger.exception("a task of a model tried to end the process")
+                logger.exception("a task of a model tried to end the process")
             else:
                 return

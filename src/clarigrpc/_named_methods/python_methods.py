@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import threading
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -18,16 +19,8 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from clarigrpc._named_methods.annotations import Converter, MethodInputError
-from clarigrpc._named_methods.method_exits import (
-    EXHAUSTED,
-    exits_as_errors,
-    guarded,
-    guarded_async_generator,
-    guarded_coroutine,
-    guarded_items,
-    next_item,
-)
-from clarigrpc._named_methods.method_loop import ModelLoop
+from clarigrpc._named_methods.method_failures import CONTAINED
+from clarigrpc._named_methods.method_loop import EXHAUSTED, ModelLoop
 from clarigrpc._named_methods.signatures import GET_SIGNATURES, RETURN
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.request_facts import METHOD_NAME
@@ -84,12 +77,7 @@ class ModelMethod:
         hints = typing.get_type_hints(function)
         if self.batched:
             hints = {key: _element(function, key, hint) for key, hint in hints.items()}
-        if self._yields_async:
-            self._function = guarded_async_generator(function)
-        elif self._is_async:
-            self._function = guarded_coroutine(function)
-        else:
-            self._function = guarded(function)
+        self._function = function
         self._loop = loop
         self._arguments: dict[str, Converter] = {}
         self._required: list[str] = []
@@ -183,16 +171,21 @@ class ModelMethod:
         if self.streamed is not None:
             values = self._decoded(requests or iter(()), reader or MediaReader())
             arguments[self.streamed] = self._loop.each(values) if self._is_async else values
-        result = self._function(**arguments)
         if self._yields_async:
-            result = self._loop.iterate(result, is_active)
-        elif self._is_async:
-            with exits_as_errors():
-                result = self._loop.run(result, is_active)
+            for item in self._loop.iterate(self._function(**arguments), is_active):
+                yield self._encoded(item)
+            return
+        if self._is_async:
+            yield self._encoded(self._loop.run(partial(self._function, **arguments), is_active))
+            return
+        with CONTAINED:
+            result = self._function(**arguments)
         if not self.streams:
             yield self._encoded(result)
             return
-        for item in guarded_items(result):
+        with CONTAINED:
+            items = iter(result)
+        while (item := _following(items)) is not EXHAUSTED:
             yield self._encoded(item)
 
     async def acall(
@@ -201,7 +194,7 @@ class ModelMethod:
         threads: Executor,
         requests: AsyncIterator[v2.Data] | None = None,
         reader: MediaReader | None = None,
-    ) -> AsyncIterator[v2.Data]:
+    ) -> AsyncGenerator[v2.Data, None]:
         """The same on the running event loop; functions that block run in ``threads``."""
         if self.batched:
             for one in await self.acall_batch([arguments], threads):
@@ -219,25 +212,25 @@ class ModelMethod:
         if self._yields_async:
             items = self._function(**arguments)
             try:
-                async for item in items:
+                while (item := await _afollowing(items)) is not EXHAUSTED:
                     yield self._encoded(item)
             finally:
                 await items.aclose()
             return
         if self._is_async:
-            yield self._encoded(await self._function(**arguments))
-            return
-        result = await in_thread(partial(self._function, **arguments))
-        if not self.streams:
+            with CONTAINED:
+                result = await self._function(**arguments)
             yield self._encoded(result)
             return
-        result = iter(result)
+        if not self.streams:
+            yield await in_thread(self._in_one_call, arguments)
+            return
+        items = await in_thread(self._started, arguments)
         try:
-            while (item := await in_thread(next_item, result)) is not EXHAUSTED:
-                yield self._encoded(item)
+            while (data := await in_thread(items.following)) is not None:
+                yield data
         finally:
-            if inspect.isgenerator(result):
-                await asyncio.shield(in_thread(result.close))
+            await asyncio.shield(in_thread(items.close))
 
     def call_batch(self, rows: Sequence[dict[str, Any]], is_active: IsActive) -> list[v2.Data]:
         """Call a batched function once for many callers.
@@ -249,20 +242,33 @@ class ModelMethod:
         Returns:
             The result for each.
         """
-        result = self._function(**_columns(rows))
+        columns = _columns(rows)
         if self._is_async:
-            with exits_as_errors():
-                result = self._loop.run(result, is_active)
+            result = self._loop.run(partial(self._function, **columns), is_active)
+        else:
+            with CONTAINED:
+                result = self._function(**columns)
         return self._encoded_batch(result, len(rows))
 
     async def acall_batch(self, rows: Sequence[dict[str, Any]], threads: Executor) -> list[v2.Data]:
         """The same on the running event loop; functions that block run in ``threads``."""
-        call = partial(self._function, **_columns(rows))
         if self._is_async:
-            result = await call()
-        else:
-            result = await asyncio.get_running_loop().run_in_executor(threads, call)
-        return self._encoded_batch(result, len(rows))
+            with CONTAINED:
+                result = await self._function(**_columns(rows))
+            return self._encoded_batch(result, len(rows))
+        work = partial(self.call_batch, rows, lambda: True)
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+    # In a thread, so that large results are not encoded on the event loop.
+
+    def _in_one_call(self, arguments: dict[str, Any]) -> v2.Data:
+        with CONTAINED:
+            result = self._function(**arguments)
+        return self._encoded(result)
+
+    def _started(self, arguments: dict[str, Any]) -> _ThreadedResults:
+        with CONTAINED:
+            return _ThreadedResults(iter(self._function(**arguments)), self._encoded)
 
     def _decoded(self, requests: Iterator[v2.Data], reader: MediaReader) -> Iterator[Any]:
         for data in requests:
@@ -338,7 +344,7 @@ class MethodRun:
         threads: Executor,
         requests: AsyncIterator[v2.Data] | None = None,
         reader: MediaReader | None = None,
-    ) -> AsyncIterator[v2.Data]:
+    ) -> AsyncGenerator[v2.Data, None]:
         """Run it on the event loop, see ``ModelMethod.acall``."""
         if self.method is not None:
             async for data in self.method.acall(self.arguments, threads, requests, reader):
@@ -448,6 +454,42 @@ def asked_method(data: v2.Data) -> str:
     """The name of the method that a request names; empty for the default one."""
     fields = data.metadata.fields
     return fields[METHOD_NAME].string_value if METHOD_NAME in fields else ""
+
+
+class _ThreadedResults:
+    """An iterator whose steps run in several threads, one at a time.
+
+    Args:
+        items: The iterator.
+        encoded: Makes the data for an item.
+    """
+
+    def __init__(self, items: Iterator[Any], encoded: Callable[[Any], v2.Data]) -> None:
+        self._items = items
+        self._encoded = encoded
+        self._stepping = threading.Lock()
+
+    def following(self) -> v2.Data | None:
+        """The data for the next item; None at the end."""
+        with self._stepping:
+            item = _following(self._items)
+            return None if item is EXHAUSTED else self._encoded(item)
+
+    def close(self) -> None:
+        """Close a generator; if a step runs that nobody waits for any more, after it."""
+        if inspect.isgenerator(self._items):
+            with self._stepping, CONTAINED:
+                self._items.close()
+
+
+def _following(items: Iterator[Any]) -> Any:
+    with CONTAINED:
+        return next(items, EXHAUSTED)
+
+
+async def _afollowing(items: AsyncIterator[Any]) -> Any:
+    with CONTAINED:
+        return await anext(items, EXHAUSTED)
 
 
 def _element(function: Callable[..., Any], name: str, hint: Any) -> Any:

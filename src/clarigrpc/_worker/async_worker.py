@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clarigrpc import errors, v2
+from clarigrpc._named_methods.method_loop import EXHAUSTED, StepFuture, serve_steps
 from clarigrpc._named_methods.python_methods import ModelMethod
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.plan import Call
@@ -39,7 +40,7 @@ class _RunningCall:
 
     def __init__(self, state: ItemCall) -> None:
         self.state = state
-        self.results: list[Any] = []
+        self.methods: list[_MethodTask] = []
         self.rpc: Any = None
         self.reading: asyncio.Task[None] | None = None
         self._changes: list[asyncio.Event] = []
@@ -76,7 +77,10 @@ class _RunningCall:
             return False
         try:
             await self.rpc.write(message)
-        except (errors.ApiError, asyncio.InvalidStateError):
+        except (errors.ApiError, asyncio.InvalidStateError, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             await self.until(lambda: self.state.over, _ABORT_GRACE)
             return False
         return True
@@ -94,8 +98,8 @@ class _RunningCall:
             async for response in self.rpc:
                 state.received(response)
                 self.change()
-                if state.full:
-                    await self.until(lambda: not state.full)
+                if state.is_full:
+                    await self.until(lambda: not state.is_full)
         except errors.ApiError as failure:
             error = failure
         except asyncio.CancelledError:
@@ -117,7 +121,7 @@ class _RunningCall:
         if state.abort is not None:
             raise ItemAbortedError(state.abort)
         if state.inputs:
-            request = state.inputs.popleft()
+            request = state.take_input()
             self.change()
             return request
         if state.inputs_ended:
@@ -147,6 +151,43 @@ class _RunningCall:
                 task.cancel()
 
 
+class _MethodTask:
+    """The results of a method, which one task makes from the first to the last.
+
+    Args:
+        results: What the method yields.
+        opened: The call of the item that it is for.
+    """
+
+    def __init__(self, results: AsyncGenerator[v2.Data, None], opened: _RunningCall) -> None:
+        self._opened = opened
+        self._asked: asyncio.Queue[StepFuture | None] = asyncio.Queue()
+        self._step: asyncio.Future[Any] | None = None
+        self.task: asyncio.Task[None] = asyncio.ensure_future(serve_steps(results, self._asked))
+
+    async def following(self) -> v2.Data | None:
+        """The next result; None at the end."""
+        self._step = step = asyncio.get_running_loop().create_future()
+        step.add_done_callback(lambda _: self._opened.change())
+        self._asked.put_nowait(step)
+        await self._opened.until(lambda: step.done() or self._opened.state.abort)
+        if not step.done():
+            raise ItemAbortedError(self._opened.state.abort)
+        return None if step.result() is EXHAUSTED else step.result()
+
+    async def close(self) -> None:
+        """End the method; at most for so long as it may take."""
+        if self._step is not None and not self._step.done():
+            self._step.cancel()
+            self.task.cancel()
+        self._asked.put_nowait(None)
+        await asyncio.wait((self.task,), timeout=_ABORT_GRACE)
+        if not self.task.done():
+            logger.warning("a method of the model does not end; its task is left behind")
+        elif not self.task.cancelled() and (error := self.task.exception()) is not None:
+            logger.error("a method of the model failed at its end", exc_info=error)
+
+
 class _AsyncBatches:
     """Runs batched methods in tasks."""
 
@@ -158,7 +199,7 @@ class _AsyncBatches:
         self._ran = ran
         self._changed = asyncio.Condition()
         self._queues: dict[int, BatchQueue] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def run(
         self, method: ModelMethod, rows: list[dict[str, Any]]
@@ -179,8 +220,8 @@ class _AsyncBatches:
                     if batch:
                         # Not of the one who is here: that one may be cancelled.
                         task = asyncio.ensure_future(self._finish(method, queue, batch))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
+                        self.tasks.add(task)
+                        task.add_done_callback(self.tasks.discard)
                         continue
                     due = queue.due_at()
                     with contextlib.suppress(TimeoutError):
@@ -238,6 +279,7 @@ class AsyncDriver:
         self._threads = DaemonThreads("clarigrpc-runner")
         self._batches = _AsyncBatches(settings, self._threads, partial(loop.count, batches=1))
         self._tasks: list[asyncio.Task[None]] = []
+        self._method_tasks: set[asyncio.Task[None]] = set()
         self._control: asyncio.Task[None] | None = None
         self._do: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.OpenCall: self._open,
@@ -258,7 +300,8 @@ class AsyncDriver:
     @property
     def is_alive(self) -> bool:
         """Whether the tasks that take items run."""
-        return self._loop.failure is None and not any(one.done() for one in self._tasks)
+        ended = not self._loop.stopping and any(one.done() for one in self._tasks)
+        return self._loop.failure is None and not ended
 
     async def start(self) -> None:
         """Register the runner, and begin to take items."""
@@ -287,26 +330,35 @@ class AsyncDriver:
     async def stop(self, grace: float) -> None:
         """Finish what runs, at most for ``grace`` seconds, and end the rest."""
         self.request_stop()
-        await self._join(grace)
-        for call in self._loop.items:
-            call.abort = call.abort or STOPPING
-        for opened in self._opened:
-            opened.change()
-        await self._join(_ABORT_GRACE)
-        for call in self._loop.items:
-            self._loop.count(lost=1)
-            try:
-                await self._client.v2.PostRunnerItemOutputs(
-                    self._loop.refusal(call), timeout=_ABORT_GRACE
-                )
-            except errors.ClarigrpcError as error:
-                logger.warning("an item is lost at the end of the runner: %s", error)
+        try:
+            await self._join(grace)
+            for call in self._loop.items:
+                call.abort = call.abort or STOPPING
+            for opened in self._opened:
+                opened.change()
+            await self._join(_ABORT_GRACE)
+            await asyncio.gather(*map(self._give_back, self._loop.items))
+        finally:  # also where this is cancelled
+            await self._cancel_tasks()
+
+    async def _give_back(self, call: ItemCall) -> None:
+        self._loop.count(lost=1)
+        try:
+            await self._client.v2.PostRunnerItemOutputs(
+                self._loop.refusal(call), timeout=_ABORT_GRACE
+            )
+        except errors.ClarigrpcError as error:
+            logger.warning("an item is lost at the end of the runner: %s", error)
+
+    async def _cancel_tasks(self) -> None:
         left = [*self._tasks, *((self._control,) if self._control else ())]
         left += [one.reading for one in self._opened if one.reading is not None]
+        left += [*self._method_tasks, *self._batches.tasks]
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
         self._threads.shutdown()
+        if left:
+            await asyncio.wait(left, timeout=_ABORT_GRACE)
 
     async def _join(self, seconds: float) -> None:
         if self._tasks:
@@ -358,20 +410,22 @@ class AsyncDriver:
         results = step.run.aresults(
             self._threads, opened.inputs() if step.streamed else None, self._reader
         )
-        opened.results.append(results)
-        return results
+        method = _MethodTask(results, opened)
+        opened.methods.append(method)
+        self._method_tasks.add(method.task)
+        method.task.add_done_callback(self._method_tasks.discard)
+        return method
 
     async def _next_result(self, step: steps.NextResult) -> Any:
-        return await step.call.opened.unless_aborted(anext(step.results, None))
+        method: _MethodTask = step.results
+        return await method.following()
 
     async def _end_methods(self, step: steps.EndMethods) -> None:
         opened: _RunningCall = step.call.opened
-        for results in opened.results:
-            try:
-                await results.aclose()
-            except Exception:  # a model may be anybody's function
-                logger.exception("a method of the model failed at its end")
-        opened.results.clear()
+        step.call.drain()
+        opened.change()
+        await asyncio.gather(*(method.close() for method in opened.methods))
+        opened.methods.clear()
 
     async def _run_batch(self, step: steps.RunBatch) -> list[v2.Data | Exception]:
         opened: _RunningCall = step.call.opened

@@ -9,6 +9,7 @@ from typing import Any
 from clarigrpc import v2
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._named_methods.annotations import MethodInputError
+from clarigrpc._named_methods.method_failures import error_text
 from clarigrpc._named_methods.method_loop import CallerGoneError
 from clarigrpc._named_methods.python_methods import MethodRun, ModelMethod, PythonMethods
 from clarigrpc._named_methods.values import MediaReader
@@ -83,6 +84,15 @@ class ItemAnswer:
         Raises:
             ItemAbortedError: The item was aborted.
         """
+        try:
+            yield from self._respond(call, send)
+        except ItemAbortedError:
+            raise
+        except Exception as error:  # an item that cannot be served must not end the others
+            logger.exception("an item could not be served")
+            yield from send(_refusal(StatusCode.RUNNER_PROCESSING_FAILED, error_text(error)))
+
+    def _respond(self, call: ItemCall, send: Send) -> WorkerPlan[None]:
         item = call.item
         assert item is not None
         style = item.processing_info.runner_method_type
@@ -244,7 +254,7 @@ def _fail(output: v2.Output, error: Exception) -> None:
         code, details = StatusCode.INPUT_INVALID_ARGUMENT, str(error)
     else:
         logger.error("a method of the model failed", exc_info=error)
-        code, details = StatusCode.MODEL_PREDICTION_FAILED, f"{type(error).__name__}: {error}"
+        code, details = StatusCode.MODEL_PREDICTION_FAILED, error_text(error)
     output.status.CopyFrom(_status(code, details))
 
 

@@ -12,7 +12,9 @@ from clarigrpc import errors, v2
 from clarigrpc.v2 import StatusCode
 
 _QUEUED_INPUTS = 64
-"""So many requests of a stream wait for the method; then the service is held back."""
+_QUEUED_BYTES = 4 << 20
+"""So many requests of a stream, or bytes of them, wait for the method; then the service is held
+back."""
 
 
 class ItemAbortedError(Exception):
@@ -41,7 +43,9 @@ class ItemCall:
         self.item: v2.RunnerItem | None = None
         self.inputs: deque[v2.PostModelOutputsRequest] = deque()
         self.inputs_ended: bool = False
-        self.cancelled_ids: list[str] = []
+        self.cancelled_ids: deque[str] = deque()
+        self._input_bytes = 0
+        self._draining = False
         self.abort: str | None = None
         self.answered: bool = False
         self.refused: bool = False
@@ -52,9 +56,10 @@ class ItemCall:
         self.opened: Any = None
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether reading has to wait for the method."""
-        return len(self.inputs) >= _QUEUED_INPUTS and not (self.over or self.abort)
+        much = len(self.inputs) >= _QUEUED_INPUTS or self._input_bytes >= _QUEUED_BYTES
+        return much and not (self._draining or self.over or self.abort)
 
     def received(self, response: v2.MultiRunnerItemResponse) -> None:
         """The service has sent a response."""
@@ -76,11 +81,27 @@ class ItemCall:
             if item.HasField("post_model_outputs_request") and (
                 item.post_model_outputs_request.inputs
             ):
-                self.inputs.append(item.post_model_outputs_request)
+                self._add_input(item.post_model_outputs_request)
             if code == StatusCode.RUNNER_STREAM_END:
                 self.inputs_ended = True
         if response.status.code == StatusCode.RUNNER_STREAM_END and self.item is not None:
             self.inputs_ended = True
+
+    def take_input(self) -> v2.PostModelOutputsRequest:
+        """The next of the requests that wait; there has to be one."""
+        request = self.inputs.popleft()
+        self._input_bytes -= request.ByteSize()
+        return request
+
+    def drain(self) -> None:
+        """The method has ended: requests that still come are dropped."""
+        self._draining = True
+        self.inputs.clear()
+
+    def _add_input(self, request: v2.PostModelOutputsRequest) -> None:
+        if not self._draining:
+            self.inputs.append(request)
+            self._input_bytes += request.ByteSize()
 
     def cancel(self) -> None:
         """Nobody waits for the item any more."""

@@ -151,7 +151,7 @@ class ItemLoop:
     @property
     def items(self) -> list[ItemCall]:
         """The calls with an item at work."""
-        return [call for call in self.calls if call.item is not None and not call.finished]
+        return [call for call in list(self.calls) if call.item is not None and not call.finished]
 
     def count(self, **changes: int) -> None:
         """Add to the statistics. The loops of a sync worker run in threads."""
@@ -208,8 +208,10 @@ class ItemLoop:
             self.calls.append(call)
             try:
                 yield OpenCall(call, self._identity.hello())
-                yield from self._await_item(call, number)
-                if call.item is not None:
+                is_open = yield from self._await_item(call, number)
+                if call.item is not None and not is_open:
+                    yield from self._hand_on(call)
+                elif call.item is not None:
                     self._connected.add(number)
                     yield from self._run_item(call, number)
             finally:
@@ -232,12 +234,8 @@ class ItemLoop:
             yield OpenCall(call, self._identity.control_hello())
             while not (call.over or self.stopping):
                 yield AwaitChange(call, math.inf)
-                cancelled, call.cancelled_ids = call.cancelled_ids, []
-                self._cancelled.extend(cancelled)
-                for other in list(self.items):
-                    if other.item is not None and other.item.id in cancelled:
-                        other.cancel()
-                        yield WakeCall(other)
+                while call.cancelled_ids:
+                    yield from self._cancel(call.cancelled_ids.popleft())
                 if call.answered:
                     failures = 0
             yield CancelCall(call)
@@ -251,7 +249,16 @@ class ItemLoop:
             failures += 1
             yield Pause(self._policy.backoff(failures, self._random()))
 
-    def _await_item(self, call: ItemCall, number: int) -> WorkerPlan[None]:
+    def _cancel(self, item_id: str) -> WorkerPlan[None]:
+        # Noted first: the item may be on its way in another call, and arrive at any moment.
+        self._cancelled.append(item_id)
+        for call in self.items:
+            if call.item is not None and call.item.id == item_id:
+                call.cancel()
+                yield WakeCall(call)
+
+    def _await_item(self, call: ItemCall, number: int) -> WorkerPlan[bool]:
+        """Wait for an item, or the end of the call; whether outputs can still be sent."""
         opened = self._clock()
         closed: float | None = None
         while call.item is None and not call.over:
@@ -265,11 +272,19 @@ class ItemLoop:
                 closed = now
             if closed is not None and now - closed >= SETTLE_SECONDS:
                 yield CancelCall(call)
-                return
+                return False
             until = closed + SETTLE_SECONDS if closed is not None else opened + ASK_SECONDS
             if number not in self._connected:
                 until = min(until, opened + STEADY_SECONDS)
             yield AwaitChange(call, max(0.01, until - now))
+        return closed is None
+
+    def _hand_on(self, call: ItemCall) -> WorkerPlan[None]:
+        """Not run an item that came after the last message: the service gives it to another."""
+        assert call.item is not None
+        logger.info("item %s came too late for its call", call.item.id)
+        yield from self._settle(call)
+        self.count(lost=1)
 
     def _recover(self, error: errors.ApiError, number: int, failures: int) -> WorkerPlan[None]:
         """Wait before the next call, after one that brought no item failed."""
@@ -305,7 +320,7 @@ class ItemLoop:
     def _process(self, call: ItemCall, number: int) -> WorkerPlan[ItemOutcome]:
         assert call.item is not None
         item, who = call.item, self._identity
-        if item.id in self._cancelled:
+        if item.id in tuple(self._cancelled):  # another thread may add to it
             call.cancel()
         last: v2.PostRunnerItemOutputsRequest | None = None
         failed = False
@@ -344,10 +359,13 @@ class ItemLoop:
         outcome: ItemOutcome = "failed" if failed else "succeeded"
         if call.abort is not None:
             outcome = "cancelled"
+        elif not settled and single and isinstance(call.error, errors.InvalidArgumentError):
+            # Too large a message. Sent again it would only be refused again.
+            outcome = yield from self._post(self._refused(call, call.error), "failed")
         elif not settled and single and last is not None:
             outcome = yield from self._post(last, outcome)
         elif not settled:
-            outcome = yield from self._post(self._cut_off(call), "lost")
+            outcome = yield from self._post_cut_off(call)
         return outcome
 
     def _settle(self, call: ItemCall) -> WorkerPlan[bool]:
@@ -373,9 +391,10 @@ class ItemLoop:
         if call.abort is not None:
             return "cancelled"
         logger.warning("item %s is lost: %s", call.item.id, reason)
+        outcome: ItemOutcome = "lost"
         if call.sent:
-            yield from self._post(self._cut_off(call), "lost")
-        return "lost"
+            outcome = yield from self._post_cut_off(call)
+        return outcome
 
     def refusal(self, call: ItemCall) -> v2.PostRunnerItemOutputsRequest:
         """Says that the worker ends before an item does.
@@ -386,12 +405,29 @@ class ItemLoop:
         code = StatusCode.RUNNER_PROCESSING_FAILED if call.sent else StatusCode.RUNNER_NEEDS_RETRY
         return self._identity.end(call.item.id, code, STOPPING)
 
-    def _cut_off(self, call: ItemCall) -> v2.PostRunnerItemOutputsRequest:
+    def _post_cut_off(self, call: ItemCall) -> WorkerPlan[ItemOutcome]:
+        assert call.item is not None
+        item_id = call.item.id
+        if any(
+            other is not call and other.item.id == item_id for other in self.items if other.item
+        ):
+            return "lost"  # the service gave it to this worker again
+        if isinstance(call.error, errors.InvalidArgumentError):
+            return (yield from self._post(self._refused(call, call.error), "failed"))
+        message = self._identity.end(
+            item_id,
+            StatusCode.RUNNER_PROCESSING_FAILED,
+            "the connection of the runner was lost in the middle of the outputs",
+        )
+        return (yield from self._post(message, "lost"))
+
+    def _refused(self, call: ItemCall, error: errors.ApiError) -> v2.PostRunnerItemOutputsRequest:
         assert call.item is not None
         return self._identity.end(
             call.item.id,
             StatusCode.RUNNER_PROCESSING_FAILED,
-            "the connection of the runner was lost in the middle of the outputs",
+            "an output of the runner is larger than the service takes: "
+            + error.details.partition(";")[0],
         )
 
     def _post(

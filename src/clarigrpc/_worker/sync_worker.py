@@ -36,6 +36,7 @@ class _OpenedCall(Iterator[v2.PostRunnerItemOutputsRequest]):
         self.changed = threading.Condition()
         self.results: list[Any] = []
         self.responses: Any = None
+        self.reader: threading.Thread | None = None
         self._outgoing = deque([hello])
         self._closing = False
         self._version = self._seen = 0
@@ -91,7 +92,7 @@ class _OpenedCall(Iterator[v2.PostRunnerItemOutputsRequest]):
                 with self.changed:
                     state.received(response)
                     self.change()
-                    self.changed.wait_for(lambda: not state.full)
+                    self.changed.wait_for(lambda: not state.is_full)
         except errors.ApiError as failure:
             error = failure
         except Exception as failure:  # noqa: BLE001 - the loop must not wait for ever
@@ -111,7 +112,7 @@ class _OpenedCall(Iterator[v2.PostRunnerItemOutputsRequest]):
             if state.abort is not None:
                 raise ItemAbortedError(state.abort)
             if state.inputs:
-                request = state.inputs.popleft()
+                request = state.take_input()
                 self.change()
                 return request
             if state.inputs_ended:
@@ -208,6 +209,7 @@ class SyncDriver:
         self._stop = threading.Event()
         self._batches = _SyncBatches(settings, partial(loop.count, batches=1))
         self._threads: list[threading.Thread] = []
+        self._control: threading.Thread | None = None
         self._do: dict[type[Any], Callable[[Any], Any]] = {
             steps.OpenCall: self._open,
             steps.AwaitChange: lambda step: self._of(step.call).wait(step.seconds),
@@ -227,7 +229,8 @@ class SyncDriver:
     @property
     def is_alive(self) -> bool:
         """Whether the threads that take items run."""
-        return self._loop.failure is None and all(one.is_alive() for one in self._threads)
+        running = self._loop.stopping or all(one.is_alive() for one in self._threads)
+        return self._loop.failure is None and running
 
     def start(self) -> None:
         """Register the runner, and begin to take items."""
@@ -245,6 +248,7 @@ class SyncDriver:
             name="clarigrpc-runner-control",
             daemon=True,
         )
+        self._control = control
         for thread in (control, *self._threads):
             thread.start()
 
@@ -266,23 +270,36 @@ class SyncDriver:
         self.request_stop()
         self._wake()
         end = time.monotonic() + grace
-        self._join(end)
-        unfinished = self._loop.items
-        for call in unfinished:
-            call.abort = call.abort or STOPPING
-        self._wake()
-        self._join(time.monotonic() + _ABORT_SECONDS)
-        # What is left is in the hands of functions that cannot be interrupted.
+        try:
+            self._join(end)
+            for call in self._loop.items:
+                call.abort = call.abort or STOPPING
+            self._wake()
+            self._join(time.monotonic() + _ABORT_SECONDS)
+            self._give_back()
+        finally:  # also after KeyboardInterrupt
+            opened = self._running()
+            for one in opened:
+                one.responses.cancel()
+        end = time.monotonic() + _ABORT_SECONDS
+        for thread in [one.reader for one in opened if one.reader is not None]:
+            thread.join(max(0.0, end - time.monotonic()))
+        if self._control is not None:
+            self._control.join(max(0.0, end - time.monotonic()))
+
+    def _give_back(self) -> None:
+        """Hand on what is in the hands of functions that cannot be interrupted."""
+        end = time.monotonic() + _ABORT_SECONDS
         for call in self._loop.items:
             self._loop.count(lost=1)
             try:
                 self._client.v2.PostRunnerItemOutputs(
-                    self._loop.refusal(call), timeout=_ABORT_SECONDS
+                    self._loop.refusal(call), timeout=max(0.1, end - time.monotonic())
                 )
             except errors.ClarigrpcError as error:
                 logger.warning("an item is lost at the end of the runner: %s", error)
-        for opened in self._running():
-            opened.responses.cancel()
+                if time.monotonic() >= end:
+                    return
 
     def _join(self, end: float) -> None:
         for thread in self._threads:
@@ -329,9 +346,10 @@ class SyncDriver:
         )
         with self._lock:
             self._opened.add(opened)
-        threading.Thread(
+        opened.reader = threading.Thread(
             target=self._read, args=(opened,), name="clarigrpc-runner-read", daemon=True
-        ).start()
+        )
+        opened.reader.start()
 
     def _read(self, opened: _OpenedCall) -> None:
         opened.read()
@@ -350,6 +368,8 @@ class SyncDriver:
 
     def _end_methods(self, step: steps.EndMethods) -> None:
         opened = self._of(step.call)
+        step.call.drain()
+        opened.wake()
         for results in opened.results:
             try:
                 results.close()

@@ -490,9 +490,9 @@ def test_silent_conversations_hold_up_no_others() -> None:
 
     end = time.monotonic() + 20
     with ThreadPoolExecutor(40) as pool:
-        waiting = [pool.submit(loop.run, first(silent()), lambda: True) for _ in range(40)]
+        waiting = [pool.submit(loop.run, lambda: first(silent()), lambda: True) for _ in range(40)]
         try:
-            assert loop.run(first(iter(["now"])), lambda: time.monotonic() < end) == "now"
+            assert loop.run(lambda: first(iter(["now"])), lambda: time.monotonic() < end) == "now"
         finally:
             over.set()
         assert [each.result() for each in waiting] == ["late"] * 40
@@ -517,7 +517,7 @@ def test_a_result_that_comes_with_the_timeout(monkeypatch: pytest.MonkeyPatch) -
 
     loop = ModelLoop()
     monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", finished)
-    assert loop.run(three(), lambda: True) == 3
+    assert loop.run(three, lambda: True) == 3
     loop.close()
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from clarigrpc import v2
 from clarigrpc.local.resource_facts import new_id
-from clarigrpc.local.service_errors import ServiceError, StatusCodeValue, make_status
+from clarigrpc.local.service_errors import CallAborted, ServiceError, StatusCodeValue, make_status
 from clarigrpc.v2 import StatusCode
 
 PATIENCE_SECONDS = 60.0
@@ -60,6 +60,9 @@ MAX_CALLS = 256
 _UNREAD_MESSAGES = 16
 """Messages that wait to be read: outputs for a caller, inputs for a worker."""
 _UNREAD_BYTES = 4 << 20
+
+_MAX_REFUSED = 256
+"""Items of a call whose outputs are counted although nobody waits for them."""
 
 _LOOK_SECONDS = 0.25
 """How often it is asked whether the other side is still there."""
@@ -148,7 +151,7 @@ class _QueuedItem:
     inputs_ended: bool = False
     is_started: bool = False
     is_complete: bool = False
-    failure: ServiceError | None = None
+    failure: Exception | None = None
 
     @property
     def streams_outputs(self) -> bool:
@@ -166,7 +169,7 @@ class _QueuedItem:
     def is_held(self) -> bool:
         return self.call is not None or self.leased_until is not None
 
-    def complete(self, failure: ServiceError | None = None) -> None:
+    def complete(self, failure: Exception | None = None) -> None:
         if self.call is not None:
             self.call.items.pop(self.item.id, None)
         self.is_complete, self.failure = True, failure
@@ -198,6 +201,13 @@ class WorkerCall:
     asks: int = 0
     outbox: deque[v2.MultiRunnerItemResponse] = field(default_factory=deque)
     items: dict[str, _QueuedItem] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further input may wait to be read."""
+        unread = sum(response.ByteSize() for response in self.outbox)
+        return len(self.outbox) < _UNREAD_MESSAGES and unread < _UNREAD_BYTES
 
     def send(self, *items: v2.RunnerItem, code: StatusCodeValue = StatusCode.SUCCESS) -> None:
         self.outbox.append(v2.MultiRunnerItemResponse(status=make_status(code), runner_items=items))
@@ -353,7 +363,10 @@ class RunnerQueues:
             for request in inputs:
                 if not self._send_input(queued, request):
                     return
-        except Exception:  # noqa: BLE001 (the caller's stream broke; its own thread hears of it)
+        except Exception as error:  # noqa: BLE001 (raised in the thread of the caller)
+            with self._lock:
+                queued.failure = queued.failure or _of_caller(error)
+                queued.changed.notify_all()
             return
         with self._lock:
             queued.inputs_ended = True
@@ -366,7 +379,7 @@ class RunnerQueues:
         item.post_model_outputs_request.CopyFrom(request)
         with self._lock:
             while not queued.is_complete:
-                if queued.call is not None and len(queued.call.outbox) < _UNREAD_MESSAGES:
+                if queued.call is not None and queued.call.has_room:
                     queued.inputs_sent += 1
                     queued.call.send(item)
                     return True
@@ -569,6 +582,21 @@ class RunnerQueues:
                 queued.complete()
             return True
 
+    def refuse_outputs(self, call: WorkerCall, message: v2.PostRunnerItemOutputsRequest) -> None:
+        """Nobody waits for what came in a call.
+
+        The worker is told at the second message of an item, as it may go on for ever, and once.
+        """
+        item_id = message.runner_item_id
+        with self._lock:
+            if item_id not in call.refused and len(call.refused) >= _MAX_REFUSED:
+                return
+            call.refused[item_id] += 1
+            if call.refused[item_id] == 2:
+                item = v2.RunnerItem(id=item_id)
+                item.processing_info.status.CopyFrom(make_status(StatusCode.RUNNER_ITEM_CANCELLED))
+                call.send(item)
+
     def forget(self, runner: RunnerKey) -> None:
         """The runner has been deleted: its workers are sent away."""
         with self._lock:
@@ -740,6 +768,13 @@ def _has(
     if call is not None or queued.call is None:
         return queued.call is call
     return message.runner_replica_id in ("", queued.call.replica)
+
+
+def _of_caller(error: Exception) -> Exception:
+    """What a caller is told of an error in its stream of inputs."""
+    if isinstance(error, ServiceError | CallAborted):
+        return error
+    return ServiceError(StatusCode.RUNNER_PROCESSING_FAILED, "the stream of inputs was cut")
 
 
 def _end_inputs(queued: _QueuedItem, call: WorkerCall) -> None:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
+from clarigrpc._named_methods.method_failures import error_text
 from clarigrpc.local import json_values
 from clarigrpc.local.byte_budget import BudgetFullError
 from clarigrpc.local.engine.context import Context
@@ -291,8 +292,8 @@ def _fill(
     except Exception as error:
         # A model may be anybody's function: what it raises is its input's failure.
         _logger.exception("model %s failed", output.model.id)
-        details = f"{type(error).__name__}: {error}"
-        output.status.CopyFrom(make_status(StatusCode.MODEL_PREDICTION_FAILED, details))
+        status = make_status(StatusCode.MODEL_PREDICTION_FAILED, error_text(error))
+        output.status.CopyFrom(status)
         return False
     output.status.CopyFrom(make_status(StatusCode.SUCCESS))
     if data is None:

@@ -165,7 +165,8 @@ def _read(
                 return
             if request.runner_item_id:
                 # That nobody waits any more is no failure of the worker's.
-                queues.answer(call.runner, request, call)
+                if not queues.answer(call.runner, request, call):
+                    queues.refuse_outputs(call, request)
             elif not call.is_control:
                 queues.ask(call)
     except ServiceError as error:
