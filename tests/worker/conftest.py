@@ -69,12 +69,14 @@ def workers(kind: ClientKind, server: LocalServer, app_id: str = "") -> Iterator
     with contextlib.ExitStack() as stack:
 
         def start(model: Any, **options: Any) -> RunnerWorker:
-            settings = {
+            settings: dict[str, Any] = {
                 "base": options.pop("base", server.base),
                 "pat": server.pat,
                 "user_id": server.user_id,
                 "app_id": server.app_id,
             }
+            if "max_message_bytes" in options:
+                settings["max_message_bytes"] = options.pop("max_message_bytes")
             options = {"runner_id": "r", "model_id": MODEL, "grace": 10.0, **options}
             if kind == "sync":
                 client = stack.enter_context(Client(**settings))

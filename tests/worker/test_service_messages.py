@@ -272,6 +272,29 @@ def test_a_service_that_forgot_the_runner(
     assert model.model_version.id == "v"
 
 
+def test_an_item_that_comes_after_the_last_message_is_not_run(
+    start: Work, service: Service
+) -> None:
+    """Its outputs could not be sent any more: another worker runs it."""
+    toolbox = Toolbox()
+    began, sent = threading.Event(), threading.Event()
+
+    def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
+        began.set()
+        for _ in requests:
+            pass
+        sent.set()
+        yield item("slow")
+
+    service.on(serve)
+    started = start(toolbox)
+    assert began.wait(30)
+    started.stop()
+    assert sent.wait(30)
+    assert worker_of(started).stats().lost == 1
+    assert toolbox.log == []
+
+
 def test_the_inputs_of_a_stream_are_not_complete_without_their_end(
     start: Work, service: Service
 ) -> None:

@@ -20,7 +20,7 @@ _ACTIVE_SECONDS = 0.2
 EXHAUSTED = object()
 """Stands for the end of an iterator where None may be an item."""
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 """How long a method may take to end once it is cancelled. What takes longer is left behind."""
 
 StepFuture: TypeAlias = "Future[Any] | asyncio.Future[Any]"

@@ -750,3 +750,61 @@ def test_the_log_of_a_runner(deployed: Deployed) -> None:
     ok(raw("PostLogEntries", v2.PostLogEntriesRequest(log_entries=[line])))
     request.log_type, request.nodepool_id = "runner", ""
     assert [e.message for e in ok(raw("ListLogEntries", request)).log_entries] == ["loading"]
+
+
+def test_a_worker_that_goes_on_for_nobody_is_told(model: RemoteModel) -> None:
+    with model.worker() as worker:
+        outputs = model.generate("a")
+        item = worker.take()
+        worker.answer(item, "1")
+        next(outputs)
+        outputs.cancel()
+        told = worker.take()  # of the cancellation, as there is no control call
+        assert told.processing_info.status.code == Code.RUNNER_ITEM_CANCELLED
+        worker.answer(item, "2")
+        worker.answer(item, "3")
+        told = worker.take()  # it may not have heard
+        assert (told.id, told.processing_info.status.code) == (item.id, Code.RUNNER_ITEM_CANCELLED)
+        worker.answer(item, "4")
+        worker.close()
+
+
+def test_a_bad_request_in_a_stream_ends_the_item(model: RemoteModel) -> None:
+    def requests() -> Iterator[v2.PostModelOutputsRequest]:
+        yield model.request("a")
+        yield model.request("b", "c")
+        yield model.request("d")
+
+    with model.worker() as worker:
+        outputs = model.stream(requests())
+        item = worker.take()
+        response = next(outputs)
+        assert response.outputs[0].status.details == "the request has 2 inputs; the maximum is 1"
+        told = worker.take()
+        assert (told.id, told.processing_info.status.code) == (item.id, Code.RUNNER_ITEM_CANCELLED)
+
+
+def test_a_worker_that_loses_an_item_at_once_does_so_few_times(model: RemoteModel) -> None:
+    """However short the time is between its calls."""
+    calling, given = Calling(model, "a"), 0
+    current: list[Worker] = []
+
+    def end() -> None:
+        calling.join(30)
+        current[-1].cut()
+
+    ending = threading.Thread(target=end)
+    while calling.is_alive():
+        with model.worker() as worker:
+            current.append(worker)
+            if not given:
+                ending.start()
+            try:
+                worker.take()
+            except grpc.RpcError:  # the caller has its answer
+                break
+            given += 1
+            time.sleep(0.2)
+    ending.join(30)
+    assert calling.status().code == Code.RUNNER_PROCESSING_FAILED
+    assert 3 <= given < 40
