@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import random
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -51,6 +53,8 @@ __all__ = [
     "batched",
     "serve",
 ]
+
+_LOOK_SECONDS = 0.2
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -203,6 +207,10 @@ class _WorkerBase:
     def request_stop(self) -> None:
         """Have the worker take no further item, and whoever waits for it go on."""
         self._driver.request_stop()
+
+    def end_grace(self) -> None:
+        """Have ``stop`` wait no longer for items that run: they are given back to the service."""
+        self._driver.end_grace()
 
     def _begin(self) -> None:
         settings = self._settings
@@ -376,7 +384,8 @@ def serve(
 def serve(client: Any, model: Any, **options: Unpack[RunnerOptions]) -> Any:
     """Serve a model until SIGTERM or SIGINT, or until the service refuses the runner.
 
-    The signals are handled where this runs in the main thread. With an ``AsyncClient`` it returns a
+    The signals are handled where this runs in the main thread; a second one ends the time that
+    items have to finish. With an ``AsyncClient`` it returns a
     coroutine, and ends as well when that is cancelled.
 
     Args:
@@ -397,29 +406,49 @@ def serve(client: Any, model: Any, **options: Unpack[RunnerOptions]) -> Any:
     if isinstance(client, AsyncClient):
         return _aserve(AsyncRunnerWorker(client, model, **options))
     worker = RunnerWorker(client, model, **options)
-    with stopped_by_signals(worker.request_stop), worker:
+    with stopped_by_signals(worker.request_stop, worker.end_grace), worker:
         worker.wait()
     return worker.stats()
 
 
 async def _aserve(worker: AsyncRunnerWorker) -> WorkerStats:
     loop = asyncio.get_running_loop()
-    # The handler runs between two steps of the main thread, not on the loop.
-    stop = lambda: loop.call_soon_threadsafe(worker.request_stop)  # noqa: E731
-    with stopped_by_signals(stop):
+    on_loop = partial(partial, loop.call_soon_threadsafe)
+    with stopped_by_signals(on_loop(worker.request_stop), on_loop(worker.end_grace)):
         async with worker:
-            await worker.wait()
+            waiting = asyncio.ensure_future(worker.wait())
+            try:
+                # In steps: a signal that comes just before the loop sleeps does not wake it.
+                while not waiting.done():
+                    await asyncio.wait((waiting,), timeout=_LOOK_SECONDS)
+            finally:
+                waiting.cancel()
     return worker.stats()
 
 
 @contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], Any]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call ``stop``; nothing where this is not the main thread."""
+def stopped_by_signals(stop: Callable[[], Any], end_grace: Callable[[], Any]) -> Iterator[None]:
+    """Have SIGTERM or SIGINT call ``stop``, and each further one ``end_grace``.
+
+    They are called in a thread: a handler runs between any two steps of the main thread, which may
+    hold just the lock that they need. Nothing happens where this is not the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # Its put() is one of the few things that a handler may do.
+    received: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def act() -> None:
+        if received.get():
+            stop()
+            while received.get():
+                end_grace()
+
+    acting = threading.Thread(target=act, name="clarigrpc-runner-signals", daemon=True)
+    acting.start()
     before = {
-        number: signal.signal(number, lambda *_: stop())
+        number: signal.signal(number, lambda *_: received.put(True))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
@@ -427,3 +456,5 @@ def stopped_by_signals(stop: Callable[[], Any]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        received.put(False)
+        acting.join()

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from clarigrpc import Client, errors, runner, v2
+from clarigrpc import AsyncClient, Client, errors, runner, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.types import Model
 from tests.both import ClientKind
@@ -80,6 +81,19 @@ class Trouble:
         self.taken.set()
         assert self.go_on.wait(30)
         return next(words)
+
+    def waits(self, text: str) -> str:
+        self.taken.set()
+        assert self.go_on.wait(30)
+        return text
+
+    async def waits_async(self, text: str) -> str:
+        self.taken.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.go_on.set()
+        return text
 
     async def blocks(self, text: str) -> str:
         """As an asynchronous method should not."""
@@ -210,3 +224,46 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
 def _asked(caller: Client, method: str) -> None:
     with contextlib.suppress(errors.ApiError):
         caller.with_options(timeout=3.0).model(MODEL).call(method, text="a")
+
+
+def test_health_while_items_are_finished(start: Work, caller: Client) -> None:
+    trouble = Trouble()
+    started: Any = start(trouble, grace=30.0)
+    worker = getattr(started, "worker", started)
+    with ThreadPoolExecutor(2) as pool:
+        asking = pool.submit(caller.model(MODEL).call, "waits", text="a")
+        assert trouble.taken.wait(30)
+        stopping = pool.submit(started.stop)
+        eventually(lambda: not worker.is_ready)
+        time.sleep(0.3)  # the loops without an item have ended
+        assert worker.is_alive
+        trouble.go_on.set()
+        stopping.result(60)
+        assert asking.result(60) == "a"
+
+
+def test_a_cancelled_serve_leaves_nothing_behind(server: LocalServer, caller: Client) -> None:
+    trouble = Trouble()
+
+    async def serve() -> None:
+        others = asyncio.all_tasks()
+        settings = {"base": server.base, "pat": server.pat, "user_id": server.user_id}
+        async with AsyncClient(**settings, app_id=server.app_id) as client:
+            serving = asyncio.ensure_future(
+                runner.serve(client, trouble, runner_id="r", model_id=MODEL, grace=60.0)
+            )
+            await asyncio.to_thread(trouble.taken.wait, 30)
+            serving.cancel()
+            await asyncio.sleep(0.1)
+            assert not serving.done(), "items are not given time to finish"
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            assert trouble.go_on.is_set(), "the method was not cancelled"
+        left = [one for one in asyncio.all_tasks() - others if "grpc" not in repr(one)]
+        assert left == []
+
+    asking = threading.Thread(target=_asked, args=(caller, "waits_async"), daemon=True)
+    asking.start()
+    asyncio.run(serve())
+    asking.join(60)

@@ -89,11 +89,14 @@ class ModelLoop:
                 if (item := _result(step, is_active)) is EXHAUSTED:
                     break
                 yield item
+        except CancelledError:
+            raise CallerGoneError("the call has ended") from None
         finally:
             if step is not None and not step.done():
                 serving.cancel()
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(asked.put_nowait, None)
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop was closed, and it with it
+                    loop.call_soon_threadsafe(asked.put_nowait, None)
             with contextlib.suppress(CallerGoneError, TimeoutError):
                 ended.result(CLOSE_SECONDS)
 
@@ -147,15 +150,15 @@ async def serve_steps(
             try:
                 with CONTAINED:
                     item = await anext(items, EXHAUSTED)
-            except BaseException as error:
-                gone = error if isinstance(error, Exception) else CallerGoneError("it has ended")
+            except Exception as error:  # noqa: BLE001 - raised to whoever asked
                 if not step.done():
-                    step.set_exception(gone)
-                if gone is error:
-                    continue
+                    step.set_exception(error)
+            except BaseException:
+                step.cancel()
                 raise
-            if not step.done():
-                step.set_result(item)
+            else:
+                if not step.done():
+                    step.set_result(item)
     finally:
         with CONTAINED:
             await items.aclose()

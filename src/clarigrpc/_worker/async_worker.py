@@ -171,8 +171,8 @@ class _MethodTask:
         step.add_done_callback(lambda _: self._opened.change())
         self._asked.put_nowait(step)
         await self._opened.until(lambda: step.done() or self._opened.state.abort)
-        if not step.done():
-            raise ItemAbortedError(self._opened.state.abort)
+        if step.cancelled() or not step.done():
+            raise ItemAbortedError(self._opened.state.abort or STOPPING)
         return None if step.result() is EXHAUSTED else step.result()
 
     async def close(self) -> None:
@@ -274,6 +274,7 @@ class AsyncDriver:
         self._settings = settings
         self._reader = reader
         self._stop = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._opened: set[_RunningCall] = set()
         # For functions that block.
         self._threads = DaemonThreads("clarigrpc-runner")
@@ -327,11 +328,15 @@ class AsyncDriver:
         for opened in self._opened:
             opened.change()
 
+    def end_grace(self) -> None:
+        """Have ``stop`` wait no longer for what runs."""
+        self._hurried.set()
+
     async def stop(self, grace: float) -> None:
         """Finish what runs, at most for ``grace`` seconds, and end the rest."""
         self.request_stop()
         try:
-            await self._join(grace)
+            await self._join_unless_hurried(grace)
             for call in self._loop.items:
                 call.abort = call.abort or STOPPING
             for opened in self._opened:
@@ -359,6 +364,15 @@ class AsyncDriver:
         self._threads.shutdown()
         if left:
             await asyncio.wait(left, timeout=_ABORT_GRACE)
+
+    async def _join_unless_hurried(self, seconds: float) -> None:
+        joining = asyncio.ensure_future(self._join(seconds))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        try:
+            await asyncio.wait((joining, hurried), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            joining.cancel()
+            hurried.cancel()
 
     async def _join(self, seconds: float) -> None:
         if self._tasks:

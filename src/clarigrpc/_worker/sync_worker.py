@@ -207,6 +207,7 @@ class SyncDriver:
         self._opened: set[_OpenedCall] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._hurried = threading.Event()
         self._batches = _SyncBatches(settings, partial(loop.count, batches=1))
         self._threads: list[threading.Thread] = []
         self._control: threading.Thread | None = None
@@ -265,13 +266,17 @@ class SyncDriver:
         self._loop.stopping = True
         self._stop.set()
 
+    def end_grace(self) -> None:
+        """Have ``stop`` wait no longer for what runs."""
+        self._hurried.set()
+
     def stop(self, grace: float) -> None:
         """Finish what runs, at most for ``grace`` seconds, and end the rest."""
         self.request_stop()
         self._wake()
         end = time.monotonic() + grace
         try:
-            self._join(end)
+            self._join(end, self._hurried)
             for call in self._loop.items:
                 call.abort = call.abort or STOPPING
             self._wake()
@@ -301,9 +306,12 @@ class SyncDriver:
                 if time.monotonic() >= end:
                     return
 
-    def _join(self, end: float) -> None:
+    def _join(self, end: float, hurried: threading.Event | None = None) -> None:
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            while thread.is_alive() and (left := end - time.monotonic()) > 0:
+                if hurried is not None and hurried.is_set():
+                    return
+                thread.join(min(left, _SIGNAL_SECONDS))
 
     def _wake(self) -> None:
         for opened in self._running():

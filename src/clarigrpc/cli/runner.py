@@ -111,7 +111,7 @@ def runner(output: Output, target: str, **options: Any) -> None:
             worker = RunnerWorker(client, model, **settings)
         except TypeError as error:
             raise click.ClickException(str(error)) from error
-        with stopped_by_signals(worker.request_stop), worker:
+        with stopped_by_signals(worker.request_stop, worker.end_grace), worker:
             for signature in worker.signatures:
                 output.note(f"serving {signature_text(signature)}")
             if worker.health_port is not None:
@@ -120,6 +120,11 @@ def runner(output: Output, target: str, **options: Any) -> None:
                 )
             output.note(f"runner {worker.runner_id} is ready, press Ctrl-C to stop")
             worker.wait()
+            if running := worker.stats().running:
+                output.note(
+                    f"finishing {running} items in at most {settings['grace']:g} s; press Ctrl-C "
+                    "again to give them back at once"
+                )
     stats = worker.stats()
     counts = ("succeeded", "failed", "cancelled", "lost", "reconnects", "batches")
     output.fields({name: getattr(stats, name) for name in counts})
