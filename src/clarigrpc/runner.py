@@ -54,7 +54,7 @@ __all__ = [
     "serve",
 ]
 
-_LOOK_SECONDS = 0.2
+_SIGNAL_SECONDS = 0.2
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -420,7 +420,7 @@ async def _aserve(worker: AsyncRunnerWorker) -> WorkerStats:
             try:
                 # In steps: a signal that comes just before the loop sleeps does not wake it.
                 while not waiting.done():
-                    await asyncio.wait((waiting,), timeout=_LOOK_SECONDS)
+                    await asyncio.wait((waiting,), timeout=_SIGNAL_SECONDS)
             finally:
                 waiting.cancel()
     return worker.stats()

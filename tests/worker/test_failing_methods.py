@@ -247,7 +247,11 @@ def test_a_cancelled_serve_leaves_nothing_behind(server: LocalServer, caller: Cl
 
     async def serve() -> None:
         others = asyncio.all_tasks()
-        settings = {"base": server.base, "pat": server.pat, "user_id": server.user_id}
+        settings: dict[str, Any] = {
+            "base": server.base,
+            "pat": server.pat,
+            "user_id": server.user_id,
+        }
         async with AsyncClient(**settings, app_id=server.app_id) as client:
             serving = asyncio.ensure_future(
                 runner.serve(client, trouble, runner_id="r", model_id=MODEL, grace=60.0)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from types import TracebackType
 
-_MOST_CHARACTERS = 4096
+_MOST_OF_TEXT = 4096
 
 
 class MethodExitError(Exception):
@@ -67,6 +67,6 @@ def error_text(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except Exception as failure:  # noqa: BLE001 - __str__ may be anybody's function
         text = f"{type(error).__name__} (its text raises {type(failure).__name__})"
-    if len(text) > _MOST_CHARACTERS:
-        text = f"{text[:_MOST_CHARACTERS]}... ({len(text)} characters)"
+    if len(text) > _MOST_OF_TEXT:
+        text = f"{text[:_MOST_OF_TEXT]}... ({len(text)} characters)"
     return text.encode(errors="backslashreplace").decode()
