@@ -128,7 +128,7 @@ def model(
         ("exits_in_batch", "the method raised SystemExit"),
         ("cancels_itself", "the method raised CancelledError"),
         ("stops", "the method raised StopIteration"),
-        ("has_no_text", "SilentError .its text raises RuntimeError."),
+        ("has_no_text", "SilentError: .its text raises RuntimeError."),
         ("has_odd_text", r"ValueError: \\udcffx+\.\.\. \(1000"),
     ],
 )

@@ -64,9 +64,10 @@ def error_text(error: BaseException) -> str:
     Characters that UTF-8 has no bytes for are escaped; long texts are cut.
     """
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = str(error)
     except Exception as failure:  # noqa: BLE001 - __str__ may be anybody's function
-        text = f"{type(error).__name__} (its text raises {type(failure).__name__})"
+        text = f"(its text raises {type(failure).__name__})"
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if len(text) > _MOST_OF_TEXT:
         text = f"{text[:_MOST_OF_TEXT]}... ({len(text)} characters)"
     return text.encode(errors="backslashreplace").decode()

@@ -153,6 +153,9 @@ async def serve_steps(
             except Exception as error:  # noqa: BLE001 - raised to whoever asked
                 if not step.done():
                     step.set_exception(error)
+            except GeneratorExit as error:  # of the method: nobody closes this coroutine
+                step.set_exception(MethodExitError(f"the method raised {error_text(error)}"))
+                return
             except BaseException:
                 step.cancel()
                 raise
