@@ -54,8 +54,6 @@ __all__ = [
     "serve",
 ]
 
-_SIGNAL_SECONDS = 0.2
-
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
@@ -416,13 +414,7 @@ async def _aserve(worker: AsyncRunnerWorker) -> WorkerStats:
     on_loop = partial(partial, loop.call_soon_threadsafe)
     with stopped_by_signals(on_loop(worker.request_stop), on_loop(worker.end_grace)):
         async with worker:
-            waiting = asyncio.ensure_future(worker.wait())
-            try:
-                # In steps: a signal that comes just before the loop sleeps does not wake it.
-                while not waiting.done():
-                    await asyncio.wait((waiting,), timeout=_SIGNAL_SECONDS)
-            finally:
-                waiting.cancel()
+            await worker.wait()
     return worker.stats()
 
 

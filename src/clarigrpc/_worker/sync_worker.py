@@ -354,10 +354,11 @@ class SyncDriver:
         )
         with self._lock:
             self._opened.add(opened)
-        opened.reader = threading.Thread(
+        reader = threading.Thread(
             target=self._read, args=(opened,), name="clarigrpc-runner-read", daemon=True
         )
-        opened.reader.start()
+        reader.start()
+        opened.reader = reader
 
     def _read(self, opened: _OpenedCall) -> None:
         opened.read()
