@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import PIL.Image
 import pytest
@@ -71,6 +71,33 @@ class _InterruptAt:
         return self
 
 
+class _InterruptAfter:
+    """Sends SIGINT when a function in C has returned to the bulk engine: Python asks there.
+
+    Args:
+        place: File, line and name of the function. Empty sends none.
+        time: After which of its calls.
+    """
+
+    def __init__(self, place: str, time: int) -> None:
+        self._awaited = place
+        self._left = time
+        self.place = ""
+        self.places: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        name = frame.f_code.co_filename
+        if event != "c_return" or not name.endswith(_FILES) or "_bulk" not in name:
+            return
+        place = f"{name.rpartition('/')[2]}:{frame.f_lineno} {arg.__name__}"
+        self.places.append(place)
+        self._left -= place == self._awaited
+        if self._left == 0:
+            self.place = place
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+
 def _text(name: str) -> v2.Input:
     # Both kinds: with an id of its own, and with one that is derived from the content.
     return text(f"text {name}", id=name if name[-1] in "13579" else "")
@@ -81,8 +108,13 @@ def _photo(name: str) -> partial[v2.Input]:
     return partial(image, encoded(PIL.Image.new("RGB", (9, 9))), max_side=8, id=name)
 
 
-def _interrupted(client: Client, make: Callable[[str], Any], name: str, line: int) -> _InterruptAt:
-    """Uploads with an interrupt at a line."""
+StrikeT = TypeVar("StrikeT", _InterruptAt, _InterruptAfter)
+
+
+def _interrupted(
+    client: Client, make: Callable[[str], Any], name: str, interrupt: StrikeT
+) -> StrikeT:
+    """Uploads with an interrupt."""
     read: list[str] = []
 
     def source() -> Iterator[Any]:
@@ -92,15 +124,16 @@ def _interrupted(client: Client, make: Callable[[str], Any], name: str, line: in
             yield value
 
     report = UploadReport()
-    interrupt = _InterruptAt(line)
-    before = sys.gettrace()
-    sys.settrace(interrupt)
+    at_lines = isinstance(interrupt, _InterruptAt)
+    watch: Callable[[Any], object] = sys.settrace if at_lines else sys.setprofile
+    before = sys.gettrace() if at_lines else sys.getprofile()
+    watch(interrupt)
     try:
         client.inputs.upload(source(), report=report, batch_size=3, in_flight=2)
     except KeyboardInterrupt:
         assert interrupt.place
     finally:
-        sys.settrace(before)
+        watch(before)
     assert report.taken == report.settled == len(read), interrupt.place
     failed = report.failed_inputs
     added = {one.id for one in client.inputs.list(ids=report.added_ids)} if report.added else set()
@@ -121,12 +154,14 @@ def test_whatever_was_read_has_an_outcome(
     client: Client, make: Callable[[str], Any], files: tuple[str, ...]
 ) -> None:
     run = partial(_interrupted, client, make)
-    every = run(f"{make.__name__}-run", -1).places
+    every = run(f"{make.__name__}-run", _InterruptAt(-1)).places
     lines = {
         place: line for line, place in enumerate(every, 1) if place.startswith(files)
     }  # the last time that one is run
     lines |= {f"{place} first": every.index(place) + 1 for place in lines if "drivers" in place}
-    places = {run(f"{make.__name__}-{line}", line).place for line in {*lines.values()}}
+    places = {
+        run(f"{make.__name__}-{line}", _InterruptAt(line)).place for line in {*lines.values()}
+    }
     assert len(places) > 30
 
 
@@ -156,3 +191,11 @@ async def test_a_cancelled_upload_keeps_what_it_read(
         again = await client.inputs.upload(report.failed_inputs)
     assert again.succeeded
     assert again.added + report.added == len(read)
+
+
+def test_a_photo_that_was_made_has_an_outcome_after_whichever_call(client: Client) -> None:
+    run = partial(_interrupted, client, _photo)
+    every = run("calls", _InterruptAfter("", -1)).places
+    places = sorted({place for place in every if place.startswith("preparation.py")})
+    struck = {run(f"call-{n}", _InterruptAfter(place, 1)).place for n, place in enumerate(places)}
+    assert len(struck & {*places}) > 8

@@ -134,7 +134,9 @@ def made_ahead(source: Iterator[Any], waiting: deque[Any]) -> Generator[Any, Non
                 return
             if isinstance(waiting[0], PreparedValue):
                 waiting[0].wait()
-            yield waiting.popleft()
+            value = waiting[0]
+            del waiting[0]  # no call: Ctrl-C is raised after calls, and would lose the value
+            yield value
     finally:
         preparation.close()
 
