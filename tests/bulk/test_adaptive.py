@@ -179,6 +179,16 @@ def test_a_window_that_an_overload_has_closed_is_not_kept() -> None:
     assert recall(kept, "a", 3.0).concurrency.limit > second.concurrency.limit == 1
 
 
+def test_short_runs_do_not_renew_what_a_wide_one_found() -> None:
+    kept = kept_by_a_wide_run()
+    for now in (30.0, 50.0):
+        short = recall(kept, "a", now)
+        assert short.concurrency.limit == MAX_IN_FLIGHT
+        short.concurrency.succeeded(0.1, 1)
+        keep(kept, "a", short, now)
+    assert recall(kept, "a", 61.0).concurrency.limit < MAX_IN_FLIGHT
+
+
 def test_a_run_that_starts_wide_finds_that_the_service_has_become_smaller() -> None:
     kept = kept_by_a_wide_run()
     second = recall(kept, "a", 1.0)

@@ -54,6 +54,7 @@ class ConcurrencyLimit:
         self._slow_start = True
         # Requests in flight that were sent when the window was full, for slow start.
         self._of_window = 0
+        self._was_tried = False
 
     @property
     def limit(self) -> int:
@@ -65,10 +66,16 @@ class ConcurrencyLimit:
         """Whether the limit is above the one that a run without knowledge starts with."""
         return not self._fixed and self._limit > _START_IN_FLIGHT
 
+    @property
+    def was_tried(self) -> bool:
+        """Whether this run had enough requests in flight to tell whether the limit is right."""
+        return self._was_tried
+
     def again(self) -> Self:
         """The same for another run, without the requests of this one."""
         copied = copy.copy(self)
         copied._ignored_overloads = copied._of_window = 0
+        copied._was_tried = False
         return copied
 
     def succeeded(self, seconds: float, in_flight: int, *, comparable: bool = True) -> None:
@@ -81,8 +88,10 @@ class ConcurrencyLimit:
         """
         if self._fixed or seconds <= 0:
             return
-        if self._slow_start and in_flight >= self._limit / 2:
-            self._of_window = max(self._of_window, in_flight)
+        if in_flight >= self._limit / 2:
+            self._was_tried = True
+            if self._slow_start:
+                self._of_window = max(self._of_window, in_flight)
         if not comparable:
             self._grow_fast()
             return
@@ -119,6 +128,7 @@ class ConcurrencyLimit:
             self._ignored_overloads -= 1
             return
         self._slow_start = False
+        self._was_tried = True
         self._limit = max(1.0, self._limit / 2)
         self._ignored_overloads = in_flight
 
@@ -212,7 +222,10 @@ def keep(kept: dict[Hashable, Any], model: Hashable, limits: AdaptiveLimits, now
     """Keep what a run has found for the next one with the model, for a minute.
 
     Limits that have not grown are worth nothing: a service that was overloaded may have recovered.
+    A run that was too short to try them neither keeps nor renews any.
     """
+    if not limits.concurrency.was_tried:
+        return
     if not limits.concurrency.has_grown:
         kept.pop(model, None)
         return
