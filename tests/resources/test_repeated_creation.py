@@ -135,3 +135,19 @@ async def test_what_is_not_repeated(
     inputs = lossy.client.with_options(retry=policy).inputs
     with pytest.raises(errors.UnavailableError, match="PostInputs"):
         await lossy.run(inputs.create, wanted())
+
+
+async def test_responses_to_a_repetition_that_say_little(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    nothing = v2.MultiInputResponse(status=v2.Status(code=Code.SUCCESS))
+    bare = v2.MultiInputResponse(status=nothing.status, inputs=made())
+    answers = [LOST, bare, LOST, nothing]
+    scripted.always("PostInputs", lambda *_: iter([answers.pop(0)]))
+    scripted.always("ListInputs", lambda *_: iter([nothing]))
+    both = connect(scripted.base, timeout=20, retry=RetryPolicy(initial_backoff=0.01))
+    create = both.client.inputs.create
+    assert [one.id for one in await both.run(create, made())] == ["a", "b", "c"]  # no status each
+    with pytest.raises(errors.InternalError, match="no word on 3 of the inputs"):
+        await both.run(create, made())
+    assert not answers

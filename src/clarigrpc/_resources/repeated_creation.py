@@ -18,6 +18,7 @@ from clarigrpc._rpc.plan import Plan, Sleep, call
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 
 _TAKEN = v2.StatusCode.INPUT_DUPLICATE
+_ADDED = statuses.PASSING | {0}
 _IN_USE = v2.Status(code=_TAKEN, description="Input duplicate", details="another input has its id")
 
 
@@ -80,7 +81,7 @@ def create_once(client: Any, request: v2.PostInputsRequest, timeout: float | Non
                     taken[one.id] = one.status
                 else:
                     outcomes[one.id] = one
-                    refused += one.status.code not in statuses.PASSING
+                    refused += one.status.code not in _ADDED
         rest = [one for one in rest if one.id not in outcomes]
         if not rest:
             break
@@ -96,7 +97,13 @@ def create_once(client: Any, request: v2.PostInputsRequest, timeout: float | Non
         rest = [one for one in rest if one.id not in outcomes]
         if not rest:
             break
-        if failure is not None and failure.code == _TAKEN and not found:
+        if failure is None:
+            raise errors.InternalError(
+                f"the service's response has no word on {len(rest)} of the inputs",
+                method="PostInputs",
+                request_id=response.status.req_id,
+            )
+        if failure.code == _TAKEN and not found:
             raise failure
     made = v2.MultiInputResponse(inputs=[outcomes[one.id] for one in request.inputs])
     made.status.code = v2.StatusCode.SUCCESS
