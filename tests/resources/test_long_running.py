@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,11 @@ async def test_a_stream_of_inputs_is_continued_from_a_page(both: Both) -> None:
     hits = c.search.inputs(per_page=2)
     found = await both.collect(hits)
     assert hits.page_info.last_id == found[-1].input.id
+
+
+async def test_the_last_looks_are_close_to_the_end_of_the_wait(both: Both) -> None:
+    await add_inputs(both, "i")
+    began = time.monotonic()
+    with pytest.raises(errors.DeadlineExceededError, match="1 of 1 inputs are not deleted yet"):
+        await both.run(both.client.inputs.follow_deletion(["i"]).wait, timeout=1)
+    assert time.monotonic() - began > 0.9

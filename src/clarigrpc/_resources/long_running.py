@@ -114,9 +114,11 @@ class Work(Generic[T]):
                 report(seen.progress)
                 if seen.finish is not None:
                     return seen.finish()
-                if time.monotonic() + pause >= deadline:
+                left = deadline - time.monotonic()
+                if left < _FIRST_PAUSE:
                     raise self._too_late(seconds)
-                yield Sleep(pause)
+                # The last looks are close to the deadline, not one long pause before it.
+                yield Sleep(min(pause, left / 2))
                 pause = min(_LONGEST_PAUSE, pause * 1.5)
 
     def _too_late(self, seconds: float) -> errors.DeadlineExceededError:
