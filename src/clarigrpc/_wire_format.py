@@ -40,7 +40,10 @@ def varint(value: int) -> bytes:
 
 
 def fields(encoded: bytes, start: int = 0, end: int | None = None) -> Iterator[WireField]:
-    """The outermost fields of a serialized message. Both ends of a group count as a field each.
+    """The outermost fields of a serialized message.
+
+    A group, which the contract has none of, is not told from its surroundings: its two ends and the
+    fields in it count as outermost.
 
     It ends where the bytes are no message, which the parser finds out. No message that the parser
     accepts ends it early: of a number of more than 64 bits both take the lowest 64.
