@@ -157,7 +157,7 @@ class Predictor:
             run={"batch_size": batch_size, "in_flight": in_flight, "timeout": timeout},
             prefix=prefix,
         )
-        self._options = client
+        self._options = client.options if isinstance(client, _PlannedOptions) else client
         self._actor: BulkActor | None = None
 
     async def __call__(self, batch: Any) -> pa.Table:
@@ -172,6 +172,17 @@ class Predictor:
         """Close the connection. An actor of Ray needs no closing: it ends with its process."""
         if self._actor is not None:
             await self._actor.close()
+
+
+class _PlannedOptions:
+    """Options of a client as Ray's plan holds them.
+
+    Ray can log the arguments of actors, a data class with all of its fields. Of this, it logs the
+    name of the class.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.options = options
 
 
 def predict(
@@ -213,10 +224,13 @@ def predict(
             f"predict(): actors={actors!r}, cpus_per_actor={cpus_per_actor!r} and "
             f"rows_per_batch={rows_per_batch!r} must be positive"
         )
+    planned: dict[str, Any] = {**options}
+    if (client := options.get("client")) is not None:
+        planned["client"] = _PlannedOptions(client)
     return dataset.map_batches(
         Predictor,
         fn_constructor_args=(model,),
-        fn_constructor_kwargs=options,
+        fn_constructor_kwargs=planned,
         batch_format="pyarrow",
         batch_size=rows_per_batch,
         compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -447,7 +461,8 @@ def write_inputs(
         dataset: What to add.
         column: Column of the content.
         kind: What it holds. None takes bytes and arrays for images; strings need a kind.
-        id_column: Column of ids of your own. Empty makes them from the content.
+        id_column: Column of ids of your own, strings or whole numbers. Empty makes them from the
+            content.
         concepts_column: Column with a list of ids of concepts.
         metadata_columns: Columns whose values are kept as the metadata of the input.
         client: Options of the client, with the app. None takes all from the worker's environment.

@@ -111,6 +111,18 @@ def predicted(client: ClientOptions, rows: list[dict[str, Any]], model: str, **o
     return [found, [str(table.schema.field(name).type) for name in names]]
 
 
+def logged(client: ClientOptions) -> Any:
+    """What Ray's export events say of plans that have the options of a client."""
+    from ray.data._internal.metadata_exporter import sanitize_for_struct
+
+    datasets = [
+        predict(texts(1, 1), "shout", column="body", kind="text", client=client),
+        read_inputs(client=client, override_num_blocks=1),
+    ]
+    plans = [dataset._logical_plan.dag._get_args() for dataset in datasets]
+    return [str(sanitize_for_struct(plan, 1_000_000)) for plan in plans]
+
+
 def direct(client: ClientOptions, rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
     """What a batch becomes, without Ray's actors."""
 

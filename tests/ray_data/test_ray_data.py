@@ -200,6 +200,7 @@ def test_rows_that_cannot_be_added_are_reported(app: dict[str, str], driver: Dri
         {"id": "one", "body": "first", "place": "here"},
         {"id": "two", "body": None, "place": "there"},
         {"id": "one", "body": "other", "place": "here"},
+        {"id": None, "body": "third", "place": "here"},
     ]
     *counts, failures = driver.do(
         "written_rows",
@@ -210,13 +211,21 @@ def test_rows_that_cannot_be_added_are_reported(app: dict[str, str], driver: Dri
         id_column="id",
         metadata_columns=["place"],
     )
-    assert counts == [3, 1, 0, 2]
+    assert counts == [4, 1, 0, 3]
+    assert any("the row has no id (null)" in error for _, _, error in failures)
     assert "FAILURE: row 1: the row has no value (null)" in [error for _, _, error in failures]
     assert any("INPUT_DUPLICATE" in error for _, _, error in failures)
     # Two rows with the same content are the same input.
     same = [{"body": "same"}, {"body": "same"}]
     made = driver.do("written_rows", client=app, rows=same, column="body", kind="text")
     assert made == [2, 1, 1, 0, []]
+
+
+def test_plans_that_ray_logs_hold_no_credential(server: LocalServer, driver: Driver) -> None:
+    predicting, reading = driver.do("logged", client=options(server))
+    assert "'column': 'body'" in predicting
+    assert "AppDatasource" in reading
+    assert server.pat not in predicting + reading
 
 
 def test_a_row_never_fails_its_block(server: LocalServer, driver: Driver) -> None:

@@ -20,6 +20,7 @@ from clarigrpc._ray_data.bulk_actor import client_options
 from clarigrpc._ray_data.inputs_report import FailedRow, InputsReport
 from clarigrpc._ray_data.row_inputs import as_table, column_values, row_inputs
 from clarigrpc.client import Client
+from clarigrpc.errors import InvalidArgumentError
 
 MAX_FAILURES = 1000
 """Failed rows of a task that a report names; the others are counted."""
@@ -53,7 +54,7 @@ class InputRows:
         def made(row: int) -> v2.Input:
             result: v2.Input = contents[row]()
             if self.id_column:
-                result.id = str(columns[self.id_column][row])
+                result.id = _id_text(columns[self.id_column][row])
             if self.concepts_column:
                 concepts = columns[self.concepts_column][row] or ()
                 result.data.concepts.extend(media.concept_messages(concepts))
@@ -63,6 +64,16 @@ class InputRows:
             return result
 
         return [SourceInput(partial(made, row), f"row {row}") for row in range(table.num_rows)]
+
+
+def _id_text(value: Any) -> str:
+    if value is None:
+        raise InvalidArgumentError("the row has no id (null)")
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidArgumentError(f"the row's id is {value!r}, not a string or a whole number")
 
 
 class InputDatasink(Datasink[InputsReport]):
