@@ -67,8 +67,9 @@ _UNSURE_ERRORS = (
     errors.DeadlineExceededError,
     errors.UnavailableError,
 )
-# Codes of inputs that were added.
-_ADDED = statuses.PASSING | {0}
+
+ADDED_CODES = statuses.PASSING | {0}
+"""Status codes of inputs that were added; 0 where a response gives an input no status."""
 
 
 class KnownInputs(Protocol):
@@ -370,7 +371,7 @@ class InputEngine(BulkEngine[Any]):
             self._split(batch, error)
             return
         codes = [status.code for status in reported]
-        if _ADDED.issuperset(codes):
+        if ADDED_CODES.issuperset(codes):
             self._add(batch.indexes, batch.ids)
             return
         added: dict[str, int] = {}

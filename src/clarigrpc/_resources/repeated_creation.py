@@ -12,13 +12,11 @@ import time
 from typing import Any
 
 from clarigrpc import errors, v2
-from clarigrpc._bulk.input_engine import is_ours
-from clarigrpc._rpc import statuses
+from clarigrpc._bulk.input_engine import ADDED_CODES, is_ours
 from clarigrpc._rpc.plan import Plan, Sleep, call
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 
 _TAKEN = v2.StatusCode.INPUT_DUPLICATE
-_ADDED = statuses.PASSING | {0}
 _IN_USE = v2.Status(code=_TAKEN, description="Input duplicate", details="another input has its id")
 
 
@@ -81,7 +79,7 @@ def create_once(client: Any, request: v2.PostInputsRequest, timeout: float | Non
                     taken[one.id] = one.status
                 else:
                     outcomes[one.id] = one
-                    refused += one.status.code not in _ADDED
+                    refused += one.status.code not in ADDED_CODES
         rest = [one for one in rest if one.id not in outcomes]
         if not rest:
             break
