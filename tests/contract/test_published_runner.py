@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,15 @@ async def test_our_clients(served: Served, kind: ClientKind) -> None:
 
 def test_the_published_client(served: Served) -> None:
     assert served.call_with_sdk() == EXPECTED
+
+
+def test_more_callers_than_it_has_calls_open(served: Served) -> None:
+    named = served.runner.worker.model
+    with served.server.client(retry=False) as client, ThreadPoolExecutor(12) as pool:
+        model = client.model(named.id, user_id=named.user_id, app_id=named.app_id)
+        generate = lambda number: list(model.call("generate", prompt=f"{number} cats"))  # noqa: E731
+        found = list(pool.map(generate, range(60)))
+    assert found == [["Echo: ", f"{number} ", "cats "] for number in range(60)]
 
 
 def test_it_hears_of_a_caller_that_leaves(served: Served) -> None:

@@ -64,6 +64,9 @@ _UNREAD_BYTES = 4 << 20
 _MAX_REFUSED = 256
 """Items of a call whose outputs are counted although nobody waits for them."""
 
+_SETTLE_SECONDS = 0.05
+"""How long a worker's next call gets no item while a stream of outputs is open in another."""
+
 _LOOK_SECONDS = 0.25
 """How often it is asked whether the other side is still there."""
 
@@ -407,6 +410,26 @@ class RunnerQueues:
             for queued in entry.waiting.values():
                 queued.changed.notify_all()
             return call
+
+    def settle(self, call: WorkerCall) -> None:
+        """Let the outputs arrive that the worker may just have sent in the call before this one.
+
+        The published runner drops its last call when it gets the next item. What of that call is
+        still on its way then is lost.
+        """
+        end = time.monotonic() + _SETTLE_SECONDS
+        with self._lock:
+            while self._streams_elsewhere(call) and (left := end - time.monotonic()) > 0:
+                call.changed.wait(min(left, _SETTLE_SECONDS / 20))
+
+    def _streams_elsewhere(self, call: WorkerCall) -> bool:
+        entry = self._runners.get(call.runner)
+        return entry is not None and any(
+            queued.streams_outputs
+            for other in entry.calls.values()
+            if other is not call and other.replica == call.replica
+            for queued in other.items.values()
+        )
 
     def ask(self, call: WorkerCall) -> None:
         """The worker wants one more item in this call."""

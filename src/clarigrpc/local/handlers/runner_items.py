@@ -130,6 +130,7 @@ def _served(
     call = queues.open_call(runner, first.runner_replica_id, is_control=is_control)
     try:
         if not is_control:
+            queues.settle(call)
             queues.ask(call)
         threading.Thread(
             target=_read,
