@@ -171,6 +171,7 @@ class _WorkerBase:
             policy,
             time.monotonic,
             random.random,
+            settings.item_timeout,
         )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clarigrpc import AsyncClient, Client, errors, runner, v2
+from clarigrpc import AsyncClient, Client, errors, runner, text, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.types import Model
 from tests.both import ClientKind
@@ -34,6 +34,7 @@ class Trouble:
     def __init__(self) -> None:
         self.taken = threading.Event()
         self.go_on = threading.Event()
+        self.running = self.most = 0
 
     def predict(self, text: str) -> str:
         return text
@@ -93,6 +94,14 @@ class Trouble:
             await asyncio.sleep(60)
         finally:
             self.go_on.set()
+        return text
+
+    def counts(self, text: str) -> str:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.taken.set()
+        time.sleep(0.6)
+        self.running -= 1
         return text
 
     async def blocks(self, text: str) -> str:
@@ -221,9 +230,9 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
         asking.join(60)
 
 
-def _asked(caller: Client, method: str) -> None:
+def _asked(caller: Client, method: str, seconds: float = 3.0) -> None:
     with contextlib.suppress(errors.ApiError):
-        caller.with_options(timeout=3.0).model(MODEL).call(method, text="a")
+        caller.with_options(timeout=seconds).model(MODEL).call(method, text="a")
 
 
 def test_health_while_items_are_finished(start: Work, caller: Client) -> None:
@@ -271,3 +280,49 @@ def test_a_cancelled_serve_leaves_nothing_behind(server: LocalServer, caller: Cl
     asking.start()
     asyncio.run(serve())
     asking.join(60)
+
+
+def test_an_item_that_takes_too_long(start: Work, caller: Client) -> None:
+    trouble = Trouble()
+    started: Any = start(trouble, item_timeout=0.5)
+    with pytest.raises(errors.ApiError, match=r"longer than the 0[.]5 seconds") as raised:
+        caller.model(MODEL).call("waits_async", text="a")
+    assert raised.value.code == Code.RUNNER_PROCESSING_FAILED
+    assert trouble.go_on.is_set()
+    worker = getattr(started, "worker", started)
+    eventually(lambda: worker.stats().failed == 1)
+
+
+def test_a_function_that_nobody_waits_for_keeps_its_place(start: Work, caller: Client) -> None:
+    trouble = Trouble()
+    start(trouble, concurrency=1)
+    for _ in range(3):
+        trouble.taken.clear()
+        asking = threading.Thread(target=_asked, args=(caller, "counts", 0.3), daemon=True)
+        asking.start()
+        asking.join(60)
+    assert caller.model(MODEL).call("counts", text="a") == "a"
+    assert trouble.most == 1
+
+
+def test_fetching_holds_up_no_other_item(start: Work, caller: Client) -> None:
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def fetch(url: str) -> bytes:
+        fetching.set()
+        assert go_on.wait(30)
+        return b"fetched"
+
+    def upper(text: str) -> str:
+        return text.upper()
+
+    start(upper, fetch=fetch)
+    given = text("x")
+    given.data.text.url = "https://example.com/x"
+    given.data.text.ClearField("raw")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(caller.model(MODEL).predict, given)
+        assert fetching.wait(30)
+        assert caller.model(MODEL).call("predict", text="a") == "A"
+        go_on.set()
+        assert slow.result(60).data.parts[0].data.string_value == "FETCHED"

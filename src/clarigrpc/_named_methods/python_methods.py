@@ -30,6 +30,7 @@ CallingStyle = Literal["predict", "generate", "stream"]
 IsActive = Callable[[], bool]
 """False once nobody waits for the results."""
 
+T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _BATCHED = "_clarigrpc_batched"
@@ -128,6 +129,11 @@ class ModelMethod:
         if self.batched and (self.streams or self.streamed):
             raise TypeError(f"{function!r}: a batched function can neither take nor return streams")
 
+    @property
+    def blocks(self) -> bool:
+        """Whether it is a plain function, which cannot be interrupted."""
+        return not self._is_async
+
     def arguments(self, data: v2.Data, reader: MediaReader) -> dict[str, Any]:
         """The arguments in the data; parts that no argument has the name of are ignored.
 
@@ -206,7 +212,7 @@ class ModelMethod:
             assert requests is not None
             reader = reader or MediaReader()
             if self._is_async:
-                arguments[self.streamed] = self._adecoded(requests, reader)
+                arguments[self.streamed] = self._adecoded(requests, reader, threads)
             else:
                 arguments[self.streamed] = self._decoded(_blocking(requests, loop), reader)
         if self._yields_async:
@@ -223,14 +229,14 @@ class ModelMethod:
             yield self._encoded(result)
             return
         if not self.streams:
-            yield await in_thread(self._in_one_call, arguments)
+            yield await _held(in_thread(self._in_one_call, arguments))
             return
-        items = await in_thread(self._started, arguments)
+        items = await _held(in_thread(self._started, arguments))
         try:
-            while (data := await in_thread(items.following)) is not None:
+            while (data := await _held(in_thread(items.following))) is not None:
                 yield data
         finally:
-            await asyncio.shield(in_thread(items.close))
+            await _held(in_thread(items.close))
 
     def call_batch(self, rows: Sequence[dict[str, Any]], is_active: IsActive) -> list[v2.Data]:
         """Call a batched function once for many callers.
@@ -275,11 +281,20 @@ class ModelMethod:
             yield from self._values(data, reader)
 
     async def _adecoded(
-        self, requests: AsyncIterator[v2.Data], reader: MediaReader
+        self, requests: AsyncIterator[v2.Data], reader: MediaReader, threads: Executor
     ) -> AsyncIterator[Any]:
+        loop = asyncio.get_running_loop()
         async for data in requests:
+            if reader.blocks:
+                for value in await loop.run_in_executor(threads, self._value_list, data, reader):
+                    yield value
+                continue
             for value in self._values(data, reader):
                 yield value
+
+    def _value_list(self, data: v2.Data, reader: MediaReader) -> list[Any]:
+        with CONTAINED:
+            return list(self._values(data, reader))
 
     def _values(self, data: v2.Data, reader: MediaReader) -> Iterator[Any]:
         """The value of the streamed argument in a request; none where it has none."""
@@ -485,6 +500,20 @@ class _ThreadedResults:
 def _following(items: Iterator[Any]) -> Any:
     with CONTAINED:
         return next(items, EXHAUSTED)
+
+
+async def _held(work: asyncio.Future[T]) -> T:
+    """What a function in a thread returns; its end is awaited also where nobody needs it.
+
+    It cannot be interrupted, and is not to go on beside what comes in its place.
+    """
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if not work.cancelled():
+            await asyncio.wait((work,))
+            work.exception()  # which nobody needs either
+        raise
 
 
 async def _afollowing(items: AsyncIterator[Any]) -> Any:

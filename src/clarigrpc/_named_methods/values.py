@@ -110,7 +110,13 @@ def type_name(field: v2.ModelTypeField) -> str:
 
 
 class MediaReader:
-    """Reads texts and images."""
+    """Reads texts and images.
+
+    Attributes:
+        blocks: Whether it may wait, for a download say.
+    """
+
+    blocks: bool = False
 
     def text(self, data: v2.Data) -> str:
         """The text in ``data.text``."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clarigrpc import errors, v2
+from clarigrpc._named_methods.method_failures import CONTAINED
 from clarigrpc._named_methods.method_loop import EXHAUSTED, StepFuture, serve_steps
 from clarigrpc._named_methods.python_methods import ModelMethod
 from clarigrpc._named_methods.values import MediaReader
@@ -157,10 +158,14 @@ class _MethodTask:
     Args:
         results: What the method yields.
         opened: The call of the item that it is for.
+        blocks: Whether it runs in a thread, where it cannot be interrupted.
     """
 
-    def __init__(self, results: AsyncGenerator[v2.Data, None], opened: _RunningCall) -> None:
+    def __init__(
+        self, results: AsyncGenerator[v2.Data, None], opened: _RunningCall, *, blocks: bool
+    ) -> None:
         self._opened = opened
+        self._blocks = blocks
         self._asked: asyncio.Queue[StepFuture | None] = asyncio.Queue()
         self._step: asyncio.Future[Any] | None = None
         self.task: asyncio.Task[None] = asyncio.ensure_future(serve_steps(results, self._asked))
@@ -176,12 +181,15 @@ class _MethodTask:
         return None if step.result() is EXHAUSTED else step.result()
 
     async def close(self) -> None:
-        """End the method; at most for so long as it may take."""
+        """End the method.
+
+        One that blocks keeps its place among those that run at once, for as long as it takes.
+        """
         if self._step is not None and not self._step.done():
             self._step.cancel()
             self.task.cancel()
         self._asked.put_nowait(None)
-        await asyncio.wait((self.task,), timeout=_ABORT_GRACE)
+        await asyncio.wait((self.task,), timeout=None if self._blocks else _ABORT_GRACE)
         if not self.task.done():
             logger.warning("a method of the model does not end; its task is left behind")
         elif not self.task.cancelled() and (error := self.task.exception()) is not None:
@@ -256,6 +264,11 @@ class _AsyncBatches:
             row.result = result
 
 
+def _in_thread(function: Callable[[], Any]) -> Any:
+    with CONTAINED:
+        return function()
+
+
 class AsyncDriver:
     """Runs the loops of a worker in tasks.
 
@@ -281,7 +294,7 @@ class AsyncDriver:
         self._batches = _AsyncBatches(settings, self._threads, partial(loop.count, batches=1))
         self._tasks: list[asyncio.Task[None]] = []
         self._method_tasks: set[asyncio.Task[None]] = set()
-        self._control: asyncio.Task[None] | None = None
+        self._others: list[asyncio.Task[None]] = []
         self._do: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.OpenCall: self._open,
             steps.AwaitChange: lambda step: step.call.opened.wait(step.seconds),
@@ -295,6 +308,7 @@ class AsyncDriver:
             steps.EndMethods: self._end_methods,
             steps.NextRequest: lambda step: step.call.opened.next_request(),
             steps.RunBatch: self._run_batch,
+            steps.RunFunction: self._run_function,
             Call: self._call,
         }
 
@@ -308,7 +322,10 @@ class AsyncDriver:
         """Register the runner, and begin to take items."""
         await self._run(self._loop.register())
         create = asyncio.get_running_loop().create_task
-        self._control = create(self._run_loop(self._loop.control()))
+        self._others = [
+            create(self._run_loop(self._loop.control())),
+            create(self._run_loop(self._loop.watch())),
+        ]
         self._tasks = [
             create(self._run_loop(self._loop.serve(number)))
             for number in range(self._settings.loops)
@@ -356,7 +373,7 @@ class AsyncDriver:
             logger.warning("an item is lost at the end of the runner: %s", error)
 
     async def _cancel_tasks(self) -> None:
-        left = [*self._tasks, *((self._control,) if self._control else ())]
+        left = [*self._tasks, *self._others]
         left += [one.reading for one in self._opened if one.reading is not None]
         left += [*self._method_tasks, *self._batches.tasks]
         for task in left:
@@ -424,7 +441,9 @@ class AsyncDriver:
         results = step.run.aresults(
             self._threads, opened.inputs() if step.streamed else None, self._reader
         )
-        method = _MethodTask(results, opened)
+        method = _MethodTask(
+            results, opened, blocks=step.run.method is not None and step.run.method.blocks
+        )
         opened.methods.append(method)
         self._method_tasks.add(method.task)
         method.task.add_done_callback(self._method_tasks.discard)
@@ -444,6 +463,11 @@ class AsyncDriver:
     async def _run_batch(self, step: steps.RunBatch) -> list[v2.Data | Exception]:
         opened: _RunningCall = step.call.opened
         return await opened.unless_aborted(self._batches.run(step.method, step.rows))
+
+    async def _run_function(self, step: steps.RunFunction) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, _in_thread, step.function
+        )
 
     async def _call(self, step: Call) -> Any:
         method = getattr(self._client.v2, step.method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from clarigrpc import v2
@@ -11,13 +12,19 @@ from clarigrpc._contract.status_names import code_name
 from clarigrpc._named_methods.annotations import MethodInputError
 from clarigrpc._named_methods.method_failures import error_text
 from clarigrpc._named_methods.method_loop import CallerGoneError
-from clarigrpc._named_methods.python_methods import MethodRun, ModelMethod, PythonMethods
+from clarigrpc._named_methods.python_methods import (
+    CallingStyle,
+    MethodRun,
+    ModelMethod,
+    PythonMethods,
+)
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._worker.item_call import ItemAbortedError, ItemCall
 from clarigrpc._worker.item_steps import (
     NextRequest,
     NextResult,
     RunBatch,
+    RunFunction,
     StartMethod,
     WorkerPlan,
 )
@@ -47,6 +54,7 @@ class UrlReader(MediaReader):
 
     def __init__(self, fetch: Callable[[str], bytes] | None) -> None:
         self._fetch = fetch
+        self.blocks = fetch is not None
 
     def text(self, data: v2.Data) -> str:
         if data.text.url and not data.text.raw:
@@ -117,7 +125,7 @@ class ItemAnswer:
         batches: dict[int, tuple[ModelMethod, list[v2.Output], list[dict[str, Any]]]] = {}
         for given in request.inputs:
             output = _output_for(response, given)
-            run = self._prepare(given.data, output)
+            run = yield from self._prepare(given.data, output, "predict")
             if run is None:
                 continue
             if run.method is not None and run.method.batched:
@@ -145,7 +153,7 @@ class ItemAnswer:
         ended = [v2.Output() for _ in request.inputs]
         failures = False
         for index, given in enumerate(request.inputs):
-            run = self._prepare(given.data, ended[index], generates=True)
+            run = yield from self._prepare(given.data, ended[index], "generate")
             if run is None:
                 failures = True
             else:
@@ -188,7 +196,7 @@ class ItemAnswer:
         self, call: ItemCall, data: v2.Data, given: v2.Input, send: Send
     ) -> WorkerPlan[None]:
         output = v2.Output()
-        run = self._prepare(data, output, style="stream")
+        run = yield from self._prepare(data, output, "stream")
         if run is None:
             yield from send(_single(output, given))
             return
@@ -201,17 +209,17 @@ class ItemAnswer:
                 yield from send(_single(output, given))
 
     def _prepare(
-        self, data: v2.Data, output: v2.Output, *, generates: bool = False, style: Any = None
-    ) -> MethodRun | None:
+        self, data: v2.Data, output: v2.Output, style: CallingStyle
+    ) -> WorkerPlan[MethodRun | None]:
         """The method to run; None, and why in the output, where there is none."""
         output.status.code = StatusCode.SUCCESS
         try:
-            return self._methods.prepare(
-                data, style or ("generate" if generates else "predict"), self._reader
-            )
+            prepare = partial(self._methods.prepare, data, style, self._reader)
+            run: MethodRun = (yield RunFunction(prepare)) if self._reader.blocks else prepare()
         except Exception as error:  # noqa: BLE001 - of readers of foreign bytes, or of ``fetch``
             _fail(output, error)
             return None
+        return run
 
     def _step(self, call: ItemCall, results: Any, output: v2.Output) -> WorkerPlan[bool]:
         """Put the next result, or why there is none, into the output; True where there is one."""

@@ -5,6 +5,7 @@ No I/O and no locks: a driver feeds it and wakes who waits for a change.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -35,6 +36,7 @@ class ItemCall:
         over: Whether the call has ended.
         error: How it failed; None where it did not.
         finished: Whether nothing of the item is running any more.
+        due: When it has taken too long, by the clock of the worker.
         sent: Number of messages with outputs that were sent.
         opened: The driver's side of the call.
     """
@@ -52,6 +54,7 @@ class ItemCall:
         self.over: bool = False
         self.error: errors.ApiError | None = None
         self.finished: bool = False
+        self.due: float = math.inf
         self.sent: int = 0
         self.opened: Any = None
 

@@ -54,6 +54,9 @@ _AT_ONCE_SECONDS = 0.2
 STOPPING = "the runner is shutting down"
 """Why items are aborted that do not end in time."""
 
+TOO_LONG = "it took too long"
+"""Why items are aborted that take longer than they may."""
+
 ItemOutcome = Literal["succeeded", "failed", "cancelled", "lost"]
 
 
@@ -110,6 +113,7 @@ class ItemLoop:
         policy: How long to wait between attempts to reach the service.
         clock: Monotonic time in seconds.
         random: Draws from [0, 1).
+        item_seconds: Most time that an item may take.
 
     Attributes:
         stopping: Whether no further item is taken.
@@ -126,6 +130,7 @@ class ItemLoop:
         policy: RetryPolicy,
         clock: Callable[[], float],
         random: Callable[[], float],
+        item_seconds: float = math.inf,
     ) -> None:
         self._identity = identity
         self._registration = registration
@@ -133,6 +138,7 @@ class ItemLoop:
         self._policy = policy
         self._clock = clock
         self._random = random
+        self._item_seconds = item_seconds
         self._connected: set[int] = set()
         # A cancellation may overtake its item, which comes over another call.
         self._cancelled: deque[str] = deque(maxlen=_KEPT_CANCELLATIONS)
@@ -249,6 +255,15 @@ class ItemLoop:
             failures += 1
             yield Pause(self._policy.backoff(failures, self._random()))
 
+    def watch(self) -> WorkerPlan[None]:
+        """Abort items that take too long."""
+        while not self.stopping:
+            for call in self.items:
+                if call.due <= self._clock() and call.abort is None:
+                    call.abort = TOO_LONG
+                    yield WakeCall(call)
+            yield Pause(min(1.0, self._item_seconds))
+
     def _cancel(self, item_id: str) -> WorkerPlan[None]:
         # Noted first: the item may be on its way in another call, and arrive at any moment.
         self._cancelled.append(item_id)
@@ -308,6 +323,7 @@ class ItemLoop:
 
     def _run_item(self, call: ItemCall, number: int) -> WorkerPlan[None]:
         began = self._clock()
+        call.due = began + self._item_seconds
         self.count(running=1)
         try:
             outcome = yield from self._process(call, number)
@@ -382,6 +398,15 @@ class ItemLoop:
     def _give_up(self, call: ItemCall, reason: str) -> WorkerPlan[ItemOutcome]:
         """End an item that will not be finished."""
         assert call.item is not None
+        if call.abort == TOO_LONG:
+            message = self._identity.end(
+                call.item.id,
+                StatusCode.RUNNER_PROCESSING_FAILED,
+                f"the item took longer than the {self._item_seconds:g} seconds of the runner",
+            )
+            if (yield WriteMessage(call, message)) and (yield from self._settle(call)):
+                return "failed"
+            return (yield from self._post(message, "failed"))
         if call.abort == STOPPING:
             message = self.refusal(call)
             if not (yield WriteMessage(call, message)) or not (yield from self._settle(call)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from clarigrpc import v2
@@ -102,6 +102,12 @@ class RunBatch(NamedTuple):
     call: ItemCall
 
 
+class RunFunction(NamedTuple):
+    """Run a function that may block; the plan is sent what it returns."""
+
+    function: Callable[[], Any]
+
+
 WorkerStep: TypeAlias = (
     OpenCall
     | AwaitChange
@@ -115,6 +121,7 @@ WorkerStep: TypeAlias = (
     | EndMethods
     | NextRequest
     | RunBatch
+    | RunFunction
     | Call
 )
 WorkerPlan: TypeAlias = Generator[WorkerStep, Any, T]

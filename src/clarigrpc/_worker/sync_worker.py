@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clarigrpc import errors, v2
+from clarigrpc._named_methods.method_failures import CONTAINED
 from clarigrpc._named_methods.python_methods import ModelMethod
 from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.plan import Call
@@ -183,6 +184,11 @@ class _SyncBatches:
             row.result = result
 
 
+def _run_function(step: steps.RunFunction) -> Any:
+    with CONTAINED:
+        return step.function()
+
+
 def _always() -> bool:
     return True
 
@@ -210,7 +216,7 @@ class SyncDriver:
         self._hurried = threading.Event()
         self._batches = _SyncBatches(settings, partial(loop.count, batches=1))
         self._threads: list[threading.Thread] = []
-        self._control: threading.Thread | None = None
+        self._others: list[threading.Thread] = []
         self._do: dict[type[Any], Callable[[Any], Any]] = {
             steps.OpenCall: self._open,
             steps.AwaitChange: lambda step: self._of(step.call).wait(step.seconds),
@@ -224,6 +230,7 @@ class SyncDriver:
             steps.EndMethods: self._end_methods,
             steps.NextRequest: lambda step: self._of(step.call).next_request(),
             steps.RunBatch: self._run_batch,
+            steps.RunFunction: _run_function,
             Call: self._call,
         }
 
@@ -249,8 +256,14 @@ class SyncDriver:
             name="clarigrpc-runner-control",
             daemon=True,
         )
-        self._control = control
-        for thread in (control, *self._threads):
+        watch = threading.Thread(
+            target=self._run_loop,
+            args=(self._loop.watch(),),
+            name="clarigrpc-runner-watch",
+            daemon=True,
+        )
+        self._others = [control, watch]
+        for thread in (*self._others, *self._threads):
             thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -287,10 +300,9 @@ class SyncDriver:
             for one in opened:
                 one.responses.cancel()
         end = time.monotonic() + _ABORT_SECONDS
-        for thread in [one.reader for one in opened if one.reader is not None]:
+        readers = [one.reader for one in opened if one.reader is not None]
+        for thread in (*readers, *self._others):
             thread.join(max(0.0, end - time.monotonic()))
-        if self._control is not None:
-            self._control.join(max(0.0, end - time.monotonic()))
 
     def _give_back(self) -> None:
         """Hand on what is in the hands of functions that cannot be interrupted."""

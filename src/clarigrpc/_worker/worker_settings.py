@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clarigrpc._config.option_types import check_types
-from clarigrpc._worker.item_loop import ASK_SECONDS
+from clarigrpc._worker.item_loop import ASK_SECONDS, SETTLE_SECONDS
 from clarigrpc.errors import ConfigurationError
 
 _CONCURRENCY = 4
@@ -71,4 +71,4 @@ class WorkerSettings:
     @property
     def call_seconds(self) -> float:
         """Deadline of a call that asks for an item and hands its outputs back."""
-        return ASK_SECONDS + self.item_timeout
+        return ASK_SECONDS + self.item_timeout + 2 * SETTLE_SECONDS
