@@ -64,7 +64,7 @@ _UNREAD_BYTES = 4 << 20
 _MAX_REFUSED = 256
 """Items of a call whose outputs are counted although nobody waits for them."""
 
-_SETTLE_SECONDS = 0.05
+_LAST_OUTPUTS_SECONDS = 0.05
 """How long a worker's next call gets no item while a stream of outputs is open in another."""
 
 _LOOK_SECONDS = 0.25
@@ -417,10 +417,10 @@ class RunnerQueues:
         The published runner drops its last call when it gets the next item. What of that call is
         still on its way then is lost.
         """
-        end = time.monotonic() + _SETTLE_SECONDS
+        end = time.monotonic() + _LAST_OUTPUTS_SECONDS
         with self._lock:
             while self._streams_elsewhere(call) and (left := end - time.monotonic()) > 0:
-                call.changed.wait(min(left, _SETTLE_SECONDS / 20))
+                call.changed.wait(min(left, _LAST_OUTPUTS_SECONDS / 20))
 
     def _streams_elsewhere(self, call: WorkerCall) -> bool:
         entry = self._runners.get(call.runner)
