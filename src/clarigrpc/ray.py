@@ -219,11 +219,14 @@ def predict(
         from ray.data import ActorPoolStrategy
     Predictor(model, **options)  # wrong options are told here, not by a worker
     least, most = (actors, actors) if isinstance(actors, int) else actors
-    if not 1 <= least <= most or cpus_per_actor < 0 or rows_per_batch < 1:
+    if not 1 <= least <= most:
         raise InvalidArgumentError(
-            f"predict(): actors={actors!r}, cpus_per_actor={cpus_per_actor!r} and "
-            f"rows_per_batch={rows_per_batch!r} must be positive"
+            f"actors={actors!r}: a number from 1 on, or the least and the most of them"
         )
+    if not cpus_per_actor >= 0:
+        raise InvalidArgumentError(f"cpus_per_actor={cpus_per_actor!r}: at least 0")
+    if rows_per_batch < 1:
+        raise InvalidArgumentError(f"rows_per_batch={rows_per_batch!r}: at least 1")
     planned: dict[str, Any] = {**options}
     if (client := options.get("client")) is not None:
         planned["client"] = _PlannedOptions(client)

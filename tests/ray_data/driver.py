@@ -104,7 +104,8 @@ def found(client: ClientOptions, concept: str) -> Any:
 
 def predicted(client: ClientOptions, rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
     """Predictions of some rows, in their order."""
-    dataset = predict(ray.data.from_items(rows), model, client=client, actors=1, **options)
+    asked: dict[str, Any] = {"actors": 1, **options}
+    dataset = predict(ray.data.from_items(rows), model, client=client, **asked)
     table = pa.concat_tables(ray.get(dataset.to_arrow_refs()))
     found = sorted(table.to_pylist(), key=lambda row: row["id"])
     names = ("output", "error", "latency")

@@ -281,7 +281,8 @@ def test_inputs_that_were_read_can_be_predicted(
         ({"column": "body", "kind": "picture"}, "kind='picture': kinds are image, video, audio"),
         ({"column": "body", "method": "predict"}, "needs column=, or method= with arguments="),
         ({"column": "body", "columns": ["concept"]}, "columns='concept': columns is a list of"),
-        ({"column": "body", "rows_per_batch": 0}, "rows_per_batch=0 must be positive"),
+        ({"column": "body", "rows_per_batch": 0}, "rows_per_batch=0: at least 1"),
+        ({"column": "body", "actors": (3, 2)}, "actors=[3, 2]: a number from 1 on, or the least"),
         ({"column": "text"}, "the dataset has no column 'text'; its columns are id, body"),
         ({"column": "body", "prefix": ""}, "the dataset has a column 'error' already"),
     ],
@@ -294,7 +295,7 @@ def test_what_is_wrong_is_said(
         row["error"] = "taken"
     with pytest.raises(DriverError) as raised:
         # Ray's part is told before an actor is made, and the rest without one.
-        do = "predicted" if "rows_per_batch" in asked else "direct"
+        do = "predicted" if asked.keys() & {"rows_per_batch", "actors"} else "direct"
         driver.do(do, client=options(server), rows=[row], model="shout", **asked)
     assert says in str(raised.value)
     assert "InvalidArgumentError" in str(raised.value)

@@ -68,6 +68,13 @@ def test_so_many_follow_logs_at_once(serve: Callable[..., Raw], workers: int, mo
     until(is_heard)
 
 
+def test_a_server_with_few_workers_lets_nobody_follow_logs(serve: Callable[..., Raw]) -> None:
+    (response,) = follow(serve(workers=3))
+    # Not a code that tells clients to try again.
+    assert response.status.code == v2.StatusCode.LOG_ENTRIES_INVALID_REQUEST
+    assert response.status.details.startswith("a server with 3 workers has none")
+
+
 def test_a_stream_over_http_ends_at_its_deadline(serve: Callable[..., Raw]) -> None:
     raw = serve(rest_port=0)
     request = v2.StreamLogEntriesRequest(

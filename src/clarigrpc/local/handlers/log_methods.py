@@ -104,6 +104,12 @@ def stream_log_entries(
         raise ServiceError(StatusCode.LOG_ENTRIES_INVALID_REQUEST, "log_type is empty")
     where = _logs(context.user(request.user_app_id))
     share = context.call.waiting
+    if not share.most:
+        raise ServiceError(
+            StatusCode.LOG_ENTRIES_INVALID_REQUEST,
+            f"a server with {share.workers} workers has none for calls that follow logs: start it "
+            "with 4 or more",
+        )
     if not share.take():
         raise ServiceError(
             StatusCode.CONN_THROTTLED,
