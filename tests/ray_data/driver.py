@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ray.data.expressions import col
 from clarigrpc import Client, query, v2
 from clarigrpc._ray_data.app_datasource import InputSpan, inputs_of
 from clarigrpc._ray_data.bulk_actor import client_options
+from clarigrpc._ray_data.output_parts import OutputFolder
 from clarigrpc.ray import (
     Predictor,
     predict,
@@ -176,6 +178,22 @@ def to_parquet(client: ClientOptions, folder: str, count: int, **options: Any) -
         **options,
     )
     return [report.rows, report.failed, report.rows_before]
+
+
+def begun_again(folder: str, part: str, late: str) -> Any:
+    """The files that three runs find: two end before they are complete, the third completes.
+
+    In each, its own part is written, and in the second a late one of another run is added.
+    """
+    found = []
+    for number in range(3):
+        target = OutputFolder(folder, {})
+        found.append(len(target.before))
+        shutil.copy(part, Path(folder, f"part-{target.writer.run}-000000.parquet"))
+        if number == 1:
+            shutil.copy(part, Path(folder, late))
+        target.close(complete=number == 2)
+    return [found, sorted(path.name for path in Path(folder).iterdir())]
 
 
 def parquet(folder: str) -> Any:

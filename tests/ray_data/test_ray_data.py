@@ -334,6 +334,19 @@ def test_actors_that_die_while_they_predict(
     assert len(counting.texts) == 1000
 
 
+def test_late_files_of_dead_runs_go_also_where_the_next_run_dies(
+    driver: Driver, tmp_path: Path
+) -> None:
+    part, folder = tmp_path / "a.parquet", tmp_path / "out"
+    part.write_bytes(b"not read")
+    late = "part-0123456789abcdef-000000.parquet"
+    found, left = driver.do("begun_again", folder=str(folder), part=str(part), late=late)
+    assert found == [0, 1, 2]
+    assert late not in left
+    assert {name for name in left if name.startswith(".")} == {".lock", ".run.json"}
+    assert len(left) == 5
+
+
 def test_a_driver_that_dies_goes_on(
     server: LocalServer, counting: Counting, cluster: Cluster, driver: Driver, tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 A file appears under its name when it is complete: what is there was predicted. The file
 ``.run.json`` says what makes the rows and which run may write: a worker of an earlier run, which
-has not noticed yet that its driver is gone, finds another run there and stops.
+has not noticed yet that its driver is gone, finds another run there and stops. A file that it was
+about to add at that moment is removed: while a run is not complete, ``.before.json`` names the
+files that were there when it began, and all others are its own.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from clarigrpc.errors import ConfigurationError, InvalidArgumentError
 
 _PART = re.compile(r"part-([0-9a-f]{16})-(\d{6})\.parquet")
 _RUN_FILE = ".run.json"
+_BEFORE_FILE = ".before.json"
 _OBJECT_STORES = frozenset({"abfs", "gcs", "s3"})
 """Where a file appears when it has been written whole, and cannot be renamed at once."""
 
@@ -63,7 +66,7 @@ class OutputFolder:
             self._held = stack.pop_all()
 
     def _begin(self, made_by: dict[str, Any]) -> None:
-        found, there = self.writer.run_file(), self.writer.names()
+        found, there = self.writer.json_file(_RUN_FILE), self.writer.names()
         if there and found.get("made_by") is None:
             raise ConfigurationError(
                 f"{self.writer.folder} has Parquet files, but no {_RUN_FILE} that says what made "
@@ -74,9 +77,20 @@ class OutputFolder:
                 f"{self.writer.folder} was made by {found['made_by']}, not by {made_by}: give "
                 "another folder"
             )
-        # From here on nobody else adds a file.
-        self.writer.write_run_file({"run": self.writer.run, "made_by": made_by})
+        earlier = self.writer.json_file(_BEFORE_FILE)
+        if found and earlier.get("run") == found.get("run"):
+            self._remove_late(earlier["run"], earlier["before"])
+        # From here on nobody else begins to add a file.
+        self.writer.write_json_file(_RUN_FILE, {"run": self.writer.run, "made_by": made_by})
         self.before = self.writer.names()
+        self.writer.write_json_file(_BEFORE_FILE, {"run": self.writer.run, "before": self.before})
+
+    def _remove_late(self, run: str, before: Sequence[str]) -> None:
+        """Remove what others have added since a run began: it has predicted these rows again."""
+        kept = {*before}
+        for name in self.writer.names():
+            if name not in kept and run not in name:
+                self.writer.remove(name)
 
     def written_ids(self, column: str) -> tuple[Any, int]:
         """Digests of the ids of the rows that are there, sorted, and their number."""
@@ -98,9 +112,8 @@ class OutputFolder:
         """
         try:
             if complete:
-                for name in self.writer.names():
-                    if name not in self.before and self.writer.run not in name:
-                        self.writer.files.delete_file(posixpath.join(self.writer.folder, name))
+                self._remove_late(self.writer.run, self.before)
+                self.writer.remove(_BEFORE_FILE)
         finally:
             self._held.close()
 
@@ -145,18 +158,23 @@ class PartWriter:
         there = self.files.get_file_info(fs.FileSelector(self.folder))
         return sorted(one.base_name for one in there if _PART.fullmatch(one.base_name))
 
-    def run_file(self) -> dict[str, Any]:
-        """What the file of the run says; nothing where there is none."""
+    def json_file(self, name: str) -> dict[str, Any]:
+        """What a file beside the parts says; nothing where there is none."""
         try:
-            with self.files.open_input_stream(posixpath.join(self.folder, _RUN_FILE)) as file:
+            with self.files.open_input_stream(posixpath.join(self.folder, name)) as file:
                 found: dict[str, Any] = json.loads(file.read())
         except (FileNotFoundError, ValueError):
             return {}
         return found
 
-    def write_run_file(self, content: Mapping[str, Any]) -> None:
-        """Replace the file of the run."""
-        self._put(_RUN_FILE, json.dumps(content).encode())
+    def write_json_file(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a file beside the parts."""
+        self._put(name, json.dumps(content).encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.files.delete_file(posixpath.join(self.folder, name))
 
     def write(self, number: int, table: pa.Table) -> None:
         """Write a file of the run; of a number that is there already, in its place.
@@ -166,7 +184,7 @@ class PartWriter:
         """
         sink = pa.BufferOutputStream()
         pyarrow.parquet.write_table(table, sink)
-        if self.run_file().get("run") != self.run:
+        if self.json_file(_RUN_FILE).get("run") != self.run:
             raise ConfigurationError(f"{self.folder} was taken by another run, which goes on")
         self._put(f"part-{self.run}-{number:06d}.parquet", sink.getvalue())
 
