@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,6 +229,22 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
         trouble.go_on.set()
         assert took < 20
         asking.join(60)
+
+
+def test_an_item_that_is_given_back_is_counted_once(start: Work, caller: Client) -> None:
+    trouble = Trouble()
+    started: Any = start(trouble, concurrency=1)
+    worker = getattr(started, "worker", started)
+    asking = threading.Thread(target=_asked, args=(caller, "waits", 6.0), daemon=True)
+    asking.start()
+    assert trouble.taken.wait(30)
+    started.stop(grace=0.1)
+    before = worker.stats()
+    assert before.lost == 1
+    trouble.go_on.set()
+    eventually(lambda: worker.stats().running == 0)
+    assert worker.stats() == replace(before, running=0)
+    asking.join(60)
 
 
 def _asked(caller: Client, method: str, seconds: float = 3.0) -> None:

@@ -90,3 +90,21 @@ def test_unread_inputs_hold_the_service_back() -> None:
     assert len(call.inputs) == 64
     call.cancel()
     assert not call.is_full, "who left is not waited for"
+
+
+def test_large_unread_inputs_hold_the_service_back() -> None:
+    call = ItemCall()
+    for _ in range(5):
+        assert not call.is_full
+        call.received(response(item(Kind.STREAMING_STREAMING, text="a" * (1 << 20))))
+        if call.is_full:
+            break
+    assert len(call.inputs) == 4
+    call.take_input()
+    assert not call.is_full
+    call.received(response(item(Kind.STREAMING_STREAMING, text="a" * (1 << 20))))
+    assert call.is_full
+    call.drain()
+    assert not call.is_full
+    call.received(response(item(Kind.STREAMING_STREAMING, text="a")))
+    assert not call.inputs, "the method has ended"

@@ -364,10 +364,9 @@ class AsyncDriver:
             await self._cancel_tasks()
 
     async def _give_back(self, call: ItemCall) -> None:
-        self._loop.count(lost=1)
         try:
             await self._client.v2.PostRunnerItemOutputs(
-                self._loop.refusal(call), timeout=_ABORT_GRACE
+                self._loop.give_back(call), timeout=_ABORT_GRACE
             )
         except errors.ClarigrpcError as error:
             logger.warning("an item is lost at the end of the runner: %s", error)

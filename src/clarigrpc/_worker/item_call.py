@@ -36,7 +36,9 @@ class ItemCall:
         over: Whether the call has ended.
         error: How it failed; None where it did not.
         finished: Whether nothing of the item is running any more.
+        began: When the item began, by the clock of the worker.
         due: When it has taken too long, by the clock of the worker.
+        given_back: Whether the worker gave it back at its end, while a function still ran.
         sent: Number of messages with outputs that were sent.
         opened: The driver's side of the call.
     """
@@ -54,7 +56,9 @@ class ItemCall:
         self.over: bool = False
         self.error: errors.ApiError | None = None
         self.finished: bool = False
+        self.began: float = 0.0
         self.due: float = math.inf
+        self.given_back: bool = False
         self.sent: int = 0
         self.opened: Any = None
 

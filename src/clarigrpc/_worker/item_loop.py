@@ -46,7 +46,7 @@ POST_SECONDS = 30.0
 STEADY_SECONDS = 2.0
 """A call that has been open for so long counts as a connection."""
 
-_KEPT_CANCELLATIONS = 1000
+_KEPT_IDS = 1000
 
 _AT_ONCE_SECONDS = 0.2
 """A call that ended so soon without an item is followed by a pause: a service may be busy."""
@@ -54,6 +54,8 @@ _AT_ONCE_SECONDS = 0.2
 STOPPING = "the runner is shutting down"
 """Why items are aborted that do not end in time."""
 
+TOO_LARGE = "an output of the runner is larger than the service takes"
+"""Why items are aborted that were run before."""
 TOO_LONG = "it took too long"
 """Why items are aborted that take longer than they may."""
 
@@ -141,7 +143,8 @@ class ItemLoop:
         self._item_seconds = item_seconds
         self._connected: set[int] = set()
         # A cancellation may overtake its item, which comes over another call.
-        self._cancelled: deque[str] = deque(maxlen=_KEPT_CANCELLATIONS)
+        self._cancelled: deque[str] = deque(maxlen=_KEPT_IDS)
+        self._oversized: deque[str] = deque(maxlen=_KEPT_IDS)
         self._registered = False
         self._counting = threading.Lock()
         self.stopping: bool = False
@@ -322,13 +325,23 @@ class ItemLoop:
                 logger.warning("the runner could not be registered again: %s", failure)
 
     def _run_item(self, call: ItemCall, number: int) -> WorkerPlan[None]:
-        began = self._clock()
+        call.began = began = self._clock()
         call.due = began + self._item_seconds
         self.count(running=1)
         try:
             outcome = yield from self._process(call, number)
         finally:
             self.count(running=-1)
+        if not call.given_back:
+            self._note_outcome(outcome, began)
+
+    def give_back(self, call: ItemCall) -> v2.PostRunnerItemOutputsRequest:
+        """What to say of an item whose function does not end, when the worker does."""
+        call.given_back = True
+        self._note_outcome("lost", call.began)
+        return self.refusal(call)
+
+    def _note_outcome(self, outcome: ItemOutcome, began: float) -> None:
         self.count(**{outcome: 1})
         if (observer := call_observer.installed()) is not None:
             observer.item_served(self._identity.runner_id, outcome, self._clock() - began)
@@ -338,6 +351,8 @@ class ItemLoop:
         item, who = call.item, self._identity
         if item.id in tuple(self._cancelled):  # another thread may add to it
             call.cancel()
+        elif item.id in tuple(self._oversized):
+            call.abort = TOO_LARGE
         last: v2.PostRunnerItemOutputsRequest | None = None
         failed = False
         single = item.processing_info.runner_method_type in (
@@ -398,11 +413,14 @@ class ItemLoop:
     def _give_up(self, call: ItemCall, reason: str) -> WorkerPlan[ItemOutcome]:
         """End an item that will not be finished."""
         assert call.item is not None
-        if call.abort == TOO_LONG:
+        if call.given_back:
+            return "lost"
+        if call.abort in (TOO_LONG, TOO_LARGE):
+            details = f"the item took longer than the {self._item_seconds:g} seconds of the runner"
             message = self._identity.end(
                 call.item.id,
                 StatusCode.RUNNER_PROCESSING_FAILED,
-                f"the item took longer than the {self._item_seconds:g} seconds of the runner",
+                details if call.abort == TOO_LONG else TOO_LARGE,
             )
             if (yield WriteMessage(call, message)) and (yield from self._settle(call)):
                 return "failed"
@@ -433,12 +451,12 @@ class ItemLoop:
     def _post_cut_off(self, call: ItemCall) -> WorkerPlan[ItemOutcome]:
         assert call.item is not None
         item_id = call.item.id
+        if isinstance(call.error, errors.InvalidArgumentError):
+            return (yield from self._post(self._refused(call, call.error), "failed"))
         if any(
             other is not call and other.item.id == item_id for other in self.items if other.item
         ):
             return "lost"  # the service gave it to this worker again
-        if isinstance(call.error, errors.InvalidArgumentError):
-            return (yield from self._post(self._refused(call, call.error), "failed"))
         message = self._identity.end(
             item_id,
             StatusCode.RUNNER_PROCESSING_FAILED,
@@ -447,12 +465,13 @@ class ItemLoop:
         return (yield from self._post(message, "lost"))
 
     def _refused(self, call: ItemCall, error: errors.ApiError) -> v2.PostRunnerItemOutputsRequest:
+        """Says that a message was too large. The item is not run again for that to be found out."""
         assert call.item is not None
+        self._oversized.append(call.item.id)
         return self._identity.end(
             call.item.id,
             StatusCode.RUNNER_PROCESSING_FAILED,
-            "an output of the runner is larger than the service takes: "
-            + error.details.partition(";")[0],
+            f"{TOO_LARGE}: {error.details.partition(';')[0]}",
         )
 
     def _post(

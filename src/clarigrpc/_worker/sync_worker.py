@@ -308,10 +308,9 @@ class SyncDriver:
         """Hand on what is in the hands of functions that cannot be interrupted."""
         end = time.monotonic() + _ABORT_SECONDS
         for call in self._loop.items:
-            self._loop.count(lost=1)
             try:
                 self._client.v2.PostRunnerItemOutputs(
-                    self._loop.refusal(call), timeout=max(0.1, end - time.monotonic())
+                    self._loop.give_back(call), timeout=max(0.1, end - time.monotonic())
                 )
             except errors.ClarigrpcError as error:
                 logger.warning("an item is lost at the end of the runner: %s", error)
