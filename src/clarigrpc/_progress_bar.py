@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from clarigrpc._extras import NeedsExtra
+
+StateT = TypeVar("StateT")
 
 
 class Bar:
@@ -75,3 +79,18 @@ def open_bar(name: str, total: int | None, *, unit: BarUnit = "items") -> Bar | 
     bar.add_task(name, total=total, failed="", said="")
     bar.start()
     return Bar(bar)
+
+
+def progress_callback(
+    progress: bool | Callable[[StateT], object],
+) -> Callable[[StateT], object] | None:
+    """The function in an argument ``progress``; None where it is True or False.
+
+    Raises:
+        TypeError: It is an asynchronous function, which nothing would await.
+    """
+    if not callable(progress):
+        return None
+    if inspect.iscoroutinefunction(progress):
+        raise TypeError("progress= takes a plain function, not an asynchronous one")
+    return progress

@@ -215,6 +215,13 @@ def test_rows_that_cannot_be_added_are_reported(app: dict[str, str], driver: Dri
     assert any("the row has no id (null)" in error for _, _, error in failures)
     assert "FAILURE: row 1: the row has no value (null)" in [error for _, _, error in failures]
     assert any("INPUT_DUPLICATE" in error for _, _, error in failures)
+    # Numbers are no names of concepts.
+    rows = [{"body": "with numbers", "about": [1]}, {"body": "without", "about": None}]
+    *counts, failures = driver.do(
+        "written_rows", client=app, rows=rows, column="body", kind="text", concepts_column="about"
+    )
+    assert counts == [2, 1, 0, 1]
+    assert "TypeError: concepts are ids" in failures[0][2]
     # Two rows with the same content are the same input.
     same = [{"body": "same"}, {"body": "same"}]
     made = driver.do("written_rows", client=app, rows=same, column="body", kind="text")

@@ -226,3 +226,20 @@ async def test_the_last_looks_are_close_to_the_end_of_the_wait(both: Both) -> No
     with pytest.raises(errors.DeadlineExceededError, match="1 of 1 inputs are not deleted yet"):
         await both.run(both.client.inputs.follow_deletion(["i"]).wait, timeout=1)
     assert time.monotonic() - began > 0.9
+
+
+async def test_asynchronous_functions_are_refused_as_progress(both: Both, tmp_path: Path) -> None:
+    async def progress(state: object) -> None:
+        """Would never be awaited."""
+
+    c = both.client
+    await add_inputs(both, "i")
+    file = tmp_path / "model.tar"
+    file.write_bytes(b"content")
+    for verb, argument in (
+        (c.inputs.follow(["i"]).wait, ()),
+        (c.inputs.upload, ([v2.Input(id="j")],)),
+        (c.model("m").upload_version, (file,)),
+    ):
+        with pytest.raises(TypeError, match="takes a plain function"):
+            await both.run(verb, *argument, progress=progress)

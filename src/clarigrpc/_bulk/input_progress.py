@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from clarigrpc._bulk.input_report import UploadReport
-from clarigrpc._progress_bar import open_bar
+from clarigrpc._progress_bar import open_bar, progress_callback
 
 ReportCallback: TypeAlias = Callable[[UploadReport], object]
 """Called with the report of an upload of inputs as responses arrive."""
@@ -22,10 +22,11 @@ class InputProgress:
 
     Raises:
         ConfigurationError: ``progress=True`` and ``rich`` is not installed.
+        TypeError: The callback is an asynchronous function.
     """
 
     def __init__(self, progress: bool | ReportCallback, total: int | None) -> None:
-        self._callback = progress if callable(progress) else None
+        self._callback = progress_callback(progress)
         self._bar = open_bar("inputs", total) if progress is True else None
 
     def update(self, report: UploadReport) -> None:

@@ -20,7 +20,7 @@ from clarigrpc._ray_data.bulk_actor import client_options
 from clarigrpc._ray_data.inputs_report import FailedRow, InputsReport
 from clarigrpc._ray_data.row_inputs import as_table, column_values, row_inputs
 from clarigrpc.client import Client
-from clarigrpc.errors import InvalidArgumentError
+from clarigrpc.errors import ClarigrpcError, InvalidArgumentError
 
 MAX_FAILURES = 1000
 """Failed rows of a task that a report names; the others are counted."""
@@ -63,7 +63,18 @@ class InputRows:
                 result.data.metadata.MergeFrom(media.metadata_struct(values))
             return result
 
-        return [SourceInput(partial(made, row), f"row {row}") for row in range(table.num_rows)]
+        def made_or_rejected(row: int) -> v2.Input:
+            try:
+                return made(row)
+            except (OSError, ClarigrpcError):
+                raise
+            except Exception as error:  # whatever is wrong with a row, the others are added
+                raise InvalidArgumentError(f"{type(error).__name__}: {error}") from error
+
+        return [
+            SourceInput(partial(made_or_rejected, row), f"row {row}")
+            for row in range(table.num_rows)
+        ]
 
 
 def _id_text(value: Any) -> str:

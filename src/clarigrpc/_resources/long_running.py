@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from clarigrpc import errors, v2
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.status_names import code_name
-from clarigrpc._progress_bar import BarUnit, open_bar
+from clarigrpc._progress_bar import BarUnit, open_bar, progress_callback
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Collection, MessageT, Operations, as_list, field_of
 from clarigrpc._resources.sync_async import Async, Driven, Sync, operation
@@ -459,9 +459,11 @@ def _reporting(progress: bool | WorkCallback, name: str, unit: BarUnit) -> Itera
 
     Raises:
         ConfigurationError: ``progress=True`` and ``rich`` is not installed.
+        TypeError: The function is asynchronous.
     """
-    if callable(progress):
-        yield progress
+    callback = progress_callback(progress)
+    if callback is not None:
+        yield callback
         return
     bar = open_bar(_shortened(name), None, unit=unit) if progress else None
     if bar is None:

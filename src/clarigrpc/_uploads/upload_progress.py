@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from clarigrpc._progress_bar import open_bar
+from clarigrpc._progress_bar import open_bar, progress_callback
 from clarigrpc._public_names import named_in
 
 
@@ -92,9 +92,11 @@ def reporting(
 
     Raises:
         ConfigurationError: ``progress=True`` and ``rich`` is not installed.
+        TypeError: The callback is an asynchronous function.
     """
-    if callable(progress):
-        yield RateMeter(total, progress)
+    callback = progress_callback(progress)
+    if callback is not None:
+        yield RateMeter(total, callback)
         return
     bar = open_bar(name, total, unit="bytes") if progress else None
     if bar is None:
