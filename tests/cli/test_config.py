@@ -99,7 +99,8 @@ def test_the_prompt_on_a_terminal(environment: dict[str, str], file: Path) -> No
         os.close(theirs)
         screen = ""
         for question, answer in (("User id", "me"), ("token", TOKEN)):
-            while question not in screen:
+            # What is typed before the space after the colon may be dropped with the echo.
+            while f"{question}: " not in screen:
                 screen += os.read(ours, 1000).decode()
             os.write(ours, f"{answer}\n".encode())
         try:
