@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import linecache
 import signal
 import sys
@@ -185,7 +186,7 @@ async def test_a_cancelled_upload_keeps_what_it_read(
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # it may have ended before
             await task
         assert report.taken == report.settled == len(read)
         again = await client.inputs.upload(report.failed_inputs)
