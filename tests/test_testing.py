@@ -258,6 +258,7 @@ async def test_a_stub_answers_over_rest(with_rest: LocalServer, connect: Connect
         await both.call("ListInputs", v2.ListInputsRequest())
 
 
+@pytest.mark.measures
 async def test_an_answer_of_a_stub_that_fails_its_test(both: Both, clarifai_app: LocalApp) -> None:
     def failing(request: Any) -> Any:
         pytest.fail("this is not to be asked")

@@ -116,6 +116,7 @@ def test_the_values_of_a_source_in_their_order(slow: list[bool], fails: bool) ->
     assert found == len(slow)
 
 
+@pytest.mark.measures
 def test_an_endless_source_is_left() -> None:
     before = threading.active_count()
     made = made_ahead(

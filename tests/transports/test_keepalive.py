@@ -25,6 +25,7 @@ def server() -> Iterator[LocalServer]:
         yield running
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_peer_that_falls_silent(
     server: LocalServer, kind: ClientKind, monkeypatch: pytest.MonkeyPatch

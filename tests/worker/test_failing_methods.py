@@ -194,6 +194,7 @@ def test_an_output_that_is_too_large(start: Work, server: LocalServer, caller: C
     assert len(runs) <= 3
 
 
+@pytest.mark.measures
 def test_inputs_that_the_method_does_not_take(start: Work, caller: Client) -> None:
     """They do not hold up the end of the call, and none is read for ever."""
     trouble = Trouble()
@@ -215,6 +216,7 @@ def test_inputs_that_the_method_does_not_take(start: Work, caller: Client) -> No
     assert (stats.succeeded, stats.cancelled, stats.lost) in {(1, 0, 0), (2, 0, 0)}
 
 
+@pytest.mark.measures
 def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Client) -> None:
     trouble = Trouble()
     with workers("sync", server) as start:

@@ -210,6 +210,7 @@ def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     eventually(lambda: sum(one().succeeded for one in stats) >= 120)
 
 
+@pytest.mark.measures
 def test_an_end_that_cannot_wait_gives_items_back(start: Work, calls: Calls) -> None:
     """The item goes to the next worker; generated outputs cannot be made twice."""
     toolbox = Toolbox()

@@ -169,6 +169,7 @@ def test_each_item_is_answered_once(
     assert queues._open_calls == 0
 
 
+@pytest.mark.measures
 def test_an_item_without_workers_fails_soon() -> None:
     began = time.monotonic()
     assert ask(RunnerQueues(), "x", Kind.UNARY_UNARY) == ([], Code.MODEL_DEPLOYING)

@@ -51,6 +51,7 @@ def test_every_row_comes_once(walk: Walk, sizes: list[int], most: int) -> None:
             store.close()
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("walk", [backwards, by_places])
 def test_long_rows_are_not_read_many_at_once(walk: Walk) -> None:
     size = 1 << 20
