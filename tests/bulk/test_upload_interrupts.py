@@ -62,8 +62,9 @@ class _InterruptAt:
             self.places.append(place)
             if self._left == 0:
                 source = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-                if "values.append" in source or "waiting.append" in source:
-                    # Python raises nothing between taking a value and the call that keeps it.
+                handed_on = place.startswith("preparation.py") and "yield value" in source
+                if handed_on or "values.append" in source or "waiting.append" in source:
+                    # Python raises nothing between taking a value and what keeps it.
                     self._left = 1
                     return self
                 self.place = place
