@@ -68,6 +68,14 @@ class Hanging:
         self.running -= 1
         yield v2.MultiOutputResponse()
 
+    def answered_meanwhile(
+        self, requests: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterable[Any]:
+        """A script that answers once another call waits."""
+        (request,) = requests
+        self.began.wait(30)
+        yield outputs(request)
+
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> bool:
     """Whether the condition comes true, sooner or later."""
