@@ -457,7 +457,7 @@ async def test_cuts_lose_and_double_nothing(connect: Connect, fault: str) -> Non
             stream = client.client.model("m").predict_many(texts(600), batch_size=10)
             async for result in client.items(stream):
                 if fault == "goaway" and result.index % 150 == 10:
-                    proxy.goaway()
+                    proxy.goaway(close_when_drained=True)  # as servers do
                 results.append(result)
             assert proxy.counters.faults
     check(results, 600, [])

@@ -938,7 +938,9 @@ class FaultProxy:
                 case Fault.RESET:
                     self._end_all(_End.RST)
                 case Fault.GOAWAY:
-                    self._goaway_all(_GoAway(0, None, close_when_drained=False))
+                    # Left open, as no server does, gRPC's core may try again and again to open a
+                    # stream on this connection, and take all memory for that.
+                    self._goaway_all(_GoAway(0, None, close_when_drained=True))
                 case Fault.BLACKHOLE:
                     self._set_blackhole(step.direction)
                 case Fault.DELAY:

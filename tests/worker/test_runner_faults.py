@@ -113,7 +113,7 @@ def _refuse(proxy: FaultProxy) -> None:
 FAULTS: dict[str, Callable[[FaultProxy], None]] = {
     "cut": lambda proxy: proxy.cut(),
     "reset": lambda proxy: proxy.reset(),
-    "goaway": lambda proxy: proxy.goaway(),
+    "goaway": lambda proxy: proxy.goaway(close_when_drained=True),
     "cut inside a message": lambda proxy: proxy.cut_after(bytes=200),
     "cut before an answer": lambda proxy: proxy.cut_before_response(half_closed=False),
     "silence": lambda proxy: proxy.blackhole(),
