@@ -125,6 +125,7 @@ async def test_requests_are_in_flight_together(both: Both, scripted: ScriptedSer
     check(await predict(both, texts(60), batch_size=5, in_flight=6), 60, [])
 
 
+@pytest.mark.measures
 async def test_the_next_run_starts_with_the_window_of_the_last(
     both: Both, scripted: ScriptedServer
 ) -> None:
@@ -457,7 +458,7 @@ async def test_cuts_lose_and_double_nothing(connect: Connect, fault: str) -> Non
             stream = client.client.model("m").predict_many(texts(600), batch_size=10)
             async for result in client.items(stream):
                 if fault == "goaway" and result.index % 150 == 10:
-                    proxy.goaway(close_when_drained=True)  # as servers do
+                    proxy.goaway()
                 results.append(result)
             assert proxy.counters.faults
     check(results, 600, [])

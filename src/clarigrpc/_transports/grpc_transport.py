@@ -102,14 +102,17 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
     """Options of the gRPC channel.
 
     Messages are limited to ``settings.max_message_bytes`` in both directions. Calls are retried
-    by ``clarigrpc._rpc.retry`` alone: the service config of a name server is ignored. gRPC's
-    transparent retries of calls that never left stay on.
+    by ``clarigrpc._rpc.retry`` alone: the service config of a name server is ignored, and gRPC's
+    own retries are off. Its transparent ones repeat a call without a pause on a connection that the
+    server has told to go away and keeps open for a running stream, and take all memory for that
+    (grpcio 1.85.3).
     """
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.primary_user_agent", _GRPC_USER_AGENT),
         ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_retries", 0),
         # After a failed connection attempt, try again soon: our own retries wait longer than this.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
