@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable() -> Iterator[Any]:
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Escape what UTF-8 cannot encode: pytest-xdist ends the whole run for one such log line."""
     return _encodable((yield))
 
