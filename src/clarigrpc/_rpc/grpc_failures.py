@@ -60,6 +60,8 @@ _LOST = (
     "shutting down",
 )
 
+_REMOVED = "Stream removed ("
+
 WRITE_FAILED = "Internal error from Core"
 """What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
 
@@ -101,6 +103,21 @@ def _seconds_until(text: str) -> float | None:
             return None
         return moment.timestamp() - time.time()
     return None if math.isnan(seconds) else seconds
+
+
+def text_of(error: Any) -> str:
+    """What gRPC says of a failed call.
+
+    Without its own retries it puts "Stream removed (...)" around what ended a call on this side.
+    That says something only where a connection broke.
+
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+    """
+    text: str = error.details() or ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE or not text.startswith(_REMOVED):
+        return text
+    return text.removeprefix(_REMOVED).removesuffix(")")
 
 
 def was_not_sent(error: Any) -> bool:

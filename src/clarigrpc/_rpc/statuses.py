@@ -18,6 +18,7 @@ from clarigrpc._rpc.grpc_failures import (
     retry_after_of,
     retry_info,
     rich_details,
+    text_of,
     was_not_sent,
 )
 from clarigrpc._transports.transport import Metadata
@@ -389,7 +390,7 @@ def _failed(status: v2.Status) -> bool:
 def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiError:
     """The exception for a failed call: ``error`` is a ``grpc.RpcError`` with a code."""
     code: grpc.StatusCode = error.code()
-    text: str = error.details() or ""
+    text = text_of(error)
     trailing = error.trailing_metadata()
     kind = _GRPC_KINDS[code]
     if code is grpc.StatusCode.INTERNAL and text == WRITE_FAILED:
