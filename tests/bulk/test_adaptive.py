@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -22,30 +22,144 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 
 
 def serve(
-    concurrency: ConcurrencyLimit, requests: int, latency: float, parallel: int, noise: float = 0.0
+    concurrency: ConcurrencyLimit,
+    requests: int,
+    latency: float,
+    parallel: int,
+    noise: float = 0.0,
+    limits: list[int] | None = None,
 ) -> float:
-    """Send at the limit to a service with ``parallel`` workers; returns the requests per second."""
+    """Send at the limit to a service with ``parallel`` workers; returns the requests per second.
+
+    The limit after each response is added to ``limits``.
+    """
     draw = random.Random(1).uniform
     now, sent = 0.0, 0
     workers = [0.0] * parallel
-    running: list[tuple[float, float]] = []
+    running: list[tuple[float, float, int]] = []
     while sent < requests or running:
         while sent < requests and len(running) < concurrency.limit:
             free = heapq.heappop(workers)
             end = max(now, free) + latency * (1 + draw(0, noise))
             heapq.heappush(workers, end)
-            heapq.heappush(running, (end, now))
+            heapq.heappush(running, (end, now, len(running) + 1))
             sent += 1
-        now, began = heapq.heappop(running)
-        concurrency.succeeded(now - began, len(running) + 1)
+        now, began, place = heapq.heappop(running)
+        concurrency.succeeded(now - began, len(running) + 1, now, sent_in_flight=place)
+        if limits is not None:
+            limits.append(concurrency.limit)
     return requests / now
 
 
-@pytest.mark.parametrize("parallel", [1, 4, 16, 48])
+class Run(NamedTuple):
+    """A simulated run: seconds until the last answer, and of the slowest request."""
+
+    seconds: float
+    slowest: float
+
+
+def run(
+    inputs: int,
+    *,
+    round_trip: float = 0.001,
+    per_request: float = 0.0,
+    per_input: float = 0.0,
+    parallel: int = 1,
+    in_flight: int | None = None,
+    timeout: float = 60.0,
+) -> Run:
+    """Send inputs, adapting both limits, to a service with ``parallel`` workers.
+
+    Args:
+        inputs: Their number.
+        round_trip: Seconds on the way.
+        per_request, per_input: Seconds of work.
+        parallel: Requests that the service works on at a time.
+        in_flight: A fixed limit, with full requests.
+        timeout: Of a request.
+    """
+    concurrency = ConcurrencyLimit(in_flight)
+    batch_size = AdaptiveBatchSize(None if in_flight is None else MAX_ITEMS)
+    now, slowest, number, left = 0.0, 0.0, 0, inputs
+    workers = [0.0] * parallel
+    running: list[tuple[float, int, float, int, int]] = []
+    while left or running:
+        while left and len(running) < concurrency.limit:
+            count = min(batch_size.size, left)
+            left -= count
+            number += 1
+            begins = max(now + round_trip / 2, heapq.heappop(workers))
+            ends = begins + per_request + per_input * count
+            heapq.heappush(workers, ends)
+            heapq.heappush(running, (ends + round_trip / 2, number, now, count, len(running) + 1))
+        now, _, sent_at, count, place = heapq.heappop(running)
+        seconds = now - sent_at
+        slowest = max(slowest, seconds)
+        if batch_size.succeeded(seconds, count, place):
+            concurrency.resized()
+        concurrency.succeeded(
+            seconds,
+            len(running) + 1,
+            now,
+            sent_in_flight=place,
+            inputs=count,
+            size=batch_size.size,
+            timeout=timeout,
+        )
+    return Run(now, slowest)
+
+
+@pytest.mark.parametrize("parallel", [1, 4, 16, 32, 48])
 def test_a_service_is_used_to_its_capacity(parallel: int) -> None:
     concurrency = ConcurrencyLimit()
     serve(concurrency, 300, 0.1, parallel, noise=0.3)
     assert serve(concurrency, 300, 0.1, parallel, noise=0.3) > 0.8 * parallel / 0.115
+    assert serve(concurrency, 6000, 0.1, parallel, noise=0.3) > 0.95 * parallel / 0.115
+
+
+@pytest.mark.parametrize("parallel", [16, 32])
+def test_the_limit_is_steady_where_the_service_is(parallel: int) -> None:
+    limits: list[int] = []
+    serve(ConcurrencyLimit(), 1900, 0.1, parallel, limits=limits)  # before the minimum is too old
+    later = limits[500:-100]  # and while there is more to send
+    assert parallel <= min(later)
+    assert sum(later) / len(later) <= 2.5 * parallel
+
+
+def test_over_a_long_way_the_first_run_needs_no_more_round_trips_than_a_wide_fixed_limit() -> None:
+    far = {"round_trip": 0.2, "per_request": 0.0001, "parallel": 64}
+    adaptive, fixed = run(10_000, **far), run(10_000, in_flight=64, **far)  # type: ignore[arg-type]
+    assert adaptive.seconds < 1.1 * fixed.seconds
+
+
+@given(
+    st.sampled_from([1, 2, 4, 8, 16, 32, 64]),
+    st.floats(0.001, 0.3),
+    st.floats(0.0001, 3.0),
+    st.floats(0.0, 0.03),
+)
+def test_no_request_times_out_for_those_before_it(
+    parallel: int, round_trip: float, per_request: float, per_input: float
+) -> None:
+    found = run(
+        10_000,
+        round_trip=round_trip,
+        per_request=per_request,
+        per_input=per_input,
+        parallel=parallel,
+    )
+    assert found.slowest < 60
+
+
+def test_a_short_timeout_keeps_the_limit_small() -> None:
+    found = run(20_000, round_trip=0.2, per_input=0.001, parallel=2, timeout=4.0)
+    assert found.slowest < 4
+
+
+@pytest.mark.parametrize("per_request", [0.05, 1.0, 6.0])
+def test_requests_are_full_where_a_service_does_one_at_a_time(per_request: float) -> None:
+    adaptive = run(20_000, per_request=per_request)
+    assert adaptive.seconds < 1.2 * run(20_000, per_request=per_request, in_flight=4).seconds
 
 
 def test_a_queue_does_not_grow_for_ever() -> None:
@@ -83,18 +197,20 @@ def test_it_recovers_from_overload() -> None:
 
 def test_a_slow_source_teaches_nothing_about_the_window() -> None:
     concurrency = ConcurrencyLimit()
-    for _ in range(500):
-        concurrency.succeeded(0.1, 1)
+    for number in range(500):
+        concurrency.succeeded(0.1, 1, number * 0.1, sent_in_flight=1)
     assert concurrency.limit <= 4
 
 
 def test_few_round_trips_fill_the_window_whether_answers_come_together_or_not() -> None:
     for together in (True, False):
         concurrency = ConcurrencyLimit()
-        for _ in range(3):  # round trips
+        for number in range(3):  # round trips
             sent = concurrency.limit
             for left in range(sent, 0, -1):
-                concurrency.succeeded(0.2, left if together else max(left, concurrency.limit))
+                at_once = left if together else max(left, concurrency.limit)
+                now = number * 0.2 if together else number * 0.2 - left * 0.2 / sent
+                concurrency.succeeded(0.2, at_once, now, sent_in_flight=at_once)
         assert concurrency.limit == MAX_IN_FLIGHT
 
 
@@ -113,7 +229,7 @@ def test_the_window_stays_within_its_bounds(events: list[tuple[str, float, int]]
     for concurrency in (adaptive, fixed):
         for kind, seconds, in_flight in events:
             if kind == "ok":
-                concurrency.succeeded(seconds, in_flight)
+                concurrency.succeeded(seconds, in_flight, seconds, sent_in_flight=in_flight)
             elif kind == "overload":
                 concurrency.overloaded(in_flight)
             else:
@@ -184,7 +300,7 @@ def test_short_runs_do_not_renew_what_a_wide_one_found() -> None:
     for now in (30.0, 50.0):
         short = recall(kept, "a", now)
         assert short.concurrency.limit == MAX_IN_FLIGHT
-        short.concurrency.succeeded(0.1, 1)
+        short.concurrency.succeeded(0.1, 1, now, sent_in_flight=1)
         keep(kept, "a", short, now)
     assert recall(kept, "a", 61.0).concurrency.limit < MAX_IN_FLIGHT
 

@@ -3,9 +3,10 @@
 The concurrency limit follows the gradient algorithms of published concurrency limiters (TCP Vegas
 and its successors): it grows while the latency stays near its minimum, shrinks when requests queue
 at the server, and is halved when the server reports overload. Until one of that happens, it grows
-several times over in each round trip, as in TCP's slow start: over a long way, the time is used up
-in a few round trips. The batch size grows while larger batches increase the number of inputs per
-second. The next run with the same model goes on from there (``recall``).
+several times over in each round trip, as in TCP's slow start. Where a whole window was answered at
+once, it grows at once to what the service has shown it can do in good time: over a long way, each
+further round trip would be most of the run. The batch size grows while larger batches increase the
+number of inputs per second. The next run with the same model goes on from there (``recall``).
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from typing import Any, NamedTuple, Self
 
 from clarigrpc._contract.request_limits import MAX_ITEMS
 
-MAX_IN_FLIGHT = 64
-"""Largest adaptive number of requests in flight."""
+MAX_IN_FLIGHT = 100
+"""Largest adaptive number of requests in flight.
+
+Source: RFC 9113, 6.5.2, asks servers to allow no fewer streams than this on a connection."""
 
 _START_IN_FLIGHT = 4
 _START_BATCH_SIZE = 32
 # What each request adds to the limit in slow start: about five times as many in each round trip.
 _SLOW_START_STEP = 4.0
+# In slow start, no more is in flight than the service would do in this time at the rate that it has
+# shown, nor in half of a request's timeout: where it has no more to give, no request fails for it.
+_SHOWN_SECONDS = 30.0
 # Samples of a batch size before it is called no better than a smaller one.
 _SAMPLES = 5
 # The limit stops growing when the latency exceeds its minimum by this factor.
@@ -36,6 +42,45 @@ _MEASURE_AGAIN = 2000
 _MAX_KEPT = 64
 # After this time, the service may have fewer servers for the model, or none that runs.
 _KEPT_SECONDS = 60.0
+
+
+class _Window:
+    """What the answers to the requests that filled the limit say.
+
+    Args:
+        left: Number of those that have no answer yet.
+    """
+
+    def __init__(self, left: int = 0) -> None:
+        self.left = left
+        self._inputs = 0
+        self._shortest, self._longest = math.inf, 0.0
+        self._first_at = self._last_at = 0.0
+
+    def answered(self, seconds: float, inputs: int, now: float) -> None:
+        """One of them, with so many inputs, was answered in this time."""
+        if not self._inputs:
+            self._first_at = now
+        self._last_at = now
+        self.left -= 1
+        self._inputs += inputs
+        self._shortest = min(self._shortest, seconds)
+        self._longest = max(self._longest, seconds)
+
+    @property
+    def came_at_once(self) -> bool:
+        """Whether all were answered together, so that none had to wait for the others.
+
+        Latencies do not show this: those of a full queue are all the same as well.
+        """
+        if self.left or not self._inputs:
+            return False
+        return self._last_at - self._first_at <= self._shortest / _TOLERANCE
+
+    @property
+    def rate(self) -> float:
+        """Inputs per second that the service can do at least."""
+        return self._inputs / self._longest
 
 
 class ConcurrencyLimit:
@@ -54,6 +99,9 @@ class ConcurrencyLimit:
         self._slow_start = True
         # Requests in flight that were sent when the window was full, for slow start.
         self._of_window = 0
+        self._window = _Window()
+        # Inputs per second that the service has done in slow start.
+        self._shown_rate = 0.0
         self._was_tried = False
 
     @property
@@ -75,16 +123,31 @@ class ConcurrencyLimit:
         """The same for another run, without the requests of this one."""
         copied = copy.copy(self)
         copied._ignored_overloads = copied._of_window = 0
+        copied._window = _Window()
         copied._was_tried = False
         return copied
 
-    def succeeded(self, seconds: float, in_flight: int, *, comparable: bool = True) -> None:
+    def succeeded(
+        self,
+        seconds: float,
+        in_flight: int,
+        now: float,
+        *,
+        sent_in_flight: int,
+        inputs: int = 1,
+        size: int = 1,
+        timeout: float = math.inf,
+    ) -> None:
         """A full request completed.
 
         Args:
             seconds: Its latency.
             in_flight: Requests in flight at that time, including this one.
-            comparable: Whether it had as many inputs as requests have now.
+            now: Time in seconds.
+            sent_in_flight: Those when it was sent, including it.
+            inputs: Number of its inputs.
+            size: Number of inputs that requests have now.
+            timeout: Seconds that a request may take.
         """
         if self._fixed or seconds <= 0:
             return
@@ -92,30 +155,47 @@ class ConcurrencyLimit:
             self._was_tried = True
             if self._slow_start:
                 self._of_window = max(self._of_window, in_flight)
-        if not comparable:
-            self._grow_fast()
+                if not self._window.left:
+                    self._window = _Window(in_flight)
+        if self._slow_start and self._window.left:
+            self._window.answered(seconds, inputs, now)
+            self._shown_rate = max(self._shown_rate, self._window.rate)
+        if inputs != size:
+            self._grow_fast(size, timeout)
             return
         self._ignored_overloads = max(0, self._ignored_overloads - 1)
         self._samples += 1
         if self._samples >= _MEASURE_AGAIN:
             self.resized()
+        if math.isinf(self._min_latency) and sent_in_flight > self._limit:
+            return  # it waited in the queue that the limit was made smaller for
         self._min_latency = min(seconds, self._min_latency)
         if self._slow_start and seconds <= _TOLERANCE * self._min_latency:
-            self._grow_fast()
+            self._grow_fast(size, timeout)
             return
         if in_flight < self._limit / 2:
             return  # limited by the source: this says nothing about a larger limit
         self._slow_start = False
-        gradient = max(0.5, min(1.0, _TOLERANCE * self._min_latency / seconds))
-        wanted = self._limit * gradient + math.sqrt(self._limit)
-        self._limit += _SMOOTHING * (wanted - self._limit)
-        self._limit = max(1.0, min(float(MAX_IN_FLIGHT), self._limit))
+        gradient = _TOLERANCE * self._min_latency / seconds
+        # Its latency is that of the queue which it joined: of the limit then, not of the one now.
+        wanted = self._limit if gradient >= 1 else min(self._limit, sent_in_flight * gradient)
+        wanted += math.sqrt(self._limit)
+        self._set_limit(self._limit + _SMOOTHING * (wanted - self._limit))
 
-    def _grow_fast(self) -> None:
+    def _grow_fast(self, size: int, timeout: float) -> None:
         """Grow in slow start, if the request was one of a window that the source could fill."""
-        if self._slow_start and self._of_window:
-            self._of_window -= 1
-            self._limit = min(float(MAX_IN_FLIGHT), self._limit + _SLOW_START_STEP)
+        if not (self._slow_start and self._of_window):
+            return
+        self._of_window -= 1
+        shown = self._shown_rate * min(_SHOWN_SECONDS, timeout / 2) / size
+        if self._window.came_at_once:
+            self._window = _Window()
+            self._set_limit(self._limit + shown)
+        else:
+            self._set_limit(max(self._limit, min(self._limit + _SLOW_START_STEP, shown)))
+
+    def _set_limit(self, limit: float) -> None:
+        self._limit = max(1.0, min(float(MAX_IN_FLIGHT), limit))
 
     def overloaded(self, in_flight: int) -> None:
         """The server rejected a request because of its load.
@@ -129,7 +209,7 @@ class ConcurrencyLimit:
             return
         self._slow_start = False
         self._was_tried = True
-        self._limit = max(1.0, self._limit / 2)
+        self._set_limit(self._limit / 2)
         self._ignored_overloads = in_flight
 
     def resized(self) -> None:
@@ -163,12 +243,13 @@ class AdaptiveBatchSize:
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
         """A request completed; returns whether the size has changed.
 
-        The throughput is ``inputs * in_flight / seconds``.
+        The throughput is ``inputs * in_flight / seconds``, also where requests wait for those sent
+        before them.
 
         Args:
             seconds: Latency of the request.
             inputs: Number of its inputs.
-            in_flight: Requests in flight at that time, including this one.
+            in_flight: Requests in flight when it was sent, including it.
         """
         if self.settled or inputs != self.size or seconds <= 0:
             return False

@@ -39,6 +39,7 @@ class BulkBatch:
         full: Whether there was no room for another input.
         checking: Whether the request looks up the inputs instead of sending them.
         sent_at: Time of the latest attempt.
+        in_flight: Requests in flight then, including it.
         begun: Whether the call of that attempt may have begun.
         splits: How many times its inputs were split off a larger batch.
         deadline: When all attempts have to be over. None before the first one, or without one.
@@ -56,6 +57,7 @@ class BulkBatch:
     full: bool = False
     checking: bool = False
     sent_at: float = 0.0
+    in_flight: int = 0
     begun: bool = False
     splits: int = 0
     deadline: float | None = None
@@ -316,7 +318,7 @@ class BulkEngine(ABC, Generic[ResultT]):
                 return None
             batch = self._ready.popleft()
         self._sent.add(batch)
-        batch.sent_at, batch.begun = now, False
+        batch.sent_at, batch.in_flight, batch.begun = now, len(self._sent), False
         return batch
 
     def put_back(self) -> None:

@@ -359,9 +359,17 @@ class PredictEngine(BulkEngine[Any]):
         if not batch.full or batch.retries is not None:
             return
         seconds, in_flight = now - batch.sent_at, len(self._sent)
-        if self.batch_size.succeeded(seconds, len(batch), in_flight):
+        if self.batch_size.succeeded(seconds, len(batch), batch.in_flight):
             self.concurrency.resized()
-        self.concurrency.succeeded(seconds, in_flight, comparable=len(batch) == self.size)
+        self.concurrency.succeeded(
+            seconds,
+            in_flight,
+            now,
+            sent_in_flight=batch.in_flight,
+            inputs=len(batch),
+            size=self.size,
+            timeout=self.timeout,
+        )
 
     def failed(self, batch: BulkBatch, error: Exception, now: float) -> None:
         # Retry the batch, divide it, or fail its inputs.

@@ -281,7 +281,7 @@ class WorkflowOperations(
                 the workflow's.
             batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
                 inputs, or one larger input. None adapts to the server.
-            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 100.
             ordered: Whether results come in the order of the inputs (default) or as they are ready.
             timeout: Seconds for each request, and for waiting while the service answers nothing.
                 None uses the client's setting.
@@ -333,7 +333,7 @@ class WorkflowOperations(
                 the workflow's.
             batch_size: Maximum inputs per request, 1 to 128; a request also holds at most 16 MiB of
                 inputs, or one larger input. None adapts to the server.
-            in_flight: Maximum concurrent requests. None adapts to the server, up to 64.
+            in_flight: Maximum concurrent requests. None adapts to the server, up to 100.
             ordered: Whether batches come in the order of the inputs (default) or as they are ready.
             timeout: Seconds for each request, and for waiting while the service answers nothing.
                 None uses the client's setting.
