@@ -34,6 +34,9 @@ _SHOWN_SECONDS = 30.0
 _SAMPLES = 5
 # The limit stops growing when the latency exceeds its minimum by this factor.
 _TOLERANCE = 2.0
+# Minimum latencies below this, in seconds, count as this: so short a wait is that of the client's
+# own threads, and costs less than a window that is empty each time before they come to it.
+_LEAST_LATENCY = 0.001
 _SMOOTHING = 0.2
 # The minimum is measured again, at a small limit, after this many requests, because the service may
 # have become slower. A minimum that drifts upwards would count our own queue as the service's time.
@@ -169,7 +172,7 @@ class ConcurrencyLimit:
             self.resized()
         if math.isinf(self._min_latency) and sent_in_flight > self._limit:
             return  # it waited in the queue that the limit was made smaller for
-        self._min_latency = min(seconds, self._min_latency)
+        self._min_latency = max(_LEAST_LATENCY, min(seconds, self._min_latency))
         if self._slow_start and seconds <= _TOLERANCE * self._min_latency:
             self._grow_fast(size, timeout)
             return
