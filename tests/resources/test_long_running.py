@@ -58,9 +58,25 @@ async def test_a_service_that_does_not_answer_is_late_as_well(
     started = await both.run(
         c.jobs.create_for_uploads, [v2.Upload(content_name="a.zip", content_length=9)]
     )
-    late = pytest.raises(errors.DeadlineExceededError, match=r"has not ended after 0\.2 s")
+    late = pytest.raises(
+        errors.DeadlineExceededError, match=r"has not ended after 0\.2 s; .* not answer"
+    )
     with service.faults.delay("GetInputsAddJob", 20), late:
         await both.run(c.jobs.follow(started).wait, timeout=0.2)
+
+
+async def test_a_look_that_hangs_does_not_take_the_whole_wait(
+    both: Both, service: LocalServer
+) -> None:
+    await add_inputs(both, "i")
+    impatient = both.client.with_options(timeout=0.3)
+    seen: list[WorkProgress] = []
+    with service.faults.delay("ListInputs", 300, count=2):
+        (one,) = await both.run(
+            impatient.inputs.follow(["i"]).wait, timeout=120, progress=seen.append
+        )
+    assert one.status.code == Code.INPUT_SUCCESS
+    assert seen
 
 
 async def test_a_failure_is_raised_and_told(both: Both) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -20,6 +19,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import Gets, Paging, PatchAction, as_ids, as_list, chunks, page_info
 from clarigrpc._resources.long_running import (
+    LookTime,
     Waits,
     Work,
     WorkState,
@@ -442,16 +442,11 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             report=report,
         )
 
-    def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, v2.Input]]:
+    def _look(self, ids: Sequence[str], limits: LookTime) -> Plan[Mapping[str, v2.Input]]:
         found: dict[str, v2.Input] = {}
-        deadline = time.monotonic() + seconds
         for chunk in chunks(ids):
             response = yield from self._invoke(
-                "ListInputs",
-                max(0.001, deadline - time.monotonic()),
-                ids=chunk,
-                page=1,
-                per_page=len(chunk),
+                "ListInputs", limits.seconds, ids=chunk, page=1, per_page=len(chunk)
             )
             found.update((one.id, one) for one in response.inputs)
         return {one: found.get(one) or _missing(one) for one in ids}
@@ -489,8 +484,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         total = len(left)
         name = f"deletion of {total} inputs" if total != 1 else f"deletion of {left[0]!r}"
 
-        def look(seconds: float) -> Plan[WorkState[builtins.list[str]]]:
-            found = yield from self._look(left, seconds)
+        def look(limits: LookTime) -> Plan[WorkState[builtins.list[str]]]:
+            found = yield from self._look(left, limits)
             gone = v2.StatusCode.INPUT_DOES_NOT_EXIST
             left[:] = [one for one in left if found[one].status.code != gone]
             code = v2.StatusCode.ACCEPTED if left else v2.StatusCode.SUCCESS

@@ -29,8 +29,6 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _USUAL_SECONDS = 300.0
 _LONGEST_NAME = 32
-_TIMER_SLACK = 0.05
-"""Seconds by which the deadline of a call may pass before ours does."""
 _PENDING = statuses.StatusKind.PENDING
 
 P = ParamSpec("P")
@@ -60,6 +58,23 @@ WorkCallback: TypeAlias = Callable[[WorkProgress], object]
 """Called with the progress of work in the background, each time the service was asked."""
 
 
+class LookTime(NamedTuple):
+    """How long the service may take when it is asked how far work is.
+
+    Attributes:
+        until: When all calls have to be over, by ``time.monotonic()``.
+        call: Seconds for each of them.
+    """
+
+    until: float
+    call: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds for a call that begins now."""
+        return max(0.001, min(self.call, self.until - time.monotonic()))
+
+
 class WorkState(NamedTuple, Generic[T]):
     """What the service says of work when it is asked.
 
@@ -80,7 +95,7 @@ class Work(Generic[T]):
     Attributes:
         resource: What has the methods that ``look`` and ``cancel`` call.
         name: What it is: ``evaluation 'e'``.
-        look: Asks the service, within a number of seconds.
+        look: Asks the service, which has so much time for it.
         cancel: Has it cancelled, within a number of seconds (None: the client's setting), and
             returns its status.
         late: Says what is not there yet.
@@ -91,7 +106,7 @@ class Work(Generic[T]):
 
     resource: Operations
     name: str
-    look: Callable[[float], Plan[WorkState[T]]]
+    look: Callable[[LookTime], Plan[WorkState[T]]]
     cancel: Callable[[float | None], Plan[v2.Status]]
     late: Callable[[], str]
     method: str
@@ -102,28 +117,33 @@ class Work(Generic[T]):
         """The result, once the work has ended."""
         seconds = self.seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
+        # A call that hangs must not take the whole wait: the next one may be answered.
+        limits = LookTime(deadline, self.resource._client.settings.timeout)
         pause = _FIRST_PAUSE
         with _reporting(progress, self.name, self.unit) as report:
             while True:
+                unanswered: errors.DeadlineExceededError | None = None
                 try:
-                    seen = yield from self.look(max(0.001, deadline - time.monotonic()))
+                    seen = yield from self.look(limits)
                 except errors.DeadlineExceededError as error:
-                    if time.monotonic() < deadline - _TIMER_SLACK:
-                        raise
-                    raise self._too_late(seconds) from error
-                report(seen.progress)
-                if seen.finish is not None:
-                    return seen.finish()
+                    unanswered = error
+                else:
+                    report(seen.progress)
+                    if seen.finish is not None:
+                        return seen.finish()
                 left = deadline - time.monotonic()
                 if left < _FIRST_PAUSE:
-                    raise self._too_late(seconds)
+                    raise self._too_late(seconds, unanswered) from unanswered
                 # The last looks are close to the deadline, not one long pause before it.
                 yield Sleep(min(pause, left / 2))
                 pause = min(_LONGEST_PAUSE, pause * 1.5)
 
-    def _too_late(self, seconds: float) -> errors.DeadlineExceededError:
+    def _too_late(
+        self, seconds: float, unanswered: errors.DeadlineExceededError | None
+    ) -> errors.DeadlineExceededError:
+        last = "" if unanswered is None else "; the last time, the service did not answer"
         return errors.DeadlineExceededError(
-            f"{self.late()} after {seconds:g} s", method=self.method
+            f"{self.late()} after {seconds:g} s{last}", method=self.method
         )
 
 
@@ -155,8 +175,8 @@ class WorkOperations(Generic[T]):
         Raises:
             NotFoundError: The service does not know the work.
         """
-        settings = self._work.resource._client.settings
-        seen = yield from self._work.look(settings.timeout if timeout is None else timeout)
+        seconds = self._work.resource._client.settings.timeout if timeout is None else timeout
+        seen = yield from self._work.look(LookTime(time.monotonic() + seconds, seconds))
         return seen.progress.status
 
     @operation
@@ -165,8 +185,8 @@ class WorkOperations(Generic[T]):
     ) -> Plan[T]:
         """Wait until the work has ended.
 
-        Asks the service at growing intervals (0.05 to 5 seconds). The work goes on if the wait is
-        given up.
+        Asks the service at growing intervals (0.05 to 5 seconds), and again where a call takes
+        longer than the client's ``timeout``. The work goes on if the wait is given up.
 
         Args:
             timeout: Seconds for the whole wait. None waits 3600 seconds for a training, and 300 for
@@ -270,8 +290,8 @@ class FollowsWork(Collection[MessageT]):
         resource_id = _id_of(item)
         name = f"{self._work_name} {resource_id!r}"
 
-        def look(seconds: float) -> Plan[WorkState[MessageT]]:
-            found = yield from self._fetch(resource_id, seconds)
+        def look(limits: LookTime) -> Plan[WorkState[MessageT]]:
+            found = yield from self._fetch(resource_id, limits.seconds)
             progress = self._progress_of(found)
             if statuses.kind_of(progress.status.code) is _PENDING:
                 return WorkState(progress, None)
@@ -313,8 +333,8 @@ def work_on_export(
         fetch: Fetches the export, within a number of seconds.
     """
 
-    def look(seconds: float) -> Plan[WorkState[T]]:
-        export = yield from fetch(seconds)
+    def look(limits: LookTime) -> Plan[WorkState[T]]:
+        export = yield from fetch(limits.seconds)
         progress = by_percent(_status_of(export))
         if statuses.kind_of(progress.status.code) is _PENDING:
             return WorkState(progress, None)
@@ -374,9 +394,9 @@ class Waits(Collection[MessageT]):
         def left() -> list[str]:
             return [one for one in dict.fromkeys(ids) if one not in settled]
 
-        def look(seconds: float) -> Plan[WorkState[list[MessageT]]]:
+        def look(limits: LookTime) -> Plan[WorkState[list[MessageT]]]:
             pending: list[v2.Status] = []
-            found = (yield from self._look(left(), seconds)) if left() else {}
+            found = (yield from self._look(left(), limits)) if left() else {}
             for one, item in found.items():
                 status = _status_of(item)
                 if statuses.kind_of(status.code) is _PENDING:
@@ -407,13 +427,12 @@ class Waits(Collection[MessageT]):
             unit="items",
         )
 
-    def _look(self, ids: Sequence[str], seconds: float) -> Plan[Mapping[str, MessageT]]:
+    def _look(self, ids: Sequence[str], limits: LookTime) -> Plan[Mapping[str, MessageT]]:
         """The resources by their ids; those that are not there with a status that says so."""
         found = {}
-        deadline = time.monotonic() + seconds
         for one in ids:
             try:
-                found[one] = yield from self._fetch(one, max(0.001, deadline - time.monotonic()))
+                found[one] = yield from self._fetch(one, limits.seconds)
             except errors.NotFoundError as error:
                 found[one] = self._message(id=one, status=error.status)
         return found
