@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 import urllib.error
@@ -196,6 +198,17 @@ def test_health_and_readiness(served: Served) -> None:
     eventually(lambda: _status(f"{base}/readyz") == 200)
     assert _status(f"{base}/healthz") == 200
     assert _status(f"{base}/other") == 404
+
+
+def test_connections_that_say_nothing_keep_no_probe_out(served: Served) -> None:
+    address = ("127.0.0.1", served.worker.health_port)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        first, *_ = [stack.enter_context(socket.create_connection(address)) for _ in range(40)]
+        first.settimeout(5)
+        assert first.recv(1) == b"", "the oldest connection did not make room"
+        assert time.monotonic() - began < 9, "it ended since it said nothing for 10 seconds"
+        assert _status(f"http://127.0.0.1:{address[1]}/healthz") == 200
 
 
 def _status(url: str) -> int:

@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+logger = logging.getLogger("clarigrpc")
 
 _PATHS = ("/healthz", "/readyz")
+_MOST_CONNECTIONS = 32
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """A server with a thread for each of at most ``_MOST_CONNECTIONS`` connections.
+
+    A further one takes the place of the oldest, so that peers that hold on to connections keep no
+    probe from its answer.
+    """
+
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.append(request)
+            for oldest in self._open[:-_MOST_CONNECTIONS]:
+                self._drop(oldest)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            if request in self._open:
+                self._open.remove(request)
+        super().shutdown_request(request)
+
+    def drop_all(self) -> None:
+        """End all connections."""
+        with self._lock:
+            for one in self._open[:]:
+                self._drop(one)
+
+    def _drop(self, one: socket.socket) -> None:
+        """Have the thread of a connection read its end."""
+        self._open.remove(one)
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        logger.debug("a connection for health failed", exc_info=True)
 
 
 class HealthServer:
-    """Answers ``GET /healthz`` and ``GET /readyz`` with 200 or 503, from a thread of its own.
+    """Answers ``GET /healthz`` and ``GET /readyz`` with 200 or 503, from threads of its own.
+
+    It has at most 32 connections: a further one ends the oldest.
 
     Args:
         host: Address to listen on.
@@ -55,7 +107,7 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes are not logged."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = _BoundedServer((host, port), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever,
@@ -70,3 +122,4 @@ class HealthServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server.drop_all()
