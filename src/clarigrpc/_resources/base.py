@@ -51,6 +51,8 @@ T = TypeVar("T")
 DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class Operations:
     """The operations of a domain on the resources of one user and app.
@@ -217,7 +219,11 @@ class Collection(Domain, Generic[MessageT]):
     def _one_of(
         self, item: MessageT | str | Mapping[str, Any], ids_allowed: bool = True
     ) -> MessageT:
-        """A message out of one, an id, or a mapping like its JSON."""
+        """A message out of one, an id, or a mapping like its JSON.
+
+        Raises:
+            InvalidArgumentError: A mapping has unknown fields, or the id has control characters.
+        """
         made: MessageT
         if isinstance(item, str) and ids_allowed:
             made = self._message(id=item)
@@ -240,6 +246,7 @@ class Collection(Domain, Generic[MessageT]):
                 f"a v2.{self._message.__name__}{', an id' if ids_allowed else ''} or a mapping"
             )
             raise TypeError(f"expected {expected}, not {type(item).__name__}")
+        check_printed(getattr(made, "id", ""))
         return made
 
     def _post(
@@ -356,6 +363,7 @@ class Collection(Domain, Generic[MessageT]):
         self, method: str, old_id: str, new_id: str, timeout: float | None
     ) -> Plan[MessageT]:
         """Give a resource another id; returns it."""
+        check_printed(new_id)
         ids = [v2.IdUpdateSource(id=old_id, new_id=new_id)]
         response = yield from self._invoke(method, timeout, ids=ids, action="overwrite")
         field = field_of(lookup(method).response_name, self._message.__name__)
@@ -382,8 +390,8 @@ class Creates(Collection[MessageT]):
 
         Raises:
             AlreadyExistsError: The id is taken.
-            InvalidArgumentError: The service rejects the resource (``details`` says why), or the
-                mapping has unknown fields.
+            InvalidArgumentError: The service rejects the resource (``details`` says why), the
+                mapping has unknown fields, or the id has control characters.
             TypeError: ``item`` is of another type.
         """
         (made,) = yield from self._post([item], timeout, True)
@@ -410,7 +418,8 @@ class Creates(Collection[MessageT]):
 
         Raises:
             PartialFailureError: Some resources were rejected; the others were created.
-            InvalidArgumentError: No resource is given, or a mapping has unknown fields.
+            InvalidArgumentError: No resource is given, a mapping has unknown fields, or an id has
+                control characters.
             TypeError: An item is neither a message, a mapping nor a string.
         """
         return (yield from self._post(items, timeout, raise_on_partial))
@@ -679,6 +688,21 @@ def as_ids(ids: str | Iterable[str]) -> list[str]:
         if not isinstance(one, str):
             raise TypeError(f"an id is a string, not {type(one).__name__}")
     return given
+
+
+def check_printed(resource_id: str) -> None:
+    """Refuse control characters in the id of what is written: a slip, such as a line not stripped.
+
+    Ids are parts of URLs and lines of listings. Which other characters an id may have is for the
+    service to say.
+
+    Raises:
+        InvalidArgumentError: The id has some.
+    """
+    if _CONTROL.search(resource_id):
+        raise errors.InvalidArgumentError(
+            f"the id {resource_id!r} has control characters, such as line breaks"
+        )
 
 
 def check_count(found: Sized, wanted: Sized, method: str, response: Any) -> None:
