@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import errno
 import itertools
 import json
 import os
@@ -206,6 +207,33 @@ def test_one_input_on_the_server_is_added_once_by_its_journal(
         assert (report.added, report.recognised) == (1, 1)
         (failed,) = report.failed_inputs
         assert (failed.index, failed.status.code) == (1, v2.StatusCode.INPUT_DUPLICATE)
+
+
+@pytest.mark.parametrize(
+    ("client_kind", "raised"),
+    [("sync", KeyboardInterrupt), ("sync", RuntimeError), ("async", RuntimeError)],
+)
+def test_what_ended_an_upload_is_raised_though_the_disk_is_full(
+    client_kind: str, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def source() -> Iterator[v2.Input]:
+        yield text("a", id="a")
+        monkeypatch.setattr(Journal, "write", full)
+        raise raised("first")
+
+    report = UploadReport()
+    with LocalServer() as server:
+        settings = (client_kind, server.base, server.pat)
+        with pytest.raises(raised, match="first") as caught:
+            _upload(*settings, source(), report, journal=tmp_path / "journal")
+        assert "No space left on device" in caught.value.__notes__[-1]
+        assert not report.complete
+        monkeypatch.undo()  # and the file was closed: the next upload may have it
+        again = _upload(*settings, _texts(1), UploadReport(), journal=tmp_path / "journal")
+        assert again.complete
 
 
 def test_a_cancelled_upload_leaves_a_journal_that_is_true(tmp_path: Path) -> None:

@@ -124,12 +124,20 @@ class InputUpload(BulkRun[Any]):
                 if error is not None:
                     self._engine.abandon(status_of(error))
                     error.add_note(f"upload of inputs: {self.report}")
-                self._save()
+                try:
+                    self._save()
+                finally:
+                    self._close_journal()
+            except OSError as failure:
+                if error is None:
+                    raise
+                # What ended the upload is raised by whoever calls this.
+                error.add_note(f"the journal could not be written to its end: {failure}")
             finally:
                 self._progress.close()
                 self._close_journal()
 
     def _close_journal(self) -> None:
         if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+            journal, self._journal = self._journal, None
+            journal.close()
