@@ -202,6 +202,15 @@ def test_a_slow_source_teaches_nothing_about_the_window() -> None:
     assert concurrency.limit <= 4
 
 
+def test_a_limit_that_the_source_does_not_fill_is_taken_back() -> None:
+    concurrency = ConcurrencyLimit()
+    serve(concurrency, 500, 0.1, 64)
+    assert concurrency.limit == MAX_IN_FLIGHT
+    for number in range(500):
+        concurrency.succeeded(0.1, 5, 100 + number * 0.1, sent_in_flight=5)
+    assert concurrency.limit == 10
+
+
 def test_few_round_trips_fill_the_window_whether_answers_come_together_or_not() -> None:
     for together in (True, False):
         concurrency = ConcurrencyLimit()

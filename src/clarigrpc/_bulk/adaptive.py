@@ -106,6 +106,8 @@ class ConcurrencyLimit:
         # Inputs per second that the service has done in slow start.
         self._shown_rate = 0.0
         self._was_tried = False
+        # The most requests in flight of those that were answered since the limit was validated.
+        self._most_used = self._unvalidated = 0
 
     @property
     def limit(self) -> int:
@@ -128,6 +130,7 @@ class ConcurrencyLimit:
         copied._ignored_overloads = copied._of_window = 0
         copied._window = _Window()
         copied._was_tried = False
+        copied._most_used = copied._unvalidated = 0
         return copied
 
     def succeeded(
@@ -154,6 +157,7 @@ class ConcurrencyLimit:
         """
         if self._fixed or seconds <= 0:
             return
+        self._validate(sent_in_flight)
         if in_flight >= self._limit / 2:
             self._was_tried = True
             if self._slow_start:
@@ -184,6 +188,19 @@ class ConcurrencyLimit:
         wanted = self._limit if gradient >= 1 else min(self._limit, sent_in_flight * gradient)
         wanted += math.sqrt(self._limit)
         self._set_limit(self._limit + _SMOOTHING * (wanted - self._limit))
+
+    def _validate(self, in_flight: int) -> None:
+        """Take back what the limit allows in vain (TCP does so as well: RFC 7661).
+
+        Args:
+            in_flight: As many as were in flight when a request was sent.
+        """
+        self._most_used = max(self._most_used, in_flight)
+        self._unvalidated += 1
+        if self._unvalidated >= self._limit:
+            used = max(_START_IN_FLIGHT, 2 * self._most_used)
+            self._limit = min(self._limit, float(used))
+            self._most_used = self._unvalidated = 0
 
     def _grow_fast(self, size: int, timeout: float) -> None:
         """Grow in slow start, if the request was one of a window that the source could fill."""
