@@ -636,10 +636,15 @@ def test_a_deployment_serves_while_it_has_workers(
             each.id: each.replica_count for each in ok(deployed.raw("ListModels", models)).models
         }
         assert found[deployed.name] == 1
+        one = v2.GetModelRequest(model_id=deployed.name)
+        assert ok(deployed.raw("GetModel", one)).model.replica_count == 1
+        one.version_id = deployed.model.version_id
+        assert ok(deployed.raw("GetModel", one)).model.replica_count == 1
         versions = v2.ListModelVersionsRequest(model_id=deployed.name, min_replicas=1)
         listed = ok(deployed.raw("ListModelVersions", versions)).model_versions
         assert [version.id for version in listed] == [deployed.model.version_id]
     eventually(lambda: deployed.replicas("pool") == (0, 1))
+    assert ok(deployed.raw("GetModel", one)).model.replica_count == 0
     versions.min_replicas = 2
     assert not ok(deployed.raw("ListModelVersions", versions)).model_versions
     counts = deployed.model.counts()

@@ -31,9 +31,13 @@ def _entry(context: Context, request: Any) -> CatalogEntry:
 def get_model(context: Context, request: v2.GetModelRequest) -> v2.SingleModelResponse:
     entry = _entry(context, request)
     version = entry.version(request.version_id)
-    return v2.SingleModelResponse(
+    response = v2.SingleModelResponse(
         status=make_status(StatusCode.SUCCESS), model=entry.described(version)
     )
+    response.model.replica_count = replica_count(
+        context, response.model if request.version_id else entry.model
+    )
+    return response
 
 
 def _input_count(entry: CatalogEntry) -> int:
