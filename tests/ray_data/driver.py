@@ -21,8 +21,8 @@ import ray
 from ray.data.expressions import col
 
 from clarigrpc import Client, query, v2
-from clarigrpc._ray_data.app_datasource import InputSpan, inputs_of
 from clarigrpc._ray_data.bulk_actor import client_options
+from clarigrpc._ray_data.input_spans import InputSpan, inputs_of
 from clarigrpc._ray_data.output_parts import OutputFolder
 from clarigrpc.ray import (
     Predictor,

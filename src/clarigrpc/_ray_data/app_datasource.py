@@ -14,31 +14,24 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from clarigrpc import errors, v2
+from clarigrpc import v2
 from clarigrpc._config.client_options import ClientOptions
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._ray_data.app_columns import AppRows, app_schema, app_table
 from clarigrpc._ray_data.bulk_actor import client_options
+from clarigrpc._ray_data.input_spans import (
+    STREAM_PAGE,
+    InputSpan,
+    inputs_of,
+    number_of_inputs,
+    places,
+    spans,
+)
 from clarigrpc._resources.base import chunks
 from clarigrpc.client import Client
 
-STREAM_PAGE = 1000
-"""Most inputs of a page of StreamInputs."""
 _ROW_BYTES = 1024
 """Bytes of a row, as far as Ray is told beforehand."""
-
-
-@dataclass(frozen=True)
-class InputSpan:
-    """Inputs in the order of their creation: those after one of them, until another.
-
-    Attributes:
-        after: The input before the first; None begins with the oldest.
-        until: The last one; None ends with the newest.
-    """
-
-    after: v2.Input | None = None
-    until: v2.Input | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ class AppDatasource(Datasource):
                 if self._query.rows == "hits":
                     self._total = client.search.count(*self._query.conditions)
                 else:
-                    self._total = _number_of_inputs(client)
+                    self._total = number_of_inputs(client)
         return self._total
 
     def _parts(self, parallelism: int) -> list[AppPart]:
@@ -163,7 +156,7 @@ class AppDatasource(Datasource):
                     return [GivenIds(part, column != "id") for part in chunks(ids, size)]
         if rows == "hits":
             pages = math.ceil(self._count() / MAX_ITEMS)
-            starts = _starts(pages, min(parallelism, pages))
+            starts = places(pages, min(parallelism, pages))
             return [
                 HitPages(start + 1, None if stop is None else stop + 1)
                 for start, stop in itertools.pairwise([*starts, None])
@@ -172,34 +165,7 @@ class AppDatasource(Datasource):
         if parallelism == 1:
             return [InputSpan()]
         with Client(**client_options(self._query.options)) as client:
-            return [*_spans(client, parallelism)]
-
-
-def _starts(count: int, parts: int) -> list[int]:
-    """Where parts of about the same size begin; one begins at 0 even of nothing."""
-    return [count * part // parts for part in range(parts)] or [0]
-
-
-def _number_of_inputs(client: Client) -> int:
-    counts = client.inputs.status()
-    return sum(int(value) for _, value in counts.ListFields())
-
-
-def _spans(client: Client, parallelism: int) -> Iterator[InputSpan]:
-    """Spans of about the same size, whose ends are looked up by their place among all inputs."""
-    total = _number_of_inputs(client)
-    ends: list[v2.Input] = []
-    for start in _starts(total, min(parallelism, math.ceil(total / STREAM_PAGE)))[1:]:
-        # Pages begin with the newest; inputs that come meanwhile move an end, and do no harm.
-        for end in client.inputs.list(page=total - start + 1, per_page=1):
-            if not ends or _created(end) > _created(ends[-1]):
-                ends.append(end)
-    for after, until in itertools.pairwise([None, *ends, None]):
-        yield InputSpan(after, until)
-
-
-def _created(one: v2.Input) -> int:
-    return one.created_at.ToNanoseconds()
+            return [*spans(client, parallelism)]
 
 
 def wanted_values(predicate: Any, column: str) -> list[str] | None:
@@ -293,31 +259,3 @@ def _in_pages(items: Any, size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while page := [*itertools.islice(iterator, size)]:
         yield page
-
-
-def inputs_of(client: Client, span: InputSpan, per_page: int) -> Iterator[v2.Input]:
-    """The inputs of a span, oldest first.
-
-    A cursor may be deleted, one of the span's ends as well: then the inputs are read from the
-    oldest one, and those are passed over that were created until then.
-    """
-    last, until = span.after, span.until
-    start, passed = last.id if last else "", -1
-    failed_at: v2.Input | None = None
-    while True:
-        try:
-            for one in client.inputs.stream(start, per_page=per_page):
-                if _created(one) <= passed:
-                    continue
-                if until is not None and _created(one) > _created(until):
-                    return
-                yield one
-                last = one
-                if until is not None and one.id == until.id:
-                    return
-        except errors.NotFoundError:
-            if last is None or last is failed_at:  # it is the app that is not there
-                raise
-            start, passed, failed_at = "", _created(last), last
-        else:
-            return
