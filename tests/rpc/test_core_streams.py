@@ -409,7 +409,7 @@ def test_no_thread_is_left_to_send(
         monkeypatch.setattr(
             sync_streams,
             "threading",
-            SimpleNamespace(Thread=Refused, Condition=threading.Condition),
+            SimpleNamespace(Thread=Refused, Condition=threading.Condition, Lock=threading.Lock),
         )
         with pytest.raises(RuntimeError, match="new thread"):
             client.v2.StreamModelOutputs(iter([REQUEST]))

@@ -88,7 +88,7 @@ StartStream: TypeAlias = Callable[[bytes | None, float, Metadata, Notify], "Core
 the core takes other arguments."""
 
 
-def _try_out(core: dict[str, Any]) -> None:
+def try_out(core: dict[str, Any]) -> None:
     """Do what can be done without a call; raises when something is not as expected."""
     core["SendInitialMetadataOperation"]((), 0)
     core["SendMessageOperation"](b"", core["WriteFlag.buffer_hint"])
@@ -101,6 +101,17 @@ def _try_out(core: dict[str, Any]) -> None:
             raise TypeError(f"{name}() is {found!r}")
 
 
+def deadline_of(timeout: float, of_server: float | None) -> float:
+    """The deadline of a call that begins now, as gRPC's core takes it.
+
+    Args:
+        timeout: Seconds.
+        of_server: The deadline of the call that a handler of a server makes this one for.
+    """
+    deadline = time.time() + timeout
+    return deadline if of_server is None else min(deadline, of_server)
+
+
 @cache
 def _core() -> dict[str, Any] | None:
     return tried_out(grpcio_internals.load(STREAM_INTERNALS))
@@ -108,7 +119,7 @@ def _core() -> dict[str, Any] | None:
 
 def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
     """The objects of ``STREAM_INTERNALS``; None where they are not as expected."""
-    return grpcio_internals.tried_out(STREAM_USER, internals, _try_out)
+    return grpcio_internals.tried_out(STREAM_USER, internals, try_out)
 
 
 def direct_stream(multicallable: Any) -> StartStream | None:
@@ -130,15 +141,12 @@ def direct_stream(multicallable: Any) -> StartStream | None:
         grpcio_internals.log_public_way(STREAM_USER, str(error))
         return None
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
-    deadline_of_server = core["get_deadline_from_context"]
+    of_server = core["get_deadline_from_context"]
 
     def start_stream(
         request: bytes | None, timeout: float, metadata: Metadata, notify: Notify
     ) -> CoreStream | None:
-        deadline = time.time() + timeout
-        of_server = deadline_of_server()  # where a handler of a server makes the call
-        if of_server is not None and of_server < deadline:
-            deadline = of_server
+        deadline = deadline_of(timeout, of_server())
 
         def begin(operations: Sequence[Sequence[Any]], on_event: Callable[[Any], bool]) -> Any:
             arguments = (propagate, method, None, deadline, metadata, None)

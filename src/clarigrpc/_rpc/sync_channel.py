@@ -47,6 +47,7 @@ from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
 
 if TYPE_CHECKING:  # generic in the type stubs only
     from clarigrpc._rpc.core_streams import StartStream
+    from clarigrpc._rpc.polled_streams import StartPolled
 
     _UnaryUnaryBase = grpc.UnaryUnaryMultiCallable[Any, Any]
     _UnaryStreamBase = grpc.UnaryStreamMultiCallable[Any, Any]
@@ -511,7 +512,15 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
     __doc__ = DOCUMENTATION
     kind = "unary_stream"
     stream_type: ClassVar[type[ResponseStream]]
-    __slots__ = ()
+    __slots__ = ("_direct",)
+
+    _direct: StartPolled | None
+
+    def _bind(self, real: Any) -> None:
+        from clarigrpc._rpc.polled_streams import polled  # not before the first stream
+
+        self._direct = polled(real)
+        super()._bind(real)
 
     def __call__(
         self,
@@ -534,10 +543,15 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         payload = self.serialize(request)
         request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
+        plain = credentials is None and wait_for_ready is None and compression is None
         self.core.budget.earn()
 
         def start(timeout: float) -> Any:
-            return self._bound()(payload, timeout, *options)
+            real, call = self._bound(), None
+            if plain and self._direct is not None:
+                with HeldInterrupt():
+                    call = self._direct(payload, timeout, pairs)
+            return real(payload, timeout, *options) if call is None else call
 
         def retries() -> RetryLoop:
             return self.retries(idempotent, deadline, policy)
@@ -794,6 +808,11 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         of call need nothing. A thread that is reading does it itself afterwards.
         """
         call = self._call.real if isinstance(self._call, GrpcCall) else None
+        drain = getattr(call, "drain", None)
+        if drain is not None:
+            with HeldInterrupt():
+                drain()
+            return
         consume = single_threaded_calls().get(type(call))
         if consume is None:
             return

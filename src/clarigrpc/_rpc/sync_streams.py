@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,6 +64,32 @@ def _send_all(core: CoreStream, requests: Iterator[bytes], room: queue.SimpleQue
     core.close_sending()
 
 
+class EndCallbacks:
+    """What to call at the end of a stream."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] | None = []
+
+    def add(self, callback: Callable[[], None]) -> bool:
+        """Call it at the end; False when that has come."""
+        with self._lock:
+            if self._callbacks is None:
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def call(self) -> None:
+        """The end has come."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks or [], None
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:  # what is left to do for the stream is done all the same
+                logger.exception("a callback of a stream failed")
+
+
 class _StreamWaits:
     """Where the threads of a stream wait. Apart from the call, which nobody else is to keep."""
 
@@ -70,7 +97,7 @@ class _StreamWaits:
         self.received: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.room: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.changed = threading.Condition()
-        self.callbacks: list[Callable[[], None]] | None = []
+        self.callbacks = EndCallbacks()
 
     def notify(self, change: int) -> None:
         """Wake who waits for ``change``; called from gRPC's thread."""
@@ -80,26 +107,77 @@ class _StreamWaits:
             self.room.put(None)
         if change & ~(StreamChange.RECEIVED | StreamChange.ROOM):
             with self.changed:
-                callbacks: list[Callable[[], None]] = []
-                if change & StreamChange.ENDED:
-                    callbacks, self.callbacks = self.callbacks or [], None
                 self.changed.notify_all()
-            for callback in callbacks:
-                try:
-                    callback()
-                except Exception:  # gRPC's thread serves the other streams, too
-                    logger.exception("a callback of a stream failed")
+            if change & StreamChange.ENDED:
+                self.callbacks.call()
 
 
-class _BidiCall:
+class CoreCall(ABC):
+    """What can be asked of a stream as of a ``grpc.Call``.
+
+    Args:
+        deadline: By the monotonic clock.
+        callbacks: Called by those who note the end.
+    """
+
+    def __init__(self, deadline: float, callbacks: EndCallbacks) -> None:
+        self._deadline = deadline
+        self._callbacks = callbacks
+        self._cancelled = False
+
+    @abstractmethod
+    def _status(self) -> Any:
+        """gRPC's operation with the status."""
+
+    @abstractmethod
+    def initial_metadata(self) -> Any:
+        """What the server sent first; waits for it."""
+
+    def _end(self) -> Exception:
+        """What the iteration ends with."""
+        if self.code() is grpc.StatusCode.OK:
+            return StopIteration()
+        return aio.AioRpcError(
+            self.code(),
+            aio.Metadata.from_tuple(self.initial_metadata() or ()),
+            aio.Metadata.from_tuple(self.trailing_metadata() or ()),
+            self.details(),
+            self.debug_error_string(),
+        )
+
+    def time_remaining(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return self._callbacks.add(callback)
+
+    def trailing_metadata(self) -> Any:
+        return self._status().trailing_metadata() or ()
+
+    def _cut(self) -> bool:
+        """Whether it ended well while it was cancelled: what had come was thrown away."""
+        return STATUS_CODES.get(self._status().code()) is grpc.StatusCode.OK and self._cancelled
+
+    def code(self) -> grpc.StatusCode:
+        if self._cut():
+            return grpc.StatusCode.CANCELLED
+        return STATUS_CODES.get(self._status().code(), grpc.StatusCode.UNKNOWN)
+
+    def details(self) -> str:
+        return LOCALLY_CANCELLED if self._cut() else str(self._status().details())
+
+    def debug_error_string(self) -> str:
+        return str(self._status().error_string())
+
+
+class _BidiCall(CoreCall):
     """A running stream: an iterator of messages, and what can be asked of a ``grpc.Call``."""
 
     def __init__(self, core: CoreStream, waits: _StreamWaits, deadline: float) -> None:
+        super().__init__(deadline, waits.callbacks)
         self._core = core
         self._waits = waits
-        self._deadline = deadline
         self._ready: deque[bytes] = deque()
-        self._cancelled = False
 
     def __del__(self) -> None:
         self._core.cancel()
@@ -121,17 +199,6 @@ class _BidiCall:
             ready.extend(core.take())
         return ready.popleft()
 
-    def _end(self) -> Exception:
-        if self.code() is grpc.StatusCode.OK:
-            return StopIteration()
-        return aio.AioRpcError(
-            self.code(),
-            aio.Metadata.from_tuple(self.initial_metadata() or ()),
-            aio.Metadata.from_tuple(self.trailing_metadata() or ()),
-            self.details(),
-            self.debug_error_string(),
-        )
-
     def cancel(self) -> bool:
         if self._core.status is not None:
             return False
@@ -141,16 +208,6 @@ class _BidiCall:
 
     def is_active(self) -> bool:
         return self._core.status is None
-
-    def time_remaining(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        with self._waits.changed:
-            if self._waits.callbacks is None:
-                return False
-            self._waits.callbacks.append(callback)
-            return True
 
     def _status(self) -> Any:
         core = self._core
@@ -166,21 +223,3 @@ class _BidiCall:
                 if core.initial_metadata is None and core.status is None:
                     self._waits.changed.wait()
         return core.initial_metadata or ()
-
-    def trailing_metadata(self) -> Any:
-        return self._status().trailing_metadata() or ()
-
-    def _cut(self) -> bool:
-        """Whether it ended well while it was cancelled: what had come was thrown away."""
-        return STATUS_CODES.get(self._status().code()) is grpc.StatusCode.OK and self._cancelled
-
-    def code(self) -> grpc.StatusCode:
-        if self._cut():
-            return grpc.StatusCode.CANCELLED
-        return STATUS_CODES.get(self._status().code(), grpc.StatusCode.UNKNOWN)
-
-    def details(self) -> str:
-        return LOCALLY_CANCELLED if self._cut() else str(self._status().details())
-
-    def debug_error_string(self) -> str:
-        return str(self._status().error_string())
