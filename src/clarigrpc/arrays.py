@@ -142,21 +142,23 @@ def output_concepts(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> Co
     if isinstance(outputs, v2.MultiOutputResponse):
         lists = [output.data.concepts for output in outputs.outputs]
         encoded = outputs.SerializeToString()
-        merged = _merged_concepts("Response").FromString(encoded).outputs.data.concepts
+        merged = _merged_concepts("Response", named=False).FromString(encoded).outputs.data.concepts
     else:
         listed = [*outputs]
         lists = [output.data.concepts for output in listed]
         # Serialized messages one after the other are what they merge into.
         encoded = b"".join([output.SerializeToString() for output in listed])
-        merged = _merged_concepts("Output").FromString(encoded).data.concepts
-    found = _concept_columns(lists, merged)
+        merged = _merged_concepts("Output", named=False).FromString(encoded).data.concepts
+    found = _concept_columns(lists, merged, named=False)
     ids = np.empty(len(found.ids), object)
     ids[:] = found.ids
     return ConceptArrays(ids, found.values, found.offsets)
 
 
 class _ConceptColumns(NamedTuple):
-    """Concepts of several messages, one after the other; ``offsets`` as of ``ConceptArrays``."""
+    """Concepts of several messages, one after the other; ``offsets`` as of ``ConceptArrays``.
+
+    ``names`` is empty where they were not asked for."""
 
     ids: list[str]
     names: list[str]
@@ -164,20 +166,23 @@ class _ConceptColumns(NamedTuple):
     offsets: NDArray[np.int64]
 
 
-def _concept_columns(lists: Sequence[Sequence[v2.Concept]], merged: Any) -> _ConceptColumns:
+def _concept_columns(
+    lists: Sequence[Sequence[v2.Concept]], merged: Any, *, named: bool
+) -> _ConceptColumns:
     """The concepts of messages.
 
     Args:
         lists: The concepts of each.
         merged: All of them as one message of ``_merged_concepts``, which it may change.
+        named: Whether to give their names.
     """
     import numpy as np
 
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(concepts) for concepts in lists], out=offsets[1:])
     count = int(offsets[-1])
-    ids, names = list(merged.id), list(merged.name)
-    if len(names) != count:  # what is empty is not written
+    ids, names = list(merged.id), list(merged.name) if named else []
+    if named and len(names) != count:  # what is empty is not written
         names = [concept.name for concepts in lists for concept in concepts]
     if len(ids) == len(merged.value) == count:
         merged.DiscardUnknownFields()
@@ -194,8 +199,8 @@ def _concept_columns(lists: Sequence[Sequence[v2.Concept]], merged: Any) -> _Con
 
 def _concepts_of(listed: Sequence[v2.Data]) -> _ConceptColumns:
     encoded = b"".join([data.SerializeToString() for data in listed])
-    merged = _merged_concepts("Data").FromString(encoded).concepts
-    return _concept_columns([data.concepts for data in listed], merged)
+    merged = _merged_concepts("Data", named=True).FromString(encoded).concepts
+    return _concept_columns([data.concepts for data in listed], merged, named=True)
 
 
 class RegionArrays(NamedTuple):
@@ -664,11 +669,12 @@ def _fitting(
 
 
 @functools.cache
-def _merged_concepts(name: str) -> Any:
-    """A class that reads all concepts of a response as one: lists of ids, names and values.
+def _merged_concepts(name: str, *, named: bool) -> Any:
+    """A class that reads all concepts of a response as one: lists of ids, values and names.
 
     Args:
         name: ``Response``, or ``Output`` or ``Data`` for what several of them merge into.
+        named: Whether it lists the names.
 
     It has the fields of ``MultiOutputResponse`` with the same numbers, but single where that one
     repeats messages. protobuf merges messages that come again, and lists grow when it does.
@@ -688,7 +694,7 @@ def _merged_concepts(name: str) -> Any:
     single = {"type": kinds.TYPE_MESSAGE, "label": kinds.LABEL_OPTIONAL}
     listed = {"label": kinds.LABEL_REPEATED}
     for field in v2.Concept.DESCRIPTOR.fields:
-        if field.name in ("id", "name", "value"):
+        if field.name in ("id", "value") or (named and field.name == "name"):
             add("Concept", v2.Concept, field.name, type=field.type, **listed)
         elif field.type == kinds.TYPE_STRING:  # read and overwritten: unknown fields would be kept
             add("Concept", v2.Concept, field.name, type=field.type, label=kinds.LABEL_OPTIONAL)
