@@ -299,7 +299,7 @@ async def test_closing_cancels_what_runs(
     awaited = asyncio.ensure_future(client.v2.GetModel(GET))
     await settle(held.arrived.is_set)
     await client.channel.close(grace)
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(errors.CancelledError, match="the client was closed"):
         await awaited
     await settle(held.ended.is_set)
 
@@ -322,7 +322,7 @@ async def test_closing_ends_a_call_that_nobody_awaits(client: AsyncClient, held:
     call = client.v2.GetModel(GET)
     await settle(held.arrived.is_set)
     await client.channel.close()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(errors.CancelledError):
         await call
     await settle(held.ended.is_set)
 

@@ -7,7 +7,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -427,9 +427,52 @@ async def test_closing_cancels_what_runs(both: Both, scripted: ScriptedServer) -
         await asyncio.sleep(0.01)
     began = time.monotonic()
     await both.close()
-    with pytest.raises((errors.CancelledError, asyncio.CancelledError)):
+    with pytest.raises(errors.CancelledError):
         await call
     assert time.monotonic() - began < 2
+
+
+async def test_closing_ends_streams_and_writes_with_an_error(
+    both: Both, scripted: ScriptedServer
+) -> None:
+    ended: list[float] = []
+    scripted.always(SERVER_STREAM, endless(ended))
+    scripted.always(DUPLEX, endless(ended))
+
+    async def endless_requests() -> AsyncIterator[Any]:
+        while True:
+            yield PREDICT
+            await asyncio.sleep(0.01)
+
+    silent = [PREDICT] if both.is_sync else endless_requests()
+    reading = [
+        asyncio.ensure_future(both.collect(both.open(SERVER_STREAM, PREDICT))),
+        asyncio.ensure_future(both.collect(both.open(DUPLEX, silent))),
+    ]
+    while len(scripted.seen) < 2:
+        await asyncio.sleep(0.01)
+    await both.close()
+    # As results: a task group would take a cancellation for the end of a task that went well.
+    for failure in await asyncio.gather(*reading, return_exceptions=True):
+        assert isinstance(failure, errors.CancelledError)
+        assert failure.method in (SERVER_STREAM, DUPLEX)
+    assert await asyncio.to_thread(settles, lambda: len(ended) == 2)
+
+
+@only_async
+async def test_a_task_that_is_cancelled_while_the_client_closes_stays_cancelled(
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer
+) -> None:
+    scripted.always("GetModel", Answer([reply("GetModel")], delay=5))
+    call = asyncio.ensure_future(both.call("GetModel", GET))
+    while not scripted.seen:
+        await asyncio.sleep(0.01)
+    closing = asyncio.ensure_future(both.close())
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert call.cancelled()
+    await closing
 
 
 def use_sync(base: str) -> None:

@@ -490,6 +490,19 @@ class _AsyncCall:
     def _rpc_error(self, error: Any) -> errors.ApiError:
         return self._method.rpc_error(error, self.request_id)
 
+    def _ended_by(self, error: asyncio.CancelledError) -> BaseException:
+        """What a cancelled call raises: ``error`` where its task, or who made it, cancelled it.
+
+        Where the client was closed meanwhile it is an error like others. asyncio would take a
+        cancellation that nobody asked for as the silent end of the task.
+        """
+        task = asyncio.current_task()
+        if not self._method.core.shared.closed or task is None or task.cancelling():
+            return error
+        closed = self._method.closed(self.request_id)
+        closed.__cause__ = error
+        return closed
+
     def cancel(self) -> bool:
         """Cancel the call; awaiting it raises ``asyncio.CancelledError``."""
         if self._pause is not None and not self._pause.done():
@@ -590,9 +603,12 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                 if retries is None:
                     retries = self._retries()
                 yield from self._again(retries.send(failure)).__await__()
-        except (errors.ApiError, asyncio.CancelledError) as error:
+        except errors.ApiError as error:
             self._counted.ended(error)
             raise
+        except asyncio.CancelledError as error:
+            self._counted.ended(ended := self._ended_by(error))
+            raise ended  # noqa: B904 - it has its cause
 
 
 class _Ending:
@@ -709,10 +725,10 @@ class _ReadableCall(_AsyncCall):
         except aio.AioRpcError as error:
             raise self._failed(self._rpc_error(error)) from error
         except asyncio.CancelledError as error:
-            self._counted.ended(error)
+            self._counted.ended(ended := self._ended_by(error))
             if self._requests is not None and self._requests.error is not None:
                 raise self._requests.error from None
-            raise
+            raise ended  # noqa: B904 - it has its cause
         if encoded is aio.EOF:
             self._counted.ended(None)
             return encoded
@@ -793,6 +809,8 @@ class _WritableCall(_AsyncCall):
             await call.write(self._method.serialize(request))
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
+        except asyncio.CancelledError as error:
+            raise self._ended_by(error)  # noqa: B904 - it has its cause
 
     async def done_writing(self) -> None:
         """Say that no further request comes."""
@@ -817,10 +835,10 @@ class StreamUnaryCall(_WritableCall, aio.StreamUnaryCall[Any, Any]):
             encoded = await (self._call or await self._opened())
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if requests is not None and requests.error is not None:
                 raise requests.error from None
-            raise
+            raise self._ended_by(error)  # noqa: B904 - it has its cause
         method = self._method
         try:
             response = method.parse(encoded, self.request_id)

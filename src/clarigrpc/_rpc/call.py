@@ -174,6 +174,12 @@ class BoundMethod:
             "cancelled by the caller", method=self.name, request_id=request_id
         )
 
+    def closed(self, request_id: str) -> errors.CancelledError:
+        """The exception for a call that the end of the client cancelled."""
+        return errors.CancelledError(
+            "the client was closed", method=self.name, request_id=request_id
+        )
+
     def garbled(self, error: Exception, request_id: str) -> errors.InternalError:
         """The exception for a response that is no message of the method's type."""
         failure = errors.InternalError(

@@ -37,6 +37,7 @@ class SharedTransport(Generic[TransportT]):
         current: The transport, None while it is not open.
         prefix: What the ids of calls begin with.
         count: What they end with.
+        closed: Whether the client was closed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,7 +47,7 @@ class SharedTransport(Generic[TransportT]):
         self.calls = CallTable()
         self.pid = getpid()
         self.current: TransportT | None = None
-        self._closed = False
+        self.closed = False
         self.prefix = os.urandom(6).hex()
         self.count = itertools.count(1)
 
@@ -83,7 +84,7 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
             ClosedError: The client is closed.
         """
         with self._lock.get():
-            if self._closed:
+            if self.closed:
                 raise errors.ClosedError
             if not self.check_process():
                 # Neither closed nor let go here: its sockets belong to the parent.
@@ -96,7 +97,7 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
         with self._lock.get():
-            transport, self.current, self._closed = self.current, None, True
+            transport, self.current, self.closed = self.current, None, True
         if transport is not None and self.pid == getpid():
             transport.close()
 
@@ -124,7 +125,7 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
             ClosedError: The client is closed.
             ConfigurationError: The running loop, or the process, is not the one of the first call.
         """
-        if self._closed:
+        if self.closed:
             raise errors.ClosedError
         loop = asyncio.get_running_loop()
         if self.current is None:
@@ -144,7 +145,7 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
 
     async def close(self, grace: float | None = None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
-        transport, self.current, self._closed = self.current, None, True
+        transport, self.current, self.closed = self.current, None, True
         for multicallable in self.bound:
             multicallable.unbind()  # gRPC's thread lives as long as somebody holds its channel
         if transport is None or self.pid != getpid():
