@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -497,6 +498,61 @@ def test_long_fields_and_unbalanced_rows(tmp_path: Path) -> None:
         with pytest.raises(errors.InvalidArgumentError, match=f"line {line}, id"):
             make()
     assert last().data.text.raw == "last\nline"
+
+
+def test_an_open_quotation_mark_takes_no_rows_with_it_unseen(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('id,text\na,x\nb,"open\nc,y\nd,"z"\ne,fine\nf,"cut off\ng,')
+    first, swallowed, fine, cut = from_csv(file)
+    assert first().id == "a"
+    assert fine().id == "e"
+    for make, place in ((swallowed, "lines 3 to 5"), (cut, "lines 7 to 8")):
+        with pytest.raises(errors.InvalidArgumentError, match=f"{place}: .* quotation mark"):
+            make()
+
+
+def test_a_column_that_a_csv_has_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,note,text,note\nx,1,y,2\n")
+    with pytest.raises(errors.InvalidArgumentError, match=r"more than one column 'text'$"):
+        from_csv(file, ignore_columns=["note"])
+    with pytest.raises(errors.InvalidArgumentError, match="not known: 'note'"):
+        from_csv(file)
+
+
+def test_a_path_whose_kind_is_unknown_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("path\nno-suffix\n")
+    (made,) = from_csv(file)
+    with pytest.raises(errors.InvalidArgumentError, match="'no-suffix' has no suffix"):
+        made()
+
+
+async def test_what_is_no_file_or_has_an_odd_name_in_a_folder(client: Both, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    odd = Path(os.fsdecode(bytes(top) + b"/odd\xff"))
+    odd.mkdir(parents=True)
+    (odd / os.fsdecode(b"\xfe.png")).write_bytes(png("red"))
+    os.mkfifo(top / "pipe.png")  # opening it waits for a writer, for ever
+    os.mkfifo(top / "pipe.txt")
+    report = await asyncio.wait_for(
+        upload(client, from_folder(top, concepts_from_folders=True)), timeout=30
+    )
+    assert report.added == 1
+    assert {failed.source for failed in report.failed_inputs} == {
+        str(top / "pipe.png"),
+        str(top / "pipe.txt"),
+    }
+    assert all("a pipe" in failed.status.description for failed in report.failed_inputs)
+    (added,) = await stored(client)
+    assert added.data.metadata["filename"] == r"odd\xff/\xfe.png"
+    assert added.data.concepts[0].id == r"odd\xff"
+
+
+async def test_a_stream_of_pages_that_hold_nothing_is_refused(client: Both) -> None:
+    for wrong in (0, -1):
+        with pytest.raises(errors.InvalidArgumentError, match="per_page must be 1 or more"):
+            await stored(client, per_page=wrong)
 
 
 def test_places_datasets_and_splits(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def from_folder(
 
     Hidden files and files with other suffixes are skipped. Files are sorted by name. The metadata
     of each input contains the path below the folder as ``filename``, so that files with equal
-    content get different ids. The folder is walked before the first input is returned.
+    content get different ids; bytes of it that are not UTF-8 appear as escapes, ``\\xff``. The
+    folder is walked before the first input is returned. A pipe or a device fails alone.
 
     Args:
         path: The folder.
@@ -144,8 +145,8 @@ def from_folder(
                 _from_file,
                 kind,
                 file,
-                concepts=[file.parent.name] if labelled else [],
-                metadata={"filename": file.relative_to(top).as_posix()},
+                concepts=[_printable(Path(file.parent.name))] if labelled else [],
+                metadata={"filename": _printable(file.relative_to(top))},
             )
             yield SourceInput(make, _printable(file))
 
@@ -230,7 +231,8 @@ def from_csv(
     - ``dataset_ids``: ids of datasets of the app, separated by ``separator``
     - ``split``: ``train``, ``test`` or another word, kept in the metadata as ``split``
 
-    An invalid row fails alone; the failure names the file, the line and the id.
+    An invalid row fails alone; the failure names the file, the line and the id. So does what
+    follows a quotation mark that is not closed, up to where that shows.
 
     Args:
         path: The CSV file.
@@ -243,7 +245,8 @@ def from_csv(
     Raises:
         FileNotFoundError: The file does not exist.
         InvalidArgumentError: The header has none of the columns url, path and text, or a column
-            that is not known and not ignored, or the file has another encoding.
+            that is not known and not ignored, or one of them twice, or the file has another
+            encoding.
     """
     file = Path(path)
     if not file.is_file():
@@ -251,11 +254,16 @@ def from_csv(
     _check_encoding(file, encoding)
     with file.open(newline="", encoding=encoding) as lines:
         try:
-            header = next(csv.reader(lines), [])
+            header = next(csv.reader(lines, strict=True), [])
         except csv.Error as error:
             raise InvalidArgumentError(f"{file}, line 1: {error}") from error
     ignored = frozenset([ignore_columns] if isinstance(ignore_columns, str) else ignore_columns)
     _check_columns(str(file), header, ignored)
+    twice = {name for name in header if header.count(name) > 1} - ignored
+    if twice:
+        raise InvalidArgumentError(
+            f"{file} has more than one column {', '.join(map(repr, sorted(twice)))}"
+        )
     return _rows(file, encoding, partial(_from_row, file.parent, separator, skip_nan, ignored))
 
 
@@ -292,18 +300,31 @@ def _rows(file: Path, encoding: str, make: Callable[..., v2.Input]) -> Iterator[
     # The csv module has one limit for the process; it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     with file.open(newline="", encoding=encoding) as lines:
-        reader = csv.DictReader(lines)
+        # Not strict, the reader takes the rows after a quotation mark for text of one field.
+        reader = csv.DictReader(lines, strict=True)
+        plain = reader.reader  # whose line number also holds after an error
         while True:
+            first = plain.line_num + 1
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                where = f"{file}, line {reader.line_num}"
-                yield SourceInput(partial(_refuse, str(error)), where)
+                last = plain.line_num
+                lines_read = f"line {last}" if last <= first else f"lines {first} to {last}"
+                where = f"{file}, {lines_read}"
+                yield SourceInput(partial(_refuse, _csv_reason(error)), where)
                 continue
             if row is None:
                 return
-            where = f"{file}, line {reader.line_num}"
+            where = f"{file}, line {plain.line_num}"
             yield SourceInput(partial(make, row), where, str(row.get("id") or ""))
+
+
+def _csv_reason(error: csv.Error) -> str:
+    """What is wrong with a row, in which the csv module says "data" for a quoted field."""
+    reason = str(error)
+    if "expected after" in reason or "end of data" in reason:
+        reason += "; a quotation mark is not closed, or not doubled within quotation marks"
+    return reason
 
 
 def _refuse(reason: str) -> v2.Input:
@@ -356,7 +377,8 @@ def _from_values(values: dict[str, Any], metadata: Any, folder: Path, skip_nan: 
         default = "image" if column == "url" else ""
         kind = values.get("kind") or KIND_BY_SUFFIX.get(suffix, default)
         if kind not in _SUFFIXES:
-            raise InvalidArgumentError(f"kind must be image, video, audio or text, not {kind!r}")
+            reason = f"not {kind!r}" if kind else f"and {content!r} has no suffix that says which"
+            raise InvalidArgumentError(f"kind must be image, video, audio or text, {reason}")
         if column == "path":
             result = _from_file(kind, folder / content, **options)
         elif kind == "text":
@@ -475,6 +497,8 @@ def from_coco(
 
 
 def _from_file(kind: str, path: Path, **options: Any) -> v2.Input:
+    if path.is_fifo() or path.is_char_device():  # reading it may never end
+        raise InvalidArgumentError("it is a pipe or a device, not a file")
     if kind == "text":
         return text(path.read_text(encoding="utf-8-sig"), **options)
     return _MAKERS[kind](path, **options)
