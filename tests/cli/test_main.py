@@ -140,9 +140,25 @@ def test_context_of_the_config_file(
 def test_no_server(cli: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         base = f"http://127.0.0.1:{free.getsockname()[1]}"
-    result = cli("call", "ListModels", "--base", base, "--timeout", "5")
+    result = cli("call", "ListModels", "--base", base, "--timeout", "2")
     assert result.code == 1
     assert "nothing listens" in one_line(result.err)
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_long_wait_is_explained(process: Run, quiet: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        base = f"http://127.0.0.1:{free.getsockname()[1]}"
+    result = process("ping", "--base", base, "--timeout", "8", *quiet)
+    *notes, error = result.err.splitlines()
+    assert (result.code, result.out) == (1, "")
+    assert "nothing listens" in error
+    if quiet:
+        assert not notes
+    else:
+        assert 1 <= len(notes) <= 2
+        assert all("clarigrpc: trying again in " in note for note in notes)
+        assert all("nothing listens" in note for note in notes)
 
 
 @pytest.mark.measures
@@ -197,6 +213,20 @@ def test_a_reader_that_leaves(environment: dict[str, str]) -> None:
         err = process.stderr.read()
         assert process.wait(20) == 1
     assert err == b""
+
+
+@pytest.mark.parametrize("command", ["call --list", "config list", "completion bash", "--help"])
+def test_a_closed_stdout_is_told(environment: dict[str, str], command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *command.split()],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "stdout is closed" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize(

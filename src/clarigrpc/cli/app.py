@@ -69,6 +69,8 @@ def app() -> None:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the command line and return its exit code, see ``clarigrpc.cli.main``."""
+    if getattr(sys, "stdout", None) is None:  # the first file opened would get its number
+        return _failed("stdout is closed; to drop what is printed, use > /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for names that are no UTF-8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clarigrpc.cli.output import Output
+from clarigrpc.cli.text import printable
 from clarigrpc.errors import ClarigrpcError
 
 if TYPE_CHECKING:
@@ -129,7 +131,13 @@ class GroupedCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.params.pop("debug"):
-            ctx.call_on_close(_log_to_stderr())
+            handler = logging.StreamHandler()
+            handler.setFormatter(
+                logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+            )
+            ctx.call_on_close(_log_to_stderr(handler, logging.DEBUG))
+        elif "base" in ctx.params and not ctx.params["quiet"]:
+            ctx.call_on_close(_log_to_stderr(_LongWaits(), logging.INFO))
         ctx.params["output"] = Output(ctx.params.pop("json_wanted", None), ctx.params.pop("quiet"))
         try:
             return super().invoke(ctx)
@@ -186,13 +194,33 @@ def _command(
     return command
 
 
-def _log_to_stderr() -> Callable[[], None]:
-    """Log everything to stderr; the returned function ends that."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+class _LongWaits(logging.Handler):
+    """Says why a command waits, where calls are repeated for longer than people expect.
+
+    Warnings are shown at once. Of the other messages the first is shown after three seconds, and
+    the next one each time that the wait has doubled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+        self._next = 3.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        waited = time.monotonic() - self._began
+        if record.levelno < logging.WARNING:
+            if waited < self._next:
+                return
+            self._next = 2 * waited
+        text = printable(" ".join(record.getMessage().split()))
+        click.echo(f"clarigrpc: {text}", err=True)
+
+
+def _log_to_stderr(handler: logging.Handler, to_level: int) -> Callable[[], None]:
+    """Have the client's log shown; the returned function ends that."""
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(to_level)
 
     def end() -> None:
         logger.removeHandler(handler)
