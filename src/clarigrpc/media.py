@@ -284,6 +284,18 @@ def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
     return v2.GeoPoint(latitude=latitude, longitude=longitude)
 
 
+def refuse_single(values: Any, called: str, instead: str) -> None:
+    """Refuse one value where an iterable is needed; a string would be taken letter by letter.
+
+    Raises:
+        TypeError: The value is no iterable of inputs; the text says what to do ``instead``.
+    """
+    if isinstance(values, (str, bytes, bytearray, os.PathLike, Message)):
+        raise TypeError(
+            f"{called}() takes an iterable of inputs, not {type(values).__name__}; {instead}"
+        )
+
+
 def metadata_struct(metadata: InputMetadata) -> Any:
     """The ``Struct`` of metadata.
 
@@ -303,6 +315,8 @@ def _input(
     metadata: InputMetadata | None,
     geo: tuple[float, float] | None,
 ) -> v2.Input:
+    if not isinstance(id, str):
+        raise TypeError(f"id has to be a string, not {type(id).__name__}")
     result = v2.Input(id=id)
     if concepts:
         result.data.concepts.extend(concept_messages(concepts))

@@ -11,6 +11,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -78,6 +79,14 @@ async def test_poisoned_inputs_fail_alone(
     assert failures[13].request_id
     assert isinstance(failures[250], TypeError)
     assert max(len(seen.request.inputs) for seen in scripted.seen) <= options.get("batch_size", 128)
+
+
+async def test_a_single_value_is_no_source(both: Both) -> None:
+    model = both.client.model("m")
+    for wrong in ("photo.jpg", b"bytes", Path("photo.jpg"), text("one")):
+        for verb in (model.predict_many, model.predict_batches, model.stream):
+            with pytest.raises(TypeError, match=r"\(\) takes an iterable of inputs, not "):
+                await both.collect(verb(wrong))
 
 
 @pytest.mark.parametrize("ordered", [True, False])

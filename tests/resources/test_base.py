@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarigrpc import Client, errors, v2
+from clarigrpc import Client, errors, text, v2
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._resources.annotations import Annotations
 from clarigrpc._resources.base import chunks, field_of
@@ -204,6 +206,36 @@ async def test_a_list_whose_pages_repeat_ends_with_an_error(
     assert len(scripted.seen) == 2 * cycle + 1
     # One page that was asked for is one page.
     assert len(await both.collect(both.client.inputs.list(per_page=2, page=5))) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"page": 0}, {"page": -1}, {"per_page": 0}, {"per_page": -5}])
+async def test_pages_begin_at_one(
+    connect: Connect, scripted: ScriptedServer, wrong: dict[str, int]
+) -> None:
+    both = connect(scripted.base)
+    listing = both.client.inputs.list(**wrong)
+    with pytest.raises(errors.InvalidArgumentError, match="must be 1 or more, not"):
+        await both.collect(listing)
+    assert not scripted.seen
+
+
+async def test_a_value_of_the_wrong_type_names_its_field(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = connect(scripted.base)
+    with pytest.raises(TypeError, match=r"^GetInput: input_id takes no int"):
+        await both.run(both.client.inputs.get, 5)
+    with pytest.raises(errors.InvalidArgumentError, match=r"GetInput: input_id: .*surrogates"):
+        await both.run(both.client.inputs.get, "\ud800")
+    with pytest.raises(TypeError, match="id has to be a string, not int"):
+        text("words", id=5)  # type: ignore[arg-type]
+
+
+def test_what_has_a_connection_is_not_pickled(both: Both) -> None:
+    for one in (both.client.model("m"), both.client.inputs, both.client.workflows):
+        for duplicate in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match=f"^{type(one).__name__} objects have a client's"):
+                duplicate(one)
 
 
 async def test_items_that_move_to_later_pages_are_no_error(

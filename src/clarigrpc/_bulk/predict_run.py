@@ -14,6 +14,7 @@ from clarigrpc._progress_bar import open_bar
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.retry import deadline_after
+from clarigrpc.media import refuse_single
 
 
 class PredictRun(BulkRun[ResultT]):
@@ -61,8 +62,9 @@ class PredictRun(BulkRun[ResultT]):
             batches=batches,
             kind=kind,
         )
-        super().__init__(self._engine, values)
         self._called = "predict_batches" if batches else "predict_many"
+        refuse_single(values, self._called, "put a single one in a list")
+        super().__init__(self._engine, values)
         self._post: Any = client.unary(kind.method, encoded=True)
         total = len(values) if isinstance(values, Sized) else None
         self._bar = open_bar(name, total) if name else None

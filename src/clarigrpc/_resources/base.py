@@ -19,10 +19,11 @@ resources among themselves: what a user sees of one are its verbs.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
-from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
@@ -86,6 +87,12 @@ class Operations:
         given = ", ".join(f"{name}={value!r}" for name, value in ids.items() if value)
         return f"{type(self).__name__}({given})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} objects have a client's connection, and cannot be pickled or "
+            "copied; create a client, and this object from it, in each process"
+        )
+
     @property
     def _user_app_id(self) -> v2.UserAppIDSet | None:
         """The owner of the resources; None leaves it to the client's settings."""
@@ -120,7 +127,10 @@ class Operations:
         values.update((name, value) for name, value in fields.items() if value is not None)
         if row.has_user_app_id and "user_app_id" not in values:
             values["user_app_id"] = self._user_app_id
-        return made(**values)
+        try:
+            return made(**values)
+        except (TypeError, ValueError) as error:
+            raise _wrong_field(method, made, values, error) from None
 
     def _invoke(self, method: str, timeout: float | None = None, **fields: Any) -> Plan[Any]:
         """The response of a method to a request with these fields."""
@@ -592,6 +602,32 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+def _wrong_field(
+    method: str, request: type[Any], values: Mapping[str, Any], error: Exception
+) -> Exception:
+    """The error of a request that cannot be made, with the field whose value is the cause."""
+    for name, value in values.items():
+        try:
+            request(**{name: value})
+        except TypeError as cause:
+            return TypeError(f"{method}: {name} takes no {type(value).__name__} ({cause})")
+        except ValueError as cause:
+            return errors.InvalidArgumentError(f"{name}: {cause}", method=method)
+    return error
+
+
+def check_paging(**options: int | None) -> None:
+    """Refuse numbers of pages, and sizes of pages, that the service would take for its default.
+
+    Raises:
+        InvalidArgumentError: A number is less than 1.
+        TypeError: It is no integer.
+    """
+    for name, value in options.items():
+        if value is not None and operator.index(value) < 1:
+            raise errors.InvalidArgumentError(f"{name} must be 1 or more, not {value}")
+
+
 def pages(
     method: str,
     request: Any,
@@ -608,7 +644,9 @@ def pages(
 
     Raises:
         InternalError: The service sends the same pages again and again.
+        InvalidArgumentError: ``page`` or ``per_page`` is less than 1.
     """
+    check_paging(page=page, per_page=per_page)
     known = request.DESCRIPTOR.fields_by_name
     paging = request.pagination if "pagination" in known else request
     paged = "page" in paging.DESCRIPTOR.fields_by_name

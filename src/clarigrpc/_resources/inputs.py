@@ -17,7 +17,16 @@ from clarigrpc._bulk.input_sources import AsyncInputSource
 from clarigrpc._bulk.input_upload import InputUpload
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Gets, Paging, PatchAction, as_ids, as_list, chunks, page_info
+from clarigrpc._resources.base import (
+    Gets,
+    Paging,
+    PatchAction,
+    as_ids,
+    as_list,
+    check_paging,
+    chunks,
+    page_info,
+)
 from clarigrpc._resources.long_running import (
     LookTime,
     Waits,
@@ -127,13 +136,17 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             order_by_id: Whether to sort by id instead of by time of creation. Default False.
             descending: Whether to sort in descending order. Default False.
             timeout: Seconds for each request. None uses the client's setting.
+
+        Raises:
+            InvalidArgumentError: ``per_page`` is less than 1.
         """
+        check_paging(per_page=per_page)
         number = 0
         while True:
             request = v2.StreamInputsRequest(
                 user_app_id=self._user_app_id,
                 last_id=last_id,
-                per_page=per_page or MAX_ITEMS,
+                per_page=MAX_ITEMS if per_page is None else per_page,
                 order_by_id=order_by_id,
                 descending=descending,
             )

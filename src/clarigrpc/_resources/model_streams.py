@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from google.protobuf.message import Message
 
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
@@ -17,7 +14,7 @@ from clarigrpc._rpc.call import SUCCESS
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import Plan, async_method, call, sync_method
 from clarigrpc._streams.flow_control import DEFAULT_PATIENCE, DEFAULT_WINDOW, FlowControl
-from clarigrpc.media import PredictInput
+from clarigrpc.media import PredictInput, refuse_single
 
 if TYPE_CHECKING:  # imported by the first stream
     from clarigrpc._named_methods.signatures import MethodCall
@@ -65,11 +62,7 @@ class StreamOperations(Operations):
     def _flow_control(
         self, values: Any, window: int, drain_first: bool, patience: float
     ) -> tuple[FlowControl, _InputEncoder]:
-        if isinstance(values, (str, bytes, bytearray, os.PathLike, Message)):
-            raise TypeError(
-                f"stream() takes an iterable of inputs, not {type(values).__name__}; "
-                "generate() takes one"
-            )
+        refuse_single(values, "stream", "generate() takes one")
         flow = FlowControl(None if drain_first else window, patience)
         return flow, _InputEncoder(self._encoder)
 
