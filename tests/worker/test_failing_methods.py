@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ class Trouble:
         self.taken = threading.Event()
         self.go_on = threading.Event()
         self.running = self.most = 0
+        self.seconds = 60.0
 
     def predict(self, text: str) -> str:
         return text
@@ -92,7 +93,7 @@ class Trouble:
     async def waits_async(self, text: str) -> str:
         self.taken.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(self.seconds)
         finally:
             self.go_on.set()
         return text
@@ -221,8 +222,7 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
     trouble = Trouble()
     with workers("sync", server) as start:
         worker: Any = start(trouble, concurrency=1)
-        asking = threading.Thread(target=_asked, args=(caller, "blocks"), daemon=True)
-        asking.start()
+        asking = _asking(caller, "blocks")
         assert trouble.taken.wait(30)
         assert worker.is_alive
         began = time.monotonic()
@@ -230,15 +230,15 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
         took = time.monotonic() - began
         trouble.go_on.set()
         assert took < 20
-        asking.join(60)
+        start(trouble)
+        assert asking.result(60) == "a"
 
 
 def test_an_item_that_is_given_back_is_counted_once(start: Work, caller: Client) -> None:
     trouble = Trouble()
     started: Any = start(trouble, concurrency=1)
     worker = getattr(started, "worker", started)
-    asking = threading.Thread(target=_asked, args=(caller, "waits", 6.0), daemon=True)
-    asking.start()
+    asking = _asking(caller, "waits")
     assert trouble.taken.wait(30)
     started.stop(grace=0.1)
     before = worker.stats()
@@ -246,12 +246,22 @@ def test_an_item_that_is_given_back_is_counted_once(start: Work, caller: Client)
     trouble.go_on.set()
     eventually(lambda: worker.stats().running == 0)
     assert worker.stats() == replace(before, running=0)
-    asking.join(60)
+    start(trouble)
+    assert asking.result(60) == "a"
 
 
-def _asked(caller: Client, method: str, seconds: float = 3.0) -> None:
-    with contextlib.suppress(errors.ApiError):
-        caller.with_options(timeout=seconds).model(MODEL).call(method, text="a")
+def _asking(caller: Client, method: str) -> Future[str]:
+    """The result of a call that has begun."""
+    asking: Future[str] = Future()
+
+    def ask() -> None:
+        try:
+            asking.set_result(caller.model(MODEL).call(method, text="a"))
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the result
+            asking.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return asking
 
 
 def test_health_while_items_are_finished(start: Work, caller: Client) -> None:
@@ -295,10 +305,12 @@ def test_a_cancelled_serve_leaves_nothing_behind(server: LocalServer, caller: Cl
         left = [one for one in asyncio.all_tasks() - others if "grpc" not in repr(one)]
         assert left == []
 
-    asking = threading.Thread(target=_asked, args=(caller, "waits_async"), daemon=True)
-    asking.start()
+    asking = _asking(caller, "waits_async")
     asyncio.run(serve())
-    asking.join(60)
+    trouble.seconds = 0.0
+    with workers("sync", server) as start:
+        start(trouble)
+        assert asking.result(60) == "a"
 
 
 def test_an_item_that_takes_too_long(start: Work, caller: Client) -> None:
@@ -317,9 +329,8 @@ def test_a_function_that_nobody_waits_for_keeps_its_place(start: Work, caller: C
     start(trouble, concurrency=1)
     for _ in range(3):
         trouble.taken.clear()
-        asking = threading.Thread(target=_asked, args=(caller, "counts", 0.3), daemon=True)
-        asking.start()
-        asking.join(60)
+        with contextlib.suppress(errors.ApiError):
+            caller.with_options(timeout=0.3).model(MODEL).call("counts", text="a")
     assert caller.model(MODEL).call("counts", text="a") == "a"
     assert trouble.most == 1
 
