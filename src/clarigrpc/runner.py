@@ -24,6 +24,7 @@ import signal
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from types import TracebackType
@@ -126,7 +127,7 @@ def batched(function: FunctionT) -> FunctionT:
     return mark_batched(function)
 
 
-class _WorkerBase:
+class _WorkerBase(ABC):
     """What both kinds of workers have."""
 
     _driver: SyncDriver | AsyncDriver
@@ -173,6 +174,25 @@ class _WorkerBase:
             random.random,
             settings.item_timeout,
         )
+
+    @abstractmethod
+    def start(self) -> Any:
+        """Register the runner and begin to take items.
+
+        Raises:
+            NotFoundError: The runner does not exist, and ``model_id`` was not given.
+            ApiError: The service refuses the runner.
+            OSError: The port for health is in use.
+        """
+
+    @abstractmethod
+    def stop(self, grace: float | None = None) -> Any:
+        """Finish the items that run, take no new ones, and end.
+
+        Args:
+            grace: Seconds to finish. Items that run longer are given back to the service. None uses
+                the option.
+        """
 
     @property
     def runner_id(self) -> str:
@@ -253,13 +273,6 @@ class RunnerWorker(_WorkerBase):
         self._driver = SyncDriver(client, self._loop, self._settings, self._reader)
 
     def start(self) -> None:
-        """Register the runner and begin to take items.
-
-        Raises:
-            NotFoundError: The runner does not exist, and ``model_id`` was not given.
-            ApiError: The service refuses the runner.
-            OSError: The port for health is in use.
-        """
         self._begin()
         try:
             self._driver.start()
@@ -279,12 +292,6 @@ class RunnerWorker(_WorkerBase):
         return self._driver.wait(seconds)
 
     def stop(self, grace: float | None = None) -> None:
-        """Finish the items that run, take no new ones, and end.
-
-        Args:
-            grace: Seconds to finish. Items that run longer are given back to the service. None uses
-                the option.
-        """
         try:
             self._driver.stop(self._settings.grace if grace is None else grace)
         finally:
@@ -308,16 +315,8 @@ class RunnerWorker(_WorkerBase):
 class AsyncRunnerWorker(_WorkerBase):
     """A worker over an ``AsyncClient``, in tasks of its event loop. ``async with`` runs it.
 
-    Asynchronous methods of the model run on that loop; others run in threads.
-
-    Args:
-        client: The client. It stays open.
-        model: A function; a class, of which one object is made; or an object.
-        options: See ``RunnerOptions``.
-
-    Raises:
-        ConfigurationError: An option is out of range, or there is no user.
-        TypeError: A method of the model has no signature that can be served.
+    Asynchronous methods of the model run on that loop; others run in threads. ``RunnerWorker``
+    documents its arguments.
     """
 
     _driver: AsyncDriver
@@ -329,13 +328,6 @@ class AsyncRunnerWorker(_WorkerBase):
         self._driver = AsyncDriver(client, self._loop, self._settings, self._reader)
 
     async def start(self) -> None:
-        """Register the runner and begin to take items.
-
-        Raises:
-            NotFoundError: The runner does not exist, and ``model_id`` was not given.
-            ApiError: The service refuses the runner.
-            OSError: The port for health is in use.
-        """
         self._begin()
         try:
             await self._driver.start()
@@ -348,12 +340,6 @@ class AsyncRunnerWorker(_WorkerBase):
         await self._driver.wait()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Finish the items that run, take no new ones, and end.
-
-        Args:
-            grace: Seconds to finish. Items that run longer are given back to the service. None uses
-                the option.
-        """
         try:
             await self._driver.stop(self._settings.grace if grace is None else grace)
         finally:

@@ -15,13 +15,14 @@ from clarigrpc import errors, v2
 from clarigrpc._named_methods.method_failures import CONTAINED
 from clarigrpc._named_methods.method_loop import EXHAUSTED, StepFuture, serve_steps
 from clarigrpc._named_methods.python_methods import ModelMethod
-from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.plan import Call
 from clarigrpc._worker import item_steps as steps
+from clarigrpc._worker import worker_driver
 from clarigrpc._worker.batch_queue import BatchQueue, BatchRow
 from clarigrpc._worker.daemon_threads import DaemonThreads
 from clarigrpc._worker.item_call import ItemAbortedError, ItemCall
-from clarigrpc._worker.item_loop import STOPPING, ItemLoop
+from clarigrpc._worker.item_loop import STOPPING
+from clarigrpc._worker.worker_driver import WorkerDriver
 from clarigrpc._worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clarigrpc")
 T = TypeVar("T")
-
-_SIGNAL_CHECK_SECONDS = 0.5
-"""A signal may interrupt a thread of gRPC; the event loop, which handles it, has to look itself."""
-_ABORT_GRACE = 2.0
-"""So many seconds methods may take to end once their items are aborted."""
 
 
 class _RunningCall:
@@ -82,7 +78,7 @@ class _RunningCall:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            await self.until(lambda: self.state.over, _ABORT_GRACE)
+            await self.until(lambda: self.state.over, worker_driver.ABORT_SECONDS)
             return False
         return True
 
@@ -143,7 +139,7 @@ class _RunningCall:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 task.cancel()
-                await asyncio.wait((task,), timeout=_ABORT_GRACE)
+                await asyncio.wait((task,), timeout=worker_driver.ABORT_SECONDS)
                 raise ItemAbortedError(self.state.abort or "the item was aborted")
             return task.result()
         finally:
@@ -189,7 +185,9 @@ class _MethodTask:
             self._step.cancel()
             self.task.cancel()
         self._asked.put_nowait(None)
-        await asyncio.wait((self.task,), timeout=None if self._blocks else _ABORT_GRACE)
+        await asyncio.wait(
+            (self.task,), timeout=None if self._blocks else worker_driver.ABORT_SECONDS
+        )
         if not self.task.done():
             logger.warning("a method of the model does not end; its task is left behind")
         elif not self.task.cancelled() and (error := self.task.exception()) is not None:
@@ -269,29 +267,19 @@ def _in_thread(function: Callable[[], Any]) -> Any:
         return function()
 
 
-class AsyncDriver:
-    """Runs the loops of a worker in tasks.
+class AsyncDriver(WorkerDriver):
+    """Runs the loops of a worker in tasks."""
 
-    Args:
-        client: Calls the service.
-        loop: What the worker does.
-        settings: Its settings.
-        reader: Reads the texts and images of streams.
-    """
+    _client: AsyncClient
 
-    def __init__(
-        self, client: AsyncClient, loop: ItemLoop, settings: WorkerSettings, reader: MediaReader
-    ) -> None:
-        self._client = client
-        self._loop = loop
-        self._settings = settings
-        self._reader = reader
+    def _prepare(self) -> None:
         self._stop = asyncio.Event()
         self._hurried = asyncio.Event()
         self._opened: set[_RunningCall] = set()
         # For functions that block.
         self._threads = DaemonThreads("clarigrpc-runner")
-        self._batches = _AsyncBatches(settings, self._threads, partial(loop.count, batches=1))
+        ran = partial(self._loop.count, batches=1)
+        self._batches = _AsyncBatches(self._settings, self._threads, ran)
         self._tasks: list[asyncio.Task[None]] = []
         self._method_tasks: set[asyncio.Task[None]] = set()
         self._others: list[asyncio.Task[None]] = []
@@ -335,7 +323,7 @@ class AsyncDriver:
         """Wait until the worker is to stop."""
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SIGNAL_CHECK_SECONDS):
+                async with asyncio.timeout(worker_driver.SIGNAL_SECONDS):
                     await self._stop.wait()
 
     def request_stop(self) -> None:
@@ -358,7 +346,7 @@ class AsyncDriver:
                 call.abort = call.abort or STOPPING
             for opened in self._opened:
                 opened.change()
-            await self._join(_ABORT_GRACE)
+            await self._join(worker_driver.ABORT_SECONDS)
             await asyncio.gather(*map(self._give_back, self._loop.items))
         finally:  # also where this is cancelled
             await self._cancel_tasks()
@@ -366,7 +354,7 @@ class AsyncDriver:
     async def _give_back(self, call: ItemCall) -> None:
         try:
             await self._client.v2.PostRunnerItemOutputs(
-                self._loop.give_back(call), timeout=_ABORT_GRACE
+                self._loop.give_back(call), timeout=worker_driver.ABORT_SECONDS
             )
         except errors.ClarigrpcError as error:
             logger.warning("an item is lost at the end of the runner: %s", error)
@@ -379,7 +367,7 @@ class AsyncDriver:
             task.cancel()
         self._threads.shutdown()
         if left:
-            await asyncio.wait(left, timeout=_ABORT_GRACE)
+            await asyncio.wait(left, timeout=worker_driver.ABORT_SECONDS)
 
     async def _join_unless_hurried(self, seconds: float) -> None:
         joining = asyncio.ensure_future(self._join(seconds))

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clarigrpc import errors, v2
 from clarigrpc._named_methods.method_failures import CONTAINED
 from clarigrpc._named_methods.python_methods import ModelMethod
-from clarigrpc._named_methods.values import MediaReader
 from clarigrpc._rpc.plan import Call
 from clarigrpc._worker import item_steps as steps
+from clarigrpc._worker import worker_driver
 from clarigrpc._worker.batch_queue import BatchQueue, BatchRow
 from clarigrpc._worker.item_call import ItemAbortedError, ItemCall
-from clarigrpc._worker.item_loop import STOPPING, ItemLoop
+from clarigrpc._worker.item_loop import STOPPING
+from clarigrpc._worker.worker_driver import WorkerDriver
 from clarigrpc._worker.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -193,28 +194,17 @@ def _always() -> bool:
     return True
 
 
-class SyncDriver:
-    """Runs the loops of a worker in threads.
+class SyncDriver(WorkerDriver):
+    """Runs the loops of a worker in threads."""
 
-    Args:
-        client: Calls the service.
-        loop: What the worker does.
-        settings: Its settings.
-        reader: Reads the texts and images of streams.
-    """
+    _client: Client
 
-    def __init__(
-        self, client: Client, loop: ItemLoop, settings: WorkerSettings, reader: MediaReader
-    ) -> None:
-        self._client = client
-        self._reader = reader
-        self._loop = loop
-        self._settings = settings
+    def _prepare(self) -> None:
         self._opened: set[_OpenedCall] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._hurried = threading.Event()
-        self._batches = _SyncBatches(settings, partial(loop.count, batches=1))
+        self._batches = _SyncBatches(self._settings, partial(self._loop.count, batches=1))
         self._threads: list[threading.Thread] = []
         self._others: list[threading.Thread] = []
         self._do: dict[type[Any], Callable[[Any], Any]] = {
@@ -269,7 +259,9 @@ class SyncDriver:
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the worker is to stop, at most for so many seconds; False after them."""
         end = time.monotonic() + (math.inf if seconds is None else seconds)
-        while not self._stop.wait(min(_SIGNAL_SECONDS, max(0.0, end - time.monotonic()))):
+        while not self._stop.wait(
+            min(worker_driver.SIGNAL_SECONDS, max(0.0, end - time.monotonic()))
+        ):
             if time.monotonic() >= end:
                 return False
         return True
@@ -293,20 +285,20 @@ class SyncDriver:
             for call in self._loop.items:
                 call.abort = call.abort or STOPPING
             self._wake()
-            self._join(time.monotonic() + _ABORT_SECONDS)
+            self._join(time.monotonic() + worker_driver.ABORT_SECONDS)
             self._give_back()
         finally:  # also after KeyboardInterrupt
             opened = self._running()
             for one in opened:
                 one.responses.cancel()
-        end = time.monotonic() + _ABORT_SECONDS
+        end = time.monotonic() + worker_driver.ABORT_SECONDS
         readers = [one.reader for one in opened if one.reader is not None]
         for thread in (*readers, *self._others):
             thread.join(max(0.0, end - time.monotonic()))
 
     def _give_back(self) -> None:
         """Hand on what is in the hands of functions that cannot be interrupted."""
-        end = time.monotonic() + _ABORT_SECONDS
+        end = time.monotonic() + worker_driver.ABORT_SECONDS
         for call in self._loop.items:
             try:
                 self._client.v2.PostRunnerItemOutputs(
@@ -322,7 +314,7 @@ class SyncDriver:
             while thread.is_alive() and (left := end - time.monotonic()) > 0:
                 if hurried is not None and hurried.is_set():
                     return
-                thread.join(min(left, _SIGNAL_SECONDS))
+                thread.join(min(left, worker_driver.SIGNAL_SECONDS))
 
     def _wake(self) -> None:
         for opened in self._running():
@@ -404,9 +396,3 @@ class SyncDriver:
     def _call(self, step: Call) -> Any:
         method = getattr(self._client.v2, step.method)
         return method(step.request, timeout=step.timeout, **(step.options or {}))
-
-
-_SIGNAL_SECONDS = 0.5
-"""A signal may interrupt a thread of gRPC; the main one, which handles it, has to look itself."""
-_ABORT_SECONDS = 2.0
-"""So long methods may take to end once their items are aborted."""
