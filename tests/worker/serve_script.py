@@ -1,4 +1,7 @@
-"""Serves the toolbox by ``runner.serve`` until a signal: KIND BASE PAT of a server."""
+"""Serves the toolbox by ``runner.serve`` until a signal: KIND BASE PAT GRACE.
+
+Methods that do not end are soon left behind.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import asyncio
 import sys
 
 from clarigrpc import AsyncClient, Client, runner
+from clarigrpc._worker import worker_driver
 from tests.worker.toolbox import Toolbox
 
 KIND, BASE, PAT, GRACE = sys.argv[1:]
+worker_driver.ABORT_SECONDS = 0.2
 OPTIONS: runner.RunnerOptions = {"runner_id": "r", "model_id": "toolbox", "grace": float(GRACE)}
 
 

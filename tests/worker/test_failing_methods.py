@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import AsyncClient, Client, errors, runner, text, v2
+from clarigrpc._worker import worker_driver
 from clarigrpc.local import LocalServer
 from clarigrpc.types import Model
 from tests.both import ClientKind
@@ -102,7 +103,7 @@ class Trouble:
         self.running += 1
         self.most = max(self.most, self.running)
         self.taken.set()
-        time.sleep(0.6)
+        time.sleep(0.4)
         self.running -= 1
         return text
 
@@ -181,6 +182,12 @@ def start(client_kind: ClientKind, server: LocalServer) -> Iterator[Work]:
         yield starting
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods that do not end are soon left behind."""
+    monkeypatch.setattr(worker_driver, "ABORT_SECONDS", 0.2)
+
+
 def test_an_output_that_is_too_large(start: Work, server: LocalServer, caller: Client) -> None:
     runs = []
 
@@ -218,6 +225,7 @@ def test_inputs_that_the_method_does_not_take(start: Work, caller: Client) -> No
 
 
 @pytest.mark.measures
+@pytest.mark.usefixtures("hasty")
 def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Client) -> None:
     trouble = Trouble()
     with workers("sync", server) as start:
@@ -234,6 +242,7 @@ def test_an_end_while_a_method_blocks_the_loop(server: LocalServer, caller: Clie
         assert asking.result(60) == "a"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_an_item_that_is_given_back_is_counted_once(start: Work, caller: Client) -> None:
     trouble = Trouble()
     started: Any = start(trouble, concurrency=1)
@@ -330,7 +339,7 @@ def test_a_function_that_nobody_waits_for_keeps_its_place(start: Work, caller: C
     for _ in range(3):
         trouble.taken.clear()
         with contextlib.suppress(errors.ApiError):
-            caller.with_options(timeout=0.3).model(MODEL).call("counts", text="a")
+            caller.with_options(timeout=0.2).model(MODEL).call("counts", text="a")
     assert caller.model(MODEL).call("counts", text="a") == "a"
     assert trouble.most == 1
 

@@ -298,10 +298,20 @@ def script(kind: str, server: LocalServer, grace: float) -> Iterator[subprocess.
         text=True,
     )
     try:
+        with server.client() as client:
+            eventually(lambda: _has_methods(client))
         yield process
     finally:
         process.kill()
         process.communicate()
+
+
+def _has_methods(client: Client) -> bool:
+    """Whether a runner has said what the model's methods are."""
+    try:
+        return "slow" in client.model(MODEL).methods()
+    except errors.UnimplementedError:
+        return False
 
 
 def test_serve_ends_with_a_signal(
