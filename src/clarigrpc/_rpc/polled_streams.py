@@ -18,6 +18,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, deadline_of, try_out
 from clarigrpc._rpc.sync_streams import CoreCall, EndCallbacks
@@ -176,8 +177,9 @@ class PolledStream(CoreCall):
 
     # For those who read.
 
-    def __next__(self) -> bytes:
-        with self._polling:
+    def read(self) -> bytes:
+        """The next message; what ``__next__`` of a ``GrpcCall`` would return or raise."""
+        with HeldInterrupt(self.cancel), self._polling:
             while not self._cancelled:
                 if self._messages:
                     return self._messages.popleft()
@@ -187,6 +189,8 @@ class PolledStream(CoreCall):
             while self._ended is None:
                 self._poll()
         raise self._end()
+
+    __next__ = read
 
     def drain(self) -> None:
         """Take the last events of a call that is over, with which gRPC frees it.

@@ -773,7 +773,6 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         retries: Callable[[], RetryLoop] | None = None,
     ) -> None:
         self._method = method
-        self._call = call
         self.request_id = request_id
         self._deadline = deadline
         self._requests = requests
@@ -783,10 +782,16 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
         self._counted = CountedCall(method.counts)
         self._stopped = threading.Event()
         self._reading = threading.Lock()
+        self._take_up(call)
+
+    def _take_up(self, call: Any) -> None:
+        """Read this call from now on."""
+        real = call.real if isinstance(call, GrpcCall) else None
+        self._call = call
         # What has come already is taken without a lock and without holding back an interrupt.
-        self._received: Callable[[], bytes | None] | None = None
-        if isinstance(call, GrpcCall):
-            self._received = getattr(call.real, "received", None)
+        self._received: Callable[[], bytes | None] | None = getattr(real, "received", None)
+        # A call that sees to both by itself.
+        self._read: Callable[[], bytes] | None = getattr(real, "read", None)
 
     def cancel(self) -> bool:
         """Cancel the call; what waits for it, or for its repetition, gets ``CancelledError``."""
@@ -844,7 +849,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                     self._free()
                     if self._stopped.wait(delay):
                         raise self._method.cancelled(self.request_id) from None
-                    self._call = self._restart(self._deadline - time.monotonic())
+                    self._take_up(self._restart(self._deadline - time.monotonic()))
                     if self._stopped.is_set():
                         self._call.cancel()
         except StopIteration:
@@ -859,7 +864,9 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
     def _receive(self) -> Any:
         encoded = None if self._received is None else self._received()
         try:
-            if encoded is None:
+            if self._read is not None:
+                encoded = self._read()
+            elif encoded is None:
                 with self._reading:
                     encoded = next(self._call)
         except StopIteration:
