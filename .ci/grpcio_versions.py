@@ -5,7 +5,8 @@ from the lowest that pyproject.toml allows to the newest there is, grpcio goes i
 own, before the other packages of this environment, and a client calls a server of this process:
 sync and async, the way that a user gets, with the fast path, and without it. Printed is which way
 was taken. Fails when a call fails, when a fast path is not taken with a release that is said to be
-tested, or when a release words the failure to connect in a way that is not understood.
+tested, or when a release words the failure to connect, or a server's GOAWAY, in a way that is not
+understood.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ import grpc
 from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc._rpc import grpcio_internals
 
-base, pat, version = sys.argv[1:]
+base, pat, version, root = sys.argv[1:]
+sys.path.append(root)
+from tests.faults import http2_server as http2
 assert grpc.__version__ == version, grpc.__file__
 notes = []
 handler = logging.Handler(logging.DEBUG)
@@ -64,6 +67,37 @@ async def async_calls(base):
         assert [one async for one in client.model(**SPEAKER).stream(WORDS)]
         return client.v2.ListModels.direct
 
+DONE = v2.MultiConceptResponse(status=v2.Status(code=10000)).SerializeToString()
+WRITE = v2.PostConceptsRequest(concepts=[v2.Concept(id="c")])
+SOON = RetryPolicy(initial_backoff=0.01)
+
+# Whether a write to a server that ends it, and takes the next, came to an answer.
+def written(kind, ending):
+    async def write(base):
+        async with AsyncClient(base=base, pat="p", retry=SOON, timeout=20) as client:
+            await client.v2.PostConcepts(WRITE)
+    with http2.Http2Server([ending, http2.take(DONE)]) as server:
+        try:
+            if kind == "async":
+                asyncio.run(write(server.base))
+            else:
+                with Client(base=server.base, pat="p", retry=SOON, timeout=20) as client:
+                    client.v2.PostConcepts(WRITE)
+        except errors.UnavailableError:
+            assert server.arrived == 1, "sent twice, and failed"
+            return False
+    assert server.arrived == 2 and server.taken == 1, "worked on twice"
+    return True
+
+# Check what is sent again of writes to a server that goes away.
+def repeats(kind):
+    for ending in (http2.lose, http2.lose_garbled):
+        assert not written(kind, ending), "sent again after " + ending.__name__
+    # gRPC may tell late that the connection ends.
+    excluded = any(written(kind, http2.refuse) for _ in range(10))
+    told = tuple(map(int, version.split(".")[:2])) >= (1, 81)
+    assert excluded == told, f"what a GOAWAY excludes is sent again: {excluded}"
+
 def run(kind, base):
     return sync_calls(base) if kind == "sync" else asyncio.run(async_calls(base))
 
@@ -83,6 +117,7 @@ for mode in ("default", "on", "off"):
                 assert refused.not_sent, "not seen that nothing was sent: " + refused.details
             else:
                 raise AssertionError("a closed port answers")
+            repeats(kind)
         except BaseException as caught:
             error = f"{type(caught).__name__}: {caught}"
         reasons = [note for note in notes if "not with grpcio" in note]
@@ -133,7 +168,7 @@ def probe(version: str, base: str, pat: str) -> dict[str, Any]:
         install(version, Path(name))
         # First in the path, before the grpcio of this environment.
         code = f"import sys; sys.path.insert(0, {name!r})\n{PROBE}"
-        command = (sys.executable, "-c", code, base, pat, version)
+        command = (sys.executable, "-c", code, base, pat, version, str(ROOT))
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         return {"tested": True, "calls": [], "crash": done.stderr}

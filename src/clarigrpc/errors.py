@@ -101,6 +101,8 @@ class ApiError(ClarigrpcError):
             it; False if that is not known.
         not_reached: True if the service was not reached for a reason that may pass by itself, for
             example a refused connection while it restarts.
+        refused: True if the server announced the end of the connection (GOAWAY) and excluded this
+            call, so that it has not acted on it; False if that is not known.
         connection_lost: True if the connection broke while the call ran.
         attempts: Failures of the earlier attempts of the call, oldest first, at most 20.
         status: V2 status message; None if the service sent none.
@@ -113,6 +115,7 @@ class ApiError(ClarigrpcError):
     response: Message | None = None
     failed: Sequence[ItemStatus] = ()
     not_reached: bool = False
+    refused: bool = False
     connection_lost: bool = False
     attempts: tuple[ApiError, ...] = ()
 

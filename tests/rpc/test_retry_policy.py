@@ -75,11 +75,14 @@ def failing(
     *,
     told: float | None = None,
     not_sent: bool = False,
+    refused: bool = False,
     retryable: bool = True,
 ) -> errors.ApiError:
     # The service answers with the other kinds, so that the request has been sent.
     not_sent = not_sent and kind is errors.UnavailableError
-    return kind("no", retryable=retryable, retry_after=told, not_sent=not_sent)
+    error = kind("no", retryable=retryable, retry_after=told, not_sent=not_sent)
+    error.refused = refused and kind is errors.UnavailableError
+    return error
 
 
 KINDS = (errors.UnavailableError, errors.RateLimitError, errors.NotReadyError, errors.InternalError)
@@ -90,6 +93,7 @@ FAILURES = st.builds(
         st.sampled_from(KINDS),
         told=st.none() | st.floats(0, 100) | st.just(math.inf),
         not_sent=st.booleans(),
+        refused=st.booleans(),
         retryable=st.booleans(),
     ),
     st.floats(0, 20),
@@ -131,7 +135,7 @@ def test_a_call_that_must_not_run_twice_is_sent_once(
 ) -> None:
     run = simulate(failures, policy, timeout=timeout, draws=draws, idempotent=False)
     for failure in failures[: len(run.waits)]:
-        assert failure.error.not_sent
+        assert failure.error.not_sent or failure.error.refused
 
 
 @quick

@@ -273,7 +273,7 @@ class InputEngine(BulkEngine[Any]):
         if not isinstance(error, errors.ApiError):
             raise error
         error_type = type(error)
-        if error_type in _UNSURE_ERRORS and not error.not_sent:
+        if error_type in _UNSURE_ERRORS and not (error.not_sent or error.refused):
             self._unsure.update(batch.indexes)
         if error_type is errors.RateLimitError:
             self.report.throttled += 1

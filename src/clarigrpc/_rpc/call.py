@@ -154,8 +154,15 @@ class BoundMethod:
         """The exception for a call that gRPC ended."""
         from clarigrpc._rpc import statuses  # not before something fails
 
-        target = self.core.settings.target.url
-        result = statuses.from_rpc(error, method=self.name, request_id=request_id, target=target)
+        core = self.core
+        unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+        result = statuses.from_rpc(
+            error,
+            method=self.name,
+            request_id=request_id,
+            target=core.settings.target.url,
+            connected=core.shared.connected() if unavailable else None,
+        )
         if isinstance(result, errors.AuthenticationError):
             self.core.credentials.rejected()
         return result

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 # Fragments of the text that gRPC gives with UNAVAILABLE, where no connection could be made: no byte
-# of the request has left this process. gRPC has no other sign of that.
+# of the request has left this process. gRPC has no other sign of that. A server can pass on the
+# same text about a call of its own.
 _NOT_SENT = (
     "failed to connect to all addresses",
     "connections to all backends failing",
+    # A call that waited for its turn on a connection with too many calls, when that ended.
+    "subchannel lost all connections",
     "DNS resolution failed",
     "errors resolving",
     "empty address list",
@@ -61,6 +64,12 @@ _LOST = (
 )
 
 _REMOVED = "Stream removed ("
+
+# What gRPC (1.81 and later) says where the server's GOAWAY excludes the call: the peer has not
+# taken it and never will (RFC 9113, section 6.8). A call that the peer may have taken and that was
+# lost with the connection has the reason before it: "Stream removed (Socket closed (GOAWAY ...".
+# Earlier releases say the same of both.
+_EXCLUDED = _REMOVED + "GOAWAY received; Error code: "
 
 WRITE_FAILED = "Internal error from Core"
 """What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
@@ -120,22 +129,41 @@ def text_of(error: Any) -> str:
     return text.removeprefix(_REMOVED).removesuffix(")")
 
 
-def was_not_sent(error: Any) -> bool:
+def was_not_sent(error: Any, *, connected: bool | None = None) -> bool:
     """Whether certainly no byte of the request of a failed call was sent.
 
     A transport of this package says so itself (``TransportError.not_sent``); of gRPC's own errors
-    the text is read.
+    the text is read. Over a connection that is still up it comes from the server.
 
     Args:
         error: A ``grpc.RpcError`` with a code.
+        connected: Whether the connection is still up; None if that is not known.
     """
     told: bool | None = getattr(error, "not_sent", None)
     if told is not None:
         return told
+    if connected:
+        return False
     text = error.details() or ""
     return error.code() is grpc.StatusCode.UNAVAILABLE and any(
         fragment in text for fragment in _NOT_SENT
     )
+
+
+def was_refused(error: Any, *, connected: bool | None) -> bool:
+    """Whether the peer said, as it went away, that it has not taken the request.
+
+    The text alone does not prove that: a server can pass on what gRPC said of a call of its own,
+    after it has done half of the work. So the connection has to be gone, too. RST_STREAM with
+    REFUSED_STREAM leaves it as it is, and does not count.
+
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+        connected: Whether the connection is still up; None if that is not known.
+    """
+    if connected is not False or error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return False
+    return (error.details() or "").startswith(_EXCLUDED)
 
 
 def may_pass(text: str) -> bool:
@@ -144,11 +172,12 @@ def may_pass(text: str) -> bool:
     return not any(fragment in lower for fragment in _LASTING)
 
 
-def connection_was_lost(error: Any) -> bool:
+def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
     """Whether the connection broke while the call ran.
 
     Args:
         error: A ``grpc.RpcError`` with a code.
+        connected: As of ``was_not_sent``.
     """
     told: bool | None = getattr(error, "connection_lost", None)
     if told is not None:
@@ -159,7 +188,7 @@ def connection_was_lost(error: Any) -> bool:
     lower = text.lower()
     return (
         error.code() is grpc.StatusCode.UNAVAILABLE
-        and not was_not_sent(error)
+        and not was_not_sent(error, connected=connected)
         and any(fragment in lower for fragment in _LOST)
     )
 

@@ -105,7 +105,7 @@ def retry_delays(
         error.attempts = tuple(earlier)
         if not error.retryable or retry.max_attempts == 1 or tries >= retry.max_attempts:
             raise error
-        if not idempotent and not error.not_sent:
+        if not (idempotent or error.not_sent or error.refused):
             raise error
         if told is not None and told > retry.max_retry_after:
             raise error

@@ -51,6 +51,11 @@ class SharedTransport(Generic[TransportT]):
         self.prefix = os.urandom(6).hex()
         self.count = itertools.count(1)
 
+    def connected(self) -> bool | None:
+        """Whether every connection is up at this moment; None where that cannot be told."""
+        current = self.current
+        return None if current is None else current.connected()
+
     def check_process(self) -> bool:
         """Whether this is the process that used the client last; False once in a fork's child.
 

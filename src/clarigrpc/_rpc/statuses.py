@@ -20,6 +20,7 @@ from clarigrpc._rpc.grpc_failures import (
     rich_details,
     text_of,
     was_not_sent,
+    was_refused,
 )
 from clarigrpc._transports.transport import Metadata
 from clarigrpc.errors import (
@@ -387,8 +388,18 @@ def _failed(status: v2.Status) -> bool:
     return status.code != 0 and status.code not in PASSING
 
 
-def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiError:
-    """The exception for a failed call: ``error`` is a ``grpc.RpcError`` with a code."""
+def from_rpc(
+    error: Any, *, method: str, request_id: str, target: str, connected: bool | None = None
+) -> ApiError:
+    """The exception for a failed call.
+
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+        method: Name of the method.
+        request_id: Id of the call.
+        target: URL of the server.
+        connected: Whether the connection is still up after the failure; None if that is not known.
+    """
     code: grpc.StatusCode = error.code()
     text = text_of(error)
     trailing = error.trailing_metadata()
@@ -405,7 +416,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
     retry_after = retry_after_of(trailing)
     if retry_after is None:
         retry_after = retry_info(rich)
-    not_sent = was_not_sent(error)
+    not_sent = was_not_sent(error, connected=connected)
     result = ERROR_CLASSES[kind](
         explain(code, text, target, not_sent=not_sent),
         grpc_code=code,
@@ -418,6 +429,7 @@ def from_rpc(error: Any, *, method: str, request_id: str, target: str) -> ApiErr
         not_sent=not_sent,
     )
     result.not_reached = not_sent and may_pass(text)
-    result.connection_lost = connection_was_lost(error)
+    result.refused = was_refused(error, connected=connected)
+    result.connection_lost = connection_was_lost(error, connected=connected)
     result.__cause__ = error
     return result

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._transports.transport import AsyncTransport, SyncTransport
+from clarigrpc._transports.transport import AsyncTransport, SyncTransport, all_connected
 
 
 class _RoundRobinMulticallable:
@@ -40,6 +40,9 @@ class SyncRoundRobin(SyncTransport):
     def multicallable(self, kind: CallKind, path: str) -> Any:
         return _RoundRobinMulticallable([one.multicallable(kind, path) for one in self._transports])
 
+    def connected(self) -> bool | None:
+        return all_connected(one.connected() for one in self._transports)
+
     def close(self) -> None:
         for transport in self._transports:
             transport.close()
@@ -54,6 +57,9 @@ class AsyncRoundRobin(AsyncTransport):
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
         return _RoundRobinMulticallable([one.multicallable(kind, path) for one in self._transports])
+
+    def connected(self) -> bool | None:
+        return all_connected(one.connected() for one in self._transports)
 
     async def close(self, grace: float | None) -> None:
         await asyncio.gather(*(transport.close(grace) for transport in self._transports))

@@ -11,7 +11,7 @@ from grpc import aio
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
-from clarigrpc._transports.transport import AsyncTransport, SyncTransport
+from clarigrpc._transports.transport import AsyncTransport, SyncTransport, all_connected
 from clarigrpc._version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +57,15 @@ class SyncGrpcTransport(SyncTransport):
         with HeldInterrupt():
             return GrpcMulticallable(getattr(self._channel, kind)(path))
 
+    def connected(self) -> bool | None:
+        # A grpc.Channel tells its state to subscribers only, for which it keeps a thread.
+        try:
+            with HeldInterrupt():
+                state: Any = self._channel._channel.check_connectivity_state(False)  # type: ignore[attr-defined]
+        except (AttributeError, TypeError, ValueError):  # another grpcio, or it is closed
+            return None
+        return state == grpc.ChannelConnectivity.READY.value[0]  # type: ignore[no-any-return]
+
     def close(self) -> None:
         with HeldInterrupt():
             self._channel.close()
@@ -90,6 +99,11 @@ class AsyncGrpcTransport(AsyncTransport):
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
         return getattr(self._channel, kind)(path)
+
+    def connected(self) -> bool | None:
+        ready = self._channel.get_state() is grpc.ChannelConnectivity.READY
+        streams = self._streams
+        return ready if streams is None else all_connected((ready, streams.connected()))
 
     async def close(self, grace: float | None) -> None:
         await self._channel.close(grace)

@@ -79,6 +79,9 @@ class SyncHedging(SyncTransport):
         made = self._transport.multicallable(kind, path)
         return _HedgedMulticallable(made, self._hedge) if path == HEDGED else made
 
+    def connected(self) -> bool | None:
+        return self._transport.connected()
+
     def close(self) -> None:
         self._transport.close()
 
@@ -97,6 +100,9 @@ class AsyncHedging(AsyncTransport):
 
     def for_streams(self) -> SyncTransport | None:
         return self._transport.for_streams()
+
+    def connected(self) -> bool | None:
+        return self._transport.connected()
 
     async def close(self, grace: float | None) -> None:
         await self._transport.close(grace)

@@ -37,7 +37,7 @@ async                   called with the same arguments by keyword (but the reque
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -85,6 +85,12 @@ def transport_error(
     return error
 
 
+def all_connected(states: Iterable[bool | None]) -> bool | None:
+    """What ``SyncTransport.connected`` says for several transports: False if one is not."""
+    found = set(states)
+    return False if False in found else None if None in found else True
+
+
 class SyncTransport(ABC):
     """A transport whose calls block. Safe to share between threads.
 
@@ -103,6 +109,10 @@ class SyncTransport(ABC):
             kind: Kind of the calls.
             path: ``/clarifai.api.V2/PostInputs``.
         """
+
+    def connected(self) -> bool | None:
+        """Whether every connection is up at this moment; None where that cannot be told."""
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -127,6 +137,10 @@ class AsyncTransport(ABC):
 
         None where there is none. ``close`` closes it, too.
         """
+        return None
+
+    def connected(self) -> bool | None:
+        """As of ``SyncTransport``."""
         return None
 
     @abstractmethod
