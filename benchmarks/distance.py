@@ -75,13 +75,13 @@ def _at(report: Report, server: Server, round_trip: float, full: bool) -> None:
 
 
 def _uploads(report: Report, path: Path, peer: Peer, round_trip: float, full: bool) -> None:
-    found = ways(path, peer)
+    uploads = ways(path, peer)
     names = ("sync", "sync, again", "requests")
     with pinned(CLIENT_CORE):
         found = measured(
             report,
             f"{round_trip * 1000:.0f} ms, an upload of {path.stat().st_size // MIB} MiB",
-            partial(interleave, {name: found[name] for name in names}, 5 if full else 2),
+            partial(interleave, {name: uploads[name] for name in names}, 5 if full else 2),
             first="sync",
             again="sync, again",
             quantities=["rate"],

@@ -10,7 +10,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
@@ -337,7 +337,7 @@ def timed(run: Callable[[], int]) -> Sample:
 
 
 def rounds_of(
-    variants: dict[str, Callable[[], Sample]], rounds: int, seed: int = 1
+    variants: Mapping[str, Callable[[], Sample]], rounds: int, seed: int = 1
 ) -> dict[str, list[Sample]]:
     """Slices of all variants, in a new random order every round, after one round to warm up."""
     order = list(variants)

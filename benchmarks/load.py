@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks.harness import CHOICE, Report, Sample, measured, percentile, rounds_of
 from benchmarks.servers import canned
@@ -43,7 +44,7 @@ def run(full: bool) -> Report:
             found = measured(
                 report,
                 f"{share:.0%} of the limit",
-                lambda paces=paces: _paced(running, paces, full),
+                partial(_paced, running, paces, full),
                 first=unary.name,
                 again=variants[1].name,
                 quantities=["p99"],

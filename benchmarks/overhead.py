@@ -104,9 +104,19 @@ def _tracing() -> Iterator[None]:
         uninstrument()
 
 
+def _place(address: str) -> dict[str, Any]:
+    """Settings of a client for a server."""
+    return {"base": f"http://{address}", "pat": PAT, "user_id": "user", "app_id": "app"}
+
+
 def _blocking(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     request, value = _request(), text("a short text")
-    place = {"base": f"http://{address}", "pat": PAT, "user_id": "user", "app_id": "app"}
+    place: dict[str, Any] = {
+        "base": f"http://{address}",
+        "pat": PAT,
+        "user_id": "user",
+        "app_id": "app",
+    }
     with _tracing():
         traced = Client(**place)
     with traced, Client(**place) as client:
@@ -145,7 +155,12 @@ def _awaiting(address: str, rounds: int, calls: int) -> dict[str, list[Sample]]:
     request, value = _request(), text("a short text")
 
     async def open_all() -> tuple[AsyncClient, AsyncClient, list[grpc.aio.Channel]]:
-        place = {"base": f"http://{address}", "pat": PAT, "user_id": "user", "app_id": "app"}
+        place: dict[str, Any] = {
+            "base": f"http://{address}",
+            "pat": PAT,
+            "user_id": "user",
+            "app_id": "app",
+        }
         client = AsyncClient(**place)
         with _tracing():
             traced = AsyncClient(**place)

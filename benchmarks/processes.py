@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from benchmarks.harness import CHOICE, CLIENT_CORE, SERVER_CORE, Report, Sample, measured, rounds_of
 from benchmarks.servers import canned
@@ -36,7 +37,7 @@ def run(full: bool) -> Report:
                 found = measured(
                     report,
                     way.name,
-                    lambda slices=slices: rounds_of(slices, 15 if full else 5),
+                    partial(rounds_of, slices, 15 if full else 5),
                     first=_named(1),
                     again="1 process, again",
                 )

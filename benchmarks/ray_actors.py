@@ -8,6 +8,7 @@ Without it, the cores of this machine are the limit, and more actors only share 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.delay_line import delay_line
@@ -44,10 +45,8 @@ def _growth(report: Report, title: str, server: Server, rows: int, full: bool, g
     driver = Variant("actors", "ray_data", "actors", "ray", batch=IN_FLIGHT, source=SOURCE)
     with workers(server, [driver], report=report) as running:
         (worker,) = running.values()
-        slices = {
-            _named(count): (lambda count=count: worker.run(rows * count, count)) for count in ACTORS
-        }
-        slices["1 actor, again"] = lambda: worker.run(rows, 1)
+        slices = {_named(count): partial(worker.run, rows * count, count) for count in ACTORS}
+        slices["1 actor, again"] = partial(worker.run, rows, 1)
         found = measured(
             report,
             title,

@@ -88,7 +88,7 @@ def run(full: bool) -> Report:
             found = measured(
                 report,
                 title,
-                lambda slices=slices: rounds_of(slices, 15 if full else 5),
+                partial(rounds_of, slices, 15 if full else 5),
                 first=INSIDE,
                 again=again,
                 quantities=("rate", "p50"),

@@ -8,6 +8,7 @@ it from a fifth of the CPU on, with all that a call needs: see ``docs/performanc
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from benchmarks.harness import CHOICE, Report
 from benchmarks.servers import Server, canned
@@ -17,7 +18,7 @@ IN_FLIGHT = 32
 WINDOW = 32
 
 
-def _rust(key: str, name: str, **options: int) -> Variant:
+def _rust(key: str, name: str, **options: Any) -> Variant:
     return Variant(name, "rust", key, "rust", **options)
 
 

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import json_format
 from protocol import (
     Config,
+    MakeVariant,
     Slice,
     Variant,
     awaiting,
@@ -427,7 +428,7 @@ def identity(config: Config) -> Variant:
         request.inputs.append(text(config.text))
     payload = request.SerializeToString()
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    post = grpc.insecure_channel(place["grpc"], options).unary_unary(
+    post: Any = grpc.insecure_channel(place["grpc"], options).unary_unary(
         "/clarifai.api.V2/PostModelOutputs"
     )
     metadata = (("authorization", f"Key {place['pat']}"),)
@@ -440,7 +441,7 @@ def identity(config: Config) -> Variant:
     return Variant(_fields(response.outputs[0]), blocking(call))
 
 
-VARIANTS = {
+VARIANTS: dict[str, MakeVariant] = {
     "predict": predict,
     "apredict": apredict,
     "call": call,

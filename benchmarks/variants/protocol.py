@@ -15,11 +15,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 MOST_LATENCIES = 2000  # of a slice; more would only make the pipe the benchmark
 
@@ -210,7 +210,11 @@ def counting(items: Callable[[int, int], int]) -> Slice:
     return lambda calls, in_flight: (items(calls, in_flight), [])
 
 
-def serve(variants: dict[str, Callable[[Config], Variant]], packages: Iterable[str]) -> None:
+MakeVariant: TypeAlias = Callable[[Config], Variant]
+"""Gets a variant ready to be measured."""
+
+
+def serve(variants: Mapping[str, MakeVariant], packages: Iterable[str]) -> None:
     """Run the variant that the command line names."""
     given = json.loads(sys.argv[1])
     given["payload"] = Path(given["file"]).read_bytes() if given["file"] else b""
