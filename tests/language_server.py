@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import queue
-import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from tests.child_process import ChildProcess
 from tests.contract.peer import PEERS
 
 _SECONDS = 120.0
@@ -31,7 +30,7 @@ class Signature(NamedTuple):
     text: str
 
 
-class LanguageServer:
+class LanguageServer(ChildProcess):
     """A language server with one open document.
 
     Args:
@@ -45,10 +44,8 @@ class LanguageServer:
         self._uri = path.as_uri()
         self._count = 0
         self._received: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-m", "pyright.langserver", "--stdio"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             cwd=folder,
             env={**os.environ, "PYRIGHT_PYTHON_CACHE_DIR": str(PEERS / "pyright")},
         )
@@ -75,20 +72,10 @@ class LanguageServer:
         document = {"uri": self._uri, "languageId": "python", "version": 1, "text": source}
         self._send({"method": "textDocument/didOpen", "params": {"textDocument": document}})
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ask it to end, which its input does not make it do, and wait for that."""
         self._process.terminate()
-        self._process.wait(_SECONDS)
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        super().close()
 
     def hover(self, line: int, column: int) -> str:
         """What is shown for the name at a place; lines and columns count from 0."""
@@ -130,14 +117,11 @@ class LanguageServer:
 
     def _send(self, message: dict[str, Any]) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
-        pipe = self._process.stdin
-        assert pipe is not None
-        pipe.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        pipe.flush()
+        self._stdin.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        self._stdin.flush()
 
     def _read(self) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None
+        pipe = self._stdout
         while True:
             size = 0
             while header := pipe.readline().strip():

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+
+from tests.child_process import ChildProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
@@ -98,35 +98,21 @@ def descriptors(python: Path) -> list[FileDescriptor]:
     ]
 
 
-class Echo:
+class Echo(ChildProcess):
     """A long-lived process that parses messages with the package's classes.
 
     It answers with their deterministic serialization, without fields that it does not know.
     """
 
     def __init__(self, python: Path) -> None:
-        self._process = subprocess.Popen(
-            [str(python), str(SCRIPTS / "echo.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        super().__init__([str(python), str(SCRIPTS / "echo.py")])
 
     def __call__(self, full_name: str, data: bytes) -> bytes:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         name = full_name.encode()
-        self._process.stdin.write(struct.pack("<II", len(name), len(data)) + name + data)
-        self._process.stdin.flush()
-        header = self._process.stdout.read(4)
+        self._stdin.write(struct.pack("<II", len(name), len(data)) + name + data)
+        self._stdin.flush()
+        header = self._stdout.read(4)
         if len(header) < 4:
             raise RuntimeError(f"the peer died on a {full_name}: exit {self._process.wait()}")
-        return self._process.stdout.read(struct.unpack("<I", header)[0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.communicate(timeout=10)
+        answer = self._stdout.read(struct.unpack("<I", header)[0])
+        return bytes(answer)

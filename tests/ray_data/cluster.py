@@ -13,9 +13,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from tests.child_process import ChildProcess
 from tests.contract.peer import ROOT
 
 # Ray must not tell others of itself, or make a token in the home directory.
@@ -79,12 +79,7 @@ class Cluster:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._end()
 
     def _end(self) -> None:
@@ -125,7 +120,7 @@ class DriverError(RuntimeError):
     """A driver reported an error: its type and its text."""
 
 
-class Driver:
+class Driver(ChildProcess):
     """A process that runs ``driver.py``.
 
     Args:
@@ -134,27 +129,20 @@ class Driver:
     """
 
     def __init__(self, python: Path, address: str) -> None:
-        self._process = subprocess.Popen(
-            [str(python), str(Path(__file__).with_name("driver.py")), address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ray_environment(),
-        )
+        script = str(Path(__file__).with_name("driver.py"))
+        super().__init__([str(python), script, address], text=True, env=ray_environment())
 
     def begin(self, do: str, /, **values: Any) -> None:
         """Let it do something."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **values}) + "\n")
-        self._process.stdin.flush()
+        self._stdin.write(json.dumps({"do": do, **values}) + "\n")
+        self._stdin.flush()
 
     def end(self) -> Any:
         """The answer to what it does."""
-        assert self._process.stdout is not None
         stuck = threading.Timer(_PATIENCE, self._process.kill)
         stuck.start()
         try:
-            line = self._process.stdout.readline()
+            line = self._stdout.readline()
         finally:
             stuck.cancel()
         assert line, f"the driver ended with {self._process.wait()}"
@@ -167,30 +155,3 @@ class Driver:
         """What it answers."""
         self.begin(do, **values)
         return self.end()
-
-    def kill(self) -> None:
-        """Kill it, as a machine that loses power does."""
-        self._process.kill()
-        self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
