@@ -39,6 +39,11 @@ class _OutputOption(click.Option):
     """An option about what is printed, and how."""
 
 
+port_option = partial(click.option, type=click.IntRange(0, 65535), metavar="N")
+"""Decorates with an option for a port to listen on."""
+host_option = partial(click.option, default="127.0.0.1", show_default=True, metavar="HOST")
+"""Decorates with an option for an address to listen on, by default one of this machine alone."""
+
 _connection_option = partial(click.option, cls=_ConnectionOption)
 _output_option = partial(click.option, cls=_OutputOption)
 

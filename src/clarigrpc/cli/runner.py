@@ -2,86 +2,63 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
-from clarigrpc.cli.options import client_command, open_client
+from clarigrpc.cli.options import client_command, host_option, open_client, port_option
 from clarigrpc.cli.output import Output
+
+_id_option = partial(click.option, metavar="ID")
+_number_option = partial(click.option, type=click.IntRange(1, 1024), metavar="N")
+_seconds_option = partial(
+    click.option, type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"
+)
 
 
 @client_command()
 @click.argument("target", metavar="MODULE:NAME")
-@click.option(
-    "--runner", "runner_id", metavar="ID", help="Id of the runner.  [env: CLARIFAI_RUNNER_ID]"
+@_id_option("--runner", "runner_id", help="Id of the runner.  [env: CLARIFAI_RUNNER_ID]")
+@_id_option(
+    "--nodepool", "nodepool_id", help="Its nodepool.  [env: CLARIFAI_NODEPOOL_ID; default: none]"
 )
-@click.option(
-    "--nodepool",
-    "nodepool_id",
-    metavar="ID",
-    help="Its nodepool.  [env: CLARIFAI_NODEPOOL_ID; default: none]",
-)
-@click.option(
+@_id_option(
     "--cluster",
     "compute_cluster_id",
-    metavar="ID",
     help="Compute cluster of the nodepool.  [env: CLARIFAI_COMPUTE_CLUSTER_ID; default: none]",
 )
-@click.option(
+@_id_option(
     "--model",
     "model_id",
-    metavar="ID",
     help="Model that the runner is created for if it does not exist; --app-id names the app of the "
     "model.  [default: the runner has to exist]",
 )
-@click.option(
-    "--model-version",
-    "version_id",
-    metavar="ID",
-    help="Version of that model.  [default: any]",
-)
-@click.option(
+@_id_option("--model-version", "version_id", help="Version of that model.  [default: any]")
+@_number_option(
     "--concurrency",
-    type=click.IntRange(1, 1024),
-    metavar="N",
     help="Number of items that run at once.  [default: 4, or twice --max-batch where that is more]",
 )
-@click.option(
+@_number_option(
     "--max-batch",
-    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    metavar="N",
     help="Most callers that one call of a batched method is for.",
 )
-@click.option(
+@_seconds_option(
     "--max-delay",
-    type=click.FloatRange(min=0),
     default=0.005,
-    show_default=True,
-    metavar="SECONDS",
     help="Most time that a caller of a batched method waits for others.",
 )
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time that items get to finish when the runner is to end.",
+@_seconds_option(
+    "--grace", default=30.0, help="Time that items get to finish when the runner is to end."
 )
-@click.option(
+@port_option(
     "--health-port",
-    type=click.IntRange(0, 65535),
-    metavar="N",
     help="Port for GET /healthz and GET /readyz; 0 takes a free port.  [default: none]",
 )
-@click.option(
-    "--health-host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="HOST",
-    help="Address to listen on for them; 0.0.0.0 for probes of Kubernetes.",
+@host_option(
+    "--health-host", help="Address to listen on for them; 0.0.0.0 for probes of Kubernetes."
 )
 def runner(output: Output, target: str, **options: Any) -> None:
     """Serve a model of your own to the service until Ctrl-C or SIGTERM.

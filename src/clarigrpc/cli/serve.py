@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from clarigrpc.cli.options import local_command
+from clarigrpc.cli.options import host_option, local_command, port_option
 from clarigrpc.cli.output import Output
+
+_several_option = partial(click.option, multiple=True)
+_EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @local_command(tables=False)
-@click.option(
+@host_option(
     "--host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="HOST",
     help="Address to listen on; unix:/path is a Unix domain socket, for gRPC only.",
 )
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    metavar="N",
-    help="Port for gRPC.  [default: a free port]",
-)
-@click.option(
+@port_option("--port", default=0, help="Port for gRPC.  [default: a free port]")
+@port_option(
     "--rest-port",
-    type=click.IntRange(0, 65535),
-    metavar="N",
     help="Also serve HTTP/JSON, on this port; 0 takes a free port.  [default: gRPC only]",
 )
 @click.option(
@@ -47,31 +40,28 @@ from clarigrpc.cli.output import Output
 )
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_EXISTING_FILE,
     metavar="FILE",
     help="YAML or JSON file with the users, apps, keys, models and workflows to create.",
 )
-@click.option(
+@_several_option(
     "--models",
     "model_files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
+    type=_EXISTING_FILE,
     metavar="FILE.py",
     help="Python file whose public functions and classes are served as models of the default app, "
     "under their names; or those of its mapping MODELS. Repeatable.",
 )
-@click.option(
+@_several_option(
     "--input-root",
     "input_roots",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    multiple=True,
     metavar="DIR",
     help="Folder that data sources with file: URLs may read. Repeatable.  [default: none]",
 )
-@click.option(
+@_several_option(
     "--object-store",
     "object_stores",
-    multiple=True,
     metavar="SCHEME=URL",
     help="Address of your own object store for data sources with s3:, gs: or azure: URLs, for "
     "example s3=http://127.0.0.1:9000. Repeatable.  [default: the public addresses]",
@@ -82,17 +72,15 @@ from clarigrpc.cli.output import Output
     help="Allow inputs whose URL has a private address.  [default: only loopback addresses, and "
     "only if --host is one]",
 )
-@click.option(
+@_several_option(
     "--limit",
     "limits",
-    multiple=True,
     metavar="NAME=VALUE",
     help="Limit for each user, for example requests='10/second; 1000/hour', inputs=5000/month or "
     "concurrent=4. Repeatable.  [default: the limits of --config, or none]",
 )
-@click.option(
+@_several_option(
     "--cors",
-    multiple=True,
     metavar="ORIGIN",
     help="Origin whose web pages may call the REST front, for example http://localhost:3000. "
     "Repeatable.  [default: none]",
