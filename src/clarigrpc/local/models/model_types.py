@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from clarigrpc import v2
 from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE
@@ -94,39 +94,39 @@ BASES: Mapping[str, tuple[str, ...]] = {
 """Trainable types -> the public embedding models that they work on unless told otherwise: the
 first one that fits the inputs."""
 
+
+def _classifier(
+    model_type: str, description: str, inputs: Sequence[str], fields: Sequence[v2.ModelTypeField]
+) -> v2.ModelType:
+    """A type of models that can be trained."""
+    return v2.ModelType(
+        id=model_type,
+        title=model_type.replace("-", " ").capitalize(),
+        description=description,
+        input_fields=inputs,
+        output_fields=["concepts"],
+        trainable=True,
+        creatable=True,
+        evaluation_type=v2.EvaluationType.Classification,
+        model_type_fields=fields,
+    )
+
+
 LISTED_MODEL_TYPES = (
-    v2.ModelType(
-        id="embedding-classifier",
-        title="Embedding classifier",
-        description="Classifies the embeddings of another model, with a linear classifier.",
-        input_fields=["image", "video", "text"],
-        output_fields=["concepts"],
-        trainable=True,
-        creatable=True,
-        evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_TRAINING_FIELDS,
+    _classifier(
+        "embedding-classifier",
+        "Classifies the embeddings of another model, with a linear classifier.",
+        ["image", "video", "text"],
+        _TRAINING_FIELDS,
     ),
-    v2.ModelType(
-        id="visual-classifier",
-        title="Visual classifier",
-        description="Classifies images and the frames of videos.",
-        input_fields=["image"],
-        output_fields=["concepts"],
-        trainable=True,
-        creatable=True,
-        evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_templated_fields("visual-classifier"),
+    _classifier(
+        "visual-classifier",
+        "Classifies images and the frames of videos.",
+        ["image"],
+        _templated_fields("visual-classifier"),
     ),
-    v2.ModelType(
-        id="text-classifier",
-        title="Text classifier",
-        description="Classifies texts.",
-        input_fields=["text"],
-        output_fields=["concepts"],
-        trainable=True,
-        creatable=True,
-        evaluation_type=v2.EvaluationType.Classification,
-        model_type_fields=_templated_fields("text-classifier"),
+    _classifier(
+        "text-classifier", "Classifies texts.", ["text"], _templated_fields("text-classifier")
     ),
     v2.ModelType(
         id="visual-detector",
