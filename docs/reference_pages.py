@@ -104,15 +104,24 @@ def _title(domain: str) -> str:
 
 
 def _methods_index() -> str:
-    lines = [
-        f"# All {len(names())} methods\n",
+    return _index(
+        f"All {len(names())} methods",
         "Each is called as `client.v2.NAME(request)`, or from a terminal with "
-        "`clarigrpc call NAME`. {doc}`/resources` shows the same work with less to write.\n",
-    ]
-    for domain, rows in _domains().items():
-        links = ", ".join(f"[{row.name}](#method-{row.name})" for row in rows)
-        lines.append(f"[**{_title(domain)}**](methods/{domain}.md): {links}\n")
-    toctree = "\n".join(f"methods/{domain}" for domain in _domains())
+        "`clarigrpc call NAME`. {doc}`/resources` shows the same work with less to write.",
+        "methods",
+        {
+            domain: [f"[{row.name}](#method-{row.name})" for row in rows]
+            for domain, rows in _domains().items()
+        },
+    )
+
+
+def _index(title: str, introduction: str, folder: str, links: Mapping[str, list[str]]) -> str:
+    """A page about the pages of a folder: the links to what is on them, by their domains."""
+    lines = [f"# {title}\n", f"{introduction}\n"]
+    for domain, found in links.items():
+        lines.append(f"[**{_title(domain)}**]({folder}/{domain}.md): {', '.join(found)}\n")
+    toctree = "\n".join(f"{folder}/{domain}" for domain in links)
     lines.append(f"```{{toctree}}\n:hidden:\n\n{toctree}\n```\n")
     return "\n".join(lines)
 
@@ -211,17 +220,16 @@ def _messages() -> dict[str, list[str]]:
 
 
 def _messages_index() -> str:
-    lines = [
-        "# Messages and enums\n",
+    return _index(
+        "Messages and enums",
         "What the fields of requests and responses hold, by their names in `clarigrpc.v2`. "
-        "{doc}`methods` has the requests and responses themselves.\n",
-    ]
-    for domain, found in _messages().items():
-        links = ", ".join(f"[{name}](#{_anchor(name)})" for name in found)
-        lines.append(f"[**{_title(domain)}**](messages/{domain}.md): {links}\n")
-    toctree = "\n".join(f"messages/{domain}" for domain in _messages())
-    lines.append(f"```{{toctree}}\n:hidden:\n\n{toctree}\n```\n")
-    return "\n".join(lines)
+        "{doc}`methods` has the requests and responses themselves.",
+        "messages",
+        {
+            domain: [f"[{name}](#{_anchor(name)})" for name in found]
+            for domain, found in _messages().items()
+        },
+    )
 
 
 def _messages_page(domain: str) -> str:
