@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -478,6 +479,44 @@ async def test_requests_that_are_written(
     assert await call.code() is Code.OK
     with pytest.raises(asyncio.InvalidStateError):
         await call.write(v2.PostModelOutputsRequest())
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize("how", ["deadline", "server", "close"])
+@pytest.mark.parametrize("seen", [True, False])
+async def test_writing_ends_with_the_call_when_nobody_reads(
+    connect: Connect, scripted: ScriptedServer, client_kind: ClientKind, how: str, seen: bool
+) -> None:
+    log = Log()
+    made = spies(client_kind, log) if seen else spies(client_kind, log)[:1]
+    both = connect(scripted.base, interceptors=made)
+    leave = threading.Event()
+
+    def first_alone(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        next(requests)
+        while how != "server" and context.is_active() and not leave.wait(0.01):
+            pass
+        yield from ()
+
+    scripted.on("StreamModelOutputs", first_alone)
+    call = both.client.v2.StreamModelOutputs(timeout=1 if how == "deadline" else 60)
+    large = v2.PostModelOutputsRequest(model_id="m" * 100_000)
+
+    async def write() -> None:
+        while True:
+            await call.write(large)
+
+    writing = asyncio.ensure_future(write())
+    try:
+        while not scripted.seen:
+            await asyncio.sleep(0.01)
+        if how == "close":
+            await both.close()
+        with pytest.raises((asyncio.InvalidStateError, errors.ApiError)):
+            await asyncio.wait_for(writing, 20)
+    finally:
+        leave.set()
+        call.cancel()
 
 
 async def test_cancelling_an_async_call(

@@ -9,6 +9,7 @@ and responses are messages, also where the caller's are serialized, and failures
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -281,6 +282,20 @@ class _SeenStream(_CallView, aio.UnaryStreamCall[Any, Any], aio.StreamStreamCall
         _written(None)
 
 
+async def _end_with_call(
+    chain: asyncio.Task[Any], started: _Started, ended: asyncio.Future[None]
+) -> None:
+    """End the writes of a stream with its call, also where nobody reads its responses."""
+    await asyncio.wait([chain])
+    call = None
+    while call is not started.call:
+        call = started.call
+        with contextlib.suppress(errors.ClarigrpcError):  # whoever reads is told
+            await call.code()
+    if call is not None and not ended.done():
+        ended.set_result(None)
+
+
 class InterceptedStream(_CallView, aio.UnaryStreamCall[Any, Any], aio.StreamStreamCall[Any, Any]):
     """The responses of a stream as they come out of the interceptors."""
 
@@ -298,6 +313,12 @@ class InterceptedStream(_CallView, aio.UnaryStreamCall[Any, Any], aio.StreamStre
         self._chain = self._loop.create_task(chain)
         self._responses: AsyncIterator[Any] | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        # Holds no reference to this object, whose end ends it.
+        self._watch = (
+            None
+            if requests is None
+            else self._loop.create_task(_end_with_call(self._chain, started, self._ended))
+        )
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -329,8 +350,9 @@ class InterceptedStream(_CallView, aio.UnaryStreamCall[Any, Any], aio.StreamStre
         await asyncio.wait([self._chain])
 
     def __del__(self) -> None:
-        if not self._chain.done() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._chain.cancel)
+        for task in (self._chain, self._watch):
+            if task is not None and not task.done() and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(task.cancel)
 
     def cancel(self) -> bool:
         """Cancel the call."""
