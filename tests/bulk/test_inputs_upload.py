@@ -258,6 +258,9 @@ async def test_misuse_is_told(client: Both, tmp_path: Path) -> None:
             await upload(client, [], **wrong)
     with pytest.raises(FileNotFoundError):
         await upload(client, str(tmp_path / "nowhere"))
+    for source in (lambda: "", lambda: from_folder("")):  # not the current folder
+        with pytest.raises(errors.InvalidArgumentError, match="the path is empty"):
+            await upload(client, source())
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(errors.InvalidArgumentError, match="takes a folder"):
         await upload(client, tmp_path / "a.png")

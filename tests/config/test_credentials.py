@@ -74,6 +74,19 @@ async def test_a_callable_that_fails(connect: Connect, scripted: ScriptedServer)
         await both.call("GetModel", GET)
 
 
+@pytest.mark.parametrize(
+    "returned", [None, 5, {"authorization": "Key s3cr3t"}, [("authorization",)], "Key s3cr3t"]
+)
+async def test_what_is_no_metadata_is_refused_without_a_word_of_it(
+    connect: Connect, scripted: ScriptedServer, returned: Any
+) -> None:
+    both = connect(scripted.base, auth=lambda: returned)
+    with pytest.raises(errors.ConfigurationError, match="a list of") as caught:
+        await both.call("GetModel", GET)
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+    assert not scripted.seen
+
+
 async def test_a_callable_that_returns_nonsense(connect: Connect, scripted: ScriptedServer) -> None:
     both = connect(scripted.base, auth=lambda: [("authorization", 5)])
     with pytest.raises(errors.ConfigurationError, match="no string for 'authorization'"):

@@ -388,6 +388,8 @@ def test_a_missing_file_an_empty_folder_and_a_wrong_size(tmp_path: Path) -> None
         open_upload_source(tmp_path / "nothing")
     with pytest.raises(InvalidArgumentError, match="contains no files"):
         open_upload_source(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="the path is empty"):
+        open_upload_source("")  # not the current folder
     with pytest.raises(InvalidArgumentError, match="3 bytes, not size=4"):
         open_upload_source(b"abc", size=4)
 

@@ -64,7 +64,7 @@ def open_input_source(
         return source
     path = Path(source)
     if path.is_dir():
-        return from_folder(path)
+        return from_folder(source)
     if path.suffix.lower() == ".csv":
         return from_csv(path)
     if path.suffix.lower() == ".jsonl":
@@ -130,9 +130,12 @@ def from_folder(
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        InvalidArgumentError: A link leads out of the folder and ``follow_links`` is False.
+        InvalidArgumentError: A link leads out of the folder and ``follow_links`` is False, or the
+            path is an empty string.
         PermissionError: A subfolder cannot be read.
     """
+    if not os.fspath(path):  # of a variable that is not set; as a path it is the current folder
+        raise InvalidArgumentError("from_folder(''): the path is empty; '.' is the current folder")
     top = Path(path)
     if not top.is_dir():
         raise FileNotFoundError(f"from_folder({os.fspath(path)!r}): no such folder")

@@ -212,11 +212,18 @@ class _Called:
         return None
 
     def fetch(self, timeout: float) -> Pairs:
-        pairs = tuple(self._call())
-        for key, value in pairs:
-            if not isinstance(value, str):
+        returned = self._call()
+        try:
+            given = [(key, value) for key, value in returned]
+        except (TypeError, ValueError):  # whose text may have a part of a secret
+            raise ConfigurationError(
+                "auth has to return a list of (key, value), for example "
+                f"[('authorization', 'Key ...')], not {type(returned).__name__}"
+            ) from None
+        for key, value in given:
+            if not (isinstance(key, str) and isinstance(value, str)):
                 raise ConfigurationError(f"auth returned no string for {key!r}")
-        pairs = tuple((key.lower(), Secret(value)) for key, value in pairs)
+        pairs = tuple((key.lower(), Secret(value)) for key, value in given)
         check_metadata(pairs)
         return pairs
 

@@ -142,6 +142,8 @@ def _open(value: Any, size: int | None, name: str, folder: Path | None) -> Conte
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BytesSource(value, name or "bytes")
     if isinstance(value, (str, os.PathLike)):
+        if not os.fspath(value):  # of a variable that is not set
+            raise InvalidArgumentError("the path is empty; '.' is the current folder")
         path = Path(value)
         if path.is_dir():
             return FolderSource(path, name or f"{path.resolve().name}.tar")

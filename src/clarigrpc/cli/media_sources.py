@@ -50,7 +50,7 @@ def inputs_of(
         elif "://" in word or word.startswith("data:"):
             yield SourceInput(partial(_READERS[_kind_of_url(word, kind)], word), word)
         elif path.is_dir():
-            found = ingest.from_folder(path, concepts_from_folders=concepts_from_folders)
+            found = ingest.from_folder(word, concepts_from_folders=concepts_from_folders)
             yield from _named(found)
         elif kind is None and path.suffix.lower() in (".csv", ".jsonl"):
             table = ingest.from_csv if path.suffix.lower() == ".csv" else ingest.from_json
