@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clarigrpc import v2
 from clarigrpc.local.models.image_crop import IMAGE_CROP_TYPE
@@ -95,16 +96,29 @@ BASES: Mapping[str, tuple[str, ...]] = {
 first one that fits the inputs."""
 
 
+def _listed(
+    model_type: str, description: str, inputs: Sequence[str], outputs: Sequence[str], **more: Any
+) -> v2.ModelType:
+    """A type whose title is its id in words, unless ``more`` has another one."""
+    return v2.ModelType(
+        id=model_type,
+        title=more.pop("title", model_type.replace("-", " ").capitalize()),
+        description=description,
+        input_fields=inputs,
+        output_fields=outputs,
+        **more,
+    )
+
+
 def _classifier(
     model_type: str, description: str, inputs: Sequence[str], fields: Sequence[v2.ModelTypeField]
 ) -> v2.ModelType:
     """A type of models that can be trained."""
-    return v2.ModelType(
-        id=model_type,
-        title=model_type.replace("-", " ").capitalize(),
-        description=description,
-        input_fields=inputs,
-        output_fields=["concepts"],
+    return _listed(
+        model_type,
+        description,
+        inputs,
+        ["concepts"],
         trainable=True,
         creatable=True,
         evaluation_type=v2.EvaluationType.Classification,
@@ -128,19 +142,18 @@ LISTED_MODEL_TYPES = (
     _classifier(
         "text-classifier", "Classifies texts.", ["text"], _templated_fields("text-classifier")
     ),
-    v2.ModelType(
-        id="visual-detector",
-        title="Visual detector",
-        description="Detects objects and their positions in images.",
-        input_fields=["image"],
-        output_fields=["regions[...].region_info", "regions[...].data.concepts"],
+    _listed(
+        "visual-detector",
+        "Detects objects and their positions in images.",
+        ["image"],
+        ["regions[...].region_info", "regions[...].data.concepts"],
     ),
-    v2.ModelType(
-        id=IMAGE_CROP_TYPE,
+    _listed(
+        IMAGE_CROP_TYPE,
+        "Crops an image to each of its regions.",
+        ["image", "regions[...].region_info"],
+        ["regions[...].data.image"],
         title="Image cropper",
-        description="Crops an image to each of its regions.",
-        input_fields=["image", "regions[...].region_info"],
-        output_fields=["regions[...].data.image"],
         creatable=True,
         model_type_fields=[
             v2.ModelTypeField(
@@ -150,40 +163,16 @@ LISTED_MODEL_TYPES = (
             )
         ],
     ),
-    v2.ModelType(
-        id="clusterer",
-        title="Clusterer",
-        description="Says which cell of a division an embedding is in.",
-        input_fields=["embeddings"],
-        output_fields=["clusters"],
+    _listed(
+        "clusterer",
+        "Says which cell of a division an embedding is in.",
+        ["embeddings"],
+        ["clusters"],
     ),
-    v2.ModelType(
-        id="visual-embedder",
-        title="Visual embedder",
-        description="Computes vectors of images.",
-        input_fields=["image"],
-        output_fields=["embeddings"],
-    ),
-    v2.ModelType(
-        id="text-embedder",
-        title="Text embedder",
-        description="Computes vectors of texts.",
-        input_fields=["text"],
-        output_fields=["embeddings"],
-    ),
-    v2.ModelType(
-        id="text-to-text",
-        title="Text to text",
-        description="Generates text from text.",
-        input_fields=["text"],
-        output_fields=["text"],
-    ),
-    v2.ModelType(
-        id="any-to-any",
-        title="Any to any",
-        description="A model with its own methods and arguments.",
-        creatable=True,
-    ),
+    _listed("visual-embedder", "Computes vectors of images.", ["image"], ["embeddings"]),
+    _listed("text-embedder", "Computes vectors of texts.", ["text"], ["embeddings"]),
+    _listed("text-to-text", "Generates text from text.", ["text"], ["text"]),
+    _listed("any-to-any", "A model with its own methods and arguments.", (), (), creatable=True),
 )
 """What ListModelTypes shows."""
 
