@@ -51,7 +51,7 @@ _RUNNER_VARIABLES = {
     "compute_cluster_id": "CLARIFAI_COMPUTE_CLUSTER_ID",
     "replica_id": "CLARIFAI_RUNNER_REPLICA_ID",
 }
-_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_PEM_BLOCK = rb"(?s)-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----"
 
 _OPTION_OF = {variable: name for name, variable in SECRET_OPTIONS.items()}
 
@@ -333,7 +333,7 @@ def _pem_blocks(text: bytes, origin: str) -> bytes:
     """
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = text.decode("utf-16", "replace").encode()
-    blocks = [found.group() for found in _PEM_BLOCK.finditer(text)]
+    blocks = [found.group() for found in re.finditer(_PEM_BLOCK, text)]
     if not blocks:
         raise ConfigurationError(f"{origin} is not PEM (-----BEGIN ... -----END ...)")
     if not all(map(bytes.isascii, blocks)):

@@ -52,7 +52,7 @@ T = TypeVar("T")
 DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 
 
 class Operations:
@@ -737,7 +737,7 @@ def check_printed(resource_id: str) -> None:
     Raises:
         InvalidArgumentError: The id has some.
     """
-    if _CONTROL.search(resource_id):
+    if re.search(_CONTROL, resource_id):
         raise errors.InvalidArgumentError(
             f"the id {resource_id!r} has control characters, such as line breaks"
         )
