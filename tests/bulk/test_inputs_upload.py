@@ -198,6 +198,15 @@ async def test_one_bad_input_fails_alone_and_can_be_fed_back(client: Both, tmp_p
     assert len(await stored(client)) == 9
 
 
+async def test_an_id_with_a_line_break_fails_alone(client: Both) -> None:
+    source = [*texts(10), text("other", id="from-a-file\n")]
+    report = await upload(client, source)
+    assert (report.taken, report.added) == (11, 10)
+    (failed,) = report.failed_inputs
+    assert failed.id == "from-a-file\n"
+    assert "has control characters" in str(failed)
+
+
 async def test_requests_keep_to_the_limits(client: Both) -> None:
     big = "x" * 3_000
     source = (text(f"{number} {big}") for number in range(40))

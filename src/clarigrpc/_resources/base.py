@@ -34,6 +34,7 @@ from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, PageInfo, Plan, call
+from clarigrpc._rpc.written_ids import check_printed
 
 PatchAction = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
@@ -51,8 +52,6 @@ class Paging(TypedDict, total=False):
 T = TypeVar("T")
 DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
-
-_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 
 
 class Operations:
@@ -726,21 +725,6 @@ def as_ids(ids: str | Iterable[str]) -> list[str]:
         if not isinstance(one, str):
             raise TypeError(f"an id is a string, not {type(one).__name__}")
     return given
-
-
-def check_printed(resource_id: str) -> None:
-    """Refuse control characters in the id of what is written: a slip, such as a line not stripped.
-
-    Ids are parts of URLs and lines of listings. Which other characters an id may have is for the
-    service to say.
-
-    Raises:
-        InvalidArgumentError: The id has some.
-    """
-    if re.search(_CONTROL, resource_id):
-        raise errors.InvalidArgumentError(
-            f"the id {resource_id!r} has control characters, such as line breaks"
-        )
 
 
 def check_count(found: Sized, wanted: Sized, method: str, response: Any) -> None:
