@@ -220,24 +220,6 @@ def _status(url: str) -> int:
         return error.code
 
 
-def test_the_end_leaves_nothing_behind(
-    worker_kind: ClientKind, server: LocalServer, caller: Client
-) -> None:
-    def left() -> list[str]:
-        names = [thread.name for thread in threading.enumerate()]
-        return [name for name in names if name.startswith(("clarigrpc-runner", "clarigrpc-health"))]
-
-    before = left()
-    with workers(worker_kind, server) as start:
-        worker: Any = start(Toolbox(), health_port=0)
-        worker = getattr(worker, "worker", worker)
-        assert caller.model(MODEL).call("predict", text="a") == "A"
-        port = worker.health_port
-    eventually(lambda: len(left()) <= len(before))
-    with pytest.raises(urllib.error.URLError):
-        _status(f"http://127.0.0.1:{port}/healthz")
-
-
 def test_what_is_wrong_is_said_at_the_start(caller: Client) -> None:
     with pytest.raises(errors.ConfigurationError, match="no method marked with"):
         runner.RunnerWorker(caller, lambda text: text, runner_id="r", max_batch=2)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -206,6 +208,25 @@ def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     assert all(box.log for box in boxes)
     stats = [getattr(one, "worker", one).stats for one in running]
     eventually(lambda: sum(one().succeeded for one in stats) >= 120)
+
+
+def test_the_end_leaves_nothing_behind(
+    client_kind: ClientKind, server: LocalServer, caller: Client
+) -> None:
+    def left() -> list[str]:
+        names = [thread.name for thread in threading.enumerate()]
+        return [name for name in names if name.startswith(("clarigrpc-runner", "clarigrpc-health"))]
+
+    eventually(lambda: left() == [])  # of the workers before
+    with workers(client_kind, server) as start:
+        worker: Any = start(Toolbox(), health_port=0)
+        worker = getattr(worker, "worker", worker)
+        assert caller.model(MODEL).call("predict", text="a") == "A"
+        assert left()
+        port = worker.health_port
+    eventually(lambda: left() == [])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 @pytest.mark.measures
