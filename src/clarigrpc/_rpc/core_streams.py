@@ -34,29 +34,34 @@ OUTBOX_BYTES = 64 << 10
 
 STREAM_USER = "streams in batches"
 
+OPERATIONS = (
+    "PropagationConstants.GRPC_PROPAGATE_DEFAULTS",
+    "SendInitialMetadataOperation",
+    "SendMessageOperation",
+    "SendCloseFromClientOperation",
+    "ReceiveInitialMetadataOperation",
+    "ReceiveInitialMetadataOperation.initial_metadata",
+    "ReceiveMessageOperation",
+    "ReceiveMessageOperation.message",
+    "ReceiveStatusOnClientOperation",
+    "ReceiveStatusOnClientOperation.code",
+    "ReceiveStatusOnClientOperation.details",
+    "ReceiveStatusOnClientOperation.error_string",
+    "ReceiveStatusOnClientOperation.trailing_metadata",
+    "StatusCode.cancelled",
+    "WriteFlag.buffer_hint",
+    "BatchOperationEvent.batch_operations",
+    "get_deadline_from_context",
+    "get_fork_epoch",
+)
+"""Of gRPC's core, for any stream."""
+
 STREAM_INTERNALS: grpcio_internals.Names = {
     "grpc._channel": ("_StreamStreamMultiCallable",),
     "grpc._cython.cygrpc": (
-        "PropagationConstants.GRPC_PROPAGATE_DEFAULTS",
-        "SendInitialMetadataOperation",
-        "SendMessageOperation",
-        "SendCloseFromClientOperation",
-        "ReceiveInitialMetadataOperation",
-        "ReceiveInitialMetadataOperation.initial_metadata",
-        "ReceiveMessageOperation",
-        "ReceiveMessageOperation.message",
-        "ReceiveStatusOnClientOperation",
-        "ReceiveStatusOnClientOperation.code",
-        "ReceiveStatusOnClientOperation.details",
-        "ReceiveStatusOnClientOperation.error_string",
-        "ReceiveStatusOnClientOperation.trailing_metadata",
+        *OPERATIONS,
         "IntegratedCall.operate",
         "IntegratedCall.cancel",
-        "StatusCode.cancelled",
-        "WriteFlag.buffer_hint",
-        "BatchOperationEvent.batch_operations",
-        "get_deadline_from_context",
-        "get_fork_epoch",
     ),
 }
 STREAM_ATTRIBUTES = ("_managed_call", "_method", "_context", "_registered_call_handle")

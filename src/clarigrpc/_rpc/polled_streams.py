@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
-from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, deadline_of, try_out
+from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, OPERATIONS, deadline_of, try_out
 from clarigrpc._rpc.sync_streams import CoreCall, EndCallbacks
 from clarigrpc._transports.sync_grpc_calls import GrpcCall, GrpcMulticallable
 from clarigrpc._transports.transport import Metadata
@@ -30,27 +30,10 @@ POLLED_USER = "streams on the caller's thread"
 POLLED_INTERNALS: grpcio_internals.Names = {
     "grpc._channel": ("_SingleThreadedUnaryStreamMultiCallable",),
     "grpc._cython.cygrpc": (
-        "PropagationConstants.GRPC_PROPAGATE_DEFAULTS",
-        "SendInitialMetadataOperation",
-        "SendMessageOperation",
-        "SendCloseFromClientOperation",
-        "ReceiveInitialMetadataOperation",
-        "ReceiveInitialMetadataOperation.initial_metadata",
-        "ReceiveMessageOperation",
-        "ReceiveMessageOperation.message",
-        "ReceiveStatusOnClientOperation",
-        "ReceiveStatusOnClientOperation.code",
-        "ReceiveStatusOnClientOperation.details",
-        "ReceiveStatusOnClientOperation.error_string",
-        "ReceiveStatusOnClientOperation.trailing_metadata",
+        *OPERATIONS,
         "SegregatedCall.operate",
         "SegregatedCall.next_event",
         "SegregatedCall.cancel",
-        "StatusCode.cancelled",
-        "WriteFlag.buffer_hint",
-        "BatchOperationEvent.batch_operations",
-        "get_deadline_from_context",
-        "get_fork_epoch",
     ),
 }
 POLLED_ATTRIBUTES = ("_channel.segregated_call", "_method", "_context", "_registered_call_handle")
