@@ -81,9 +81,15 @@ def test_ids_concepts_and_metadata() -> None:
     assert made.data.text.raw == "t"
     for one in ("cat", v2.Concept(id="cat", value=1)):
         assert list(image(b"x", concepts=one).data.concepts) == [v2.Concept(id="cat", value=1)]
-    for wrong in ({"cat": "yes"}, {1: 1.0}, [1], 5):
+    for wrong in ({"cat": "yes"}, {1: 1.0}, [1], [0], 5, [None], {None: 1.0}):
         with pytest.raises(TypeError, match="concepts are ids, or a mapping of id to value, not"):
             text("t", concepts=wrong)  # type: ignore[arg-type]
+
+
+def test_a_concept_has_an_id() -> None:
+    for empty in (["cat", ""], {"": 1.0}):
+        with pytest.raises(errors.InvalidArgumentError, match="the id of a concept is empty"):
+            text("t", concepts=empty)  # type: ignore[arg-type]
 
 
 def test_text_is_never_a_path_or_a_url(tmp_path: Path) -> None:

@@ -258,13 +258,21 @@ def concept_messages(concepts: ConceptLabels) -> list[v2.Concept]:
     try:
         pairs = concepts.items() if isinstance(concepts, Mapping) else ((c, 1.0) for c in concepts)
         return [
-            concept if isinstance(concept, v2.Concept) else v2.Concept(id=concept, value=value)
+            concept if isinstance(concept, v2.Concept) else _concept(concept, value)
             for concept, value in pairs
         ]
     except TypeError as error:
         raise TypeError(
             f"concepts are ids, or a mapping of id to value, not {concepts!r}"
         ) from error
+
+
+def _concept(concept_id: str, value: float) -> v2.Concept:
+    if concept_id is None:  # protobuf takes it for an empty one
+        raise TypeError("the id of a concept is None")
+    if concept_id == "":
+        raise InvalidArgumentError("the id of a concept is empty")
+    return v2.Concept(id=concept_id, value=value)
 
 
 def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:

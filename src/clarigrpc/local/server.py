@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import operator
+import os
 import re
 import signal
 import sys
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 # Of malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
+_LAST_PORT = 65535
 
 
 @named_in("clarigrpc.local")
@@ -95,7 +99,8 @@ class LocalServer:
     Raises:
         OSError: ``config`` or the credentials in ``data_dir`` cannot be read, or ``data_dir``
             cannot be created.
-        ValueError: ``config`` is not valid, or ``credentials.json`` in ``data_dir`` is damaged.
+        ValueError: ``config`` is not valid, ``credentials.json`` in ``data_dir`` is damaged,
+            ``data_dir`` is an empty string, or a port is not 0 to 65535.
         TypeError: One of ``models`` cannot be served, for example because of its annotations.
     """
 
@@ -127,6 +132,12 @@ class LocalServer:
         public_models: bool = True,
         record_calls: int = 0,
     ) -> None:
+        for name, number in (("port", port), ("rest_port", rest_port)):
+            # gRPC takes the lowest 16 bits of a larger number.
+            if number is not None and not 0 <= operator.index(number) <= _LAST_PORT:
+                raise ValueError(f"{name} has to be 0 to {_LAST_PORT}, not {number}")
+        if record_calls < 0:
+            raise ValueError(f"record_calls has to be 0 or more, not {record_calls}")
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
         user_id = user_id or (first.user_id if first else "local-user")
@@ -139,6 +150,8 @@ class LocalServer:
         self.host = host
         self.base: str = ""
         self.rest_base: str | None = None
+        if data_dir is not None and not os.fspath(data_dir):
+            raise ValueError("data_dir is an empty path; '.' is the current folder, None is none")
         self._data_dir = Path(data_dir) if data_dir is not None else None
         if self._data_dir is not None:
             self._data_dir.mkdir(parents=True, exist_ok=True)

@@ -73,3 +73,19 @@ def test_what_is_no_unix_domain_socket() -> None:
         Client(base="unix:s", pat="p" * 20)
     with pytest.raises(errors.ConfigurationError, match="needs transport='grpc'"):
         Client(base="unix:/tmp/s", pat="p" * 20, transport="rest")
+
+
+@pytest.mark.parametrize("name", ["port", "rest_port"])
+@pytest.mark.parametrize("number", [-1, 65536, 70000])
+def test_a_port_out_of_range_is_refused(name: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} has to be 0 to 65535, not {number}$"):
+        LocalServer(**{name: number})  # type: ignore[arg-type]
+
+
+def test_an_empty_data_folder_is_not_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="data_dir is an empty path"):
+        LocalServer(data_dir="")
+    assert not list(tmp_path.iterdir())
