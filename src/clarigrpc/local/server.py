@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import operator
 import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -467,18 +468,22 @@ class LocalServer:
             ready: Called once the signals are handled.
         """
         _keep_freed_memory()
-        stop = threading.Event()
+        # The handler runs within whatever the main thread does. An Event's lock, which it may hold
+        # just then, would wait for itself; this queue is made for handlers.
+        signals: SimpleQueue[int] = SimpleQueue()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            stop.set()
+            signals.put(number)
 
         before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             if ready is not None:
                 ready()
             # A signal may interrupt a thread of gRPC; this one, which handles it, has to look.
-            while not stop.wait(0.5):
-                pass
+            while True:
+                with contextlib.suppress(Empty):
+                    signals.get(timeout=0.5)
+                    break
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

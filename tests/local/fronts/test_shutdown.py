@@ -155,3 +155,28 @@ def test_a_second_signal_ends_a_server_whose_model_does_not_return(process: Proc
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(20) == -signal.SIGTERM
         assert running.exception(20) is not None
+
+
+def test_a_signal_ends_the_server_wherever_the_main_thread_is() -> None:
+    # At each line of the standard library's waiting, where a lock is held; else after a second.
+    script = """
+import os, signal, sys, threading
+from clarigrpc.local import LocalServer
+
+def trace(frame, event, argument):
+    if frame.f_code.co_filename != threading.__file__:
+        return None
+    if event == "line" and callable(signal.getsignal(signal.SIGTERM)):
+        signal.raise_signal(signal.SIGTERM)
+    return trace
+
+def ready():
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    sys.settrace(trace)
+
+server = LocalServer()
+server.start()
+server.serve_until_signalled(ready=ready)
+sys.settrace(None)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
