@@ -10,10 +10,12 @@ with the machine's compiler. The local server, which keeps and hashes the conten
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
 import ssl
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,14 +34,16 @@ from benchmarks.harness import (
     CLIENT_CORE,
     SERVER_CORE,
     Report,
+    Row,
     Scene,
     interleave,
     measured,
     pin,
     pinned,
+    spread,
 )
 from benchmarks.servers import Server, certificate
-from benchmarks.workers import ours, scene
+from benchmarks.workers import SCRIPTS, ours, scene
 from clarigrpc import AsyncClient, Client, v2
 
 PAT = "benchmark-token-0000"
@@ -54,6 +58,8 @@ with LocalServer() as server:
 """
 BLOCK = MIB
 LARGE_PART = 127_000_000
+MOST_MEMORY = 8
+"""MiB that an upload of any size may take."""
 GOALS = {
     "sync": {"tcp": ">= 0.6", "requests": ">= 1.3", "127 MB parts": ">= 8"},
     "asyncio": {"tcp": ">= 0.55", "requests": ">= 1.3", "127 MB parts": ">= 8"},
@@ -86,6 +92,10 @@ def run(full: bool) -> Report:
         for variant in GOALS:
             for reference in ("PUT on a socket", "requests"):
                 found.row(variant, reference, "rate")
+        with counting_server(Path(folder)) as port:
+            _memory(
+                report, path, (2048 if full else 512) * MIB, Peer(port), rounds=5 if full else 2
+            )
         report.notes.append(f"{size // MIB} MiB a call, {rounds} rounds; a call is a MiB")
         report.notes.append(_local(path))
     return report
@@ -248,6 +258,35 @@ def _large_parts(path: Path, port: int) -> None:
         for last in v2.V2Stub(channel).PostModelVersionsUpload(messages(), timeout=600):
             answer = last
     assert answer.status.code == v2.StatusCode.MODEL_BUILDING
+
+
+def _memory(report: Report, path: Path, size: int, peer: Peer, rounds: int) -> None:
+    """What anonymous memory an upload takes, beside what a smaller one before has left."""
+    before, large = path.with_name("before"), path.with_name("large")
+    write(before, 16 * MIB)
+    write(large, size)
+    script = SCRIPTS / "upload_memory.py"
+    for kind in GOALS:
+        command = [sys.executable, str(script), kind, f"127.0.0.1:{peer.port}", PAT]
+        found = []
+        for _ in range(rounds):
+            output = subprocess.run(
+                [*command, str(before), str(large)], check=True, capture_output=True, text=True
+            )
+            found.append(json.loads(output.stdout)["mib"])
+        ratio, low, high = spread([mib / MOST_MEMORY for mib in found])
+        report.rows.append(
+            Row(
+                f"{size // MIB} MiB, {kind}: extra anonymous memory / {MOST_MEMORY} MiB",
+                ratio,
+                low,
+                high,
+                (statistics.median(found), MOST_MEMORY),
+                "MiB",
+                "<= 1",
+            )
+        )
+    large.unlink()
 
 
 def _local(path: Path) -> str:

@@ -202,12 +202,10 @@ def test_health_and_readiness(served: Served) -> None:
 
 def test_connections_that_say_nothing_keep_no_probe_out(served: Served) -> None:
     address = ("127.0.0.1", served.worker.health_port)
-    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         first, *_ = [stack.enter_context(socket.create_connection(address)) for _ in range(40)]
-        first.settimeout(5)
+        first.settimeout(5)  # one that says nothing ends after 10 seconds anyway
         assert first.recv(1) == b"", "the oldest connection did not make room"
-        assert time.monotonic() - began < 9, "it ended since it said nothing for 10 seconds"
         assert _status(f"http://127.0.0.1:{address[1]}/healthz") == 200
 
 
