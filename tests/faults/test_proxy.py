@@ -487,7 +487,7 @@ def test_goaway_lets_the_running_call_finish(
         proxy.goaway(close_when_drained=close_when_drained)
         wait_until(lambda: proxy.counters.faults.get(Fault.GOAWAY) == 1)
         proxy.throttle(None)
-        assert call(channel, kind, b"next") == expected(kind, b"next")
+        assert call_until_done(channel, kind, b"next") == expected(kind, b"next")
         assert proxy.counters.connections == 2
         assert running.result(10) == expected(kind, payload)
     wait_until(lambda: proxy.counters.open_connections == 1)
@@ -497,7 +497,7 @@ def test_goaway_on_an_idle_connection(channel: grpc.Channel, proxy: FaultProxy) 
     call(channel, "unary_unary", b"one")
     proxy.goaway()
     wait_until(lambda: proxy.counters.open_connections == 0)
-    assert call(channel, "unary_unary", b"two") == b"two"
+    assert call_until_done(channel, "unary_unary", b"two") == b"two"
     assert proxy.counters.connections == 2
 
 
