@@ -87,9 +87,10 @@ def test_ids_concepts_and_metadata() -> None:
 
 
 def test_a_concept_has_an_id() -> None:
-    for empty in (["cat", ""], {"": 1.0}):
+    given: list[Any] = [["cat", ""], {"": 1.0}]
+    for empty in given:
         with pytest.raises(errors.InvalidArgumentError, match="the id of a concept is empty"):
-            text("t", concepts=empty)  # type: ignore[arg-type]
+            text("t", concepts=empty)
 
 
 def test_text_is_never_a_path_or_a_url(tmp_path: Path) -> None:
