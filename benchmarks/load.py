@@ -1,8 +1,9 @@
 """Latency under load: calls that start at a constant rate, whatever becomes of those before them.
 
-The limit of a client is its rate in a closed loop. Then calls start at a share of it, and a latency
-counts from the moment when the call was due: a client that falls behind cannot hide it by asking
-less (no coordinated omission).
+The limit of a client is what it gets done when calls start faster than that: at its rate in a
+closed loop, which is higher, as calls that wait for each other are woken together. Then calls start
+at a share of it, and a latency counts from the moment when the call was due: a client that falls
+behind cannot hide it by asking less (no coordinated omission).
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ def run(full: bool) -> Report:
     if CHOICE.get().against is not None:
         return report
     with canned() as (plain, _), workers(plain, variants, report=report) as running:
-        limits = {
+        closed = {
             name: statistics.median(sample.value("rate") for sample in samples)
             for name, samples in running.measure(9 if full else 3, 0.5).items()
+        }
+        flooded = _paced(running, closed, full)
+        limits = {
+            name: statistics.median(sample.value("rate") for sample in samples)
+            for name, samples in flooded.items()
         }
         limits[variants[1].name] = limits[unary.name]
         for name, limit in limits.items():
