@@ -28,13 +28,18 @@ def anonymous() -> int:
 
 
 class Peak:
-    """The largest anonymous memory while its block runs, looked at by a thread."""
+    """The largest anonymous memory while its block runs, looked at by a thread.
+
+    The thread begins before: a new one would be given the memory that the thread of the upload
+    before has left, which is there for the thread of the next.
+    """
 
     def __init__(self) -> None:
         self.before = self.most = 0
         self.looks = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
 
     def _watch(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN):
@@ -42,7 +47,7 @@ class Peak:
             self.looks += 1
 
     def __enter__(self) -> Peak:
-        self._thread.start()
+        self.looks = 0
         self.before = self.most = anonymous()
         return self
 

@@ -271,6 +271,15 @@ def test_a_larger_size_that_is_slower_is_taken_back() -> None:
     assert size.settled
 
 
+def test_batches_stay_large_where_the_client_is_the_limit() -> None:
+    size = AdaptiveBatchSize()
+    assert size.succeeded(0.0003, size.size, 4)  # the first of a burst, which nothing holds up
+    for _ in range(200):
+        size.succeeded(0.002, size.size, 3)
+    assert size.size == MAX_ITEMS
+    assert size.settled
+
+
 def test_a_run_goes_on_from_the_limits_of_the_last_for_a_minute() -> None:
     kept: dict[Hashable, Any] = {}
     first = recall(kept, "a", 0.0)

@@ -30,6 +30,9 @@ _SLOW_START_STEP = 4.0
 # In slow start, no more is in flight than the service would do in this time at the rate that it has
 # shown, nor in half of a request's timeout: where it has no more to give, no request fails for it.
 _SHOWN_SECONDS = 30.0
+# Requests that are answered within this time are not made smaller: at such latencies, the rate
+# that a few of them show is mostly that of the client's own work.
+_QUICK_SECONDS = 0.02
 # Samples of a batch size before it is called no better than a smaller one.
 _SAMPLES = 5
 # The limit stops growing when the latency exceeds its minimum by this factor.
@@ -253,11 +256,12 @@ class AdaptiveBatchSize:
         self._before = (self.size, 0.0)
         self._most = MAX_ITEMS
         self._rates: list[float] = []
+        self._latencies: list[float] = []
 
     def again(self) -> Self:
         """The same for another run."""
         copied = copy.copy(self)
-        copied._rates = []
+        copied._rates, copied._latencies = [], []
         return copied
 
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
@@ -274,23 +278,29 @@ class AdaptiveBatchSize:
         if self.settled or inputs != self.size or seconds <= 0:
             return False
         self._rates.append(inputs * in_flight / seconds)
+        self._latencies.append(seconds)
         smaller, best = self._before
         # One sample is enough to try the largest size, which is halved if its own are worse.
         if self.size < self._most and self._rates[-1] > best * 1.05:
             self._before = (self.size, self._rates[-1])
             self.size = self._most
-            self._rates.clear()
+            self._clear()
             return True
         if len(self._rates) < _SAMPLES:
             return False
         rate = sorted(self._rates)[_SAMPLES // 2]
-        self._rates.clear()
-        if rate >= best * 1.05:
+        latency = sorted(self._latencies)[_SAMPLES // 2]
+        self._clear()
+        if rate >= best * 1.05 or latency < _QUICK_SECONDS:
             self.settled = True
             return False
         self._most = self.size = self.size // 2
         self.settled = self.size <= smaller
         return True
+
+    def _clear(self) -> None:
+        self._rates.clear()
+        self._latencies.clear()
 
 
 class AdaptiveLimits(NamedTuple):
