@@ -12,7 +12,6 @@ Wherever grpcio's internals are not as expected, there is the multicallable (``g
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -106,17 +105,6 @@ def try_out(core: dict[str, Any]) -> None:
             raise TypeError(f"{name}() is {found!r}")
 
 
-def deadline_of(timeout: float, of_server: float | None) -> float:
-    """The deadline of a call that begins now, as gRPC's core takes it.
-
-    Args:
-        timeout: Seconds.
-        of_server: The deadline of the call that a handler of a server makes this one for.
-    """
-    deadline = time.time() + timeout
-    return deadline if of_server is None else min(deadline, of_server)
-
-
 @cache
 def _core() -> dict[str, Any] | None:
     return tried_out(grpcio_internals.load(STREAM_INTERNALS))
@@ -151,7 +139,7 @@ def direct_stream(multicallable: Any) -> StartStream | None:
     def start_stream(
         request: bytes | None, timeout: float, metadata: Metadata, notify: Notify
     ) -> CoreStream | None:
-        deadline = deadline_of(timeout, of_server())
+        deadline = grpcio_internals.deadline_of(timeout, of_server())
 
         def begin(operations: Sequence[Sequence[Any]], on_event: Callable[[Any], bool]) -> Any:
             arguments = (propagate, method, None, deadline, metadata, None)

@@ -12,6 +12,7 @@ rename them or change their arguments. So whoever uses them
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -81,6 +82,17 @@ def tried_out(
         log_public_way(user, str(error))
         return None
     return internals.objects
+
+
+def deadline_of(timeout: float, of_server: float | None) -> float:
+    """The deadline of a call that begins now, as gRPC's core takes it.
+
+    Args:
+        timeout: Seconds.
+        of_server: The deadline of the call that a handler of a server makes this one for.
+    """
+    deadline = time.time() + timeout
+    return deadline if of_server is None else min(deadline, of_server)
 
 
 def usable() -> bool:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
-from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, OPERATIONS, deadline_of, try_out
+from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, OPERATIONS, try_out
 from clarigrpc._rpc.sync_streams import CoreCall, EndCallbacks
 from clarigrpc._transports.sync_grpc_calls import GrpcCall, GrpcMulticallable
 from clarigrpc._transports.transport import Metadata
@@ -70,7 +70,7 @@ def polled(multicallable: Any) -> StartPolled | None:
     of_server = core["get_deadline_from_context"]
 
     def start_polled(request: bytes, timeout: float, metadata: Metadata) -> GrpcCall | None:
-        deadline = deadline_of(timeout, of_server())
+        deadline = grpcio_internals.deadline_of(timeout, of_server())
         arguments = (propagate, method, None, deadline, None, None)
 
         def begin(operations: Sequence[Sequence[Any]]) -> Any:

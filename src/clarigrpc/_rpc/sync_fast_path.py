@@ -8,7 +8,6 @@ are not as expected, there is the multicallable (see ``grpcio_internals``).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from operator import attrgetter
@@ -160,16 +159,8 @@ def direct(multicallable: Any) -> DirectCalls | None:
     receive_metadata = core["ReceiveInitialMetadataOperation"]
     receive_message = core["ReceiveMessageOperation"]
     receive_status = core["ReceiveStatusOnClientOperation"]
-    deadline_of_server = core["get_deadline_from_context"]
+    of_server = core["get_deadline_from_context"]
     cancelled = core["StatusCode.cancelled"]
-    clock = time.time
-
-    def deadline_after(timeout: float) -> float:
-        deadline = clock() + timeout
-        of_server = deadline_of_server()  # where a handler of a server makes the call
-        if of_server is not None and of_server < deadline:
-            deadline = of_server
-        return deadline
 
     def operations_of(request: bytes, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
         return (
@@ -184,7 +175,8 @@ def direct(multicallable: Any) -> DirectCalls | None:
     def call(
         request: bytes, timeout: float, metadata: Sequence[tuple[str, str | bytes]]
     ) -> tuple[bytes | None, Any]:
-        deadline, operations = deadline_after(timeout), operations_of(request, metadata)
+        deadline = grpcio_internals.deadline_of(timeout, of_server())
+        operations = operations_of(request, metadata)
         with HeldInterrupt() as held:
             try:
                 started = start(
@@ -217,7 +209,8 @@ def direct(multicallable: Any) -> DirectCalls | None:
         metadata: Sequence[tuple[str, str | bytes]],
         ended: Callable[[bytes | None, Any, grpc.RpcError | None], object],
     ) -> Callable[[], object] | None:
-        deadline, operations = deadline_after(timeout), operations_of(request, metadata)
+        deadline = grpcio_internals.deadline_of(timeout, of_server())
+        operations = operations_of(request, metadata)
 
         def handle_event(event: Any) -> bool:
             # Taken out here: the event refers to this function, and would live as long as it.
