@@ -140,25 +140,6 @@ async def test_values_that_cannot_be(both: Both) -> None:
         c.models.versions(None)
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\r", "\x00", "a\x7f", "\x85", "a\u2028b"])
-async def test_ids_with_control_characters_are_not_sent(both: Both, name: str) -> None:
-    c = both.client
-    refused = pytest.raises(errors.InvalidArgumentError, match="has control characters")
-    for verb, item in (
-        (c.apps.create, name),
-        (c.datasets.create_many, ["d", v2.Dataset(id=name)]),
-        (c.models.create, {"id": name}),
-        (c.inputs.patch, v2.Input(id=name)),
-    ):
-        with refused:
-            await both.run(verb, item)
-    with refused:
-        await both.run(c.workflows.rename, "w", name)
-    assert await both.collect(c.datasets.list()) == []
-    # Which others there may be is for the service to say.
-    assert (await both.run(c.datasets.create, "Ü ñ/🙂")).id == "Ü ñ/🙂"
-
-
 async def test_the_same_over_rest(both: Both, connect: Connect, service: LocalServer) -> None:
     app = both.client.settings.app_id
     rest = connect(

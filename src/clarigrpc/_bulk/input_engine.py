@@ -33,7 +33,6 @@ from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import EncodedInputs, size_of
 from clarigrpc._rpc.retry import RetryBudget, retry_delays
-from clarigrpc._rpc.written_ids import check_printed, has_control
 from clarigrpc.media import as_input
 
 CLOCK_SKEW = 300.0
@@ -184,7 +183,7 @@ class InputEngine(BulkEngine[Any]):
                 ids, items = map(list, zip(*map(encode_input, values), strict=True))
             more = size_of(b"")
             sizes = [len(item) + more for item in items]
-            if max(sizes) - more <= self._max_input_bytes and not has_control("".join(ids)):
+            if max(sizes) - more <= self._max_input_bytes:
                 return EncodedInputs(range(first, first + len(values)), ids, items, sizes, {})
         found = EncodedInputs([], [], [], [], {})
         indexes: list[int] = []
@@ -197,7 +196,6 @@ class InputEngine(BulkEngine[Any]):
             try:
                 make = prepared or given
                 message = as_input(make() if callable(make) else make)
-                check_printed(message.id)
             except _READ_ERRORS as error:
                 rejected.append(_unread(index, value, status_of(error)))
                 continue

@@ -117,8 +117,8 @@ def from_folder(
 
     Hidden files and files with other suffixes are skipped. Files are sorted by name. The metadata
     of each input contains the path below the folder as ``filename``, so that files with equal
-    content get different ids; bytes of it that are not UTF-8 appear as escapes, ``\\xff``. The
-    folder is walked before the first input is returned. A pipe or a device fails alone.
+    content get different ids. The folder is walked before the first input is returned. A pipe, a
+    device or a file whose name is not UTF-8 fails alone.
 
     Args:
         path: The folder.
@@ -148,8 +148,8 @@ def from_folder(
                 _from_file,
                 kind,
                 file,
-                concepts=[_printable(Path(file.parent.name))] if labelled else [],
-                metadata={"filename": _printable(file.relative_to(top))},
+                concepts=[file.parent.name] if labelled else [],
+                metadata={"filename": file.relative_to(top).as_posix()},
             )
             yield SourceInput(make, _printable(file))
 

@@ -34,7 +34,6 @@ from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, PageInfo, Plan, call
-from clarigrpc._rpc.written_ids import check_printed
 
 PatchAction = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
@@ -231,7 +230,7 @@ class Collection(Domain, Generic[MessageT]):
         """A message out of one, an id, or a mapping like its JSON.
 
         Raises:
-            InvalidArgumentError: A mapping has unknown fields, or the id has control characters.
+            InvalidArgumentError: A mapping has unknown fields.
         """
         made: MessageT
         if isinstance(item, str) and ids_allowed:
@@ -255,7 +254,6 @@ class Collection(Domain, Generic[MessageT]):
                 f"a v2.{self._message.__name__}{', an id' if ids_allowed else ''} or a mapping"
             )
             raise TypeError(f"expected {expected}, not {type(item).__name__}")
-        check_printed(getattr(made, "id", ""))
         return made
 
     def _post(
@@ -372,7 +370,6 @@ class Collection(Domain, Generic[MessageT]):
         self, method: str, old_id: str, new_id: str, timeout: float | None
     ) -> Plan[MessageT]:
         """Give a resource another id; returns it."""
-        check_printed(new_id)
         ids = [v2.IdUpdateSource(id=old_id, new_id=new_id)]
         response = yield from self._invoke(method, timeout, ids=ids, action="overwrite")
         field = field_of(lookup(method).response_name, self._message.__name__)
@@ -400,7 +397,7 @@ class Creates(Collection[MessageT]):
         Raises:
             AlreadyExistsError: The id is taken.
             InvalidArgumentError: The service rejects the resource (``details`` says why), the
-                mapping has unknown fields, or the id has control characters.
+                mapping has unknown fields.
             TypeError: ``item`` is of another type.
         """
         (made,) = yield from self._post([item], timeout, True)
@@ -427,8 +424,7 @@ class Creates(Collection[MessageT]):
 
         Raises:
             PartialFailureError: Some resources were rejected; the others were created.
-            InvalidArgumentError: No resource is given, a mapping has unknown fields, or an id has
-                control characters.
+            InvalidArgumentError: No resource is given, or a mapping has unknown fields.
             TypeError: An item is neither a message, a mapping nor a string.
         """
         return (yield from self._post(items, timeout, raise_on_partial))

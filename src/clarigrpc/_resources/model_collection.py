@@ -391,8 +391,7 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
         Raises:
             AlreadyExistsError: The id is taken.
             InvalidArgumentError: The service rejects the model (``details`` says why), the type of
-                the model is misspelt, the mapping has unknown fields, or the id has control
-                characters.
+                the model is misspelt, or the mapping has unknown fields.
             TypeError: ``item`` is of another type.
         """
         wanted = self._one_of(item)
