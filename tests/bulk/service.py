@@ -75,13 +75,3 @@ class Hanging:
         (request,) = requests
         self.began.wait(30)
         yield outputs(request)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> bool:
-    """Whether the condition comes true, sooner or later."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from clarigrpc import AsyncClient, Client, errors, text, v2
 from clarigrpc._bulk.coalescing import CoalesceLimits, CoalesceQueue, PendingPredict
 from tests.both import Both
-from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
+from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script
 from tests.scripted import Fail, ScriptedServer, refuse
+from tests.waiting import until
 
 PAT = "x" * 20
 
@@ -340,13 +341,13 @@ async def test_closing_ends_everything(both: Both, scripted: ScriptedServer) -> 
     scripted.always(METHOD, hanging)
     model = both.client.model("m", max_batch=2, max_delay=30)
     running = asyncio.ensure_future(all_at_once(both, model.predict, [text("a")] * 50))
-    assert await asyncio.to_thread(wait_until, lambda: hanging.running >= 10)
+    assert await asyncio.to_thread(until, lambda: hanging.running >= 10)
     began = time.monotonic()
     await both.close()
     found = await running
     assert time.monotonic() - began < 2
     assert {type(one) for one in found} == {errors.CancelledError}
-    assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
+    assert await asyncio.to_thread(until, lambda: hanging.running == 0)
     with pytest.raises(errors.ClosedError):
         await both.run(model.predict, text("a"))
 
@@ -358,7 +359,7 @@ def test_no_thread_is_left(scripted: ScriptedServer) -> None:
         model = client.model("m", coalesce=True)
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(model.predict, [text("a")] * 100))
-    assert wait_until(
+    assert until(
         lambda: not {t for t in threading.enumerate() if t.name.startswith("clarigrpc")} - before
     )
 
@@ -397,7 +398,7 @@ async def test_a_request_that_nobody_waits_for_is_cancelled(scripted: ScriptedSe
         task = asyncio.create_task(model.predict(text("a")))
         assert await asyncio.to_thread(hanging.began.wait, 30)
         task.cancel()
-        assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
+        assert await asyncio.to_thread(until, lambda: hanging.running == 0)
         # The handle is idle again.
         await asyncio.wait_for(model.predict(text("b")), 20)
 

@@ -22,10 +22,11 @@ from clarigrpc import AsyncClient, Client, RetryPolicy, errors, text, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.types import PredictBatch, UploadReport
 from tests.both import Both
-from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script, wait_until
+from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
 from tests.scripted import Fail, ScriptedServer, refuse
+from tests.waiting import until
 
 COLORS = {"user_id": "clarifai", "app_id": "main"}
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -366,8 +367,8 @@ def test_stopping_early_ends_calls_and_threads(scripted: ScriptedServer) -> None
         assert len({next(stream).index for _ in range(3)}) == 3
         assert hanging.began.is_set()
         stream.close()
-        assert wait_until(lambda: hanging.running == 0)
-    assert wait_until(lambda: threads() <= before)
+        assert until(lambda: hanging.running == 0)
+    assert until(lambda: threads() <= before)
 
 
 @pytest.mark.measures
@@ -395,7 +396,7 @@ async def test_stopping_early_ends_tasks(scripted: ScriptedServer) -> None:
         await stream.aclose()
         assert time.monotonic() - began < 1
         assert asyncio.all_tasks() <= before
-        assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
+        assert await asyncio.to_thread(until, lambda: hanging.running == 0)
         gc.collect()
         await asyncio.wait_for(closed.wait(), 30)
 
@@ -414,7 +415,7 @@ async def test_a_cancelled_task_ends_its_run(scripted: ScriptedServer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(wait_until, lambda: hanging.running == 0)
+        assert await asyncio.to_thread(until, lambda: hanging.running == 0)
 
 
 @pytest.mark.measures

@@ -19,6 +19,7 @@ from clarigrpc.cli.behaviour import (
     load_facts,
 )
 from clarigrpc.local import LocalServer
+from tests.waiting import until
 
 FACTS = load_facts()
 
@@ -64,8 +65,8 @@ def check(request: pytest.FixtureRequest, behaving_server: LocalServer) -> Itera
         )
         yield check
         check.close()
-        left = client.v2.ListInputs(v2.ListInputsRequest()).inputs
-        assert [item.id for item in left if item.status.code != v2.StatusCode.INPUT_PENDING] == []
+        # What is deleted is listed until the server's thread has taken it away.
+        until(lambda: not list(client.inputs.list()))
 
 
 @pytest.mark.parametrize("fact", FACTS.facts, ids=lambda fact: str(fact.id))

@@ -11,8 +11,8 @@ from clarigrpc import v2
 from clarigrpc.cli.behaviour import load_facts
 from clarigrpc.local import LocalServer
 from tests.cli.conftest import Run, one_line
-from tests.local.conftest import until
 from tests.scripted import Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 LISTS = ("ListInputs", "ListModels", "ListDatasets", "ListWorkflows")
 

@@ -14,6 +14,7 @@ import pytest
 
 from clarigrpc import Client, ClientCredentials, errors, image, v2
 from tests.cli.conftest import COMMAND, Run, one_line
+from tests.waiting import until
 
 LAST = "export CLARIFAI_APP_ID"
 
@@ -148,9 +149,7 @@ def test_folders_that_data_sources_may_name(tmp_path: Path, photo: Path) -> None
         client.v2.PostInputsDataSources(request)
     with serving("--input-root", str(root)) as server, server.client() as client:
         client.v2.PostInputsDataSources(request)
-        deadline = time.monotonic() + 10
-        while not list(client.inputs.list()):
-            assert time.monotonic() < deadline
+        until(lambda: list(client.inputs.list()))
 
 
 def test_credentials_of_the_first_api_generation() -> None:

@@ -10,8 +10,7 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.runner import RunnerWorker
 from tests.both import Both, ClientKind
 from tests.contract import peer
+from tests.waiting import until
 
 MORE_METHODS = '''
     @ModelClass.method
@@ -99,14 +99,6 @@ def environment(server: LocalServer, folder: Path) -> dict[str, str]:
     }
 
 
-def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 @pytest.fixture(scope="module")
 def served(peer_interpreter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("published-runner")
@@ -140,7 +132,7 @@ def served(peer_interpreter: Path, tmp_path_factory: pytest.TempPathFactory) -> 
                     found = list(client.runners.list())
                     return next((r for r in found if r.runner_metrics.pods_running), None)
 
-                runner = eventually(live)
+                runner = until(live)
             yield Served(server, peer_interpreter, folder, process, runner)
         finally:
             process.kill()
@@ -208,7 +200,7 @@ def test_it_hears_of_a_caller_that_leaves(served: Served) -> None:
         assert next(numbers) == 0
         numbers.close()
         aborted = served.folder / "aborted"
-        assert eventually(lambda: aborted.exists() and aborted.read_text())
+        assert until(lambda: aborted.exists() and aborted.read_text())
 
 
 def test_its_log(served: Served) -> None:
@@ -240,7 +232,7 @@ def test_ours_stands_in_for_it(served: Served) -> None:
             yield from (word.upper() for word in words)
 
     served.process.send_signal(signal.SIGKILL)
-    eventually(lambda: not served.deployment().deployment_metrics.aggregate.live_replicas)
+    until(lambda: not served.deployment().deployment_metrics.aggregate.live_replicas)
     pool = served.runner.nodepool
     with (
         served.server.client() as client,

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Counters, Direction, Fault, FaultProxy, FrameScanner, chaos_plan
+from tests.waiting import until
 
 MIB = 1024 * 1024
 KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
@@ -152,13 +153,6 @@ def receive(end: socket.socket, size: int) -> bytes:
     return data
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.005)
-
-
 # Without faults
 
 
@@ -246,7 +240,7 @@ def test_cuts_repeat(channel: grpc.Channel, proxy: FaultProxy) -> None:
         assert failure(channel, "unary_unary", payload) is grpc.StatusCode.UNAVAILABLE
         return proxy.counters.faults == {Fault.CUT: 3}
 
-    wait_until(cut_three_times)
+    until(cut_three_times)
     proxy.restore()
     assert call_until_done(channel, "unary_unary", payload) == payload
 
@@ -262,7 +256,7 @@ def test_running_call_is_cut_now(
     proxy.throttle(MIB)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(failure, channel, kind, bytes(20 * MIB))
-        wait_until(lambda: proxy.counters.bytes_to_server > 100_000)
+        until(lambda: proxy.counters.bytes_to_server > 100_000)
         action(proxy)
         assert running.result(5) is grpc.StatusCode.UNAVAILABLE
     proxy.restore()
@@ -483,20 +477,20 @@ def test_goaway_lets_the_running_call_finish(
     proxy.throttle(4 * MIB)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, channel, kind, payload)
-        wait_until(lambda: proxy.counters.bytes_to_server > 100_000)
+        until(lambda: proxy.counters.bytes_to_server > 100_000)
         proxy.goaway(close_when_drained=close_when_drained)
-        wait_until(lambda: proxy.counters.faults.get(Fault.GOAWAY) == 1)
+        until(lambda: proxy.counters.faults.get(Fault.GOAWAY) == 1)
         proxy.throttle(None)
         assert call_until_done(channel, kind, b"next") == expected(kind, b"next")
         assert proxy.counters.connections == 2
         assert running.result(10) == expected(kind, payload)
-    wait_until(lambda: proxy.counters.open_connections == 1)
+    until(lambda: proxy.counters.open_connections == 1)
 
 
 def test_goaway_on_an_idle_connection(channel: grpc.Channel, proxy: FaultProxy) -> None:
     call(channel, "unary_unary", b"one")
     proxy.goaway()
-    wait_until(lambda: proxy.counters.open_connections == 0)
+    until(lambda: proxy.counters.open_connections == 0)
     assert call_until_done(channel, "unary_unary", b"two") == b"two"
     assert proxy.counters.connections == 2
 
@@ -604,7 +598,7 @@ def test_chaos_ends_in_results_or_errors(
 
 def test_chaos_stops_at_its_limit(channel: grpc.Channel, proxy: FaultProxy) -> None:
     proxy.chaos(1, every_seconds=0.01, faults=[Fault.DELAY], lasting=0.01, limit=3)
-    wait_until(lambda: proxy.counters.faults.get(Fault.DELAY) == 3)
+    until(lambda: proxy.counters.faults.get(Fault.DELAY) == 3)
     time.sleep(0.1)
     assert proxy.counters.faults == {Fault.DELAY: 3}
 
@@ -617,7 +611,7 @@ def test_nothing_is_left_behind(server: EchoServer) -> None:
     def proxied(blackhole: bool) -> None:
         with FaultProxy("127.0.0.1", server.port) as proxy:
             sockets = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(10)]
-            wait_until(lambda: proxy.counters.bytes_to_client > 0)
+            until(lambda: proxy.counters.bytes_to_client > 0)
             if blackhole:
                 proxy.blackhole()
             proxy.chaos(1, every_bytes=10**9)
@@ -625,13 +619,13 @@ def test_nothing_is_left_behind(server: EchoServer) -> None:
             end.close()
 
     proxied(False)
-    wait_until(lambda: count_descriptors_to(server.port) == 0)
+    until(lambda: count_descriptors_to(server.port) == 0)
     gc.collect()
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for number in range(4):
         proxied(bool(number % 2))
     assert threading.active_count() == threads
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 
 
 def count_descriptors_to(port: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from clarigrpc import v2
 from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
 from clarigrpc.v2._index import METHODS
+from tests.waiting import until
 
 PUBLIC = v2.UserAppIDSet(user_id="clarifai", app_id="main")
 
@@ -140,29 +140,26 @@ def predict_request(*images: bytes) -> v2.PostModelOutputsRequest:
     return request
 
 
-def settled(raw: Raw, input_id: str, seconds: float = 10.0) -> v2.Input:
+def settled(raw: Raw, input_id: str, seconds: float = 30.0) -> v2.Input:
     """The input once it is no longer pending."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        response: v2.SingleInputResponse = raw("GetInput", v2.GetInputRequest(input_id=input_id))
-        if response.input.status.code not in (
-            v2.StatusCode.INPUT_PENDING,
-            v2.StatusCode.INPUT_IN_PROGRESS,
-        ):
-            return response.input
-        time.sleep(0.01)
-    raise AssertionError(f"input {input_id} is still pending")
+    pending = (v2.StatusCode.INPUT_PENDING, v2.StatusCode.INPUT_IN_PROGRESS)
+
+    def look() -> v2.Input | None:
+        item: v2.Input = raw("GetInput", v2.GetInputRequest(input_id=input_id)).input
+        return None if item.status.code in pending else item
+
+    found: v2.Input = until(look, seconds)
+    return found
 
 
-def gone(raw: Raw, input_id: str, seconds: float = 10.0) -> None:
+def gone(raw: Raw, input_id: str, seconds: float = 30.0) -> None:
     """Waits until the input is deleted."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+
+    def is_gone() -> bool:
         code = raw("GetInput", v2.GetInputRequest(input_id=input_id)).status.code
-        if code == v2.StatusCode.CONN_DOES_NOT_EXIST:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"input {input_id} is still there")
+        return bool(code == v2.StatusCode.CONN_DOES_NOT_EXIST)
+
+    until(is_gone, seconds)
 
 
 def message(cls: Any, **fields: Any) -> Any:
@@ -174,17 +171,6 @@ def ok(response: Any) -> Any:
     """The response, which succeeded."""
     assert response.status.code == v2.StatusCode.SUCCESS, response.status
     return response
-
-
-def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """The first true result."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = check()
-        if result:
-            return result
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
 
 
 def add_image(raw: Raw, input_id: str, *colours: str, **data: Any) -> None:

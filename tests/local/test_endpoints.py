@@ -20,7 +20,8 @@ from clarigrpc._transports import transcoding
 from clarigrpc.local import LocalServer
 from clarigrpc.local.store.resource_store import StoredCollection
 from clarigrpc.v2._index import METHODS
-from tests.local.conftest import Raw, clip, message, ok, png, settled, until
+from tests.local.conftest import Raw, clip, message, ok, png, settled
+from tests.waiting import until
 
 Code = v2.StatusCode
 

@@ -14,7 +14,8 @@ from clarigrpc import v2
 from clarigrpc._contract.method_scopes import SCOPES, expand
 from clarigrpc.local import LocalServer
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, ok, until
+from tests.local.conftest import Raw, ok
+from tests.waiting import until
 
 Code = v2.StatusCode
 

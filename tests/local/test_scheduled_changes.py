@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from clarigrpc.local import LocalServer
 from tests.conftest import Connect
 from tests.local.conftest import PUBLIC, Raw, gone, png, predict_request, settled
 from tests.scripted import ScriptedServer, refuse, reply
+from tests.waiting import until
 
 Code = v2.StatusCode
 
@@ -117,13 +117,14 @@ def trained(raw: Raw, request: v2.PostModelVersionsRequest = LEARN) -> v2.ModelV
     asked = v2.GetModelVersionRequest(
         model_id=request.model_id, version_id=response.model.model_version.id
     )
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
+    running = (Code.MODEL_QUEUED_FOR_TRAINING, Code.MODEL_TRAINING)
+
+    def look() -> v2.ModelVersion | None:
         version: v2.ModelVersion = raw("GetModelVersion", asked).model_version
-        if version.status.code not in (Code.MODEL_QUEUED_FOR_TRAINING, Code.MODEL_TRAINING):
-            return version
-        time.sleep(0.02)
-    raise AssertionError("the training does not end")
+        return None if version.status.code in running else version
+
+    found: v2.ModelVersion = until(look)
+    return found
 
 
 def test_closed_environment_is_refused(learner: Raw) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from clarigrpc.local import LocalServer
 from tests.contract import peer
 from tests.local.conftest import png
 from tests.ray_data.cluster import Cluster, Driver, DriverError
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
 
@@ -124,15 +125,6 @@ def count(server: LocalServer, app: dict[str, str]) -> int:
     """How many inputs the app has, says the server."""
     with server.client(app_id=app["app_id"]) as client:
         return sum(value for _, value in client.inputs.status().ListFields())
-
-
-def wait_until(true: Callable[[], Any]) -> Any:
-    """Look again and again, a minute long."""
-    deadline = time.monotonic() + 60
-    while not (found := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 SHOUT: dict[str, Any] = {"model": "shout", "method": "predict", "arguments": {"text": "body"}}
@@ -313,7 +305,7 @@ def test_workers_that_die_while_they_add(
 ) -> None:
     with server.faults.delay("PostInputs", 0.05):
         driver.begin("written", client=app, count=4000, blocks=2, in_flight=1)
-        wait_until(lambda: count(server, app) > 500)
+        until(lambda: count(server, app) > 500)
         victims = cluster.workers("Write")
         assert victims
         for pid in victims:
@@ -363,11 +355,11 @@ def test_a_driver_that_dies_goes_on(
     with cluster.driver() as dying:
         dying.begin("to_parquet", **asked)
         assert counting.reached.wait(60)
-        wait_until(lambda: [*folder.glob("part-*.parquet")])
+        until(lambda: [*folder.glob("part-*.parquet")])
         dying.kill()
     counting.going_on.set()
-    wait_until(lambda: not cluster.workers("MapWorker"))
-    wait_until(counting.is_settled)  # what the dead had asked for
+    until(lambda: not cluster.workers("MapWorker"))
+    until(counting.is_settled)  # what the dead had asked for
     written = {row["output"] for row in driver.do("parquet", folder=str(folder))}
     assert 100 <= len(written) < 1000
     # A worker that does not know yet may come with a file: it is not counted, and goes.

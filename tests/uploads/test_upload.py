@@ -28,8 +28,8 @@ from clarigrpc._uploads.upload_progress import UploadProgress
 from clarigrpc._uploads.upload_session import UploadResult
 from clarigrpc.local import LocalServer
 from tests.both import Both
-from tests.bulk.service import wait_until
 from tests.conftest import Connect
+from tests.waiting import until
 
 PART = 128 << 10
 CONTENT = random.Random(1).randbytes(11 * PART + 17)
@@ -325,7 +325,7 @@ async def test_no_thread_is_left(both: Both, file: Path) -> None:
         others = set(threading.enumerate()) - before
         return {t for t in others if not t.name.startswith(("asyncio", "clarigrpc-local"))}
 
-    assert await asyncio.to_thread(wait_until, lambda: not left()), left()
+    assert await asyncio.to_thread(until, lambda: not left()), left()
 
 
 # Services that misbehave

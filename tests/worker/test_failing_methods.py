@@ -20,8 +20,8 @@ from clarigrpc._worker import worker_driver
 from clarigrpc.local import LocalServer
 from clarigrpc.types import Model
 from tests.both import ClientKind
+from tests.waiting import until
 from tests.worker.conftest import MODEL, Work, workers
-from tests.worker.test_runner_faults import eventually
 
 Code = v2.StatusCode
 SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
@@ -218,7 +218,7 @@ def test_inputs_that_the_method_does_not_take(start: Work, caller: Client) -> No
 
     began = time.monotonic()
     assert list(caller.model(MODEL).call("first", words=words())) == ["0"]
-    eventually(lambda: worker.stats().running == 0)
+    until(lambda: worker.stats().running == 0)
     assert time.monotonic() - began < 8, "the end of the call was not seen"
     stats = worker.stats()
     assert (stats.succeeded, stats.cancelled, stats.lost) in {(1, 0, 0), (2, 0, 0)}
@@ -253,7 +253,7 @@ def test_an_item_that_is_given_back_is_counted_once(start: Work, caller: Client)
     before = worker.stats()
     assert before.lost == 1
     trouble.go_on.set()
-    eventually(lambda: worker.stats().running == 0)
+    until(lambda: worker.stats().running == 0)
     assert worker.stats() == replace(before, running=0)
     start(trouble)
     assert asking.result(60) == "a"
@@ -281,7 +281,7 @@ def test_health_while_items_are_finished(start: Work, caller: Client) -> None:
         asking = pool.submit(caller.model(MODEL).call, "waits", text="a")
         assert trouble.taken.wait(30)
         stopping = pool.submit(started.stop)
-        eventually(lambda: not worker.is_ready)
+        until(lambda: not worker.is_ready)
         time.sleep(0.3)  # the loops without an item have ended
         assert worker.is_alive
         trouble.go_on.set()
@@ -330,7 +330,7 @@ def test_an_item_that_takes_too_long(start: Work, caller: Client) -> None:
     assert raised.value.code == Code.RUNNER_PROCESSING_FAILED
     assert trouble.go_on.is_set()
     worker = getattr(started, "worker", started)
-    eventually(lambda: worker.stats().failed == 1)
+    until(lambda: worker.stats().failed == 1)
 
 
 def test_a_function_that_nobody_waits_for_keeps_its_place(start: Work, caller: Client) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +18,7 @@ from clarigrpc import Client, errors, runner, text, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.types import Model
 from tests.both import ClientKind
+from tests.waiting import until
 from tests.worker.conftest import MODEL, workers
 from tests.worker.toolbox import Toolbox
 
@@ -45,13 +46,6 @@ def served(worker_kind: ClientKind, server: LocalServer, caller: Client) -> Iter
     with workers(worker_kind, server) as start:
         worker = start(toolbox, max_batch=4, max_delay=0.05, concurrency=6, health_port=0)
         yield Served(worker, toolbox, caller.model(MODEL))
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_methods_are_those_of_the_model(served: Served) -> None:
@@ -145,13 +139,13 @@ def test_a_caller_who_leaves_stops_the_model(served: Served, caller: Client) -> 
     results = served.model.call("count_for_ever", text="a")
     assert [next(results), next(results)] == [0, 1]
     results.cancel()
-    eventually(lambda: "closed a" in toolbox.log)
+    until(lambda: "closed a" in toolbox.log)
     toolbox.started.clear()
     # At the deadline, the service may be the first to say so.
     with pytest.raises((errors.DeadlineExceededError, errors.NotReadyError)):
         caller.with_options(timeout=1.0).model(MODEL).call("endless", text="b")
-    eventually(lambda: "cancelled b" in toolbox.log)
-    eventually(lambda: served.worker.stats().cancelled >= before + 2)
+    until(lambda: "cancelled b" in toolbox.log)
+    until(lambda: served.worker.stats().cancelled >= before + 2)
     assert served.model.call("predict", text="c") == "C"
 
 
@@ -190,12 +184,12 @@ def test_a_slow_reader_holds_the_model_back(served: Served) -> None:
         time.sleep(0.5)
     assert seen < 100, "100 MiB are on their way"
     results.cancel()
-    eventually(lambda: "closed flood" in toolbox.log)
+    until(lambda: "closed flood" in toolbox.log)
 
 
 def test_health_and_readiness(served: Served) -> None:
     base = f"http://127.0.0.1:{served.worker.health_port}"
-    eventually(lambda: _status(f"{base}/readyz") == 200)
+    until(lambda: _status(f"{base}/readyz") == 200)
     assert _status(f"{base}/healthz") == 200
     assert _status(f"{base}/other") == 404
 

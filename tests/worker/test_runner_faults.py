@@ -22,6 +22,7 @@ from clarigrpc.local import LocalServer
 from tests.both import ClientKind
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import FaultProxy
+from tests.waiting import until
 from tests.worker.conftest import MODEL, Work, make_model, workers
 from tests.worker.toolbox import Toolbox
 
@@ -33,13 +34,6 @@ CLEAR = {
     Code.MODEL_BUSY_PLEASE_RETRY,
 }
 """Statuses for a call whose worker was lost."""
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +125,7 @@ def test_the_worker_loses_its_connection(
     spelled = [calls.spelled(), calls.spelled()]
     echoed = calls.echoed()
     slow = [calls.unary(f"word {number}") for number in range(3)]
-    eventually(lambda: toolbox.produced > 4)
+    until(lambda: toolbox.produced > 4)
     FAULTS[fault](proxy)
     slow += [calls.unary(f"word {number}") for number in range(3, 6)]
     time.sleep(0.2)
@@ -167,10 +161,10 @@ def test_the_caller_loses_its_connection(start: Work, server: LocalServer) -> No
             with pytest.raises(errors.UnavailableError):
                 for _ in results:
                     pass
-            eventually(lambda: "closed left" in toolbox.log)
+            until(lambda: "closed left" in toolbox.log)
             assert client.model(MODEL).call("predict", text="a") == "A"
     stats = getattr(worker, "worker", worker).stats
-    eventually(lambda: stats().running == 0)
+    until(lambda: stats().running == 0)
 
 
 def test_readiness_follows_the_connection(start: Work, proxy: FaultProxy, calls: Calls) -> None:
@@ -179,17 +173,17 @@ def test_readiness_follows_the_connection(start: Work, proxy: FaultProxy, calls:
     assert calls.unary("a").result(40) == "A"
     assert worker.is_ready
     _refuse(proxy)
-    eventually(lambda: not worker.is_ready)
+    until(lambda: not worker.is_ready)
     assert worker.is_alive
     assert worker.stats().reconnects > 0
     proxy.restore()
     assert calls.unary("b").result(40) == "B"
-    eventually(lambda: worker.is_ready)
+    until(lambda: worker.is_ready)
 
 
 def test_a_runner_that_was_deleted_is_made_again(start: Work, caller: Client) -> None:
     start(Toolbox(), runner_id="deleted")
-    eventually(lambda: caller.model(MODEL).call("predict", text="a") == "A")
+    until(lambda: caller.model(MODEL).call("predict", text="a") == "A")
     caller.runners.delete("deleted")
     assert caller.model(MODEL).call("predict", text="b") == "B"
     assert caller.runners.get("deleted").worker.model.id == MODEL
@@ -207,7 +201,7 @@ def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     assert sorted(boxes[0].log + boxes[1].log) == sorted(f"slow {n}" for n in range(120))
     assert all(box.log for box in boxes)
     stats = [getattr(one, "worker", one).stats for one in running]
-    eventually(lambda: sum(one().succeeded for one in stats) >= 120)
+    until(lambda: sum(one().succeeded for one in stats) >= 120)
 
 
 def test_the_end_leaves_nothing_behind(
@@ -217,14 +211,14 @@ def test_the_end_leaves_nothing_behind(
         names = [thread.name for thread in threading.enumerate()]
         return [name for name in names if name.startswith(("clarigrpc-runner", "clarigrpc-health"))]
 
-    eventually(lambda: left() == [])  # of the workers before
+    until(lambda: left() == [])  # of the workers before
     with workers(client_kind, server) as start:
         worker: Any = start(Toolbox(), health_port=0)
         worker = getattr(worker, "worker", worker)
         assert caller.model(MODEL).call("predict", text="a") == "A"
         assert left()
         port = worker.health_port
-    eventually(lambda: left() == [])
+    until(lambda: left() == [])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
@@ -237,7 +231,7 @@ def test_an_end_that_cannot_wait_gives_items_back(start: Work, calls: Calls) -> 
     slow = calls.unary_of("endless")
     assert toolbox.started.wait(30)
     spelled = calls.spelled()
-    eventually(lambda: toolbox.produced > 2)
+    until(lambda: toolbox.produced > 2)
     second = Toolbox()
     start(second, concurrency=3)
     before = time.monotonic()
@@ -278,7 +272,7 @@ def test_a_killed_worker_is_replaced(server: LocalServer, tmp_path: Path, calls:
         names = [str(tmp_path / f"begun-{number}") for number in range(6)]
         slow = [calls.slow(name, 0.5) for name in names]
         spelled = [calls.spelled() for _ in range(2)]
-        eventually(lambda: all(map(os.path.exists, names)))
+        until(lambda: all(map(os.path.exists, names)))
         first.kill()
         assert [one.result(40) for one in slow] == names
         for one in spelled:
@@ -294,7 +288,7 @@ def test_sigterm_finishes_what_runs(server: LocalServer, tmp_path: Path, calls: 
     with worker_process(server, tmp_path) as worker:
         begun = tmp_path / "begun"
         slow = calls.slow(str(begun), 1.0)
-        eventually(begun.exists)
+        until(begun.exists)
         assert worker.terminate() == 0, worker.log()
         assert slow.result(40) == str(begun)
         log = worker.log()
@@ -320,7 +314,7 @@ def script(kind: str, server: LocalServer, grace: float) -> Iterator[subprocess.
     )
     try:
         with server.client() as client:
-            eventually(lambda: _has_methods(client))
+            until(lambda: _has_methods(client))
         yield process
     finally:
         process.kill()
@@ -341,7 +335,7 @@ def test_serve_ends_with_a_signal(
     with script(client_kind, server, 20.0) as process:
         begun = tmp_path / "begun"
         slow = calls.slow(str(begun), 0.6)
-        eventually(begun.exists)
+        until(begun.exists)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, "")
@@ -355,7 +349,7 @@ def test_a_second_signal_ends_the_grace(
     with script(client_kind, server, 300.0) as process:
         begun = tmp_path / "begun"
         given_back = calls.slow(str(begun), 60.0)
-        eventually(begun.exists)
+        until(begun.exists)
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -375,7 +369,7 @@ def test_a_function_that_cannot_be_interrupted_does_not_hold_up_the_end(
     with script(client_kind, server, 0.1) as process:
         begun = tmp_path / "begun"
         slow = calls.slow(str(begun), 25.0)
-        eventually(begun.exists)
+        until(begun.exists)
         toolbox = Toolbox()
         toolbox.most_seconds = 0.0
         start(toolbox)

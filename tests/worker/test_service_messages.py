@@ -15,8 +15,8 @@ import pytest
 from clarigrpc import AsyncClient, Client, errors, runner, v2
 from tests.both import ClientKind
 from tests.scripted import Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 from tests.worker.conftest import Work, workers
-from tests.worker.test_runner_faults import eventually
 from tests.worker.toolbox import Toolbox
 
 Code = v2.StatusCode
@@ -128,7 +128,7 @@ def test_the_first_messages_are_those_of_the_published_runner(
     start: Work, service: Service
 ) -> None:
     start(Toolbox(), nodepool_id="np", compute_cluster_id="cc", replica_id="one")
-    eventually(lambda: len(service.hellos) == 2)
+    until(lambda: len(service.hellos) == 2)
     control, work = sorted(service.hellos, key=lambda one: one.runner_id)
     assert (control.runner_id, work.runner_id) == ("control-r", "r")
     for one in (control, work):
@@ -147,7 +147,7 @@ def test_the_environment_of_the_published_runner(
     for name in ("RUNNER_ID", "NODEPOOL_ID", "COMPUTE_CLUSTER_ID", "RUNNER_REPLICA_ID"):
         monkeypatch.setenv(f"CLARIFAI_{name}", f"{name} of the environment")
     start(Toolbox(), runner_id="given")
-    eventually(lambda: len(service.hellos) == 2)
+    until(lambda: len(service.hellos) == 2)
     (work,) = (one for one in service.hellos if one.runner_id == "given")
     assert work.nodepool_id == "NODEPOOL_ID of the environment"
     assert work.compute_cluster_id == "COMPUTE_CLUSTER_ID of the environment"
@@ -167,7 +167,7 @@ def test_outputs_and_the_end_of_the_call(start: Work, service: Service) -> None:
     assert service.texts() == ["a", "b", "c"]
     assert {one.status.code for one in service.said} == {Code.SUCCESS}
     assert {one.runner_item_id for one in service.said} == {"i"}
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
 
 
 def test_an_output_of_which_nobody_knows_whether_it_arrived_is_handed_back_again(
@@ -181,7 +181,7 @@ def test_an_output_of_which_nobody_knows_whether_it_arrived_is_handed_back_again
     scripted.on(POST, refuse(POST, Code.RUNNER_NEEDS_RETRY), reply(POST))
     service.on(take_and_break)
     worker = worker_of(start(Toolbox()))
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
     again = [seen.request for seen in scripted.calls(POST)]
     assert [one.runner_item_id for one in again] == ["i", "i"]
     assert again[1].runner_item_outputs == service.said[0].runner_item_outputs
@@ -200,7 +200,7 @@ def test_generated_outputs_are_not_made_twice(
     service.on(take_two_and_break)
     toolbox = Toolbox()
     worker = worker_of(start(toolbox))
-    eventually(lambda: worker.stats().lost == 1)
+    until(lambda: worker.stats().lost == 1)
     assert toolbox.log == ["closed a"]
     (seen,) = scripted.calls(POST)
     assert seen.request.status.code == Code.RUNNER_PROCESSING_FAILED
@@ -225,8 +225,8 @@ def test_a_cancelled_item(over: str, start: Work, service: Service) -> None:
 
     service.on(serve)
     worker = worker_of(start(toolbox))
-    eventually(lambda: worker.stats().cancelled == 1)
-    eventually(lambda: toolbox.log == ["cancelled a"])
+    until(lambda: worker.stats().cancelled == 1)
+    until(lambda: toolbox.log == ["cancelled a"])
     assert service.said == []
 
 
@@ -236,14 +236,14 @@ def test_a_cancellation_that_overtakes_its_item(start: Work, service: Service) -
 
     def serve(requests: Requests, context: grpc.ServicerContext) -> Iterator[Any]:
         service.control.put(cancelled)
-        eventually(lambda: "i" in worker._loop._cancelled)
+        until(lambda: "i" in worker._loop._cancelled)
         yield item("count_for_ever", Kind.UNARY_STREAMING)
         for _ in requests:
             pass
 
     worker = worker_of(start(Toolbox()))
     service.on(serve)
-    eventually(lambda: worker.stats().cancelled == 1)
+    until(lambda: worker.stats().cancelled == 1)
     assert service.said == []
 
 
@@ -263,7 +263,7 @@ def test_a_service_that_forgot_the_runner(
     scripted.on("PostRunners", reply("PostRunners"))
     service.on(unknown, unknown, work)
     worker = worker_of(start(Toolbox(), nodepool_id="np", version_id="v"))
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
     (seen,) = scripted.calls("PostRunners")
     (made,) = seen.request.runners
     assert (made.id, made.num_replicas, seen.request.nodepool_id) == ("r", 1, "np")
@@ -312,12 +312,12 @@ def test_the_inputs_of_a_stream_are_not_complete_without_their_end(
     whole = True
     service.on(serve)
     worker = worker_of(start(Toolbox()))
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
     assert service.texts() == ["a", "b"]
     whole = False
     service.server.on(POST, reply(POST))
     service.on(serve)
-    eventually(lambda: worker.stats().lost == 1)
+    until(lambda: worker.stats().lost == 1)
 
 
 def test_a_service_without_work(start: Work, service: Service) -> None:
@@ -339,7 +339,7 @@ def test_a_service_without_work(start: Work, service: Service) -> None:
 
     service.on(nothing, end, retry, work)
     worker = worker_of(start(Toolbox()))
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
     assert service.texts() == ["A"]
 
 
@@ -375,7 +375,7 @@ def test_content_behind_urls(start: Work, service: Service) -> None:
 
     service.on(serve)
     worker = worker_of(start(Toolbox(), fetch=lambda url: f"from {url}".encode()))
-    eventually(lambda: worker.stats().succeeded == 1)
+    until(lambda: worker.stats().succeeded == 1)
     assert service.texts() == ["FROM HTTPS://EXAMPLE.COM/A"]
 
 
@@ -389,7 +389,7 @@ def test_items_of_other_kinds_are_refused(start: Work, service: Service) -> None
 
     service.on(serve)
     worker = worker_of(start(Toolbox()))
-    eventually(lambda: worker.stats().failed == 1)
+    until(lambda: worker.stats().failed == 1)
     (message,) = service.said
     (output,) = message.runner_item_outputs
     assert output.multi_output_response.status.code == Code.RUNNER_INVALID_REQUEST

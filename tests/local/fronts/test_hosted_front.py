@@ -19,8 +19,9 @@ from clarigrpc.local import Limits, LocalServer
 from clarigrpc.local.engine import hosted_media
 from clarigrpc.local.service.user_limits import Limiter
 from clarigrpc.local.store.resource_store import StoreError
-from tests.local.conftest import Raw, clip, message, ok, png, settled, until
+from tests.local.conftest import Raw, clip, message, ok, png, settled
 from tests.local.web import serving
+from tests.waiting import until
 
 PICTURE = png("red", "blue", size=1000)
 CLEAR = io.BytesIO()

@@ -21,8 +21,8 @@ from clarigrpc.local.byte_budget import ByteBudget
 from clarigrpc.local.engine.request_checks import MAX_CONCEPTS
 from clarigrpc.local.fronts.field_count import has_too_many_fields
 from clarigrpc.local.store import resource_store
-from tests.local.conftest import until
 from tests.strategies import messages
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from google.protobuf import json_format
 
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, message, ok, until
+from tests.local.conftest import Raw, message, ok
 from tests.local.handlers.test_search_methods import concept
 from tests.local.library import library as library
+from tests.waiting import until
 
 Code = v2.StatusCode
 

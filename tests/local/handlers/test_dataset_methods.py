@@ -12,7 +12,8 @@ import httpx
 
 from clarigrpc import v2
 from tests.local.both_fronts import front as front
-from tests.local.conftest import Raw, add_image, message, ok, until
+from tests.local.conftest import Raw, add_image, message, ok
+from tests.waiting import until
 
 Code = v2.StatusCode
 Format = v2.DatasetVersionExportFormat

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from clarigrpc import v2
 from clarigrpc.local.engine.box_interpolation import MAX_FRAMES, interpolate
 from clarigrpc.local.service_errors import ServiceError
-from tests.local.conftest import Raw, add_image, clip, message, ok, settled, until
+from tests.local.conftest import Raw, add_image, clip, message, ok, settled
+from tests.waiting import until
 
 Code = v2.StatusCode
 

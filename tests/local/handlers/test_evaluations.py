@@ -10,7 +10,8 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local.engine import evaluation_metrics
-from tests.local.conftest import Raw, add_image, ok, until
+from tests.local.conftest import Raw, add_image, ok
+from tests.waiting import until
 
 Code = v2.StatusCode
 

@@ -17,7 +17,8 @@ import pytest
 from clarigrpc import v2
 from clarigrpc.local.handlers import input_jobs
 from clarigrpc.local.media import folder_files
-from tests.local.conftest import Raw, ok, png, until
+from tests.local.conftest import Raw, ok, png
+from tests.waiting import until
 
 Code = v2.StatusCode
 

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from clarigrpc import v2
 from clarigrpc.local.store import resource_store
-from tests.local.conftest import Raw, ok, until
+from tests.local.conftest import Raw, ok
+from tests.waiting import until
 
 
 def follow(raw: Raw) -> Any:

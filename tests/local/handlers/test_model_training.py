@@ -27,9 +27,10 @@ from clarigrpc import v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.handlers import model_training
 from clarigrpc.local.models.embedding_classifier import Weights
-from tests.local.conftest import Raw, ok, png, until
+from tests.local.conftest import Raw, ok, png
 from tests.local.pictures import digit, video
 from tests.local.web import serving
+from tests.waiting import until
 
 Code = v2.StatusCode
 

@@ -32,7 +32,8 @@ from clarigrpc.local.media import object_stores
 from clarigrpc.local.service_errors import ServiceError
 from clarigrpc.local.store.resource_store import StoredCollection
 from tests.contract.peer import environment
-from tests.local.conftest import Raw, message, ok, png, until
+from tests.local.conftest import Raw, message, ok, png
+from tests.waiting import until
 
 Code = v2.StatusCode
 SECRET = "a-secret-of-the-caller"

@@ -19,6 +19,7 @@ from clarigrpc.local.fronts import grpc_front
 from tests.faults.proxy import FaultProxy
 from tests.local.conftest import Raw, ok
 from tests.local.runner_workers import Calling, RemoteModel, Worker
+from tests.waiting import until
 
 Code = v2.StatusCode
 Kind = v2.RunnerMethodType
@@ -65,13 +66,6 @@ def texts(responses: Any) -> list[str]:
     """Of a stream of outputs, without the ones that are empty."""
     found = [response.outputs[0].data.text.raw for response in responses]
     return [text for text in found if text]
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # Each way to fetch work.
@@ -483,7 +477,7 @@ def test_a_server_that_closes_sends_waiting_workers_away(serve: Callable[..., Ra
     calling = Calling(model, "x")
     item = busy.take()
     idle = model.worker(replica="idle")
-    eventually(lambda: model.counts().pods_running == 2)
+    until(lambda: model.counts().pods_running == 2)
     closing = threading.Thread(target=raw.server.close, args=(20,))
     closing.start()
     assert list(idle.call) == []
@@ -504,11 +498,11 @@ def test_nothing_is_left_of_calls_that_broke(model: RemoteModel) -> None:
         worker.take()
         worker.cut()
         stream.cancel()
-    eventually(lambda: not any("puts" in name for name in threads()))
+    until(lambda: not any("puts" in name for name in threads()))
     service = model.raw.server._service
     assert service is not None
     queues = service.state.runners
-    eventually(lambda: not queues._items and not queues._in_pool)
+    until(lambda: not queues._items and not queues._in_pool)
     assert queues._open_calls == 0
 
 
@@ -556,7 +550,7 @@ def test_who_may_fetch_items(serve: Callable[..., Raw]) -> None:
 
 def test_a_runner_that_is_deleted(model: RemoteModel) -> None:
     worker = model.worker()
-    eventually(lambda: model.counts().pods_running == 1)
+    until(lambda: model.counts().pods_running == 1)
     ok(model.raw("DeleteRunners", v2.DeleteRunnersRequest(ids=[model.name])))
     assert stopped(worker) == Code.RUNNER_DOES_NOT_EXIST
     assert model.predict("x").status.code == Code.NOT_IMPLEMENTED
@@ -620,8 +614,8 @@ def test_a_deployment_serves_while_it_has_workers(
     assert deployed.replicas("pool") == (0, 1)
     with deployed.model.worker(replica="one") as worker:
         with deployed.model.worker(replica="two"):
-            eventually(lambda: deployed.replicas("pool") == (2, 1))
-        eventually(lambda: deployed.replicas("pool") == (1, 1))
+            until(lambda: deployed.replicas("pool") == (2, 1))
+        until(lambda: deployed.replicas("pool") == (1, 1))
         answers: list[v2.MultiOutputResponse] = []
         thread = threading.Thread(target=lambda: answers.append(deployed.predict("pool")))
         thread.start()
@@ -643,7 +637,7 @@ def test_a_deployment_serves_while_it_has_workers(
         versions = v2.ListModelVersionsRequest(model_id=deployed.name, min_replicas=1)
         listed = ok(deployed.raw("ListModelVersions", versions)).model_versions
         assert [version.id for version in listed] == [deployed.model.version_id]
-    eventually(lambda: deployed.replicas("pool") == (0, 1))
+    until(lambda: deployed.replicas("pool") == (0, 1))
     assert ok(deployed.raw("GetModel", one)).model.replica_count == 0
     versions.min_replicas = 2
     assert not ok(deployed.raw("ListModelVersions", versions)).model_versions
@@ -663,7 +657,7 @@ def test_a_runner_that_comes_later(deployed: Deployed, monkeypatch: pytest.Monke
         )
         thread.start()
         calls = deployed.raw.server.calls
-        eventually(lambda: len(calls("PostModelOutputs", model_id=deployed.name)) > 1)
+        until(lambda: len(calls("PostModelOutputs", model_id=deployed.name)) > 1)
         with deployed.model.worker() as worker:
             worker.answer(worker.take(), "here")
             thread.join(20)
@@ -731,7 +725,7 @@ def test_the_log_of_a_runner(deployed: Deployed) -> None:
     assert (entry.meta.nodepool_id, entry.meta.compute_cluster_id) == ("pool", name)
     assert entry.meta.model_version_id == deployed.model.version_id
     with deployed.model.worker(replica="two") as other:
-        eventually(lambda: deployed.replicas("pool")[0] == 2)
+        until(lambda: deployed.replicas("pool")[0] == 2)
         calling = Calling(deployed.model, "x")
         item = worker.take()
         worker.cut()
@@ -744,7 +738,7 @@ def test_the_log_of_a_runner(deployed: Deployed) -> None:
         found = ok(raw("ListLogEntries", request)).log_entries
         return [entry.message.split("Reason: ")[1].split(",")[0] for entry in found]
 
-    eventually(lambda: len(reasons()) == 5)
+    until(lambda: len(reasons()) == 5)
     assert reasons() == ["Started", "Started", "Failed", "Killing", "Killing"]
     failed = ok(raw("ListLogEntries", request)).log_entries[2].message
     assert "Type: Warning" in failed

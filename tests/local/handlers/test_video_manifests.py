@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from clarigrpc import v2
-from tests.local.conftest import Raw, clip, gone, ok, png, settled, until
+from tests.local.conftest import Raw, clip, gone, ok, png, settled
+from tests.waiting import until
 
 Code = v2.StatusCode
 

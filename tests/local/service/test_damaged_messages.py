@@ -11,7 +11,7 @@ import pytest
 
 from clarigrpc import Client, errors, query, text, v2
 from clarigrpc.local import LocalServer
-from tests.local.conftest import until
+from tests.waiting import until
 
 IDS = ("a", "b", "c")
 DAMAGE = b"\xff\xff"

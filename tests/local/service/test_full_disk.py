@@ -15,8 +15,9 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import LocalServer
-from tests.local.conftest import Raw, ok, png, settled, until
+from tests.local.conftest import Raw, ok, png, settled
 from tests.local.web import serving
+from tests.waiting import until
 
 Code = v2.StatusCode
 USERS = ("anna", "bert")

@@ -13,7 +13,7 @@ from clarigrpc import query, text, v2
 from clarigrpc.local import LocalServer
 from clarigrpc.local.store import resource_store
 from clarigrpc.local.store.resource_store import Row, Store, StoredCollection
-from tests.local.conftest import until
+from tests.waiting import until
 
 WHERE = StoredCollection("thing", "u", "a")
 Walk = Callable[[Store], Iterator[Row]]
