@@ -33,6 +33,7 @@ from clarigrpc._uploads.part_state import (
 from clarigrpc._uploads.resume_state import SUFFIX, ResumeFile, ResumeState
 from clarigrpc._uploads.upload_progress import RateMeter, UploadProgress
 from clarigrpc._uploads.upload_sources import (
+    BytesSource,
     ContentSource,
     SpooledSource,
     StoppedError,
@@ -189,11 +190,44 @@ def test_the_encoder_writes_what_protobuf_writes(number: int, start: int, data: 
         content_part=v2.UploadContentPart(part_number=number, range_start=start, data=data)
     )
     encoder = PartEncoder(v2.PostModelVersionsUploadRequest)
-    for given_data in (data, memoryview(data)):
-        encoded = encoder.encode(number, start, given_data)
-        assert v2.PostModelVersionsUploadRequest.FromString(encoded) == request
-        if data:
-            assert sorted(encoded) == sorted(request.SerializeToString())
+
+    def read_into(offset: int, view: memoryview) -> None:
+        assert offset == start
+        view[:] = data
+
+    encoded = encoder.encode(number, start, len(data), read_into)
+    assert v2.PostModelVersionsUploadRequest.FromString(encoded) == request
+    if data:
+        assert sorted(encoded) == sorted(request.SerializeToString())
+
+
+@given(
+    parts=st.lists(st.tuples(st.binary(max_size=3), st.booleans()), max_size=20),
+    buffers=st.integers(1, 4),
+    head=st.binary(max_size=2),
+)
+def test_a_message_that_is_kept_stays_as_it_is(
+    parts: list[tuple[bytes, bool]], buffers: int, head: bytes
+) -> None:
+    encoder = PartEncoder(v2.PostModelVersionsUploadRequest, head=head, buffers=buffers)
+    kept = []
+    for number, (data, keep) in enumerate(parts, 1):
+        encoded = encoder.encode(number, 0, len(data), BytesSource(data, "").read_into)
+        part = v2.UploadContentPart(part_number=number, data=data)
+        if keep:
+            kept.append((encoded, part))
+        del encoded
+    for encoded, part in kept:
+        assert encoded.startswith(head)
+        found = v2.PostModelVersionsUploadRequest.FromString(encoded[len(head) :])
+        assert found.content_part == part
+
+
+def read_at(source: ContentSource, offset: int, size: int) -> bytes:
+    """Bytes of a source."""
+    data = bytearray(b"?" * size)
+    source.read_into(offset, memoryview(data))
+    return bytes(data)
 
 
 class _Trickle:
@@ -235,7 +269,7 @@ def test_every_source_reads_the_same(content: bytes, sizes: list[int], data: st.
                 for _ in range(4):
                     offset = data.draw(st.integers(0, len(content) - 1))
                     size = data.draw(st.integers(1, len(content) - offset))
-                    assert bytes(source.read_at(offset, size)) == content[offset : offset + size]
+                    assert read_at(source, offset, size) == content[offset : offset + size]
                 assert source.sha256() == hashlib.sha256(content).hexdigest()
                 assert source.identity() == source.identity()
                 length = data.draw(st.integers(0, len(content)))
@@ -269,11 +303,11 @@ def test_a_folder_is_the_same_archive_however_it_is_read(
             path.write_bytes(content)
         source = open_upload_source(root)
         archive = b"".join(
-            bytes(source.read_at(offset, min(step, source.size - offset)))
+            read_at(source, offset, min(step, source.size - offset))
             for offset in range(0, source.size, step)
         )
         assert len(archive) == source.size
-        assert archive == bytes(source.read_at(0, source.size))
+        assert archive == read_at(source, 0, source.size)
         assert source.identity() == open_upload_source(root).identity()
         source.close()
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -307,7 +341,7 @@ def test_links_to_files_are_followed_and_others_refused(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"blob")
     (folder / "file").symlink_to(tmp_path / "blob")
     source = open_upload_source(folder)
-    assert b"blob" in bytes(source.read_at(0, source.size))
+    assert b"blob" in read_at(source, 0, source.size)
     source.close()
     (folder / "elsewhere").symlink_to(tmp_path)
     with pytest.raises(InvalidArgumentError, match="link to a folder"):
@@ -351,18 +385,18 @@ def test_a_changed_file_is_not_completed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1000))
     source = open_upload_source(path)
-    source.read_at(0, 500)
+    read_at(source, 0, 500)
     path.write_bytes(bytes(999) + b"x")
     os.utime(path, (1, 1))
     with pytest.raises(InvalidArgumentError, match="changed during"):
-        source.read_at(500, 500)
+        read_at(source, 500, 500)
     source.close()
 
 
 def test_a_stream_shorter_than_told(tmp_path: Path) -> None:
     source = open_upload_source(_Trickle(b"abc", itertools.repeat(10)), size=5)
     with pytest.raises(InvalidArgumentError, match="ends at byte 3"):
-        source.read_at(0, 5)
+        read_at(source, 0, 5)
     source.close()
 
 
@@ -373,7 +407,7 @@ def test_a_read_that_waits_for_a_pipe_can_be_stopped() -> None:
         assert isinstance(source, SpooledSource)
         source.stop()
         with pytest.raises(StoppedError):
-            source.read_at(0, 5)
+            read_at(source, 0, 5)
         source.close()
 
 
@@ -457,7 +491,7 @@ def test_a_stream_is_recognised_by_its_beginning(tmp_path: Path) -> None:
         return open_upload_source(_Trickle(content, itertools.repeat(3)), size=10, folder=tmp_path)
 
     first = stream(content)
-    first.read_at(0, 4)
+    read_at(first, 0, 4)
     digest = first.digest_at(4)
     assert digest == hashlib.sha256(b"0123").hexdigest()
     saved = ResumeFile.of(first, {}, tmp_path)

@@ -108,8 +108,9 @@ class UploadOperations(
         request = v2.PutUploadContentPartsRequest(
             user_app_id=self._user_app_id or self._client.user_app_id, upload_id=upload.id
         )
-        head = request.SerializeToString()
-        encoder = PartEncoder(v2.PutUploadContentPartsRequest, "content_parts")
+        encoder = PartEncoder(
+            v2.PutUploadContentPartsRequest, "content_parts", head=request.SerializeToString()
+        )
         with reporting(options.progress, source.size, name) as meter:
             while not _is_done(upload):
                 if resume.is_due(upload.id):
@@ -126,8 +127,7 @@ class UploadOperations(
                 size = min(part_size, source.size - done)
 
                 def message(start: int = done, size: int = size) -> bytes:
-                    data = source.read_at(start, size)
-                    return head + encoder.encode(start // part_size + 1, start, data)
+                    return encoder.encode(start // part_size + 1, start, size, source.read_into)
 
                 encoded = yield Run(message)
                 remaining = deadline - time.monotonic()

@@ -46,13 +46,14 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
 
 
 async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:
-    session.open()
+    ahead = 1 if session.source.needs_digest else max(1, _READ_AHEAD // session.machine.part_size)
+    session.open(ahead)
     responded = asyncio.Event()
     call = open_stream(timeout=session.remaining)
 
     async def write() -> None:
         try:
-            await _write(session, worker, call, responded)
+            await _write(session, worker, call, responded, ahead)
         except errors.ApiError as error:
             if error.grpc_code is None:  # from the source; the reader raises the error of the call
                 call.cancel()
@@ -87,10 +88,9 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
 
 
 async def _write(
-    session: UploadSession, worker: _Worker, call: Any, responded: asyncio.Event
+    session: UploadSession, worker: _Worker, call: Any, responded: asyncio.Event, ahead: int
 ) -> None:
     machine = session.machine
-    read_ahead = 0 if session.source.needs_digest else _READ_AHEAD
     step = machine.next()
     while True:
         if isinstance(step, AwaitResponse):
@@ -103,13 +103,10 @@ async def _write(
             break
         # A round trip to the worker costs a tenth of sending a part. So several parts are read in
         # one, except from a source that may block.
-        steps, size = [], 0
-        while isinstance(step, (SendConfig, SendPart)):
+        steps: list[SendConfig | SendPart] = []
+        while isinstance(step, (SendConfig, SendPart)) and len(steps) < ahead:
             steps.append(step)
-            size += step.size if isinstance(step, SendPart) else 0
             step = machine.next()
-            if size + machine.part_size > read_ahead:
-                break
         for message in await worker.do(_messages, session, steps):
             await call.write(message)
     await call.done_writing()

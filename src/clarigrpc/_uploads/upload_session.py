@@ -17,7 +17,7 @@ from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.status_names import code_name
 from clarigrpc._public_names import named_in
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
-from clarigrpc._uploads.part_encoding import PartEncoder
+from clarigrpc._uploads.part_encoding import SENDING, PartEncoder
 from clarigrpc._uploads.part_state import ChunkedUpload, SendConfig, SendPart
 from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
 from clarigrpc._uploads.upload_method import UploadMethod
@@ -130,7 +130,8 @@ class UploadSession:
         self._settings = settings
         self._budget = budget
         self._options = options
-        self._encoder = PartEncoder(lookup(method.method).request_class())
+        self._request_class = lookup(method.method).request_class()
+        self._encoder = PartEncoder(self._request_class)
         self._resume = ResumeFile(None, required=False)
         self._identity = ""
         self._meter: RateMeter | None = None
@@ -196,9 +197,11 @@ class UploadSession:
         """Seconds until the deadline, at least 1 ms."""
         return max(1e-3, self.deadline - time.monotonic())
 
-    def open(self) -> None:
-        """A stream is opened."""
+    def open(self, ahead: int = 1) -> None:
+        """A stream is opened; ``ahead`` messages are made before the first of them is sent."""
         self._continued = bool(self.machine.version_id)
+        # A thread of the stream before may still fill a buffer of its encoder.
+        self._encoder = PartEncoder(self._request_class, buffers=SENDING + ahead)
         self.source.start()
         self.machine.open()
 
@@ -206,8 +209,7 @@ class UploadSession:
         """The serialized message of a step; reads the source."""
         if isinstance(step, SendConfig):
             return self.method.request(step.version_id, self.machine.total)
-        data = self.source.read_at(step.start, step.size)
-        return self._encoder.encode(step.number, step.start, data)
+        return self._encoder.encode(step.number, step.start, step.size, self.source.read_into)
 
     def responded(self, response: Any) -> bool:
         """A response was received; returns whether to ``save``."""

@@ -1,4 +1,4 @@
-"""PartData of file uploads: a path, an open file, bytes, a stream that cannot seek, a folder.
+"""Content of file uploads: a path, an open file, bytes, a stream that cannot seek, a folder.
 
 Each becomes a ``ContentSource`` with a known size, read at any offset.
 """
@@ -22,8 +22,6 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import InvalidArgumentError
 
-PartData = bytes | memoryview
-
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.1
 _KEPT_DIGESTS = 256
@@ -41,7 +39,7 @@ class Readable(Protocol):
 UploadSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Readable
 )
-"""PartData of a file upload: a path, a folder (as a tar archive), bytes, or a binary file."""
+"""Content of a file upload: a path, a folder (as a tar archive), bytes, or a binary file."""
 
 
 class StoppedError(Exception):
@@ -49,7 +47,7 @@ class StoppedError(Exception):
 
 
 class ContentSource(ABC):
-    """PartData of known size.
+    """Content of known size.
 
     Attributes:
         name: Name of the content.
@@ -68,8 +66,8 @@ class ContentSource(ABC):
         """Do slow preparations; ``size`` is valid afterwards."""
 
     @abstractmethod
-    def read_at(self, offset: int, size: int) -> PartData:
-        """Exactly ``size`` bytes at ``offset``.
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill the view, which is within the content, from ``offset``.
 
         Raises:
             InvalidArgumentError: The source is shorter, or was changed since it was opened.
@@ -92,9 +90,15 @@ class ContentSource(ABC):
 
     def sha256(self) -> str:
         """SHA-256 of the whole content; reads it again."""
+        return self._digest_of_first(self.size)
+
+    def _digest_of_first(self, length: int) -> str:
         digest = hashlib.sha256()
-        for offset in range(0, self.size, _BLOCK):
-            digest.update(self.read_at(offset, min(_BLOCK, self.size - offset)))
+        block = memoryview(bytearray(min(_BLOCK, length)))
+        for offset in range(0, length, _BLOCK):
+            view = block[: length - offset]
+            self.read_into(offset, view)
+            digest.update(view)
         return digest.hexdigest()
 
     def start(self) -> None:  # noqa: B027 - most sources need none
@@ -187,8 +191,8 @@ class BytesSource(ContentSource):
         self.name = name
         self.size = len(self._view)
 
-    def read_at(self, offset: int, size: int) -> PartData:
-        return self._view[offset : offset + size]
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self._view[offset : offset + len(view)]
 
     def identity(self) -> str:
         return f"sha256 {self.sha256()}"
@@ -205,12 +209,12 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     )
 
 
-def _pread(descriptor: int, size: int, offset: int) -> bytes:
-    """``size`` bytes at ``offset``, fewer at the end of the file."""
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
-        data += more
-    return data
+def _pread_into(descriptor: int, offset: int, view: memoryview) -> int:
+    """Fill the view from ``offset``; the number of bytes is smaller at the end of the file."""
+    done = 0
+    while done < len(view) and (count := os.preadv(descriptor, [view[done:]], offset + done)):
+        done += count
+    return done
 
 
 class FileSource(ContentSource):
@@ -226,17 +230,16 @@ class FileSource(ContentSource):
         self.path = path
         self.size = max(0, os.fstat(descriptor).st_size - base)
 
-    def read_at(self, offset: int, size: int) -> PartData:
-        data = _pread(self._descriptor, size, self._base + offset)
+    def read_into(self, offset: int, view: memoryview) -> None:
+        count = _pread_into(self._descriptor, self._base + offset, view)
         # An upload of a file that was changed meanwhile must not complete.
         if (
-            offset + size == self.size
+            offset + len(view) == self.size
             and _stamp(os.fstat(self._descriptor))[2:4] != self._stamp[2:4]
         ):
             raise InvalidArgumentError(f"{self.name}: the file was changed during the upload")
-        if len(data) < size:
-            raise self._short(offset + len(data))
-        return data
+        if count < len(view):
+            raise self._short(offset + count)
 
     def identity(self) -> str:
         return f"file {self._stamp} from {self._base}"
@@ -255,18 +258,16 @@ class SeekableSource(ContentSource):
         self.size = max(0, file.seek(0, os.SEEK_END) - self._base)
         file.seek(self._base)
 
-    def read_at(self, offset: int, size: int) -> PartData:
+    def read_into(self, offset: int, view: memoryview) -> None:
         if self._file.tell() != self._base + offset:
             self._file.seek(self._base + offset)
-        pieces = []
-        missing = size
-        while missing:
-            piece = _bytes(self._file.read(missing), self.name)
+        done = 0
+        while done < len(view):
+            piece = _bytes(self._file.read(len(view) - done), self.name)
             if not piece:
-                raise self._short(offset + size - missing)
-            pieces.append(piece)
-            missing -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                raise self._short(offset + done)
+            view[done : done + len(piece)] = piece
+            done += len(piece)
 
     def identity(self) -> str:
         return f"sha256 {self.sha256()}"
@@ -329,8 +330,8 @@ class SpooledSource(ContentSource):
         self._digest.update(piece)
         self._read += len(piece)
 
-    def read_at(self, offset: int, size: int) -> PartData:
-        end = offset + size
+    def read_into(self, offset: int, view: memoryview) -> None:
+        end = offset + len(view)
         # A thread of an earlier stream that failed may still block in here.
         with self._lock:
             while self._read < end:
@@ -343,7 +344,7 @@ class SpooledSource(ContentSource):
                 self._digests[end] = self._digest.copy()
                 if len(self._digests) > _KEPT_DIGESTS:
                     del self._digests[next(iter(self._digests))]
-            return _pread(self._spool.fileno(), size, offset)
+            _pread_into(self._spool.fileno(), offset, view)
 
     def identity(self) -> str:
         return f"stream of {self.size}"
@@ -353,10 +354,7 @@ class SpooledSource(ContentSource):
         return "" if known is None else str(known.hexdigest())
 
     def prefix_digest(self, length: int) -> str:
-        digest = hashlib.sha256()
-        for offset in range(0, length, _BLOCK):
-            digest.update(self.read_at(offset, min(_BLOCK, length - offset)))
-        return digest.hexdigest()
+        return self._digest_of_first(length)
 
     def sha256(self) -> str:
         if self._read == self.size:
@@ -418,41 +416,37 @@ class FolderSource(ContentSource):
         self.size = _round_up(position + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
         self._opened: tuple[_ArchiveMember, int] | None = None
 
-    def read_at(self, offset: int, size: int) -> PartData:
-        pieces: list[bytes] = []
-        end = offset + size
+    def read_into(self, offset: int, view: memoryview) -> None:
+        begin, end = offset, offset + len(view)
         index = bisect_right(self._starts, offset) - 1
         while offset < end and offset < self._end:
             member, start = self._members[index], self._starts[index]
             stop = min(end, start + member.length)
-            pieces.extend(self._pieces(member, offset - start, stop - start))
+            self._read_member(member, offset - start, view[offset - begin : stop - begin])
             offset, index = stop, index + 1
-        if offset < end:
-            pieces.append(bytes(end - offset))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        view[offset - begin :] = bytes(end - offset)
 
-    def _pieces(self, member: _ArchiveMember, start: int, end: int) -> Iterator[bytes]:
+    def _read_member(self, member: _ArchiveMember, start: int, view: memoryview) -> None:
         header = member.header()
         if start < len(header):
-            yield header[start:end]
-        content = len(header) + member.size
-        low, high = max(start, len(header)), min(end, content)
-        if low < high:
-            yield self._content(member, low - len(header), high - low)
-        padding = end - max(start, content)
-        if padding > 0:
-            yield bytes(padding)
+            first = header[start : start + len(view)]
+            view[: len(first)] = first
+            view, start = view[len(first) :], len(header)
+        content = len(header) + member.size - start
+        if view and content > 0:
+            self._read_file(member, start - len(header), view[:content])
+            view = view[content:]
+        view[:] = bytes(len(view))  # up to the next block
 
-    def _content(self, member: _ArchiveMember, offset: int, size: int) -> bytes:
+    def _read_file(self, member: _ArchiveMember, offset: int, view: memoryview) -> None:
         if self._opened is None or self._opened[0] is not member:
             self._close_file()
             assert member.path is not None
             self._opened = member, os.open(member.path, os.O_RDONLY)
         descriptor = self._opened[1]
-        data = _pread(descriptor, size, offset)
-        if len(data) < size or _stamp(os.fstat(descriptor))[2:4] != member.stamp[2:4]:
+        count = _pread_into(descriptor, offset, view)
+        if count < len(view) or _stamp(os.fstat(descriptor))[2:4] != member.stamp[2:4]:
             raise InvalidArgumentError(f"{member.path}: the file was changed during the upload")
-        return data
 
     def identity(self) -> str:
         digest = hashlib.sha256()

@@ -1,0 +1,20 @@
+"""Waiting for what happens a moment later, in another thread or process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true result of a check.
+
+    Raises:
+        AssertionError: There is none in this time.
+    """
+    end = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return found
