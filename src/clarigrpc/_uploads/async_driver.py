@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,7 +12,12 @@ import grpc
 
 from clarigrpc import errors
 from clarigrpc._uploads.part_state import AwaitResponse, EndStream, SendConfig, SendPart
-from clarigrpc._uploads.upload_session import RESPONSE_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.upload_session import (
+    GATHER_SECONDS,
+    RESPONSE_SECONDS,
+    UploadResult,
+    UploadSession,
+)
 
 T = TypeVar("T")
 
@@ -66,13 +72,18 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> 
 
     writer = asyncio.create_task(write())
     try:
+        asked = time.monotonic()
         while (response := await call.read()) is not grpc.aio.EOF:
+            gathers = session.gathers(asked)
             save = session.responded(response)
             responded.set()
             if save:
                 await worker.do(session.save)
             if session.machine.finished:
                 return
+            if gathers:
+                await asyncio.wait([writer], timeout=GATHER_SECONDS)
+            asked = time.monotonic()
     except (asyncio.CancelledError, errors.ApiError):
         if writer.done() and not writer.cancelled() and (failure := writer.exception()):
             raise failure from None

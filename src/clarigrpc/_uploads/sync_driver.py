@@ -9,7 +9,12 @@ from typing import Any
 
 from clarigrpc import errors
 from clarigrpc._uploads.part_state import AwaitResponse, EndStream
-from clarigrpc._uploads.upload_session import RESPONSE_SECONDS, UploadResult, UploadSession
+from clarigrpc._uploads.upload_session import (
+    GATHER_SECONDS,
+    RESPONSE_SECONDS,
+    UploadResult,
+    UploadSession,
+)
 from clarigrpc._uploads.upload_sources import StoppedError
 
 
@@ -45,7 +50,9 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
     responses = None
     try:
         responses = open_stream(requests, timeout=session.remaining)
+        asked = time.monotonic()
         for response in responses:
+            gathers = session.gathers(asked)
             with requests.lock:
                 save = session.responded(response)
                 requests.responses.notify()
@@ -53,6 +60,9 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
                 session.save()
             if session.machine.finished:
                 return
+            if gathers:
+                requests.ended.wait(GATHER_SECONDS)
+            asked = time.monotonic()
     finally:
         requests.stop()
         if responses is not None:
@@ -68,11 +78,19 @@ class _UploadMessages(Iterator[bytes]):
         # Entered by itself, as an interrupt in the Python code of a condition leaves it locked.
         self.lock = threading.RLock()
         self.responses = threading.Condition(self.lock)
+        self.ended = threading.Event()
         self._session = session
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def __next__(self) -> bytes:
+        try:
+            return self._next()
+        except BaseException:
+            self.ended.set()
+            raise
+
+    def _next(self) -> bytes:
         self._thread = threading.current_thread()
         machine = self._session.machine
         with self.lock:

@@ -33,6 +33,12 @@ DEFAULT_STREAM_BYTES = 90_000_000
 RESPONSE_SECONDS = 2.0
 """Maximum seconds to wait for the response to the config of a stream."""
 
+GATHER_SECONDS = 0.01
+"""Time in which responses gather, so that reading them does not take turns with the sending."""
+
+_GATHERED_SECONDS = 0.0005
+"""A response that took longer than this had not come before it was asked for."""
+
 _PART_OVERHEAD_BYTES = 1 << 10
 _SHA256 = re.compile(r"\bsha256 ([0-9a-f]{64})\b")
 
@@ -233,6 +239,14 @@ class UploadSession:
         if self._meter is not None:
             self._meter.update(machine.acknowledged, force=final)
         return not final and self._resume.is_due(machine.version_id)
+
+    def gathers(self, asked: float) -> bool:
+        """Whether to let responses gather before the next one is read, up to ``GATHER_SECONDS``.
+
+        Args:
+            asked: When the driver asked for the response, by the monotonic clock.
+        """
+        return time.monotonic() - asked > _GATHERED_SECONDS
 
     def _check_version(self, version_id: str, *, final: bool) -> None:
         """Check that a response is about the version of this upload.
