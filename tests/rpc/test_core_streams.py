@@ -20,6 +20,7 @@ from clarigrpc._rpc import async_streams, core_streams, grpcio_internals, sync_s
 from clarigrpc._rpc.core_streams import INBOX_BYTES, INBOX_MESSAGES, CoreStream, StreamChange
 from tests.both import Both
 from tests.conftest import PAT
+from tests.rpc.refused_starts import refuse_starts
 from tests.rpc.test_grpcio_internals import Missing, listed, take_away
 from tests.scripted import Answer, Fail, ScriptedServer, reply
 
@@ -246,13 +247,7 @@ async def test_a_name_of_the_core_is_missing(
 async def test_the_core_takes_other_arguments(
     both: Both, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(*paths: str) -> Callable[[Any], Any]:
-        def begin(*arguments: Any) -> Any:
-            raise TypeError("takes other arguments")
-
-        return lambda multicallable: (begin, b"", None, None)
-
-    monkeypatch.setattr(core_streams, "attrgetter", refusing)
+    refuse_starts(monkeypatch, len(core_streams.STREAM_ATTRIBUTES))
     scripted.always("StreamModelOutputs", Answer([reply("StreamModelOutputs")] * 3))
     assert len(await both.collect(both.open("StreamModelOutputs", requests_of(both, 3)))) == 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ from clarigrpc import Client, errors, v2
 from clarigrpc._rpc import grpcio_internals, polled_streams
 from clarigrpc._rpc.polled_streams import PolledStream
 from tests.conftest import PAT
+from tests.rpc.refused_starts import refuse_starts
 from tests.rpc.test_grpcio_internals import Missing, listed, take_away
 from tests.scripted import Answer, Fail, ScriptedServer, reply
 
@@ -226,13 +227,7 @@ def test_a_name_of_grpcio_is_missing(
 def test_the_core_takes_other_arguments(
     scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(*paths: str) -> Callable[[Any], Any]:
-        def begin(*arguments: Any) -> Any:
-            raise TypeError("takes other arguments")
-
-        return lambda multicallable: (begin, b"", None, None)
-
-    monkeypatch.setattr(polled_streams, "attrgetter", refusing)
+    refuse_starts(monkeypatch, len(polled_streams.POLLED_ATTRIBUTES))
     scripted.always("GenerateModelOutputs", Answer(numbered(3)))
     with Client(base=scripted.base, pat=PAT) as client:
         stream = client.v2.GenerateModelOutputs(GENERATE)

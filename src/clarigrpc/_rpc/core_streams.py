@@ -15,11 +15,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 from clarigrpc._rpc import grpcio_internals
-from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
 from clarigrpc._transports.transport import Metadata
 
 INBOX_MESSAGES = 64
@@ -122,17 +120,12 @@ def direct_stream(multicallable: Any) -> StartStream | None:
         multicallable: Of a sync channel of grpcio, for requests and responses as streams. It is
             also for methods that take one request: the bytes on the wire are the same.
     """
-    if not grpcio_internals.usable() or (core := _core()) is None:
+    parts = grpcio_internals.parts_of(
+        STREAM_USER, multicallable, _core, "_StreamStreamMultiCallable", STREAM_ATTRIBUTES
+    )
+    if parts is None:
         return None
-    if isinstance(multicallable, GrpcMulticallable):
-        multicallable = multicallable.real
-    if type(multicallable) is not core["_StreamStreamMultiCallable"]:
-        return None  # HTTP, several connections, or interceptors
-    try:
-        start, method, context, handle = attrgetter(*STREAM_ATTRIBUTES)(multicallable)
-    except AttributeError as error:
-        grpcio_internals.log_public_way(STREAM_USER, str(error))
-        return None
+    core, (start, method, context, handle) = parts
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
     of_server = core["get_deadline_from_context"]
 

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
+from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
+
 logger = logging.getLogger("clarigrpc")
 
 TESTED_VERSIONS = ((1, 76), (1, 85))
@@ -82,6 +84,35 @@ def tried_out(
         log_public_way(user, str(error))
         return None
     return internals.objects
+
+
+def parts_of(
+    user: str,
+    multicallable: Any,
+    load_objects: Callable[[], dict[str, Any] | None],
+    class_name: str,
+    attributes: Sequence[str],
+) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
+    """What calls of a multicallable are made with; None: take the multicallable.
+
+    Args:
+        user: Who makes the calls, for the log.
+        multicallable: Of a sync channel.
+        load_objects: Gives the internals by name; None where they are not as expected.
+        class_name: That of grpcio's multicallable among them.
+        attributes: Those of the multicallable.
+    """
+    if not usable() or (objects := load_objects()) is None:
+        return None
+    if isinstance(multicallable, GrpcMulticallable):
+        multicallable = multicallable.real
+    if type(multicallable) is not objects[class_name]:
+        return None  # HTTP, several connections, or interceptors
+    try:
+        return objects, attrgetter(*attributes)(multicallable)
+    except AttributeError as error:
+        log_public_way(user, str(error))
+        return None
 
 
 def deadline_of(timeout: float, of_server: float | None) -> float:

@@ -15,14 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
 from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, OPERATIONS, try_out
 from clarigrpc._rpc.sync_streams import CoreCall, EndCallbacks
-from clarigrpc._transports.sync_grpc_calls import GrpcCall, GrpcMulticallable
+from clarigrpc._transports.sync_grpc_calls import GrpcCall
 from clarigrpc._transports.transport import Metadata
 
 POLLED_USER = "streams on the caller's thread"
@@ -55,17 +54,16 @@ def tried_out(internals: grpcio_internals.Internals) -> dict[str, Any] | None:
 
 def polled(multicallable: Any) -> StartPolled | None:
     """A function that starts the calls of a multicallable; None: take the multicallable."""
-    if not grpcio_internals.usable() or (core := _core()) is None:
+    parts = grpcio_internals.parts_of(
+        POLLED_USER,
+        multicallable,
+        _core,
+        "_SingleThreadedUnaryStreamMultiCallable",
+        POLLED_ATTRIBUTES,
+    )
+    if parts is None:
         return None
-    if isinstance(multicallable, GrpcMulticallable):
-        multicallable = multicallable.real
-    if type(multicallable) is not core["_SingleThreadedUnaryStreamMultiCallable"]:
-        return None  # HTTP, several connections, or interceptors
-    try:
-        start, method, context, handle = attrgetter(*POLLED_ATTRIBUTES)(multicallable)
-    except AttributeError as error:
-        grpcio_internals.log_public_way(POLLED_USER, str(error))
-        return None
+    core, (start, method, context, handle) = parts
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
     of_server = core["get_deadline_from_context"]
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import grpcio_internals
-from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
 
 DirectCall: TypeAlias = Callable[
     [bytes, float, Sequence[tuple[str, str | bytes]]], tuple[bytes | None, Any]
@@ -139,19 +137,12 @@ def direct(multicallable: Any) -> DirectCalls | None:
     The response is None if the server ended well and sent none. The errors are those of the
     multicallable.
     """
-    if not grpcio_internals.usable() or (core := _core()) is None:
+    parts = grpcio_internals.parts_of(
+        USER, multicallable, _core, "_UnaryUnaryMultiCallable", PRIVATE_ATTRIBUTES
+    )
+    if parts is None:
         return None
-    public = multicallable
-    if isinstance(multicallable, GrpcMulticallable):
-        multicallable = multicallable.real
-    if type(multicallable) is not core["_UnaryUnaryMultiCallable"]:
-        return None  # HTTP, several connections, or interceptors
-    try:
-        attributes = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
-    except AttributeError as error:
-        grpcio_internals.log_public_way(USER, str(error))
-        return None
-    start, start_managed, method, context, handle = attributes
+    core, (start, start_managed, method, context, handle) = parts
     propagate = core["PropagationConstants.GRPC_PROPAGATE_DEFAULTS"]
     send_metadata = core["SendInitialMetadataOperation"]
     send_message = core["SendMessageOperation"]
@@ -197,7 +188,7 @@ def direct(multicallable: Any) -> DirectCalls | None:
                 held.cancel_with(partial(started.cancel, cancelled, "interrupted"))
                 event = started.next_event()
         if event is None:
-            return public.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
+            return multicallable.with_call(request, timeout, metadata)  # type: ignore[no-any-return]
         _, _, _, _, message, status = event.batch_operations
         if status.code():
             raise _error(core, event, method)
