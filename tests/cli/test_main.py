@@ -95,7 +95,8 @@ def test_the_installed_command() -> None:
 def test_unknown_command(cli: Run) -> None:
     result = cli("predicate")
     assert result.code == 2
-    assert "No such command" in result.err
+    assert "No such command 'predicate'. Did you mean 'predict'?" in result.err
+    assert "Did you mean" not in cli("qqqq").err
 
 
 @pytest.mark.parametrize("base", ["http://", "ftp://x", "http://a b", "http://10.0.0.1"])

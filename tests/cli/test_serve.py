@@ -233,6 +233,12 @@ def test_folder_that_cannot_be_made(process: Run, tmp_path: Path) -> None:
     assert str(tmp_path / "file" / "data") in one_line(result.err)
 
 
+def test_an_empty_name_of_a_folder(cli: Run) -> None:
+    result = cli("serve", "--data", "")
+    assert result.code == 2
+    assert "Invalid value for --data: the path is empty" in result.err
+
+
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_wrong_port(process: Run, port: str) -> None:
     result = process("serve", "--port", port)

@@ -206,6 +206,17 @@ async def test_a_value_of_the_wrong_type_names_its_field(
     both = connect(scripted.base)
     with pytest.raises(TypeError, match=r"^GetInput: input_id takes no int"):
         await both.run(both.client.inputs.get, 5)
+    with pytest.raises(TypeError, match=r"^GetInput: input_id takes no NoneType"):
+        await both.run(both.client.inputs.get, None)
+    with pytest.raises(errors.InvalidArgumentError, match=r"^GetInput: input_id is empty"):
+        await both.run(both.client.inputs.get, "")
+    for wrong in (None, 5, b"x", [None]):
+        with pytest.raises(TypeError, match=r"^(expected an id or|an id is a string)"):
+            await both.run(both.client.inputs.delete, wrong)
+    for empty in ("", ["a", ""]):
+        with pytest.raises(errors.InvalidArgumentError, match=r"^an id is empty"):
+            await both.run(both.client.inputs.delete, empty)
+    assert not scripted.seen
     with pytest.raises(errors.InvalidArgumentError, match=r"GetInput: input_id: .*surrogates"):
         await both.run(both.client.inputs.get, "\ud800")
     with pytest.raises(TypeError, match="id has to be a string, not int"):

@@ -346,6 +346,10 @@ class Collection(Domain, Generic[MessageT]):
         """What ``_get_rpc`` answers."""
         method = self._get_rpc
         id_field = self._id_field(method)
+        if not isinstance(resource_id, str):
+            raise TypeError(f"{method}: {id_field} takes no {type(resource_id).__name__}")
+        if not resource_id:  # of a variable that is not set
+            raise errors.InvalidArgumentError(f"{id_field} is empty", method=method)
         response = yield from self._invoke(method, timeout, **{id_field: resource_id}, **fields)
         field = field_of(lookup(method).response_name, self._message.__name__)
         if not response.HasField(field):
@@ -711,15 +715,18 @@ def as_ids(ids: str | Iterable[str]) -> list[str]:
 
     Raises:
         TypeError: It is a mapping or bytes, or holds what is no string.
+        InvalidArgumentError: An id is empty.
     """
     if isinstance(ids, str):
-        return [ids]
+        ids = [ids]
     if isinstance(ids, Mapping | bytes) or not isinstance(ids, Iterable):
         raise TypeError(f"expected an id or a list of ids, not {type(ids).__name__}")
     given = list(ids)
     for one in given:
         if not isinstance(one, str):
             raise TypeError(f"an id is a string, not {type(one).__name__}")
+        if not one:  # of a variable that is not set
+            raise errors.InvalidArgumentError("an id is empty")
     return given
 
 

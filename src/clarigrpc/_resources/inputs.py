@@ -343,9 +343,10 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
             NotFoundError: No input of a request exists.
         """
         if isinstance(ids, str):
-            yield from self._invoke("DeleteInput", timeout, input_id=ids)
+            (one,) = as_ids(ids)
+            yield from self._invoke("DeleteInput", timeout, input_id=one)
             return
-        for chunk in chunks(builtins.list(ids)):
+        for chunk in chunks(as_ids(ids)):
             yield from self._invoke("DeleteInputs", timeout, ids=chunk)
 
     @operation

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -35,6 +36,18 @@ class LazyGroup(click.Group):
                 )
                 return command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            # click looks at the commands that were imported, and older releases at none.
+            for close in get_close_matches(args[0], self.list_commands(ctx), 1):
+                text = f"{error.message} Did you mean {close!r}?"
+                raise click.UsageError(text, error.ctx) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))

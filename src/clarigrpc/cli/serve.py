@@ -28,7 +28,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),  # as text: an empty one is no folder
     metavar="DIR",
     help="Folder for all data; it is read again at the next start.  [default: in memory]",
 )
@@ -95,7 +95,7 @@ def serve(
     host: str,
     port: int,
     rest_port: int | None,
-    data: Path | None,
+    data: str | None,
     pat: str | None,
     config: Path | None,
     model_files: tuple[Path, ...],
@@ -125,6 +125,10 @@ def serve(
     from clarigrpc.cli.python_file import models_of_file
     from clarigrpc.local import Limits, LocalServer
 
+    if data == "":  # of a variable that is not set
+        raise click.BadParameter(
+            "the path is empty; '.' is the current folder", param_hint="--data"
+        )
     models: dict[str, Any] = {}
     for file in model_files:
         found = models_of_file(file)
