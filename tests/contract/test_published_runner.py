@@ -154,8 +154,14 @@ def test_what_it_makes(served: Served) -> None:
 
 def test_the_first_messages(served: Served) -> None:
     """The page about runners says what they look like."""
-    calls = served.server.calls("ProcessRunnerItems")
-    firsts = [call.requests[0] for call in calls]
+
+    def all_firsts() -> list[Any]:
+        calls = served.server.calls("ProcessRunnerItems")
+        found = [call.requests[0] for call in calls if call.requests]
+        # Its streams begin one after another.
+        return found if len({first.runner_id for first in found}) > 1 else []
+
+    firsts = until(all_firsts)
     assert {first.status.code for first in firsts} == {v2.StatusCode.RUNNER_STREAM_START}
     assert len({first.runner_replica_id for first in firsts}) == 1
     assert all(not first.runner_item_id for first in firsts)

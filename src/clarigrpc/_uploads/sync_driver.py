@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -61,7 +63,7 @@ def _stream(session: UploadSession, open_stream: Any) -> None:
             if session.machine.finished:
                 return
             if gathers:
-                requests.ended.wait(GATHER_SECONDS)
+                requests.wait_ended(GATHER_SECONDS)
             asked = time.monotonic()
     finally:
         requests.stop()
@@ -78,7 +80,8 @@ class _UploadMessages(Iterator[bytes]):
         # Entered by itself, as an interrupt in the Python code of a condition leaves it locked.
         self.lock = threading.RLock()
         self.responses = threading.Condition(self.lock)
-        self.ended = threading.Event()
+        # No event, for the same reason.
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._session = session
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -87,7 +90,7 @@ class _UploadMessages(Iterator[bytes]):
         try:
             return self._next()
         except BaseException:
-            self.ended.set()
+            self._ended.put(None)
             raise
 
     def _next(self) -> bytes:
@@ -107,6 +110,11 @@ class _UploadMessages(Iterator[bytes]):
             return self._session.message(step)
         except StoppedError:
             raise StopIteration from None
+
+    def wait_ended(self, seconds: float) -> None:
+        """Wait until the last message was taken, or so long."""
+        with contextlib.suppress(queue.Empty):
+            self._ended.put(self._ended.get(timeout=seconds))
 
     def stop(self) -> None:
         """Send nothing more."""
