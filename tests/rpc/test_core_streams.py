@@ -339,6 +339,26 @@ async def test_what_nobody_reads_stays_bounded_while_requests_are_written() -> N
 
 
 @pytest.mark.parametrize("client_kind", ["async"])
+async def test_requests_that_are_written_together(
+    both: Both, scripted: ScriptedServer, way: str
+) -> None:
+    def echo(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        for request in requests:
+            yield reply("StreamModelOutputs", outputs=[v2.Output(id=request.model_id)])
+
+    scripted.on("StreamModelOutputs", echo)
+    stream = both.client.v2.StreamModelOutputs()
+    names = [str(number) * 100_000 for number in range(5)]  # each more than may wait
+    await stream.write_all([v2.PostModelOutputsRequest(model_id=name) for name in names[:4]])
+    await stream.write_all([])
+    await stream.write_all([v2.PostModelOutputsRequest(model_id=names[4])])
+    await stream.done_writing()
+    assert [response.outputs[0].id async for response in stream] == names
+    with pytest.raises(asyncio.InvalidStateError):
+        await stream.write_all([v2.PostModelOutputsRequest()])
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
 @pytest.mark.parametrize(
     "failure",
     [

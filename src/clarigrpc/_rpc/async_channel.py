@@ -804,9 +804,17 @@ class _WritableCall(_AsyncCall):
 
     async def write(self, request: Any) -> None:
         """Send a request; returns when there is room for the next one."""
+        await self.write_all((request,))
+
+    async def write_all(self, requests: Iterable[Any]) -> None:
+        """Send requests, which wait for their turn together; returns when there is room again.
+
+        They are all in memory until then. That spares a wake-up of the event loop for each.
+        """
         call = await self._opened()
+        encoded = [self._method.serialize(request) for request in requests]
         try:
-            await call.write(self._method.serialize(request))
+            await async_streams.write_all(call, encoded)
         except aio.AioRpcError as error:
             raise self._rpc_error(error) from error
         except asyncio.CancelledError as error:

@@ -11,7 +11,7 @@ import contextlib
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -69,6 +69,16 @@ class RunningStreams:
                 one.cancel()
         for stream in streams:
             stream.cancel()
+
+
+async def write_all(call: Any, requests: Iterable[Any]) -> None:
+    """Write requests to a call: together, or one after another where it can do no more."""
+    together = getattr(call, "write_all", None)
+    if together is not None:
+        await together(requests)
+        return
+    for request in requests:
+        await call.write(request)
 
 
 def direct(
@@ -219,6 +229,10 @@ class DirectStream:
 
     async def write(self, request: bytes) -> None:
         """Send a request; returns when there is room for the next one."""
+        await self.write_all((request,))
+
+    async def write_all(self, requests: Iterable[bytes]) -> None:
+        """Send requests, which wait for their turn together; returns when there is room again."""
         core = self._core
         if not core.connected:
             await self._start(lambda: core.connected)
@@ -229,7 +243,10 @@ class DirectStream:
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
-        if not core.send(request):
+        room = True
+        for request in requests:
+            room = core.send(request)
+        if not room:
             while not (core.has_room or self._locally_cancelled):
                 await self._change_or_cancel()
 

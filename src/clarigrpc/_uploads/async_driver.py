@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from clarigrpc import errors
+from clarigrpc._rpc.async_streams import write_all
 from clarigrpc._uploads.part_state import AwaitResponse, EndStream, SendConfig, SendPart
 from clarigrpc._uploads.upload_session import (
     GATHER_SECONDS,
@@ -118,8 +119,7 @@ async def _write(
         while isinstance(step, (SendConfig, SendPart)) and len(steps) < ahead:
             steps.append(step)
             step = machine.next()
-        for message in await worker.do(_messages, session, steps):
-            await call.write(message)
+        await write_all(call, await worker.do(_messages, session, steps))
     await call.done_writing()
 
 
