@@ -12,6 +12,7 @@ import grpc
 
 from clarigrpc import errors
 from clarigrpc._rpc.async_streams import write_all
+from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import AwaitResponse, EndStream, SendConfig, SendPart
 from clarigrpc._uploads.upload_session import (
     GATHER_SECONDS,
@@ -36,11 +37,16 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
     worker = _Worker(session)
     try:
         await worker.do(session.prepare)
+        # A round trip to the worker costs a tenth of sending a part. So several parts are read in
+        # one, except from a source that may block.
+        at_once = _READ_AHEAD // session.machine.part_size
+        ahead = 1 if session.source.needs_digest else max(1, at_once)
+        worker.encoder = session.encoder(ahead)
         open_stream = channel.stream_stream(session.path, None, session.response_class.FromString)
         with session.reporting():
             while not session.machine.finished:
                 try:
-                    await _stream(session, worker, open_stream)
+                    await _stream(session, worker, open_stream, ahead)
                 except errors.ApiError as error:
                     await asyncio.sleep(session.failed(error))
         return await worker.do(session.finish)
@@ -52,9 +58,8 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
         session.source.close()
 
 
-async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:
-    ahead = 1 if session.source.needs_digest else max(1, _READ_AHEAD // session.machine.part_size)
-    session.open(ahead)
+async def _stream(session: UploadSession, worker: _Worker, open_stream: Any, ahead: int) -> None:
+    session.open()
     responded = asyncio.Event()
     call = open_stream(timeout=session.remaining)
 
@@ -113,30 +118,32 @@ async def _write(
             step = machine.next()
         if isinstance(step, (AwaitResponse, EndStream)):
             break
-        # A round trip to the worker costs a tenth of sending a part. So several parts are read in
-        # one, except from a source that may block.
         steps: list[SendConfig | SendPart] = []
         while isinstance(step, (SendConfig, SendPart)) and len(steps) < ahead:
             steps.append(step)
             step = machine.next()
-        await write_all(call, await worker.do(_messages, session, steps))
+        await write_all(call, await worker.do(worker.messages, steps))
     await call.done_writing()
-
-
-def _messages(session: UploadSession, steps: list[SendConfig | SendPart]) -> list[bytes]:
-    return [session.message(step) for step in steps]
 
 
 class _Worker:
     """A thread that reads the source and writes the state without blocking the event loop."""
 
+    encoder: PartEncoder
+    """For all streams: the messages of one are made after those of the one before."""
+
     def __init__(self, session: UploadSession) -> None:
+        self._session = session
         self._source = session.source
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-upload")
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run ``work`` on the thread; returns its result."""
         return await asyncio.wrap_future(self._pool.submit(work, *arguments))
+
+    def messages(self, steps: list[SendConfig | SendPart]) -> list[bytes]:
+        """The serialized messages of steps; reads the source."""
+        return [self._session.message(step, self.encoder) for step in steps]
 
     async def close(self) -> None:
         """End the thread, or abandon it while a source blocks that cannot be stopped."""

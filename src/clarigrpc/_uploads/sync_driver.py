@@ -83,6 +83,8 @@ class _UploadMessages(Iterator[bytes]):
         # No event, for the same reason.
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._session = session
+        # Of its own: the thread of the stream before may still read into a buffer.
+        self._encoder = session.encoder()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -107,7 +109,7 @@ class _UploadMessages(Iterator[bytes]):
             if self._stopped or isinstance(step, (AwaitResponse, EndStream)):
                 raise StopIteration
         try:
-            return self._session.message(step)
+            return self._session.message(step, self._encoder)
         except StoppedError:
             raise StopIteration from None
 

@@ -137,7 +137,6 @@ class UploadSession:
         self._budget = budget
         self._options = options
         self._request_class = lookup(method.method).request_class()
-        self._encoder = PartEncoder(self._request_class)
         self._resume = ResumeFile(None, required=False)
         self._identity = ""
         self._meter: RateMeter | None = None
@@ -203,19 +202,21 @@ class UploadSession:
         """Seconds until the deadline, at least 1 ms."""
         return max(1e-3, self.deadline - time.monotonic())
 
-    def open(self, ahead: int = 1) -> None:
-        """A stream is opened; ``ahead`` messages are made before the first of them is sent."""
+    def open(self) -> None:
+        """A stream is opened."""
         self._continued = bool(self.machine.version_id)
-        # A thread of the stream before may still fill a buffer of its encoder.
-        self._encoder = PartEncoder(self._request_class, buffers=SENDING + ahead)
         self.source.start()
         self.machine.open()
 
-    def message(self, step: SendConfig | SendPart) -> bytes:
+    def encoder(self, ahead: int = 1) -> PartEncoder:
+        """An encoder of messages, of which ``ahead`` are made before the first of them is sent."""
+        return PartEncoder(self._request_class, buffers=SENDING + ahead)
+
+    def message(self, step: SendConfig | SendPart, encoder: PartEncoder) -> bytes:
         """The serialized message of a step; reads the source."""
         if isinstance(step, SendConfig):
             return self.method.request(step.version_id, self.machine.total)
-        return self._encoder.encode(step.number, step.start, step.size, self.source.read_into)
+        return encoder.encode(step.number, step.start, step.size, self.source.read_into)
 
     def responded(self, response: Any) -> bool:
         """A response was received; returns whether to ``save``."""
