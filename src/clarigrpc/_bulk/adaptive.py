@@ -255,13 +255,12 @@ class AdaptiveBatchSize:
         self.settled = fixed is not None
         self._before = (self.size, 0.0)
         self._most = MAX_ITEMS
-        self._rates: list[float] = []
-        self._latencies: list[float] = []
+        self._samples: list[tuple[float, float]] = []  # rate, latency
 
     def again(self) -> Self:
         """The same for another run."""
         copied = copy.copy(self)
-        copied._rates, copied._latencies = [], []
+        copied._samples = []
         return copied
 
     def succeeded(self, seconds: float, inputs: int, in_flight: int) -> bool:
@@ -277,30 +276,27 @@ class AdaptiveBatchSize:
         """
         if self.settled or inputs != self.size or seconds <= 0:
             return False
-        self._rates.append(inputs * in_flight / seconds)
-        self._latencies.append(seconds)
+        latest = inputs * in_flight / seconds
+        self._samples.append((latest, seconds))
         smaller, best = self._before
         # One sample is enough to try the largest size, which is halved if its own are worse.
-        if self.size < self._most and self._rates[-1] > best * 1.05:
-            self._before = (self.size, self._rates[-1])
+        if self.size < self._most and latest > best * 1.05:
+            self._before = (self.size, latest)
             self.size = self._most
-            self._clear()
+            self._samples.clear()
             return True
-        if len(self._rates) < _SAMPLES:
+        if len(self._samples) < _SAMPLES:
             return False
-        rate = sorted(self._rates)[_SAMPLES // 2]
-        latency = sorted(self._latencies)[_SAMPLES // 2]
-        self._clear()
+        rate, latency = (
+            sorted(values)[_SAMPLES // 2] for values in zip(*self._samples, strict=True)
+        )
+        self._samples.clear()
         if rate >= best * 1.05 or latency < _QUICK_SECONDS:
             self.settled = True
             return False
         self._most = self.size = self.size // 2
         self.settled = self.size <= smaller
         return True
-
-    def _clear(self) -> None:
-        self._rates.clear()
-        self._latencies.clear()
 
 
 class AdaptiveLimits(NamedTuple):
