@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -43,6 +42,8 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            from difflib import get_close_matches  # not for commands that exist
+
             # click looks at the commands that were imported, and older releases at none.
             for close in get_close_matches(args[0], self.list_commands(ctx), 1):
                 text = f"{error.message} Did you mean {close!r}?"
