@@ -271,7 +271,7 @@ class DirectStream:
         """Send a request; False where the call has ended, as whoever reads is told."""
         # Apart from the iterable, which may fail with the same errors: those of another call.
         try:
-            await self.write(request)
+            await self.write_all((request,))
         except (aio.AioRpcError, asyncio.InvalidStateError):
             return False
         return True

@@ -37,16 +37,12 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
     worker = _Worker(session)
     try:
         await worker.do(session.prepare)
-        # A round trip to the worker costs a tenth of sending a part. So several parts are read in
-        # one, except from a source that may block.
-        at_once = _READ_AHEAD // session.machine.part_size
-        ahead = 1 if session.source.needs_digest else max(1, at_once)
-        worker.encoder = session.encoder(ahead)
+        worker.prepared()
         open_stream = channel.stream_stream(session.path, None, session.response_class.FromString)
         with session.reporting():
             while not session.machine.finished:
                 try:
-                    await _stream(session, worker, open_stream, ahead)
+                    await _stream(session, worker, open_stream)
                 except errors.ApiError as error:
                     await asyncio.sleep(session.failed(error))
         return await worker.do(session.finish)
@@ -58,14 +54,14 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
         session.source.close()
 
 
-async def _stream(session: UploadSession, worker: _Worker, open_stream: Any, ahead: int) -> None:
+async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:
     session.open()
     responded = asyncio.Event()
     call = open_stream(timeout=session.remaining)
 
     async def write() -> None:
         try:
-            await _write(session, worker, call, responded, ahead)
+            await _write(session, worker, call, responded)
         except errors.ApiError as error:
             if error.grpc_code is None:  # from the source; the reader raises the error of the call
                 call.cancel()
@@ -105,7 +101,7 @@ async def _stream(session: UploadSession, worker: _Worker, open_stream: Any, ahe
 
 
 async def _write(
-    session: UploadSession, worker: _Worker, call: Any, responded: asyncio.Event, ahead: int
+    session: UploadSession, worker: _Worker, call: Any, responded: asyncio.Event
 ) -> None:
     machine = session.machine
     step = machine.next()
@@ -119,7 +115,7 @@ async def _write(
         if isinstance(step, (AwaitResponse, EndStream)):
             break
         steps: list[SendConfig | SendPart] = []
-        while isinstance(step, (SendConfig, SendPart)) and len(steps) < ahead:
+        while isinstance(step, (SendConfig, SendPart)) and len(steps) < worker.ahead:
             steps.append(step)
             step = machine.next()
         await write_all(call, await worker.do(worker.messages, steps))
@@ -129,8 +125,10 @@ async def _write(
 class _Worker:
     """A thread that reads the source and writes the state without blocking the event loop."""
 
-    encoder: PartEncoder
-    """For all streams: the messages of one are made after those of the one before."""
+    ahead: int
+    """Messages to make in one go. A round trip to the thread costs a tenth of sending a part."""
+
+    _encoder: PartEncoder
 
     def __init__(self, session: UploadSession) -> None:
         self._session = session
@@ -141,9 +139,17 @@ class _Worker:
         """Run ``work`` on the thread; returns its result."""
         return await asyncio.wrap_future(self._pool.submit(work, *arguments))
 
+    def prepared(self) -> None:
+        """The session is prepared."""
+        session = self._session
+        at_once = _READ_AHEAD // session.machine.part_size
+        self.ahead = 1 if session.source.needs_digest else max(1, at_once)  # such a one may block
+        # For all streams: the messages of one are made after those of the one before.
+        self._encoder = session.encoder(self.ahead)
+
     def messages(self, steps: list[SendConfig | SendPart]) -> list[bytes]:
         """The serialized messages of steps; reads the source."""
-        return [self._session.message(step, self.encoder) for step in steps]
+        return [self._session.message(step, self._encoder) for step in steps]
 
     async def close(self) -> None:
         """End the thread, or abandon it while a source blocks that cannot be stopped."""
