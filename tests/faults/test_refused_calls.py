@@ -6,6 +6,7 @@ A server that counts says which requests it took. None may be taken twice, whate
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +23,7 @@ DONE = v2.MultiConceptResponse(
 )
 TAKE = http2.take(DONE.SerializeToString())
 WRITE = v2.PostConceptsRequest(concepts=[v2.Concept(id="c")])
+GENERATE = v2.PostModelOutputsRequest(model_id="m")
 QUICK = RetryPolicy(initial_backoff=0.01, max_backoff=0.02)
 
 GOAWAY_TEXT = "GOAWAY received; Error code: 0; Debug Text: bye"
@@ -41,13 +43,27 @@ ROUNDS = 12
 
 
 async def write(
-    client_kind: ClientKind, server: Http2Server, retry: RetryPolicy = QUICK
+    client_kind: ClientKind,
+    server: Http2Server,
+    retry: RetryPolicy = QUICK,
+    *,
+    calls: int = 1,
+    **options: Any,
 ) -> errors.ApiError | None:
-    """Make a call that must not run twice; how it failed."""
+    """Make calls that must not run twice, and only the last of which may fail; how it failed."""
     both = Both(
-        client_kind, base=server.base, pat="p", user_id="u", app_id="a", retry=retry, timeout=20
+        client_kind,
+        base=server.base,
+        pat="p",
+        user_id="u",
+        app_id="a",
+        retry=retry,
+        timeout=20,
+        **options,
     )
     try:
+        for _ in range(calls - 1):
+            await both.call("PostConcepts", WRITE)
         answer = await both.call("PostConcepts", WRITE)
     except errors.ApiError as error:
         return error
@@ -99,6 +115,48 @@ async def test_what_the_server_may_have_taken_is_sent_once(
         assert not error.refused
         assert not error.not_sent
         assert server.arrived == 1
+
+
+@pytest.mark.parametrize("used", [0, 1, 2, 3])
+@pytest.mark.parametrize("text", PASSED_ON)
+async def test_other_connections_do_not_count(
+    client_kind: ClientKind, text: str, used: int
+) -> None:
+    """Of several, those that were never used are idle, as lost ones are."""
+    with Http2Server([TAKE] * used + [http2.pass_on(text), TAKE]) as server:
+        error = await write(client_kind, server, connections=3, calls=used + 1)
+    assert isinstance(error, errors.UnavailableError)
+    assert not error.not_sent
+    assert server.arrived == used + 1
+
+
+async def test_one_of_several_connections_is_excluded(client_kind: ClientKind) -> None:
+    """While the others are up."""
+    done = 0
+    for _ in range(ROUNDS):
+        with Http2Server([TAKE] * 3 + [http2.refuse, TAKE]) as server:
+            error = await write(client_kind, server, connections=3, calls=4)
+        done += error is None
+        assert (server.arrived, server.taken) == ((5, 4) if error is None else (4, 3))
+    assert (done > 0) is KNOWN_TEXT
+
+
+@pytest.mark.parametrize("options", [{}, {"connections": 3}], ids=["one", "three"])
+@pytest.mark.parametrize("text", PASSED_ON)
+async def test_a_stream_whose_server_passes_on_what_grpc_said(
+    client_kind: ClientKind, text: str, options: dict[str, Any]
+) -> None:
+    """It counts as an attempt: the request was sent, also by a client that made no other call."""
+    policy = RetryPolicy(max_attempts=3, initial_backoff=0.01, max_backoff=0.02)
+    with Http2Server([http2.pass_on(text)] * 50) as server:
+        both = Both(client_kind, base=server.base, pat="p", retry=policy, timeout=20, **options)
+        try:
+            with pytest.raises(errors.UnavailableError) as caught:
+                await both.collect(both.open("GenerateModelOutputs", GENERATE))
+        finally:
+            await both.close()
+    assert not caught.value.not_sent
+    assert server.arrived == 3
 
 
 async def test_refusals_count_as_attempts(client_kind: ClientKind) -> None:

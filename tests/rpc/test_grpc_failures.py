@@ -21,6 +21,7 @@ from clarigrpc._rpc import grpc_failures
 from clarigrpc._transports.transport import transport_error
 from tests.both import Both
 from tests.conftest import Connect
+from tests.scripted import Fail, ScriptedServer
 
 GET = v2.GetModelRequest(model_id="m")
 GENERATE = v2.PostModelOutputsRequest(model_id="m")
@@ -63,8 +64,10 @@ async def stream(both: Both) -> Any:
 calls = pytest.mark.parametrize("call", [unary, stream])
 
 
-async def failure(connect: Connect, call: Callable[[Both], Any], base: Any) -> errors.ApiError:
-    both = connect(base, retry=RetryPolicy(max_attempts=1))
+async def failure(
+    connect: Connect, call: Callable[[Both], Any], base: Any, **options: Any
+) -> errors.ApiError:
+    both = connect(base, retry=RetryPolicy(max_attempts=1), **options)
     with pytest.raises(errors.ApiError) as caught:
         await call(both)
     assert caught.value.grpc_code is grpc.StatusCode.UNAVAILABLE
@@ -121,6 +124,41 @@ async def test_a_server_that_takes_the_request_and_goes(
     with server_that(take) as port:
         error = await failure(connect, call, f"http://127.0.0.1:{port}")
     assert not error.not_sent
+
+
+@calls
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no healthy upstream",
+        "upstream connect error: Connection refused",
+        "certificate_verify_failed at the database",
+        "DNS resolution failed for backend",
+    ],
+)
+async def test_what_a_server_says_of_its_own_connections(
+    connect: Connect, scripted: ScriptedServer, call: Callable[[Both], Any], text: str
+) -> None:
+    """It is no reason to look for the mistake in base=, or for another certificate."""
+    for method in ("GetModel", "GenerateModelOutputs"):
+        scripted.always(method, Fail(grpc.StatusCode.UNAVAILABLE, text))
+    error = await failure(connect, call, scripted.base)
+    assert error.description == f"{scripted.base} says that it is unavailable"
+    assert error.details == text
+    assert not error.not_sent
+
+
+@calls
+async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Both], Any]) -> None:
+    def unavailable(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nrefused")
+
+    with server_that(unavailable) as port:
+        base = f"http://127.0.0.1:{port}"
+        error = await failure(connect, call, base, transport="rest")
+    assert error.description == f"{base} says that it is unavailable"
+    assert "HTTP 503" in error.details
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -488,7 +488,7 @@ class _AsyncCall:
             raise failure
 
     def _rpc_error(self, error: Any) -> errors.ApiError:
-        return self._method.rpc_error(error, self.request_id)
+        return self._method.rpc_error(error, self.request_id, self._call)
 
     def _ended_by(self, error: asyncio.CancelledError) -> BaseException:
         """What a cancelled call raises: ``error`` where its task, or who made it, cancelled it.
@@ -594,7 +594,7 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                         self._counted.ended(None)
                         return response
                 except aio.AioRpcError as error:
-                    failure = method.unary_error(error, self.request_id)
+                    failure = method.unary_error(error, self.request_id, self._call)
                     failure.__cause__ = error
                 except errors.ApiError as error:
                     failure = error

@@ -19,7 +19,7 @@ import grpc
 from grpc import aio
 
 from clarigrpc._rpc.core_streams import LOCALLY_CANCELLED, CoreStream, StartStream, direct_stream
-from clarigrpc._transports.transport import STATUS_CODES, AsyncTransport, Metadata
+from clarigrpc._transports.transport import STATUS_CODES, AsyncTransport, Metadata, note_transport
 
 StartAsyncStream: TypeAlias = Callable[[Any, float, Metadata], "DirectStream | None"]
 """(request, iterator of requests, or None for ``write``; timeout; metadata) -> the stream; None:
@@ -97,12 +97,13 @@ def direct(
     )
     if start is None:
         return None
-    found = start
+    found, used = start, threaded
 
     def begin(requests: Any, timeout: float, metadata: Metadata) -> DirectStream | None:
         stream = DirectStream(requests, timeout)
         if not stream.start(found, timeout, metadata, running):
             return None
+        note_transport(stream, used)
         running.add(stream)
         return stream
 

@@ -21,7 +21,7 @@ from clarigrpc._contract.methods import Method, lookup
 from clarigrpc._rpc.call_counts import CallCounts
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 from clarigrpc._rpc.shared_transport import SharedTransport
-from clarigrpc._transports.transport import Metadata
+from clarigrpc._transports.transport import Metadata, transport_of
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
 SUCCESS = 10000
@@ -150,26 +150,35 @@ class BoundMethod:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 
-    def rpc_error(self, error: Any, request_id: str) -> errors.ApiError:
-        """The exception for a call that gRPC ended."""
+    def rpc_error(self, error: grpc.RpcError, request_id: str, call: Any = None) -> errors.ApiError:
+        """The exception for a call that gRPC ended.
+
+        Args:
+            error: How it ended, with a code.
+            request_id: Id of the call.
+            call: The call; None where it is the error.
+        """
         from clarigrpc._rpc import statuses  # not before something fails
 
         core = self.core
-        unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+        state = None
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            used = transport_of(error if call is None else call)
+            state = (core.shared if used is None else used).connectivity()
         result = statuses.from_rpc(
             error,
             method=self.name,
             request_id=request_id,
             target=core.settings.target.url,
-            connected=core.shared.connected() if unavailable else None,
+            connected=None if state is None else state is grpc.ChannelConnectivity.READY,
         )
         if isinstance(result, errors.AuthenticationError):
             self.core.credentials.rejected()
         return result
 
-    def unary_error(self, error: Any, request_id: str) -> errors.ApiError:
-        """The exception for a call with one response that this side did not cancel."""
-        result = self.rpc_error(error, request_id)
+    def unary_error(self, error: Any, request_id: str, call: Any = None) -> errors.ApiError:
+        """As ``rpc_error``, for a call with one response that this side did not cancel."""
+        result = self.rpc_error(error, request_id, call)
         # A server that stops cancels what it runs, without a word; another one may answer.
         if result.grpc_code is grpc.StatusCode.CANCELLED and result.details in _STOPPED:
             result.retryable = result.connection_lost = True

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from clarigrpc._transports.transport import TransportError
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -139,9 +141,8 @@ def was_not_sent(error: Any, *, connected: bool | None = None) -> bool:
         error: A ``grpc.RpcError`` with a code.
         connected: Whether the connection is still up; None if that is not known.
     """
-    told: bool | None = getattr(error, "not_sent", None)
-    if told is not None:
-        return told
+    if isinstance(error, TransportError):
+        return error.not_sent
     if connected:
         return False
     text = error.details() or ""
@@ -179,9 +180,8 @@ def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
         error: A ``grpc.RpcError`` with a code.
         connected: As of ``was_not_sent``.
     """
-    told: bool | None = getattr(error, "connection_lost", None)
-    if told is not None:
-        return told
+    if isinstance(error, TransportError):
+        return error.connection_lost
     text = error.details() or ""
     if text == WRITE_FAILED:
         return error.code() is grpc.StatusCode.INTERNAL
@@ -191,6 +191,18 @@ def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
         and not was_not_sent(error, connected=connected)
         and any(fragment in lower for fragment in _LOST)
     )
+
+
+def is_by_server(error: Any, *, connected: bool | None) -> bool:
+    """Whether the server said itself that it is unavailable, or a proxy before it did.
+
+    Args:
+        error: A ``grpc.RpcError`` with a code.
+        connected: As of ``was_not_sent``.
+    """
+    if isinstance(error, TransportError):
+        return not (error.not_sent or error.connection_lost)
+    return connected is True
 
 
 # Fragments of gRPC's text, in lower case -> what they mean; the first that fits counts. The texts
@@ -243,7 +255,9 @@ _EXPLANATIONS = (
 )
 
 
-def explain(code: grpc.StatusCode, text: str, target: str, *, not_sent: bool) -> str:
+def explain(
+    code: grpc.StatusCode, text: str, target: str, *, not_sent: bool, by_server: bool = False
+) -> str:
     """A description of a failure that the service did not describe, and what to do about it.
 
     Args:
@@ -251,11 +265,15 @@ def explain(code: grpc.StatusCode, text: str, target: str, *, not_sent: bool) ->
         text: gRPC's own text, from which the reason is read.
         target: URL of the server.
         not_sent: Whether no byte of the request was sent.
+        by_server: Whether the text is the server's (``is_by_server``), so that what it says of
+            connections is about others than this one.
     """
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no complete response from {target} in time; raise timeout= for slow calls"
     if code is not grpc.StatusCode.UNAVAILABLE:
         return text or code.name.replace("_", " ").lower()
+    if by_server:
+        return f"{target} says that it is unavailable"
     lower = text.lower()
     for fragments, explanation in _EXPLANATIONS:
         if any(fragment in lower for fragment in fragments):

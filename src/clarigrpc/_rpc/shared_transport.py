@@ -10,6 +10,8 @@ import weakref
 from os import getpid
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import grpc
+
 from clarigrpc import errors
 from clarigrpc._config.settings import Settings, fork_support_disabled
 from clarigrpc._fork_lock import ForkLock
@@ -51,10 +53,10 @@ class SharedTransport(Generic[TransportT]):
         self.prefix = os.urandom(6).hex()
         self.count = itertools.count(1)
 
-    def connected(self) -> bool | None:
-        """Whether every connection is up at this moment; None where that cannot be told."""
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        """How the transport is connected at this moment; None where that cannot be told."""
         current = self.current
-        return None if current is None else current.connected()
+        return None if current is None else current.connectivity()
 
     def check_process(self) -> bool:
         """Whether this is the process that used the client last; False once in a fork's child.

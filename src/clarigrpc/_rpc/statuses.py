@@ -14,6 +14,7 @@ from clarigrpc._rpc.grpc_failures import (
     WRITE_FAILED,
     connection_was_lost,
     explain,
+    is_by_server,
     may_pass,
     retry_after_of,
     retry_info,
@@ -418,7 +419,13 @@ def from_rpc(
         retry_after = retry_info(rich)
     not_sent = was_not_sent(error, connected=connected)
     result = ERROR_CLASSES[kind](
-        explain(code, text, target, not_sent=not_sent),
+        explain(
+            code,
+            text,
+            target,
+            not_sent=not_sent,
+            by_server=is_by_server(error, connected=connected),
+        ),
         grpc_code=code,
         details=text,
         request_id=request_id,

@@ -10,24 +10,48 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
+
 from clarigrpc._contract.methods import CallKind
-from clarigrpc._transports.transport import AsyncTransport, SyncTransport, all_connected
+from clarigrpc._transports.sync_grpc_calls import GrpcCall
+from clarigrpc._transports.transport import (
+    AsyncTransport,
+    SyncTransport,
+    connectivity_of,
+    note_transport,
+)
 
 
 class _RoundRobinMulticallable:
-    """The multicallables of one method on several transports; each call uses the next one."""
+    """One method on several transports; each call uses the next one, and carries a note of it."""
 
-    def __init__(self, multicallables: Sequence[Any]) -> None:
-        self._next = itertools.cycle(multicallables).__next__  # atomic
+    def __init__(
+        self, transports: Sequence[SyncTransport | AsyncTransport], kind: CallKind, path: str
+    ) -> None:
+        bound = [(one, one.multicallable(kind, path)) for one in transports]
+        self._next = itertools.cycle(bound).__next__  # atomic
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._next()(*args, **options)
+        transport, multicallable = self._next()
+        return _noted(multicallable(*args, **options), transport)
 
     def with_call(self, *args: Any, **options: Any) -> Any:
-        return self._next().with_call(*args, **options)
+        transport, multicallable = self._next()
+        try:
+            return multicallable.with_call(*args, **options)
+        except grpc.RpcError as error:
+            note_transport(error, transport)
+            raise
 
     def future(self, *args: Any, **options: Any) -> Any:
-        return self._next().future(*args, **options)
+        transport, multicallable = self._next()
+        return _noted(multicallable.future(*args, **options), transport)
+
+
+def _noted(call: Any, transport: SyncTransport | AsyncTransport) -> Any:
+    # Of sync calls, what they raise is grpcio's own call.
+    note_transport(call.real if isinstance(call, GrpcCall) else call, transport)
+    return call
 
 
 class SyncRoundRobin(SyncTransport):
@@ -38,10 +62,10 @@ class SyncRoundRobin(SyncTransport):
         self.channels = [channel for one in transports for channel in one.channels]
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
-        return _RoundRobinMulticallable([one.multicallable(kind, path) for one in self._transports])
+        return _RoundRobinMulticallable(self._transports, kind, path)
 
-    def connected(self) -> bool | None:
-        return all_connected(one.connected() for one in self._transports)
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        return connectivity_of(one.connectivity() for one in self._transports)
 
     def close(self) -> None:
         for transport in self._transports:
@@ -56,10 +80,10 @@ class AsyncRoundRobin(AsyncTransport):
         self.channels = [channel for one in transports for channel in one.channels]
 
     def multicallable(self, kind: CallKind, path: str) -> Any:
-        return _RoundRobinMulticallable([one.multicallable(kind, path) for one in self._transports])
+        return _RoundRobinMulticallable(self._transports, kind, path)
 
-    def connected(self) -> bool | None:
-        return all_connected(one.connected() for one in self._transports)
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        return connectivity_of(one.connectivity() for one in self._transports)
 
     async def close(self, grace: float | None) -> None:
         await asyncio.gather(*(transport.close(grace) for transport in self._transports))

@@ -11,7 +11,7 @@ from grpc import aio
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._transports.sync_grpc_calls import GrpcMulticallable
-from clarigrpc._transports.transport import AsyncTransport, SyncTransport, all_connected
+from clarigrpc._transports.transport import AsyncTransport, SyncTransport
 from clarigrpc._version import __version__
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _KEEPALIVE = (
     ("grpc.keepalive_permit_without_calls", 0),
 )
 
+_CONNECTIVITY = {state.value[0]: state for state in grpc.ChannelConnectivity}
+
 
 class SyncGrpcTransport(SyncTransport):
     """Calls over a ``grpc.Channel``."""
@@ -57,14 +59,14 @@ class SyncGrpcTransport(SyncTransport):
         with HeldInterrupt():
             return GrpcMulticallable(getattr(self._channel, kind)(path))
 
-    def connected(self) -> bool | None:
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
         # A grpc.Channel tells its state to subscribers only, for which it keeps a thread.
         try:
             with HeldInterrupt():
                 state: Any = self._channel._channel.check_connectivity_state(False)  # type: ignore[attr-defined]
         except (AttributeError, TypeError, ValueError):  # another grpcio, or it is closed
             return None
-        return state == grpc.ChannelConnectivity.READY.value[0]  # type: ignore[no-any-return]
+        return _CONNECTIVITY.get(state)
 
     def close(self) -> None:
         with HeldInterrupt():
@@ -100,10 +102,8 @@ class AsyncGrpcTransport(AsyncTransport):
     def multicallable(self, kind: CallKind, path: str) -> Any:
         return getattr(self._channel, kind)(path)
 
-    def connected(self) -> bool | None:
-        ready = self._channel.get_state() is grpc.ChannelConnectivity.READY
-        streams = self._streams
-        return ready if streams is None else all_connected((ready, streams.connected()))
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        return self._channel.get_state()
 
     async def close(self, grace: float | None) -> None:
         await self._channel.close(grace)

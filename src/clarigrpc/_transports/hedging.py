@@ -79,8 +79,8 @@ class SyncHedging(SyncTransport):
         made = self._transport.multicallable(kind, path)
         return _HedgedMulticallable(made, self._hedge) if path == HEDGED else made
 
-    def connected(self) -> bool | None:
-        return self._transport.connected()
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        return self._transport.connectivity()
 
     def close(self) -> None:
         self._transport.close()
@@ -101,8 +101,8 @@ class AsyncHedging(AsyncTransport):
     def for_streams(self) -> SyncTransport | None:
         return self._transport.for_streams()
 
-    def connected(self) -> bool | None:
-        return self._transport.connected()
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        return self._transport.connectivity()
 
     async def close(self, grace: float | None) -> None:
         await self._transport.close(grace)

@@ -85,10 +85,33 @@ def transport_error(
     return error
 
 
-def all_connected(states: Iterable[bool | None]) -> bool | None:
-    """What ``SyncTransport.connected`` says for several transports: False if one is not."""
+def note_transport(call: Any, transport: SyncTransport | AsyncTransport | None) -> None:
+    """Note what a call uses where it is not simply the client's transport."""
+    call.transport_used = transport
+
+
+def transport_of(call: Any) -> SyncTransport | AsyncTransport | None:
+    """What ``note_transport`` noted of a call, or of a call that is an error; None for nothing."""
+    return getattr(call, "transport_used", None)
+
+
+# A connection that was never used is idle, which says nothing of the others.
+_TELLING = (
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.CONNECTING,
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.IDLE,
+)
+
+
+def connectivity_of(
+    states: Iterable[grpc.ChannelConnectivity | None],
+) -> grpc.ChannelConnectivity | None:
+    """The connectivity of several transports: that of one which is down before that of others."""
     found = set(states)
-    return False if False in found else None if None in found else True
+    if None in found:
+        return None
+    return next((state for state in _TELLING if state in found), None)
 
 
 class SyncTransport(ABC):
@@ -110,8 +133,8 @@ class SyncTransport(ABC):
             path: ``/clarifai.api.V2/PostInputs``.
         """
 
-    def connected(self) -> bool | None:
-        """Whether every connection is up at this moment; None where that cannot be told."""
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        """How it is connected at this moment; None where that cannot be told."""
         return None
 
     @abstractmethod
@@ -139,8 +162,8 @@ class AsyncTransport(ABC):
         """
         return None
 
-    def connected(self) -> bool | None:
-        """As of ``SyncTransport``."""
+    def connectivity(self) -> grpc.ChannelConnectivity | None:
+        """As of ``SyncTransport``, without the one ``for_streams``."""
         return None
 
     @abstractmethod
