@@ -40,7 +40,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def settles(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+def settles(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
     """Whether the condition comes true; gRPC's own threads end a moment after their call."""
     end = time.monotonic() + seconds
     while not condition():
@@ -325,7 +325,7 @@ async def test_streams_that_are_dropped_leave_nothing(
     assert settles(all_gone(10))
     files = descriptors()
     drop(500)  # 1,000 streams
-    assert settles(all_gone(1010), 20)
+    assert settles(all_gone(1010))
     assert descriptors() <= files + 2
 
 
@@ -384,7 +384,7 @@ def test_futures(scripted: ScriptedServer) -> None:
             slow.result()
         called = threading.Event()
         slow.add_done_callback(lambda _: called.set())
-        assert called.wait(2)
+        assert called.wait(30)
 
 
 def test_with_call_gives_the_trailers(scripted: ScriptedServer) -> None:
@@ -590,5 +590,5 @@ async def test_connectivity(both: Both, scripted: ScriptedServer) -> None:
         assert await asyncio.to_thread(settles, lambda: ready in states)
         both.client.channel.unsubscribe(states.append)
     else:
-        await asyncio.wait_for(both.client.channel.channel_ready(), 5)
+        await asyncio.wait_for(both.client.channel.channel_ready(), 30)
         assert both.client.channel.get_state() is grpc.ChannelConnectivity.READY

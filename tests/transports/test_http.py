@@ -611,7 +611,7 @@ def test_a_stream_cancelled_before_its_head_comes(answer: bytes) -> None:
             stream = Method(transport, "GenerateModelOutputs")(GENERATE, timeout=30)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(next, stream)
-                assert arrived.wait(5)
+                assert arrived.wait(30)
                 started = time.monotonic()
                 assert stream.cancel()
                 error = reading.exception(5)
@@ -621,7 +621,7 @@ def test_a_stream_cancelled_before_its_head_comes(answer: bytes) -> None:
             assert stream.code() is grpc.StatusCode.CANCELLED
             # The response that comes late is closed, and its connection with it.
             cancelled.set()
-            assert closed.wait(5)
+            assert closed.wait(30)
         thread.join()
 
 
