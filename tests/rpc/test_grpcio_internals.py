@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from types import ModuleType, SimpleNamespace
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -231,7 +232,6 @@ async def test_a_call_that_the_core_does_not_start_is_made_the_public_way(
     monkeypatch: pytest.MonkeyPatch,
     told: Callable[[], list[str]],
 ) -> None:
-    path: ModuleType = grpcio_internals if both.is_sync else async_fast_path
     start = 0 if both.is_sync else 1
 
     def with_other_start(*paths: str) -> Callable[[Any], Any]:
@@ -243,8 +243,8 @@ async def test_a_call_that_the_core_does_not_start_is_made_the_public_way(
         # One path is a name to load; of a multicallable there are several.
         return real(*paths) if len(paths) == 1 else get
 
-    real = path.attrgetter
-    monkeypatch.setattr(path, "attrgetter", with_other_start)
+    real: Callable[..., Callable[[Any], Any]] = attrgetter
+    monkeypatch.setattr(grpcio_internals, "attrgetter", with_other_start)
     await call_twice(both, scripted)
     assert goes_directly(both)
     (line,) = told()

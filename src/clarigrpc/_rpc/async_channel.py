@@ -809,7 +809,8 @@ class _WritableCall(_AsyncCall):
     async def write_all(self, requests: Iterable[Any]) -> None:
         """Send requests, which wait for their turn together; returns when there is room again.
 
-        They are all in memory until then. That spares a wake-up of the event loop for each.
+        They are all in memory until then. That spares a wake-up of the event loop for each. Not
+        public: calls with interceptors have no such method (see ``async_streams.write_all``).
         """
         call = await self._opened()
         encoded = [self._method.serialize(request) for request in requests]

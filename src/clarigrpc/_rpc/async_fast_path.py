@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 import grpc
@@ -53,6 +52,11 @@ _CANCELLED = "Locally cancelled by application!"
 _INTERNALS = grpcio_internals.load(PRIVATE_NAMES)
 
 
+def _core() -> dict[str, Any] | None:
+    # Nothing can be tried out without a call.
+    return grpcio_internals.tried_out(USER, _INTERNALS, lambda objects: None)
+
+
 def direct(multicallable: Any, running: Running) -> Start | None:
     """A function that calls what a multicallable of ``grpc.aio`` calls; None: take that one.
 
@@ -60,18 +64,12 @@ def direct(multicallable: Any, running: Running) -> Start | None:
         multicallable: Of the channel below, with bytes for requests and responses.
         running: Where the calls are entered while somebody holds them.
     """
-    if not grpcio_internals.usable():
+    parts = grpcio_internals.parts_of(
+        USER, multicallable, _core, "UnaryUnaryMultiCallable", PRIVATE_ATTRIBUTES
+    )
+    if parts is None:
         return None
-    if _INTERNALS.missing:
-        grpcio_internals.log_public_way(USER, _INTERNALS.missing)
-        return None
-    if type(multicallable) is not _INTERNALS.objects["UnaryUnaryMultiCallable"]:
-        return None  # HTTP, or several connections
-    try:
-        interceptors, start, method, create_task = attrgetter(*PRIVATE_ATTRIBUTES)(multicallable)
-    except AttributeError as error:
-        grpcio_internals.log_public_way(USER, str(error))
-        return None
+    interceptors, start, method, create_task = parts[1]
     if interceptors:
         return None
     handle = getattr(multicallable, "_registered_call_handle", None)

@@ -97,7 +97,7 @@ def parts_of(
 
     Args:
         user: Who makes the calls, for the log.
-        multicallable: Of a sync channel.
+        multicallable: Of a channel, sync or async.
         load_objects: Gives the internals by name; None where they are not as expected.
         class_name: That of grpcio's multicallable among them.
         attributes: Those of the multicallable.
