@@ -174,7 +174,7 @@ class Deleted(Ledger):
         good(stub.DeleteInput(doomed, **self.options))
 
     def check(self, stub: v2.V2Stub) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         for number in self.acknowledged[-20:]:
             get = v2.GetInputRequest(input_id=f"{self.name}-{number}")
             while (

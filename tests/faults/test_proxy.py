@@ -127,7 +127,7 @@ def expected(kind: str, payload: bytes) -> bytes:
 
 def call_until_done(channel: grpc.Channel, kind: str, payload: bytes) -> bytes:
     """As `call`, again while UNAVAILABLE: gRPC may still try a connection that just broke."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             return call(channel, kind, payload)

@@ -27,7 +27,7 @@ QUIET = {
 }
 
 
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 """Seconds after which a driver that does not answer is killed, and the test fails."""
 
 

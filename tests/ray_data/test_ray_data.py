@@ -322,7 +322,7 @@ def test_actors_that_die_while_they_predict(
     counting.begin(pause=300)
     folder = str(tmp_path / "out")
     driver.begin("to_parquet", client=options(server), folder=folder, count=1000)
-    assert counting.reached.wait(60)
+    assert counting.reached.wait(200)
     victims = cluster.workers("MapWorker")
     assert victims
     os.kill(victims[0], signal.SIGKILL)
@@ -354,7 +354,7 @@ def test_a_driver_that_dies_goes_on(
     asked = {"client": options(server), "folder": str(folder), "count": 1000}
     with cluster.driver() as dying:
         dying.begin("to_parquet", **asked)
-        assert counting.reached.wait(60)
+        assert counting.reached.wait(200)
         until(lambda: [*folder.glob("part-*.parquet")])
         dying.kill()
     counting.going_on.set()
@@ -366,7 +366,7 @@ def test_a_driver_that_dies_goes_on(
     part = next(folder.glob("part-*.parquet"))
     counting.begin(pause=1)
     driver.begin("to_parquet", **asked)
-    assert counting.reached.wait(60)
+    assert counting.reached.wait(200)
     shutil.copy(part, folder / "part-0123456789abcdef-000000.parquet")
     counting.going_on.set()
     rows, failed, before = driver.end()

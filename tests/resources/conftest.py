@@ -54,7 +54,7 @@ async def both(connect: Connect, service: LocalServer) -> Both:
 
 async def wait_deleted(both: Both, input_id: str) -> None:
     """Waits until the server has deleted an input, which it does some time after it is told to."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             await both.run(both.client.inputs.get, input_id)

@@ -129,7 +129,7 @@ def content(client: Client, elsewhere: str) -> Any:
 
 def agree(one: Client, other: Client, elsewhere: str, block: str, size: int) -> None:
     """Waits until two apps hold the same: so many inputs."""
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         found = content(one, elsewhere), content(other, elsewhere)
         if found[0] is not None and found[0] == found[1] and len(found[0]) == size:

@@ -69,7 +69,7 @@ async def test_a_write_that_never_left_is_repeated(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     policy = RetryPolicy(initial_backoff=0.2, max_backoff=0.3, max_attempts=100)
-    both = connect(f"http://127.0.0.1:{port}", timeout=10, retry=policy)
+    both = connect(f"http://127.0.0.1:{port}", timeout=60, retry=policy)
     call = asyncio.ensure_future(both.call("PostInputs", POST))
     await asyncio.sleep(0.3)
     assert not call.done()

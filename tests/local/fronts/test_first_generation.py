@@ -367,7 +367,7 @@ def test_an_expired_token(serve: Callable[..., Raw]) -> None:
         text = token(http, raw.server.client_id, raw.server.client_secret).json()["access_token"]
         headers = {"authorization": f"Bearer {text}"}
         assert http.get("/v1/info/", headers=headers).status_code == 200
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while (response := http.get("/v1/info/", headers=headers)).status_code == 200:
             assert time.monotonic() < end
             time.sleep(0.05)
