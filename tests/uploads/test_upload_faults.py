@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import json
 import os
 import random
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,36 @@ async def test_a_stream_that_cannot_seek_survives_cuts(
 
 
 @pytest.mark.parametrize("required", [False, True])
+class _SlowOnce(io.BytesIO):
+    """A file over a network, which once takes longer to read than an upload waits for a thread."""
+
+    def __init__(self, content: bytes, slow: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._reads = 0
+        self._slow = slow
+        self._done = threading.Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        at = self.tell()
+        piece = super().read(PART // 4)
+        self._reads += 1
+        if self._reads == 14:
+            self._slow()
+            self._done.wait(1.3)
+            self.seek(at + len(piece))
+        elif self._reads > 14:  # so that it ends while the rest is read
+            self._done.wait(0.01)
+        return piece
+
+
+async def test_a_read_that_outlasts_its_stream_does_not_move_the_next_one(
+    both: Both, proxy: FaultProxy, data_dir: Path
+) -> None:
+    content = CONTENT[: 16 * PART]
+    await send(both, _SlowOnce(content, proxy.reset))
+    assert hashlib.sha256(content).hexdigest() in stored(data_dir)
+
+
 async def test_a_full_disk_where_the_state_is_kept(
     both: Both,
     file: Path,
@@ -237,6 +268,41 @@ async def test_other_bytes_at_the_service_begin_anew(
     assert result.resumed_from == 0
     assert result.version_id != "gone"
     assert SHA256 in stored(data_dir)
+
+
+class _ReadAhead(io.BytesIO):
+    """Notes how many bytes were read, in one pass, before they were on their way."""
+
+    most = 0
+
+    def __init__(self, content: bytes, proxy: FaultProxy) -> None:
+        super().__init__(content)
+        self._proxy = proxy
+        self._sent = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        sent = self._proxy.counters.bytes_to_server
+        if not self.tell():
+            self.most, self._sent = 0, sent
+        piece = super().read(size)
+        self.most = max(self.most, self.tell() - (sent - self._sent))
+        return piece
+
+
+async def test_starting_again_with_larger_parts_reads_no_further_ahead(
+    both: Both, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """The state is of an upload in small parts, whose version is gone."""
+    content = _ReadAhead(CONTENT * 6, proxy)
+    with pytest.raises(_Interrupted):
+        await send(both, content, state_dir=tmp_path, progress=_interrupt)
+    (state,) = states(tmp_path)
+    fields = json.loads(state.read_text())
+    fields["version_id"] = "gone"
+    state.write_text(json.dumps(fields))
+    content.seek(0)
+    await send(both, content, state_dir=tmp_path, part_size=2 << 20, verify=False)
+    assert 0 < content.most < 16 << 20
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
     worker = _Worker(session)
     try:
         await worker.do(session.prepare)
-        worker.prepared()
         open_stream = channel.stream_stream(session.path, None, session.response_class.FromString)
         with session.reporting():
             while not session.machine.finished:
@@ -56,6 +55,7 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
 
 async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:
     session.open()
+    worker.begin()
     responded = asyncio.Event()
     call = open_stream(timeout=session.remaining)
 
@@ -125,7 +125,7 @@ async def _write(
 class _Worker:
     """A thread that reads the source and writes the state without blocking the event loop."""
 
-    ahead: int
+    ahead = 0
     """Messages to make in one go. A round trip to the thread costs a tenth of sending a part."""
 
     _encoder: PartEncoder
@@ -139,13 +139,14 @@ class _Worker:
         """Run ``work`` on the thread; returns its result."""
         return await asyncio.wrap_future(self._pool.submit(work, *arguments))
 
-    def prepared(self) -> None:
-        """The session is prepared."""
+    def begin(self) -> None:
+        """A stream begins. An upload that started again may have parts of another size."""
         session = self._session
         at_once = _READ_AHEAD // session.machine.part_size
-        self.ahead = 1 if session.source.needs_digest else max(1, at_once)  # such a one may block
-        # For all streams: the messages of one are made after those of the one before.
-        self._encoder = session.encoder(self.ahead)
+        ahead = 1 if session.source.needs_digest else max(1, at_once)  # such a one may block
+        if ahead != self.ahead:
+            # For all streams: the messages of one are made after those of the one before.
+            self.ahead, self._encoder = ahead, session.encoder(ahead)
 
     def messages(self, steps: list[SendConfig | SendPart]) -> list[bytes]:
         """The serialized messages of steps; reads the source."""

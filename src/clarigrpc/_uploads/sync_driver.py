@@ -99,14 +99,17 @@ class _UploadMessages(Iterator[bytes]):
         self._thread = threading.current_thread()
         machine = self._session.machine
         with self.lock:
-            step = machine.next()
+            # Once stopped, the machine is that of the next stream, whose steps are not taken here.
+            step = EndStream() if self._stopped else machine.next()
             if isinstance(step, AwaitResponse):
                 self.responses.wait_for(
                     lambda: self._stopped or machine.responses, RESPONSE_SECONDS
                 )
+                if self._stopped:
+                    raise StopIteration
                 machine.response_missing()
                 step = machine.next()
-            if self._stopped or isinstance(step, (AwaitResponse, EndStream)):
+            if isinstance(step, (AwaitResponse, EndStream)):
                 raise StopIteration
         try:
             return self._session.message(step, self._encoder)

@@ -155,7 +155,7 @@ class UploadSession:
 
     def prepare(self) -> None:
         """Prepare the source, and find out where to start."""
-        self.source.prepare()
+        self.source.prepare(self.deadline)
         total, options = self.source.size, self._options
         if not total:
             raise errors.InvalidArgumentError(f"{self.source.name}: the content is empty")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import select
 import stat
 import tarfile
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from clarigrpc._public_names import named_in
-from clarigrpc.errors import InvalidArgumentError
+from clarigrpc.errors import DeadlineExceededError, InvalidArgumentError
 
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.1
@@ -62,8 +64,16 @@ class ContentSource(ABC):
     path: Path | None = None
     needs_digest: bool = False
 
-    def prepare(self) -> None:  # noqa: B027 - most sources need none
-        """Do slow preparations; ``size`` is valid afterwards."""
+    def prepare(self, deadline: float = math.inf) -> None:  # noqa: B027 - most sources need none
+        """Do slow preparations; ``size`` is valid afterwards.
+
+        Args:
+            deadline: When they have to be over, by the monotonic clock. A ``read`` that blocks is
+                waited for, unless it is that of a pipe, a socket or a terminal.
+
+        Raises:
+            DeadlineExceededError: They are not.
+        """
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -257,17 +267,20 @@ class SeekableSource(ContentSource):
         self.name = name
         self.size = max(0, file.seek(0, os.SEEK_END) - self._base)
         file.seek(self._base)
+        self._lock = threading.Lock()
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        if self._file.tell() != self._base + offset:
-            self._file.seek(self._base + offset)
-        done = 0
-        while done < len(view):
-            piece = _bytes(self._file.read(len(view) - done), self.name)
-            if not piece:
-                raise self._short(offset + done)
-            view[done : done + len(piece)] = piece
-            done += len(piece)
+        # A thread of an earlier stream that failed may still be in here, and move the position.
+        with self._lock:
+            if self._file.tell() != self._base + offset:
+                self._file.seek(self._base + offset)
+            done = 0
+            while done < len(view):
+                piece = _bytes(self._file.read(len(view) - done), self.name)
+                if not piece:
+                    raise self._short(offset + done)
+                view[done : done + len(piece)] = piece
+                done += len(piece)
 
     def identity(self) -> str:
         return f"sha256 {self.sha256()}"
@@ -309,17 +322,23 @@ class SpooledSource(ContentSource):
         self.size = size or 0
         self._to_end = size is None
 
-    def prepare(self) -> None:
+    def prepare(self, deadline: float = math.inf) -> None:
         if self._to_end:
-            while piece := self._next(_BLOCK):
+            while piece := self._next(_BLOCK, deadline):
                 self._keep(piece)
             self.size = self._read
 
-    def _next(self, size: int) -> bytes:
-        while not self._stopped and not self._wait_readable(_POLL_SECONDS):
-            pass
+    def _next(self, size: int, deadline: float = math.inf) -> bytes:
+        while not self._stopped and time.monotonic() < deadline:
+            if self._wait_readable(_POLL_SECONDS):
+                break
         if self._stopped:
             raise StoppedError
+        if time.monotonic() >= deadline:
+            raise DeadlineExceededError(
+                f"{self.name}: the content was not read to its end in time, {self._read} bytes of "
+                "it were; size= sends it while it is read, timeout= allows more time"
+            )
         read = getattr(self._file, "read1", self._file.read)
         return _bytes(read(size), self.name)
 
@@ -415,8 +434,14 @@ class FolderSource(ContentSource):
         # An archive ends with two empty blocks and is padded to a record.
         self.size = _round_up(position + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
         self._opened: tuple[_ArchiveMember, int] | None = None
+        self._lock = threading.Lock()
 
     def read_into(self, offset: int, view: memoryview) -> None:
+        # A thread of an earlier stream that failed may still be in here, and close the open file.
+        with self._lock:
+            self._read_into(offset, view)
+
+    def _read_into(self, offset: int, view: memoryview) -> None:
         begin, end = offset, offset + len(view)
         index = bisect_right(self._starts, offset) - 1
         while offset < end and offset < self._end:
