@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import grpc
@@ -413,3 +416,45 @@ async def test_a_caller_cancelled_before_its_request_began(scripted: ScriptedSer
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.wait_for(model.predict(text("b")), 20)
         assert len(asyncio.all_tasks()) == 1
+
+
+class _InterruptAt:
+    """Ctrl-C at the ``nth`` event in the module that shares requests."""
+
+    def __init__(self, nth: int) -> None:
+        self._left = nth
+        self.place = ""
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "c_call" or not frame.f_code.co_filename.endswith("coalescing.py"):
+            return
+        self._left -= 1
+        if not self._left:
+            self.place = f"{frame.f_code.co_name}:{frame.f_lineno} {event}"
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_at_any_moment_leaves_a_handle_that_works(scripted: ScriptedServer) -> None:
+    """Nobody waits for a request that was never sent, and none is for who has given up."""
+    scripted.always(METHOD, script(outputs))
+    before = sys.getprofile()
+    places = set()
+    with Client(base=scripted.base, pat=PAT, timeout=10) as client:
+        # Behind a request that is taken to be in flight, a predict would wait for its timeout.
+        model = client.model("m", max_delay=60)
+        for nth in range(1, 200):
+            interrupt = _InterruptAt(nth)
+            sys.setprofile(interrupt)
+            try:
+                model.predict(text("given up"))
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(before)
+            if not interrupt.place:
+                break
+            places.add(interrupt.place)
+            assert model.predict(text("next")).data.text.raw == "next"
+    assert len(places) > 20
+    assert {*inputs(scripted)} == {1}

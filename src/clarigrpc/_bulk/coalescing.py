@@ -23,6 +23,7 @@ from clarigrpc._bulk.output_matching import in_order
 from clarigrpc._bulk.predict_engine import may_be_one_input
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._fork_lock import ForkLock
+from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._public_names import named_in
 from clarigrpc._rpc import call_observer, statuses
 from clarigrpc._rpc.encoding import InputItem, PredictEncoder, sent_ids, size_of
@@ -329,30 +330,47 @@ class Coalescer:
         now = time.monotonic()
         slot = _ThreadSlot()
         pending = PendingPredict(encoded, slot, now, deadline_after(timeout, now))
-        lock = self._lock.get()
-        with lock:
-            if self._closed:
-                raise errors.ClosedError
-            if self._pid != getpid():
-                self._begin()  # the threads and their predicts exist in the parent process only
-            self._pending.add(pending)
-            requests = self._queue.add(pending)
+        own: SharedRequest | None = None
         try:
-            if len(requests) == 1 and len(requests[0]) == 1 and requests[0][0] is pending:
-                self._run(requests[0])
-            else:
-                self._start(requests)
-            if not slot.wait(min(timeout, self._limits.max_delay)):
-                with lock:
-                    requests = self._queue.due(time.monotonic())
-                self._start(requests)
-                if not slot.wait(pending.deadline - time.monotonic()):
-                    raise expired(timeout)
+            with HeldInterrupt():  # requests that are due are sent, whoever waits for them
+                with self._lock.get():
+                    if self._closed:
+                        raise errors.ClosedError
+                    if self._pid != getpid():
+                        self._begin()  # the threads and their predicts are the parent's
+                    self._pending.add(pending)
+                    requests = self._queue.add(pending)
+                if len(requests) == 1 and len(requests[0]) == 1 and requests[0][0] is pending:
+                    own = requests[0]
+                else:
+                    self._start(requests)
+            if own is not None:
+                self._attempt(own)
+            elif not slot.wait(min(timeout, self._limits.max_delay)):
+                with HeldInterrupt():
+                    with self._lock.get():
+                        requests = self._queue.due(time.monotonic())
+                    self._start(requests)
+            if not slot.wait(pending.deadline - time.monotonic()):
+                raise expired(timeout)
             return slot.result()
         finally:
-            with lock:
+            try:
+                self._leave(pending, own)
+            except BaseException:  # an interrupt, perhaps before it was held back
+                self._leave(pending, own)
+                raise
+
+    def _leave(self, pending: PendingPredict, own: SharedRequest | None) -> None:
+        """A predict, and the request that its caller sent, are over. Does nothing if repeated."""
+        with HeldInterrupt():
+            with self._lock.get():
+                if pending not in self._pending:
+                    return
                 self._pending.discard(pending)
                 self._queue.leave(pending)
+                requests = [] if own is None else self._queue.ended(time.monotonic())
+            self._start(requests)
 
     def _start(self, requests: Sequence[SharedRequest]) -> None:
         for request in requests:
