@@ -590,6 +590,19 @@ def test_json_lines(tmp_path: Path) -> None:
     assert price[3]().data.text.raw == "z"
 
 
+async def test_ids_of_json_lines(client: Both, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    ids: list[Any] = [0, 7, "", False, ["a"], 1.5]
+    file.write_text("".join(json.dumps({"id": one, "text": f"of {one}"}) + "\n" for one in ids))
+    report = await upload(client, file)
+    assert report.added == 3
+    assert report.added_ids[:2] == ["0", "7"]
+    told = [one.status.description for one in report.failed_inputs]
+    assert told == [
+        f"{file}, line {line}: id must be a string or a whole number" for line in (4, 5, 6)
+    ]
+
+
 def test_links_of_a_folder(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "nested").mkdir(parents=True)

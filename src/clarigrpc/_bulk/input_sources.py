@@ -412,8 +412,8 @@ def from_json(
     """The lines of a JSON Lines file, an object each.
 
     The keys are the columns of ``from_csv``; ``metadata`` is an object, ``concepts`` and
-    ``dataset_ids`` are lists of ids, ``latitude`` and ``longitude`` numbers. An invalid line fails
-    alone; the failure names the file and the line.
+    ``dataset_ids`` are lists of ids, ``latitude`` and ``longitude`` numbers, ``id`` may be a whole
+    number. An invalid line fails alone; the failure names the file and the line.
 
     Args:
         path: The file, in UTF-8.
@@ -456,6 +456,10 @@ def _from_json_line(line: str, folder: Path, ignored: frozenset[str], skip_nan: 
     for name in ("url", "path", "text", "kind", "split"):
         if not isinstance(values.get(name, ""), str):
             raise InvalidArgumentError(f"{name} must be a string")
+    name = values.get("id", "")
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise InvalidArgumentError("id must be a string or a whole number")
+    values["id"] = str(name)  # 0 too
     return _from_values(values, metadata, folder, skip_nan)
 
 
