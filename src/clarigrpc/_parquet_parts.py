@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clarigrpc._bulk.file_lock import lock_file, unlock_file
+from clarigrpc._file_lock import lock_file, unlock_file
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._replaced_files import sync_folder
 from clarigrpc.errors import ConfigurationError

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import image, v2
-from clarigrpc._bulk.file_lock import lock_file
+from clarigrpc._file_lock import lock_file
 from clarigrpc.local import LocalServer
 from tests.contract import peer
 from tests.local.conftest import png

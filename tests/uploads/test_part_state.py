@@ -448,7 +448,10 @@ def test_a_state_is_for_one_content_and_one_target(tmp_path: Path) -> None:
     here.save(_state(source))
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(SUFFIX)]
     identity = source.identity()
-    assert ResumeFile.of(source, {"model": "m"}, None).load(source, identity) == _state(source)
+    assert ResumeFile.of(source, {"model": "m"}, None).load(source, identity) is None  # in use
+    here.close()
+    here = ResumeFile.of(source, {"model": "m"}, None)
+    assert here.load(source, identity) == _state(source)
     assert ResumeFile.of(source, {"model": "n"}, None).load(source, identity) is None
     source.close()
     # The same size and the same time of modification, but other bytes.
@@ -481,6 +484,7 @@ def test_a_damaged_state_is_never_used(text: bytes, cut: float) -> None:
         for wrong in ({"acknowledged": 11}, {"acknowledged": -1}, {"part_size": 0}, {"total": "x"}):
             file.write_text(json.dumps({**json.loads(whole), **wrong}))
             assert state.load(source, source.identity()) is None
+        state.close()
         source.close()
 
 
@@ -500,6 +504,7 @@ def test_a_stream_is_recognised_by_its_beginning(tmp_path: Path) -> None:
         again = stream(other)
         assert (saved.load(again, again.identity()) is not None) is found
         again.close()
+    saved.close()
     first.close()
 
 

@@ -197,13 +197,15 @@ async def test_a_stream_of_known_size_is_sent_as_it_comes(both: Both, data_dir: 
     assert SHA256 in stored(data_dir)
 
 
-async def test_a_pipe_that_does_not_end_is_read_until_the_deadline(both: Both) -> None:
+@pytest.mark.parametrize("kind", ["model", "unary"])
+async def test_a_pipe_that_does_not_end_is_read_until_the_deadline(both: Both, kind: str) -> None:
+    send = both.client.model("m").upload_version if kind == "model" else both.client.uploads.upload
     read, write = os.pipe()
     with open(read, "rb", buffering=0) as source, open(write, "wb", buffering=0) as end:
         end.write(b"abc")
         async with asyncio.timeout(10):
             with pytest.raises(errors.DeadlineExceededError, match=r"not read to its end.*3 bytes"):
-                await upload(both, source, timeout=0.5)
+                await both.run(send, source, timeout=0.5)
 
 
 async def test_an_open_file_is_sent_from_where_it_stands(both: Both, file: Path) -> None:

@@ -175,7 +175,6 @@ async def test_a_stream_that_cannot_seek_survives_cuts(
     assert stored(data_dir) == {SHA256}
 
 
-@pytest.mark.parametrize("required", [False, True])
 class _SlowOnce(io.BytesIO):
     """A file over a network, which once takes longer to read than an upload waits for a thread."""
 
@@ -206,6 +205,7 @@ async def test_a_read_that_outlasts_its_stream_does_not_move_the_next_one(
     assert hashlib.sha256(content).hexdigest() in stored(data_dir)
 
 
+@pytest.mark.parametrize("required", [False, True])
 async def test_a_full_disk_where_the_state_is_kept(
     both: Both,
     file: Path,
@@ -268,6 +268,27 @@ async def test_other_bytes_at_the_service_begin_anew(
     assert result.resumed_from == 0
     assert result.version_id != "gone"
     assert SHA256 in stored(data_dir)
+
+
+@pytest.mark.parametrize("kind", ["model", "unary"])
+async def test_two_at_once_have_an_upload_each(
+    both: Both, file: Path, data_dir: Path, kind: str
+) -> None:
+    """The second does not go on with what the first is sending."""
+    other: list[Any] = []
+    loop = asyncio.get_running_loop()
+
+    def begin_the_other(progress: UploadProgress) -> None:
+        if not other and 0 < progress.bytes_done < len(CONTENT):
+            second = send(both, file, kind)
+            other.append(asyncio.run_coroutine_threadsafe(second, loop))
+
+    first = await send(both, file, kind, stream_bytes=4 * PART, progress=begin_the_other)
+    second = await asyncio.wrap_future(other[0])
+    ids = {getattr(one, "version_id", "") or one.id for one in (first, second)}
+    assert len(ids) == 2
+    assert stored(data_dir) == {SHA256}
+    assert states(file.parent) == []
 
 
 class _ReadAhead(io.BytesIO):

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-from clarigrpc._bulk.file_lock import lock_file, unlock_file
+from clarigrpc._file_lock import lock_file, unlock_file
 from clarigrpc._replaced_files import sync_folder
 from clarigrpc.errors import ConfigurationError
 

@@ -30,7 +30,7 @@ from pyarrow import fs
 from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
-from clarigrpc._bulk.file_lock import lock_file, unlock_file
+from clarigrpc._file_lock import lock_file, unlock_file
 from clarigrpc.errors import ConfigurationError, InvalidArgumentError
 
 _PART = re.compile(r"part-([0-9a-f]{16})-(\d{6})\.parquet")

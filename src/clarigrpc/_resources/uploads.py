@@ -77,29 +77,35 @@ class UploadOperations(
         """
         return (yield from send(self, source, name, UploadOptions(**options), self._begin))
 
+    def _resume_file(
+        self, source: ContentSource, name: str, options: UploadOptions
+    ) -> Plan[ResumeFile]:
+        if not options.resume:
+            return ResumeFile(None, required=False)
+        ids = self._user_app_id or self._client.user_app_id
+        key = {
+            "base": self._client.settings.target.url,
+            "method": "PutUploadContentParts",
+            "user_id": ids.user_id,
+            "app_id": ids.app_id,
+            "name": name,
+        }
+        file: ResumeFile = yield Run(lambda: ResumeFile.of(source, key, options.state_dir))
+        return file
+
     def _send_parts(
         self,
         source: ContentSource,
+        resume: ResumeFile,
         name: str,
         options: UploadOptions,
         deadline: float,
         begin: Begin,
     ) -> Plan[v2.Upload]:
-        resume = ResumeFile(None, required=False)
         identity, state = "", None
-        if options.resume:
-            ids = self._user_app_id or self._client.user_app_id
-            key = {
-                "base": self._client.settings.target.url,
-                "method": "PutUploadContentParts",
-                "user_id": ids.user_id,
-                "app_id": ids.app_id,
-                "name": name,
-            }
-            resume = yield Run(lambda: ResumeFile.of(source, key, options.state_dir))
-            if resume.active:
-                identity = yield Run(source.identity)
-                state = yield Run(lambda: resume.load(source, identity))
+        if resume.active:
+            identity = yield Run(source.identity)
+            state = yield Run(lambda: resume.load(source, identity))
         upload = None if state is None else (yield from self._unfinished(state.version_id))
         if upload is None:
             upload, state = (yield from begin(source, name)), None
@@ -191,11 +197,16 @@ def send(
         settings.stream_timeout if options.timeout is None else options.timeout, time.monotonic()
     )
     try:
-        yield Run(opened.prepare)
+        yield Run(lambda: opened.prepare(deadline))
         if not opened.size:
             raise errors.InvalidArgumentError(f"{opened.name}: the content is empty")
-        plan = uploads._send_parts(opened, name or opened.name, options, deadline, begin)
-        upload = yield from plan
+        name = name or opened.name
+        resume = yield from uploads._resume_file(opened, name, options)
+        try:
+            plan = uploads._send_parts(opened, resume, name, options, deadline, begin)
+            upload = yield from plan
+        finally:
+            resume.close()
         yield Run(lambda: verify_sha256(opened, upload.status, "GetUpload", options.verify))
         return upload
     finally:

@@ -50,7 +50,7 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
         raise
     finally:
         await worker.close()
-        session.source.close()
+        session.close()
 
 
 async def _stream(session: UploadSession, worker: _Worker, open_stream: Any) -> None:

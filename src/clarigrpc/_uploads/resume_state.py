@@ -2,7 +2,8 @@
 
 A state belongs to a target (service, app, resource, method) and to a content. It is written by
 rename, so that it is never incomplete. A state that is invalid or for other content is not used;
-the upload then starts from the beginning.
+the upload then starts from the beginning. The file is locked by the upload that it is of: another
+one at the same time does not go on with its version, but has one of its own, and no state.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clarigrpc._file_lock import lock_file, unlock_file
 from clarigrpc._replaced_files import replaced
 from clarigrpc._uploads.upload_sources import ContentSource
 
@@ -63,6 +66,9 @@ class ResumeFile:
         self._required = required
         self._saved: ResumeState | None = None
         self._next_save = 0.0
+        self._lock = threading.Lock()
+        # The descriptor with the lock of the file.
+        self._locked: int | None = None
 
     @property
     def active(self) -> bool:
@@ -92,7 +98,7 @@ class ResumeFile:
 
     def load(self, source: ContentSource, identity: str) -> ResumeState | None:
         """The state for this content, or None. A state for other content is logged and ignored."""
-        if self._path is None:
+        if self._path is None or not self._claim():
             return None
         try:
             state = _parse(self._path.read_bytes())
@@ -122,31 +128,91 @@ class ResumeFile:
 
     def save(self, state: ResumeState) -> None:
         """Write the state."""
-        if self._path is None:
-            return
-        self._write(state, durable=self._is_new(state.version_id))
-        self._next_save = time.monotonic() + _SAVE_SECONDS
-        self._saved = state
+        with self._lock:
+            if self._path is None or not self._claim():
+                return
+            self._write(state, durable=self._is_new(state.version_id))
+            self._next_save = time.monotonic() + _SAVE_SECONDS
+            self._saved = state
+
+    def _claim(self) -> bool:
+        """Lock the file, if it is there; false, and no state any more, if another upload has."""
+        if self._path is None or self._locked is not None:
+            return True
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError:  # there is none, or whoever reads or writes it is told why
+            return True
+        if not (_is_locked(descriptor) and _is_at(self._path, descriptor)):
+            os.close(descriptor)
+            logger.warning(
+                "%s is in use by another upload: this one cannot be resumed by a later process",
+                self._path,
+            )
+            self._path = None
+            return False
+        self._locked = descriptor
+        return True
 
     def _is_new(self, version_id: str) -> bool:
         return self._saved is None or self._saved.version_id != version_id
 
     def _write(self, state: ResumeState, *, durable: bool) -> None:
         assert self._path is not None
+        new: int | None = None
         try:
             with replaced(self._path, durable=durable) as file:
                 file.write(json.dumps({"format": _FORMAT, **asdict(state)}).encode())
+                new = os.dup(file.fileno())
+                _is_locked(new)  # before another upload can find it
+            self._release()
+            self._locked, new = new, None
         except OSError as error:
             if self._required:
                 raise
             logger.warning("a later process cannot resume this upload: %s", error)
             self._path = None
+        finally:
+            if new is not None:
+                os.close(new)
 
     def remove(self) -> None:
         """Delete the state: the upload is complete, or cannot be continued."""
-        self._saved = None
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._saved = None
+            if self._path is not None and self._locked is not None:
+                self._path.unlink(missing_ok=True)
+            self._release()
+
+    def close(self) -> None:
+        """The upload is over: another one may go on from the state."""
+        with self._lock:
+            self._path = None
+            self._release()
+
+    def _release(self) -> None:
+        if self._locked is not None:
+            descriptor, self._locked = self._locked, None
+            try:
+                unlock_file(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether a file was not replaced since it was opened, by whoever had the lock."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock a file; false if another upload has. Without locks in its file system it is ours."""
+    try:
+        return lock_file(descriptor)
+    except OSError:
+        return True
 
 
 def _parse(text: bytes) -> ResumeState:

@@ -27,7 +27,6 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
         session: The upload.
         channel: A ``clarigrpc._rpc.sync_channel.SyncChannel``.
     """
-    source = session.source
     try:
         session.prepare()
         open_stream = channel.stream_stream(session.path, None, session.response_class.FromString)
@@ -42,8 +41,8 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
         session.interrupted()
         raise
     finally:
-        source.stop()
-        source.close()
+        session.source.stop()
+        session.close()
 
 
 def _stream(session: UploadSession, open_stream: Any) -> None:

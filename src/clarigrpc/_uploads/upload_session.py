@@ -318,6 +318,11 @@ class UploadSession:
         except OSError as error:
             logger.warning("the state of the upload was not saved: %s", error)
 
+    def close(self) -> None:
+        """Release the source and the state."""
+        self._resume.close()
+        self.source.close()
+
     def ended(self) -> None:
         """The stream ended with OK.
 
