@@ -197,6 +197,19 @@ async def test_a_stream_of_known_size_is_sent_as_it_comes(both: Both, data_dir: 
     assert SHA256 in stored(data_dir)
 
 
+async def test_a_file_that_was_cut_says_so(both: Both, file: Path) -> None:
+    """Whichever part is the first that is not there."""
+    ended: list[UploadProgress] = []
+
+    def cut(progress: UploadProgress) -> None:
+        if not ended and progress.bytes_done:
+            ended.append(progress)
+            os.truncate(file, PART // 2)
+
+    with pytest.raises(errors.InvalidArgumentError, match=r"model.bin: the file was changed"):
+        await upload(both, file, stream_bytes=PART, progress=cut)
+
+
 @pytest.mark.parametrize("kind", ["model", "unary"])
 async def test_a_pipe_that_does_not_end_is_read_until_the_deadline(both: Both, kind: str) -> None:
     send = both.client.model("m").upload_version if kind == "model" else both.client.uploads.upload

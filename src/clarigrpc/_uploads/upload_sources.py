@@ -243,13 +243,11 @@ class FileSource(ContentSource):
     def read_into(self, offset: int, view: memoryview) -> None:
         count = _pread_into(self._descriptor, self._base + offset, view)
         # An upload of a file that was changed meanwhile must not complete.
-        if (
+        if count < len(view) or (
             offset + len(view) == self.size
             and _stamp(os.fstat(self._descriptor))[2:4] != self._stamp[2:4]
         ):
             raise InvalidArgumentError(f"{self.name}: the file was changed during the upload")
-        if count < len(view):
-            raise self._short(offset + count)
 
     def identity(self) -> str:
         return f"file {self._stamp} from {self._base}"
