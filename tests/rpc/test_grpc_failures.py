@@ -24,7 +24,9 @@ from tests.conftest import Connect
 from tests.scripted import Fail, ScriptedServer
 
 GET = v2.GetModelRequest(model_id="m")
-GENERATE = v2.PostModelOutputsRequest(model_id="m")
+GENERATE = v2.PostModelOutputsRequest(
+    user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"), model_id="m"
+)
 
 
 def free_port() -> int:
@@ -153,6 +155,9 @@ async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Bot
     def unavailable(connection: socket.socket) -> None:
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nrefused")
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1000):
+            pass
 
     with server_that(unavailable) as port:
         base = f"http://127.0.0.1:{port}"

@@ -8,6 +8,7 @@ until the request is full, the first of them has waited ``max_delay``, or no req
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import threading
 import time
@@ -283,7 +284,8 @@ class _ThreadSlot:
     def _end(self) -> None:
         if not self._set:
             self._set = True
-            self._lock.release()
+            with contextlib.suppress(RuntimeError):  # closing ended it at the same moment
+                self._lock.release()
 
     def wait(self, seconds: float) -> bool:
         """Whether there is a result within this many seconds."""

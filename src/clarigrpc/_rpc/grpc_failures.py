@@ -196,13 +196,15 @@ def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
 def is_by_server(error: Any, *, connected: bool | None) -> bool:
     """Whether the server said itself that it is unavailable, or a proxy before it did.
 
+    Where the connection is up again after it broke, only gRPC's text tells.
+
     Args:
         error: A ``grpc.RpcError`` with a code.
         connected: As of ``was_not_sent``.
     """
-    if isinstance(error, TransportError):
-        return not (error.not_sent or error.connection_lost)
-    return connected is True
+    return (isinstance(error, TransportError) or connected is True) and not (
+        was_not_sent(error, connected=connected) or connection_was_lost(error, connected=connected)
+    )
 
 
 # Fragments of gRPC's text, in lower case -> what they mean; the first that fits counts. The texts
