@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 from typing import Any
 
@@ -297,3 +298,88 @@ async def test_cancelling_a_call_ends_its_wait(
         await task
     assert call.cancelled()
     assert call.done()
+
+
+async def awaited(call: Any) -> Any:
+    return await call
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize("options", [{}, {"connections": 2}, {"hedge": 0.5}], ids=str)
+@pytest.mark.parametrize("together", [True, False])
+async def test_many_await_a_call_and_it_is_repeated_once(
+    client_kind: ClientKind,
+    connect: Connect,
+    scripted: ScriptedServer,
+    options: dict[str, Any],
+    together: bool,
+) -> None:
+    both = connect(scripted.base, retry=QUICK, **options)
+    tries = QUICK.max_attempts
+    scripted.on("GetModel", *[DOWN] * tries, DOWN, reply("GetModel"))
+    call = both.client.v2.GetModel(GET)
+    failures: list[Any]
+    if together:
+        waiting = [awaited(call) for _ in range(5)]
+        failures = await asyncio.gather(*waiting, return_exceptions=True)
+    else:
+        failures = []
+        for _ in range(3):
+            with pytest.raises(errors.UnavailableError) as caught:
+                await call
+            failures.append(caught.value)
+    assert len(scripted.seen) == tries
+    for failure in failures:
+        assert isinstance(failure, errors.UnavailableError)
+        assert len(failure.attempts) == tries - 1
+    call = both.client.v2.GetModel(GET)
+    assert await asyncio.gather(*[awaited(call) for _ in range(5)]) == [reply("GetModel")] * 5
+    assert len(scripted.seen) == tries + 2
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize("method", ["GetModel", "GenerateModelOutputs"])
+async def test_a_call_that_was_cancelled_is_not_repeated(
+    client_kind: ClientKind, both: Both, scripted: ScriptedServer, method: str
+) -> None:
+    """Also where its last attempt had failed before, and nobody knew yet."""
+    scripted.on(method, DOWN)
+    request = GET if method == "GetModel" else v2.PostModelOutputsRequest(model_id="m")
+    call = both.open(method, request)
+    assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    call.cancel()
+    with pytest.raises(errors.UnavailableError):
+        await (call if method == "GetModel" else call.read())
+    assert len(scripted.seen) == 1
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("method", ["GetModel", "GenerateModelOutputs"])
+async def test_a_call_that_was_cancelled_before_a_token_is_there_is_not_sent(
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer, method: str, begun: bool
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def token() -> list[tuple[str, str]]:
+        asked.set()
+        assert go_on.wait(30)
+        return [("authorization", "x")]
+
+    both = connect(scripted.base, auth=token)
+    request = GET if method == "GetModel" else v2.PostModelOutputsRequest(model_id="m")
+    call = both.open(method, request)
+    waiting = awaited(call if method == "GetModel" else call.read())
+    if begun:
+        waiting = asyncio.ensure_future(waiting)
+        await asyncio.to_thread(asked.wait)
+    try:
+        assert call.cancel()
+        assert not call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    finally:
+        go_on.set()
+    assert call.cancelled()
+    assert call.done()
+    assert not scripted.seen

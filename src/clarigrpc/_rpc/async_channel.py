@@ -41,6 +41,7 @@ from clarigrpc._rpc.call import (
     BoundMethod,
     CallCore,
     Deserializer,
+    RetryLoop,
     Serializer,
     check_interceptors,
 )
@@ -402,8 +403,11 @@ class _AsyncCall:
     _metadata: Metadata
     _opening: asyncio.Lock
     _call: Any = None
-    _pause: asyncio.Future[None] | None = None
+    _pause: asyncio.Future[Any] | None = None  # until the next attempt
+    _stopped = False
     _retry: RetryPolicy | None = None
+    _retrying: RetryLoop | None = None
+    _earlier: tuple[errors.ApiError, ...] | None = None  # of a call that has failed for good
 
     def __init__(
         self,
@@ -463,18 +467,58 @@ class _AsyncCall:
         if self._call is None:
             async with self._opening:  # a reader and a writer may come at once
                 if self._call is None:
+                    if self._stopped:
+                        raise asyncio.CancelledError
                     core = self._method.core
                     remaining = self._deadline - time.monotonic()
-                    pairs = await asyncio.to_thread(core.credentials.fetch, remaining)
+                    fetching = asyncio.to_thread(core.credentials.fetch, remaining)
+                    pause = self._pause = asyncio.ensure_future(fetching)
+                    try:
+                        pairs = await pause
+                    finally:
+                        self._pause = None
+                    if self._stopped:
+                        raise asyncio.CancelledError
                     self.request_id, self._metadata = core.metadata(pairs, self._extra)
                     self._attempt(self._deadline - time.monotonic())
         return self._call
 
-    async def _again(self, delay: float) -> None:
-        """Wait, then make the next attempt."""
-        self._pause = asyncio.ensure_future(asyncio.sleep(delay))
-        await self._pause
-        self._attempt(self._deadline - time.monotonic())
+    async def _again(self, failed: Any, error: errors.ApiError) -> None:
+        """Wait, then make the next attempt, unless another task that waits for the call does.
+
+        Args:
+            failed: The latest attempt of which the task knows.
+            error: How it failed.
+
+        Raises:
+            ApiError: The call has failed for good.
+        """
+        if self._call is not failed:
+            return
+        if self._earlier is not None:
+            error.attempts = self._earlier
+            raise error
+        if self._pause is None:
+            if self._stopped:
+                raise error
+            self._retrying = self._retrying or self._retries()
+            try:
+                delay = self._retrying.send(error)
+            except errors.ApiError as last:
+                self._earlier = last.attempts
+                raise
+            failed.cancel()
+            self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+        try:
+            await self._pause
+        except asyncio.CancelledError:
+            self._stopped = True
+            raise
+        if self._call is failed:
+            if self._stopped:
+                raise asyncio.CancelledError
+            self._pause = None
+            self._attempt(self._deadline - time.monotonic())
 
     def _retries(self) -> Any:
         return self._method.retries(self._idempotent, self._deadline, self._retry)
@@ -505,23 +549,27 @@ class _AsyncCall:
 
     def cancel(self) -> bool:
         """Cancel the call; awaiting it raises ``asyncio.CancelledError``."""
-        if self._pause is not None and not self._pause.done():
-            cancelled = self._pause.cancel()
+        if self._pause is not None:
+            cancelled = not self._stopped
+            self._pause.cancel()
+        elif self._call is None:
+            cancelled = not self._stopped
         else:
-            cancelled = self._call is not None and bool(self._call.cancel())
+            cancelled = bool(self._call.cancel())
+        self._stopped = True  # it is not sent again
         if cancelled:
             self._counted.ended(asyncio.CancelledError())
         return cancelled
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled here."""
-        if self._pause is not None and self._pause.cancelled():
-            return True
-        return self._call is not None and bool(self._call.cancelled())
+        if self._pause is not None or self._call is None:
+            return self._stopped
+        return bool(self._call.cancelled())
 
     def done(self) -> bool:
         """Whether the current attempt has ended."""
-        return self._call is not None and bool(self._call.done())
+        return self._stopped if self._call is None else bool(self._call.done())
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline."""
@@ -571,22 +619,23 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         # A generator, because each coroutine between a task and its call costs at every step.
         method = self._method
-        retries = None
+        repeated = False
         try:
             if self._call is None:
                 yield from self._opened().__await__()
             while True:
+                attempt = self._call
                 try:
-                    encoded = yield from self._call.__await__()
+                    encoded = yield from attempt.__await__()
                     if encoded is None:
                         raise method.silent(self.request_id)
                     response = method.deserialize(encoded)
                     if not method.checked or response.status.code == SUCCESS:
-                        if retries is not None:
-                            retries.close()  # now: an error's traceback may keep this frame
+                        if repeated and self._retrying is not None:
+                            self._retrying.close()  # now: an error's traceback may keep this frame
                         self._counted.ended(None)
                         return response
-                    trailing = yield from self._call.trailing_metadata().__await__()
+                    trailing = yield from attempt.trailing_metadata().__await__()
                     failure = method.response_error(
                         response, self.request_id, tuple(trailing), self._raise_on_partial
                     )
@@ -594,15 +643,14 @@ class UnaryUnaryCall(_AsyncCall, aio.UnaryUnaryCall[Any, Any]):
                         self._counted.ended(None)
                         return response
                 except aio.AioRpcError as error:
-                    failure = method.unary_error(error, self.request_id, self._call)
+                    failure = method.unary_error(error, self.request_id, attempt)
                     failure.__cause__ = error
                 except errors.ApiError as error:
                     failure = error
                 except DecodeError as error:
                     failure = method.garbled(error, self.request_id)
-                if retries is None:
-                    retries = self._retries()
-                yield from self._again(retries.send(failure)).__await__()
+                yield from self._again(attempt, failure).__await__()
+                repeated = True
         except errors.ApiError as error:
             self._counted.ended(error)
             raise
@@ -641,7 +689,6 @@ class _ReadableCall(_AsyncCall):
     _ending: _Ending
     _direct: async_streams.DirectStream | None = None
     _requests: RequestStream | None = None
-    _retrying: Any = None
     _may_restart = False
 
     def _attempt(self, timeout: float) -> None:
@@ -699,9 +746,8 @@ class _ReadableCall(_AsyncCall):
             except errors.ApiError as error:
                 if not self._may_restart:
                     raise
-                self._retrying = self._retrying or self._retries()
                 try:
-                    delay = self._retrying.send(error)
+                    await self._again(self._call, error)
                 except errors.ApiError as last:
                     self._may_restart = False  # whoever reads on reads this call
                     raise self._failed(last)  # noqa: B904 - it is the same error
@@ -711,8 +757,6 @@ class _ReadableCall(_AsyncCall):
                     self._retrying.close()
                     self._retrying = None
                 return response
-            self._call.cancel()
-            await self._again(delay)
 
     async def _receive(self) -> Any:
         try:
