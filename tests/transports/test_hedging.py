@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +11,14 @@ from typing import Any
 import grpc
 import pytest
 
-from clarigrpc import errors, text
+from clarigrpc import errors, text, v2
 from clarigrpc._transports.hedging import Latencies
+from tests.both import Both, ClientKind
 from tests.bulk.service import METHOD, outputs, script
 from tests.conftest import Connect
+from tests.scripted import Answer, ScriptedServer, reply
 from tests.transports.test_balancing import backends
+from tests.waiting import until
 
 
 @pytest.mark.measures
@@ -75,6 +80,74 @@ async def test_errors_pass_through_a_hedge(connect: Connect) -> None:
         server.always(METHOD, silent)
         with pytest.raises(errors.DeadlineExceededError):
             await both.run(model.predict, text("a"), timeout=0.5)
+
+
+PREDICT = v2.PostModelOutputsRequest(model_id="m")
+
+
+async def hedging(connect: Connect, server: ScriptedServer, latency: float = 0.0) -> Both:
+    """A client that knows how long predictions take."""
+    both = connect(server.base, hedge=0.5)
+    server.on(METHOD, *[Answer([reply(METHOD)], delay=latency)] * 20)
+    await asyncio.gather(*[both.call(METHOD, PREDICT) for _ in range(20)])
+    server.seen.clear()
+    return both
+
+
+@pytest.mark.parametrize("once", [{"idempotent": False}, {"retry": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"compression": grpc.Compression.Gzip}], ids=str)
+async def test_what_may_be_sent_once_only_is_not_hedged(
+    connect: Connect, scripted: ScriptedServer, once: dict[str, Any], options: dict[str, Any]
+) -> None:
+    both = await hedging(connect, scripted)
+    scripted.always(METHOD, Answer([reply(METHOD)], delay=0.3))
+    await both.call(METHOD, PREDICT, **once, **options)
+    assert len(scripted.seen) == 1
+    await both.call(METHOD, PREDICT, **options)
+    assert len(scripted.seen) > 1
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+async def test_cancelling_a_hedged_call_ends_both_requests(
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = await hedging(connect, scripted)
+    ended: list[bool] = []
+
+    def silent(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        list(requests)
+        over = threading.Event()
+        context.add_callback(over.set)
+        ended.append(over.wait(30))
+        yield reply(METHOD)
+
+    scripted.always(METHOD, silent)
+    call = both.client.v2.PostModelOutputs(PREDICT, timeout=60)
+
+    async def wait() -> Any:
+        return await call
+
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.to_thread(until, lambda: len(scripted.seen) == 2)
+    assert call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert call.cancelled()
+    await asyncio.to_thread(until, lambda: ended == [True, True])
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+async def test_a_hedged_call_that_is_awaited_late_ends_at_its_deadline(
+    client_kind: ClientKind, connect: Connect, scripted: ScriptedServer
+) -> None:
+    both = await hedging(connect, scripted, latency=0.1)
+    scripted.always(METHOD, Answer([reply(METHOD)], delay=20))
+    call = both.client.v2.PostModelOutputs(PREDICT, timeout=3)
+    await asyncio.sleep(1)
+    with pytest.raises(errors.DeadlineExceededError):
+        await call
+    assert scripted.seen[-1].seconds_left < 2.5
+    assert len(scripted.seen) == 2
 
 
 def test_latencies() -> None:

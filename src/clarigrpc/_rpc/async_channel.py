@@ -44,11 +44,12 @@ from clarigrpc._rpc.call import (
     RetryLoop,
     Serializer,
     check_interceptors,
+    is_sent_once,
 )
 from clarigrpc._rpc.call_counts import CountedCall
 from clarigrpc._rpc.channel_methods import ChannelMethods
 from clarigrpc._rpc.shared_transport import AsyncSharedTransport
-from clarigrpc._transports.transport import AsyncTransport, Metadata
+from clarigrpc._transports.transport import AsyncTransport, Metadata, unhedged
 
 if TYPE_CHECKING:  # generic at run time in newer grpcio only
     _StreamUnaryBase = aio.StreamUnaryMultiCallable[Any, Any]
@@ -445,7 +446,10 @@ class _AsyncCall:
 
     def _attempt(self, timeout: float) -> None:
         credentials, wait_for_ready, compression = self._options or (None, None, None)
-        self._call = self._method.bound()(
+        start = self._method.bound()
+        if is_sent_once(self._idempotent, self._retry):
+            start = unhedged(start)
+        self._call = start(
             *self._request,
             timeout=timeout,
             metadata=self._metadata,

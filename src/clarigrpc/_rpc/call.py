@@ -281,6 +281,16 @@ class BoundMethod:
         return loop
 
 
+def is_sent_once(idempotent: bool | None, retry: RetryPolicy | None) -> bool:
+    """Whether the caller wants a call to be sent once, whatever the settings of the client are.
+
+    Args:
+        idempotent: As of the call.
+        retry: The call's own policy; None for the client's.
+    """
+    return idempotent is False or (retry is not None and retry.max_attempts == 1)
+
+
 def _draw() -> float:
     import random
 

@@ -36,6 +36,7 @@ from clarigrpc._rpc.call import (
     RetryLoop,
     Serializer,
     check_interceptors,
+    is_sent_once,
 )
 from clarigrpc._rpc.call_counts import CountedCall
 from clarigrpc._rpc.channel_methods import ChannelMethods
@@ -43,7 +44,7 @@ from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._rpc.shared_transport import SyncSharedTransport
 from clarigrpc._rpc.sync_fast_path import DirectCall, DirectStart, direct
 from clarigrpc._transports.sync_grpc_calls import GrpcCall
-from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport
+from clarigrpc._transports.transport import FutureBase, Metadata, SyncTransport, unhedged
 
 if TYPE_CHECKING:  # generic in the type stubs only
     from clarigrpc._rpc.core_streams import StartStream
@@ -327,7 +328,13 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                     encoded, call = self._direct(payload, timeout, pairs)
                 else:
                     encoded, call = self._send(
-                        payload, timeout, pairs, options or (), request_id, cancellation
+                        payload,
+                        timeout,
+                        pairs,
+                        options or (),
+                        request_id,
+                        cancellation,
+                        once=is_sent_once(idempotent, policy),
                     )
                 if encoded is None:
                     raise self.silent(request_id)
@@ -369,10 +376,13 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         options: tuple[Any, ...],
         request_id: str,
         cancellation: Cancellation | None,
+        *,
+        once: bool,
     ) -> tuple[Any, Any]:
         """One attempt by way of the transport's multicallable."""
         if cancellation is None:
-            return self._real.with_call(payload, timeout, pairs, *options)  # type: ignore[no-any-return]
+            real = unhedged(self._real) if once else self._real
+            return real.with_call(payload, timeout, pairs, *options)  # type: ignore[no-any-return]
         call = self._real.future(payload, timeout, pairs, *options)
         try:
             with cancellation.of(call):

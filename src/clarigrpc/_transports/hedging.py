@@ -112,7 +112,7 @@ class _HedgedMulticallable:
     """A sync multicallable with one request and one response, hedged. Futures are not."""
 
     def __init__(self, real: Any, hedge: Hedge) -> None:
-        self._real = real
+        self._real = self.unhedged = real
         self._hedge = hedge
         self.future = real.future
 
@@ -137,7 +137,7 @@ class _HedgedMulticallable:
                 call = ended.get(timeout=delay)
             except queue.Empty:
                 if self._hedge.budget.spend():
-                    start(max(0.0, timeout - delay))
+                    start(max(0.0, timeout - (time.monotonic() - began)))
                 call = ended.get()
                 if len(calls) > 1 and call.code() is not grpc.StatusCode.OK:
                     call = ended.get()
@@ -153,7 +153,7 @@ class _AsyncHedgedMulticallable:
     """An async multicallable with one request and one response, hedged."""
 
     def __init__(self, real: Any, hedge: Hedge) -> None:
-        self._real = real
+        self._real = self.unhedged = real
         self._hedge = hedge
 
     def __call__(self, request: bytes, *, timeout: float, **options: Any) -> Any:
@@ -172,21 +172,35 @@ class _AsyncHedgedCall:
         self._hedge = hedge
         self._began = time.monotonic()
         self._call = start(timeout)
+        self._second: Any = None
+        self._race: asyncio.Task[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._race().__await__()
+        if self._race is None:  # one race, however many tasks wait for the call
+            self._race = asyncio.ensure_future(self._run())
+        return self._race.__await__()
 
-    async def _race(self) -> Any:
+    def cancel(self) -> bool:
+        """Cancel both requests."""
+        cancelled = bool(self._call.cancel())
+        if self._second is not None:
+            cancelled = bool(self._second.cancel()) or cancelled
+        return cancelled
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    async def _run(self) -> Any:
         latencies = self._hedge.latencies
         delay = latencies.threshold
         if delay is None or delay >= self._timeout:
             response = await self._call
         else:
             response = await self._hedged(delay)
-        latencies.add(time.monotonic() - self._began)
+        latencies.add(self._elapsed())
         return response
 
     async def _hedged(self, delay: float) -> Any:
@@ -195,11 +209,11 @@ class _AsyncHedgedCall:
 
         racing = {asyncio.ensure_future(response(self._call)): self._call}
         try:
-            ended, _ = await asyncio.wait(racing, timeout=delay)
+            ended, _ = await asyncio.wait(racing, timeout=max(0.0, delay - self._elapsed()))
             if not ended:
-                if self._hedge.budget.spend():
-                    second = self._start(max(0.0, self._timeout - delay))
-                    racing[asyncio.ensure_future(response(second))] = second
+                if not self._call.done() and self._hedge.budget.spend():
+                    self._second = self._start(max(0.0, self._timeout - self._elapsed()))
+                    racing[asyncio.ensure_future(response(self._second))] = self._second
                 ended, rest = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
                 if rest and all(one.cancelled() or one.exception() for one in ended):
                     ended, _ = await asyncio.wait(rest)

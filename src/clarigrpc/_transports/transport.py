@@ -95,6 +95,11 @@ def transport_of(call: Any) -> SyncTransport | AsyncTransport | None:
     return getattr(call, "transport_used", None)
 
 
+def unhedged(multicallable: Any) -> Any:
+    """A multicallable whose calls are sent once, also where a transport hedges them."""
+    return getattr(multicallable, "unhedged", multicallable)
+
+
 # A connection that was never used is idle, which says nothing of the others.
 _TELLING = (
     grpc.ChannelConnectivity.TRANSIENT_FAILURE,
