@@ -369,7 +369,7 @@ async def test_a_call_that_was_cancelled_before_a_token_is_there_is_not_sent(
     both = connect(scripted.base, auth=token)
     request = GET if method == "GetModel" else v2.PostModelOutputsRequest(model_id="m")
     call = both.open(method, request)
-    waiting = awaited(call if method == "GetModel" else call.read())
+    waiting: Any = awaited(call if method == "GetModel" else call.read())
     if begun:
         waiting = asyncio.ensure_future(waiting)
         await asyncio.to_thread(asked.wait)

@@ -257,7 +257,7 @@ class _Intercepted:
     kind: ClassVar[Any]  # a CallKind
     core: CallCore
     path: str
-    rpc_error: Callable[[Any, str], errors.ApiError]
+    rpc_error: Callable[..., errors.ApiError]
 
     def __init__(
         self,
