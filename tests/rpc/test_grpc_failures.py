@@ -6,6 +6,7 @@ them differently is noticed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -19,7 +20,7 @@ from grpc import aio
 from clarigrpc import RetryPolicy, errors, v2
 from clarigrpc._rpc import grpc_failures
 from clarigrpc._transports.transport import transport_error
-from tests.both import Both
+from tests.both import Both, ClientKind
 from tests.conftest import Connect
 from tests.scripted import Fail, ScriptedServer
 
@@ -161,9 +162,34 @@ async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Bot
 
     with server_that(unavailable) as port:
         base = f"http://127.0.0.1:{port}"
-        error = await failure(connect, call, base, transport="rest")
+        error = await failure(connect, call, base, transport="rest", user_id="u", app_id="a")
     assert error.description == f"{base} says that it is unavailable"
     assert "HTTP 503" in error.details
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
+@pytest.mark.parametrize(
+    "head", [b"", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1"], ids=["head", "chunk"]
+)
+async def test_an_answer_over_http_that_comes_byte_by_byte_ends_at_the_deadline(
+    client_kind: ClientKind, connect: Connect, head: bytes
+) -> None:
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        connection.sendall(head or b"HTTP/1.1 200 OK\r\nx: ")
+        while not over.wait(0.05):
+            connection.sendall(b";" if head else b"a")
+
+    with server_that(drip) as port:
+        base = f"http://127.0.0.1:{port}"
+        both = connect(base, transport="rest", timeout=0.5)
+        try:
+            with pytest.raises(errors.DeadlineExceededError):
+                await asyncio.wait_for(both.call("GetModel", GET), 10)
+        finally:
+            over.set()
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -24,6 +24,9 @@ from clarigrpc._transports.http_exchange import (
 )
 from clarigrpc._transports.transport import AsyncTransport, TransportError
 
+_LATER = 0.1
+"""Seconds for httpx to say first that a step took too long: it knows whether anything was sent."""
+
 
 class AsyncHttpTransport(AsyncTransport):
     """Calls over HTTP/JSON with a pool of connections, for the loop that it is first used on."""
@@ -105,6 +108,17 @@ class _Body:
         return None
 
     async def _receive(self) -> None:
+        exchange = self._exchange
+        remaining = exchange.deadline.remaining()
+        try:
+            # httpx waits anew for each piece of a head, or of what frames a chunk of the body.
+            async with asyncio.timeout(None if remaining is None else remaining + _LATER):
+                await self._receive_piece()
+        except TimeoutError:
+            exchange.deadline.check()
+            raise
+
+    async def _receive_piece(self) -> None:
         exchange = self._exchange
         if self._chunks is None:
             response = await self._client.send(exchange.request, stream=True)

@@ -237,6 +237,7 @@ class Exchange:
 
     Attributes:
         request: What is to be sent.
+        deadline: When the call has to be over.
         http: The response, when its head has arrived.
         metadata: Of the response; empty before.
         cancelled: Set from another thread, while the head is awaited.
@@ -248,7 +249,7 @@ class Exchange:
     def __init__(self, method: HttpMethod, request: bytes, deadline: Deadline, pairs: Any) -> None:
         deadline.check(not_sent=True)
         self._method = method
-        self._deadline = deadline
+        self.deadline = deadline
         self._received = bytearray()
         self._status = 200
         self._by_line = False
@@ -300,7 +301,7 @@ class Exchange:
         complete: list[bytes] = []
         with self._readable():
             for piece in self._decoder.pieces(chunk):
-                self._deadline.check()
+                self.deadline.check()
                 if self._by_line:
                     complete += self._feed_lines(piece)
                 else:
