@@ -41,6 +41,45 @@ async def test_calls_are_counted(connect: Connect, scripted: ScriptedServer) -> 
     assert 18 < stats.retry_budget < 20
 
 
+KINDS = {
+    "GetModel": lambda both: both.call("GetModel", MODEL),
+    "GenerateModelOutputs": lambda both: both.collect(
+        both.open("GenerateModelOutputs", v2.PostModelOutputsRequest(model_id="m"))
+    ),
+    "StreamModelOutputs": lambda both: both.collect(
+        both.open("StreamModelOutputs", iter([v2.PostModelOutputsRequest(model_id="m")]))
+    ),
+}
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_calls_without_a_credential_are_counted(
+    connect: Connect, scripted: ScriptedServer, method: str
+) -> None:
+    def auth() -> list[tuple[str, str]]:
+        raise LookupError("no key today")
+
+    both = connect(scripted.base, pat=None, auth=auth)
+    with pytest.raises(LookupError):
+        await KINDS[method](both)
+    one = both.client.stats().methods[method]
+    assert (one.succeeded, one.failed, dict(one.errors)) == (0, 1, {"LookupError": 1})
+    assert not scripted.seen
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_every_call_earns_retries(
+    connect: Connect, scripted: ScriptedServer, method: str
+) -> None:
+    scripted.always(method, reply(method))
+    scripted.on("ListModels", Fail(grpc.StatusCode.UNAVAILABLE), reply("ListModels"))
+    both = connect(scripted.base, retry=FAST)
+    await both.call("ListModels", v2.ListModelsRequest())
+    before = both.client.stats().retry_budget
+    await KINDS[method](both)
+    assert both.client.stats().retry_budget == pytest.approx(before + 0.1)
+
+
 async def test_views_count_with_their_client(both: Both, scripted: ScriptedServer) -> None:
     scripted.on("GetModel", reply("GetModel"), reply("GetModel"))
     view = both.client.with_options(timeout=9)

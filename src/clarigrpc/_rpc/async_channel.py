@@ -479,6 +479,9 @@ class _AsyncCall:
                     pause = self._pause = asyncio.ensure_future(fetching)
                     try:
                         pairs = await pause
+                    except Exception as error:
+                        self._counted.ended(error)
+                        raise
                     finally:
                         self._pause = None
                     if self._stopped:

@@ -170,16 +170,28 @@ class _Multicallable(BoundMethod):
         """Take another multicallable of a transport."""
         self._real = real
 
+    def _fetched(self, timeout: float) -> Metadata:
+        """What identifies the caller. A call that gets none counts as failed."""
+        try:
+            return self.core.credentials.fetch(timeout)
+        except Exception as error:
+            self.counts.failed(error)
+            raise
+
     def _metadata(self, extra: Metadata | None, timeout: float) -> tuple[str, Metadata, float]:
-        """Id and metadata of a new call, and the rest of the timeout after fetching credentials."""
+        """Id and metadata of a new call, and the rest of the timeout after fetching credentials.
+
+        The call counts for the retry budget.
+        """
         self._bound()  # notices a fork, after which ids start anew
-        credentials = self.core.credentials
-        pairs = credentials.cached()
+        core = self.core
+        pairs: Metadata | None = core.credentials.cached()
         if pairs is None:
             began = time.monotonic()
-            pairs = credentials.fetch(timeout)
+            pairs = self._fetched(timeout)
             timeout = max(0.0, timeout - (time.monotonic() - began))
-        return *self.core.metadata(pairs, extra), timeout
+        core.budget.earn()
+        return *core.metadata(pairs, extra), timeout
 
 
 _Options: TypeAlias = tuple[grpc.CallCredentials | None, bool | None, grpc.Compression | None]
@@ -317,7 +329,7 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
         self._bound()
         pairs: Metadata | None = core.credentials.cached()
         if pairs is None:
-            pairs = core.credentials.fetch(timeout)
+            pairs = self._fetched(timeout)
             timeout = max(0.0, deadline - time.monotonic())
         request_id, pairs = core.metadata(pairs, metadata)
         core.budget.earn()
@@ -554,7 +566,6 @@ class UnaryStream(_Multicallable, _UnaryStreamBase):
         request_id, pairs, timeout = self._metadata(metadata, timeout)
         options = (pairs, credentials, wait_for_ready, compression)
         plain = credentials is None and wait_for_ready is None and compression is None
-        self.core.budget.earn()
 
         def start(timeout: float) -> Any:
             real, call = self._bound(), None
