@@ -248,16 +248,24 @@ async def test_ten_clients_and_a_failing_server(connect: Connect, scripted: Scri
     assert 1.0 < attempts / (calls * len(clients)) <= 1.2
 
 
-async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer) -> None:
-    both = connect(scripted.base)
-    scripted.on("GetModel", Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "0.3"),)))
-    call = asyncio.ensure_future(both.call("GetModel", GET))
+@pytest.mark.parametrize("method", ["GetModel", "GenerateModelOutputs"])
+async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer, method: str) -> None:
+    policy = RetryPolicy(max_retry_after=600)
+    both = connect(scripted.base, timeout=600, stream_timeout=600, retry=policy)
+    scripted.on(method, Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "300"),)))
+
+    async def run() -> Any:
+        if method == "GetModel":
+            return await both.call(method, GET)
+        return await both.collect(both.open(method, v2.PostModelOutputsRequest(model_id="m")))
+
+    call = asyncio.ensure_future(run())
     while not scripted.seen:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     await both.close()
     with pytest.raises(errors.ClosedError):
-        await call
+        await asyncio.wait_for(call, 60)
 
 
 @pytest.mark.parametrize("client_kind", ["async"])

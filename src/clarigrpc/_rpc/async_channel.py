@@ -193,6 +193,10 @@ class _Multicallable(BoundMethod):
             self._rebound()
         return self._real
 
+    def pause(self, seconds: float) -> asyncio.Future[None]:
+        """What is to be awaited before the next attempt."""
+        return self._shared.pause(seconds)
+
     def _rebound(self) -> None:
         """There is another multicallable of a transport, or None."""
 
@@ -515,7 +519,7 @@ class _AsyncCall:
                 self._earlier = last.attempts
                 raise
             failed.cancel()
-            self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+            self._pause = self._method.pause(delay)
         try:
             await self._pause
         except asyncio.CancelledError:

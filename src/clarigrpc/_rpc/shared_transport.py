@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 import time
 import weakref
 from os import getpid
@@ -82,6 +83,7 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._inherited: list[SyncTransport | None] = []
+        self._pauses: set[threading.Event] = set()
         self._lock = ForkLock()
 
     def transport(self) -> SyncTransport:
@@ -101,12 +103,28 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
                 self.current = open_sync(self.settings, self.budget)
             return self.current
 
+    def pause(self, seconds: float, until: threading.Event | None = None) -> bool:
+        """Wait so long, or until the event is set or the client closed; whether one of them is."""
+        event = threading.Event() if until is None else until
+        self._pauses.add(event)
+        try:
+            return self.closed or event.wait(seconds)
+        finally:
+            self._pauses.discard(event)
+
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
         with self._lock.get():
             transport, self.current, self.closed = self.current, None, True
+        for event in self._pauses.copy():
+            event.set()
         if transport is not None and self.pid == getpid():
             transport.close()
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
 
 
 class AsyncSharedTransport(SharedTransport[AsyncTransport]):
@@ -123,6 +141,7 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
         self.bound: weakref.WeakSet[Any] = weakref.WeakSet()
         self.running: Running = {}
         self.streams: RunningStreams | None = None
+        self._pauses: set[asyncio.Future[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def transport(self) -> AsyncTransport:
@@ -150,9 +169,21 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
             )
         return self.current
 
+    def pause(self, seconds: float) -> asyncio.Future[None]:
+        """What is done after so long, or when the client is closed."""
+        loop = asyncio.get_running_loop()
+        pause = loop.create_future()
+        timer = loop.call_later(seconds, _end, pause)
+        self._pauses.add(pause)
+        pause.add_done_callback(lambda _: timer.cancel())
+        pause.add_done_callback(self._pauses.discard)
+        return pause
+
     async def close(self, grace: float | None = None) -> None:
         """Let running calls end for ``grace`` seconds, cancel the rest, close the connection."""
         transport, self.current, self.closed = self.current, None, True
+        for pause in self._pauses:
+            _end(pause)
         for multicallable in self.bound:
             multicallable.unbind()  # gRPC's thread lives as long as somebody holds its channel
         if transport is None or self.pid != getpid():

@@ -170,6 +170,18 @@ class _Multicallable(BoundMethod):
         """Take another multicallable of a transport."""
         self._real = real
 
+    def pause(self, seconds: float, until: threading.Event | None = None) -> bool:
+        """Wait before the next attempt, or until the event; whether it is set.
+
+        Raises:
+            ClosedError: The client was closed meanwhile.
+        """
+        shared = self._shared
+        stopped = shared.pause(seconds, until)
+        if shared.closed:
+            raise errors.ClosedError
+        return stopped
+
     def _fetched(self, timeout: float) -> Metadata:
         """What identifies the caller. A call that gets none counts as failed."""
         try:
@@ -198,16 +210,20 @@ _Options: TypeAlias = tuple[grpc.CallCredentials | None, bool | None, grpc.Compr
 
 
 class Cancellation:
-    """Cancels sync calls from another thread; they are given it when they start."""
+    """Cancels sync calls from another thread; they are given it when they start.
+
+    Attributes:
+        cancelled: Set when they are.
+    """
 
     def __init__(self) -> None:
         self._calls: set[Any] = set()
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self.cancelled = threading.Event()
 
     def cancel(self) -> None:
         """Cancel running and later calls: they end with ``CancelledError``."""
-        self._cancelled.set()
+        self.cancelled.set()
         with self._lock:
             calls = list(self._calls)
         for call in calls:
@@ -219,17 +235,12 @@ class Cancellation:
         with self._lock:
             self._calls.add(call)
         try:
-            if self._cancelled.is_set():
+            if self.cancelled.is_set():
                 call.cancel()
             yield
         finally:
             with self._lock:
                 self._calls.discard(call)
-
-    def pause(self, seconds: float) -> None:
-        """Wait; raises ``CancelledError`` when it is cancelled meanwhile."""
-        if self._cancelled.wait(seconds):
-            raise errors.CancelledError("cancelled by the caller")
 
 
 # One request, one response.
@@ -371,10 +382,11 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
                 failure = self.garbled(error, request_id)
             if retries is None:
                 retries = self.retries(idempotent, deadline, policy)
-                pause = time.sleep if cancellation is None else cancellation.pause
+                until = None if cancellation is None else cancellation.cancelled
             try:
-                pause(retries.send(failure))
-            except errors.ApiError as error:
+                if self.pause(retries.send(failure), until):
+                    raise errors.CancelledError("cancelled by the caller")
+            except errors.ClarigrpcError as error:
                 self.counts.failed(error)
                 raise
             timeout = deadline - clock()
@@ -868,7 +880,7 @@ class ResponseStream(CallInfo, grpc.Call, Iterator[Any]):
                         raise
                     self._call.cancel()
                     self._free()
-                    if self._stopped.wait(delay):
+                    if self._method.pause(delay, self._stopped):
                         raise self._method.cancelled(self.request_id) from None
                     self._take_up(self._restart(self._deadline - time.monotonic()))
                     if self._stopped.is_set():
