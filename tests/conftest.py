@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,27 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if sys.version_info < (3, 12):
+    # Python collects garbage inside of its JSON parser there. Some tests have it read what is
+    # nested to the limit, where the finalizers of whatever came before would have no stack left.
+    @pytest.fixture(autouse=True, scope="session")
+    def no_finalizers_without_stack() -> Iterator[None]:
+        real = json.JSONDecoder.raw_decode
+
+        def raw_decode(self: json.JSONDecoder, s: str, idx: int = 0) -> Any:
+            enabled = gc.isenabled()
+            gc.disable()
+            try:
+                return real(self, s, idx)
+            finally:
+                if enabled:
+                    gc.enable()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json.JSONDecoder, "raw_decode", raw_decode)
+            yield
 
 
 @pytest.hookimpl(wrapper=True)
