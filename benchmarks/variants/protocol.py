@@ -176,9 +176,10 @@ def paced(
 
         def done(task: asyncio.Task[None]) -> None:
             running.discard(task)
+            error = None if task.cancelled() else task.exception()
             if ended.done():
                 return
-            if error := task.exception():
+            if error:
                 ended.set_exception(error)
             elif len(latencies) == calls:
                 ended.set_result(None)
@@ -200,6 +201,8 @@ def paced(
         finally:
             loop.remove_reader(timer.file)
             os.close(timer.file)
+            for task in running:  # after an error
+                task.cancel()
         return latencies
 
     return lambda calls, rate: runner.run(run(calls, rate))
