@@ -51,7 +51,7 @@ coverage: $(VENV)/.test
 # Random anew each time, while the run in `make test` is short and always the same.
 SECONDS ?= 600
 fuzz: $(VENV)/.test
-	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --timeout 0 tests/fuzz $(ARGS)
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
