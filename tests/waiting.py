@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,3 +19,13 @@ def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
     return found
+
+
+def join(thread: threading.Thread, seconds: float = 60.0) -> None:
+    """Wait for the end of a thread.
+
+    Raises:
+        AssertionError: It does not end in this time.
+    """
+    thread.join(seconds)
+    assert not thread.is_alive(), f"{thread.name} does not end"

@@ -23,6 +23,8 @@ from h2.events import StreamEnded
 from h2.exceptions import ProtocolError
 from hyperframe.frame import Frame, GoAwayFrame, PingFrame, RstStreamFrame
 
+from tests.socket_server import server_that
+
 REFUSED_STREAM = 7
 _ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
 
@@ -176,42 +178,19 @@ class Http2Server:
         self.arrived = self.taken = 0
         self.lock = threading.Lock()
         self._endings = iter(endings)
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._running = server_that(self._serve)
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._start(self._accept)
+        self.base = f"http://127.0.0.1:{self._running.__enter__()}"
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for end in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for end in (self._listener, *self._sockets):
-            end.close()
-
-    def _start(self, function: Callable[[], None]) -> None:
-        thread = threading.Thread(target=function, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(sock)
-            self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]
+        self._running.__exit__(None, None, None)
 
     def _serve(self, sock: socket.socket) -> None:
         http2 = H2Connection(H2Configuration(client_side=False))
         http2.initiate_connection()
-        with contextlib.suppress(OSError, ProtocolError):  # the client has gone
+        with contextlib.suppress(ProtocolError):  # the client has gone
             sock.sendall(http2.data_to_send())
             while data := sock.recv(65536):
                 for event in http2.receive_data(data):

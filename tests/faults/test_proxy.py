@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Counters, Direction, Fault, FaultProxy, FrameScanner, chaos_plan
+from tests.socket_server import receive
 from tests.waiting import until
 
 MIB = 1024 * 1024
@@ -141,16 +142,6 @@ def failure(channel: grpc.Channel, kind: str, payload: bytes, timeout: float = 1
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, kind, payload, timeout)
     return caught.value.code()
-
-
-def receive(end: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes (MSG_WAITALL does not work with a timeout)."""
-    data = b""
-    while len(data) < size:
-        got = end.recv(size - len(data))
-        assert got, "the connection ended early"
-        data += got
-    return data
 
 
 # Without faults
@@ -528,7 +519,8 @@ def test_goaway_frame_and_drain() -> None:
             got = receive(client, 9 + len(goaway))
             assert got == settings + goaway
             client.sendall(frame(1, 5, 5, b"late") + frame(0, 1, 3, b"end"))
-            assert peer.recv(64) == frame(0, 1, 3, b"end")
+            end_of_request = frame(0, 1, 3, b"end")
+            assert receive(peer, len(end_of_request)) == end_of_request
             trailers = frame(1, 5, 3, b"bye")
             peer.sendall(trailers)
             assert receive(client, len(trailers)) == trailers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import ScriptedServer, reply
+from tests.socket_server import server_that
 
 GET = v2.GetModelRequest(model_id="m")
 ONCE = RetryPolicy(max_attempts=1)
@@ -204,22 +204,9 @@ async def test_a_blackhole(connect: Connect) -> None:
 
 @pytest.mark.measures
 async def test_a_server_that_hangs_up(connect: Connect) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def hang_up() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                listener.accept()[0].close()
-
-    thread = threading.Thread(target=hang_up)
-    thread.start()
-    try:
-        both = connect(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=5, retry=ONCE)
+    with server_that(lambda connection: None) as port:
+        both = connect(f"http://127.0.0.1:{port}", timeout=5, retry=ONCE)
         await fails(both, "base='https://...'", seconds=5)
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 async def test_timeouts_of_a_call(both: Both) -> None:

@@ -7,10 +7,9 @@ them differently is noticed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -23,6 +22,7 @@ from clarigrpc._transports.transport import transport_error
 from tests.both import Both, ClientKind
 from tests.conftest import Connect
 from tests.scripted import Fail, ScriptedServer
+from tests.socket_server import drain, receive, server_that
 
 GET = v2.GetModelRequest(model_id="m")
 GENERATE = v2.PostModelOutputsRequest(
@@ -33,27 +33,6 @@ GENERATE = v2.PostModelOutputsRequest(
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@contextlib.contextmanager
-def server_that(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that does the same with every connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):  # closed at the end of the test
-                while True:
-                    connection, _ = server.accept()
-                    with connection:
-                        behaves(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 async def unary(both: Both) -> Any:
@@ -119,10 +98,8 @@ async def test_a_server_that_takes_the_request_and_goes(
     def take(connection: socket.socket) -> None:
         # Settings of the server and their acknowledgement, as HTTP/2 has them.
         connection.sendall(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\0\4\1\0\0\0\0")
-        received = b""
         # The path of the request, which HPACK leaves as it is or compresses, comes after the key.
-        while len(received) < 200:
-            received += connection.recv(1000)
+        receive(connection, 200)
 
     with server_that(take) as port:
         error = await failure(connect, call, f"http://127.0.0.1:{port}")
@@ -157,8 +134,7 @@ async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Bot
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nrefused")
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1000):
-            pass
+        drain(connection)
 
     with server_that(unavailable) as port:
         base = f"http://127.0.0.1:{port}"

@@ -31,6 +31,7 @@ from clarigrpc._transports.transport import TransportError
 from clarigrpc.local import LocalServer
 from clarigrpc.local.fronts.rest_front import RestFront
 from tests.backend import Backend, abort, outputs, respond
+from tests.socket_server import drain, receive, server_that
 from tests.strategies import messages
 
 GENERATE = v2.PostModelOutputsRequest(
@@ -347,18 +348,9 @@ def test_tls_where_there_is_none(caller: Caller, front: RestFront) -> None:
 
 
 def test_a_server_that_hangs_up(caller: Caller) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
-
-        def hang_up() -> None:
-            connection, _ = server.accept()
-            connection.recv(100)
-            connection.close()
-
-        thread = threading.Thread(target=hang_up)
-        thread.start()
+    with server_that(lambda connection: receive(connection, 100)) as port:
+        caller.base = f"http://127.0.0.1:{port}"
         error = error_of(lambda: caller.unary("ListModels", v2.ListModelsRequest(), timeout=5))
-        thread.join()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert not error.not_sent
 
@@ -479,19 +471,14 @@ def test_a_stream_that_breaks(backend: Backend, front: RestFront) -> None:
 
 def test_a_connection_cut_in_the_middle_of_a_stream(caller: Caller) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        caller.base = f"http://127.0.0.1:{server.getsockname()[1]}"
 
-        def cut() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(10_000)
-                connection.sendall(head + b"\r\n\r\n" + b'd\r\n{"result":{}}\r\n')
+    def cut(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        connection.sendall(head + b"\r\n\r\n" + b'd\r\n{"result":{}}\r\n')
 
-        thread = threading.Thread(target=cut)
-        thread.start()
+    with server_that(cut) as port:
+        caller.base = f"http://127.0.0.1:{port}"
         error = error_of(lambda: caller.stream("GenerateModelOutputs", GENERATE, timeout=5))
-        thread.join()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -591,38 +578,34 @@ def test_a_stream_cancelled_from_another_thread(backend: Backend, front: RestFro
 @pytest.mark.measures
 def test_a_stream_cancelled_before_its_head_comes(answer: bytes) -> None:
     arrived, cancelled, closed = threading.Event(), threading.Event(), threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(10_000)
-                arrived.set()
-                cancelled.wait(10)
-                connection.sendall(answer)
-                connection.settimeout(10)
-                while answer and connection.recv(1000):
-                    pass
-                closed.set()
+    def late(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        arrived.set()
+        cancelled.wait(60)
+        connection.sendall(answer)
+        if answer:
+            drain(connection)
+        closed.set()
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with opened(f"http://127.0.0.1:{server.getsockname()[1]}") as transport:
-            stream = Method(transport, "GenerateModelOutputs")(GENERATE, timeout=30)
-            with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                reading = pool.submit(next, stream)
-                assert arrived.wait(30)
-                started = time.monotonic()
-                assert stream.cancel()
-                error = reading.exception(5)
-            assert time.monotonic() - started < 5
-            assert isinstance(error, TransportError)
-            assert error.code() is grpc.StatusCode.CANCELLED
-            assert stream.code() is grpc.StatusCode.CANCELLED
-            # The response that comes late is closed, and its connection with it.
-            cancelled.set()
-            assert closed.wait(30)
-        thread.join()
+    with (
+        server_that(late) as port,
+        opened(f"http://127.0.0.1:{port}") as transport,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        stream = Method(transport, "GenerateModelOutputs")(GENERATE, timeout=30)
+        reading = pool.submit(next, stream)
+        assert arrived.wait(30)
+        started = time.monotonic()
+        assert stream.cancel()
+        error = reading.exception(5)
+        assert time.monotonic() - started < 5
+        assert isinstance(error, TransportError)
+        assert error.code() is grpc.StatusCode.CANCELLED
+        assert stream.code() is grpc.StatusCode.CANCELLED
+        # The response that comes late is closed, and its connection with it.
+        cancelled.set()
+        assert closed.wait(30)
 
 
 def test_a_stream_that_is_dropped_frees_its_connection(backend: Backend, front: RestFront) -> None:

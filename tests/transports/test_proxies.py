@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -17,6 +14,7 @@ import pytest
 from clarigrpc import ClientCredentials, RetryPolicy, errors, v2
 from clarigrpc._resources import downloads
 from tests.conftest import Connect
+from tests.socket_server import server_that
 
 GET = v2.GetModelRequest(model_id="m")
 SECRET = "the-secret-0123456789abcdef"
@@ -29,27 +27,13 @@ HERE = ("127.0.0.1", "127.0.0.2", "localhost", "x.localhost", "LocalHost", "[::1
 def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """What the proxy of the environment has been told. It answers nobody."""
     told: list[bytes] = []
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    connection.settimeout(1)
-                    with contextlib.suppress(OSError):
-                        told.append(connection.recv(65536))
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    for name in VARIABLES:
-        monkeypatch.setenv(name, f"http://127.0.0.1:{listener.getsockname()[1]}")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    yield told
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    with server_that(lambda connection: told.append(connection.recv(65536))) as port:
+        for name in VARIABLES:
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield told
 
 
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
