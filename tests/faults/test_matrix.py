@@ -236,7 +236,11 @@ async def test_ends_in_the_result_or_in_one_error(
             await run(both, attempt)
     except errors.ApiError as error:
         attempt.error = error
-    if fault in HARMLESS or (fault in SURVIVED and kind in ("predict", "upload")):
+    if kind == "duplex" and fault == "goaway" and attempt.error is not None:
+        # It was opened just before the GOAWAY came. The server has not taken it, and its requests
+        # are gone.
+        assert not attempt.items
+    elif fault in HARMLESS or (fault in SURVIVED and kind in ("predict", "upload")):
         assert attempt.error is None, attempt.error
     if fault in ("refuse", "blackhole"):
         assert attempt.error is not None

@@ -385,7 +385,8 @@ def test_what_is_deleted_is_in_no_index(app: App) -> None:
 
     def sizes() -> list[int]:
         tables = ("terms", "places", "tags", "texts")
-        return [store._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
+        with store.transaction():  # never in the midst of one by a job: it is the same connection
+            return [store._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
 
     before = sizes()
     one = message(
