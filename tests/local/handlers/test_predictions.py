@@ -6,6 +6,7 @@ import io
 import queue
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ import pytest
 
 from clarigrpc import v2
 from clarigrpc.local import Faults
+from clarigrpc.local.engine import faults as faults_module
 from tests.local.conftest import PUBLIC, Raw, ok, png, predict_request
 from tests.local.handlers.test_inputs import web as web
 
@@ -261,28 +263,39 @@ def test_a_server_that_drains_first(serve: Callable[..., Raw]) -> None:
     assert len(list(raw("StreamModelOutputs", requests))) == 3
 
 
-def test_deploys_slowly(raw: Raw) -> None:
+class Clock:
+    """The time of the faults, which stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(faults_module, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def test_deploys_slowly(raw: Raw, clock: Clock) -> None:
     raw.server.faults.deploy_seconds = 0.4
     seen = []
-    for _ in range(200):
-        response = raw("PostModelOutputs", predict_request(png("red")))
-        seen.append(response.status.code)
-        if response.status.code == Code.SUCCESS:
-            break
-        time.sleep(0.02)
-    assert list(dict.fromkeys(seen)) == [Code.MODEL_DEPLOYING, Code.MODEL_LOADING, Code.SUCCESS]
+    for _ in range(3):
+        seen.append(raw("PostModelOutputs", predict_request(png("red"))).status.code)
+        clock.now += 0.25
+    assert seen == [Code.MODEL_DEPLOYING, Code.MODEL_LOADING, Code.SUCCESS]
 
 
-def test_throttles(raw: Raw) -> None:
-    raw.server.faults.rate_limit = 20
+def test_throttles(raw: Raw, clock: Clock) -> None:
+    raw.server.faults.rate_limit = 30
     raw.server.faults.rate_burst = 1
     request = v2.GetInputCountRequest()
     assert raw("GetInputCount", request).status.code == Code.SUCCESS
     response, call = raw.stub.GetInputCount.with_call(request, metadata=raw.metadata)
     assert response.status.code == Code.CONN_THROTTLED
     wait = float(dict(call.trailing_metadata())["retry-after"])
-    assert 0 < wait <= 0.05
-    time.sleep(wait)
+    assert 1 / 30 <= wait <= 0.034  # enough
+    clock.now += wait
     assert raw("GetInputCount", request).status.code == Code.SUCCESS
 
 

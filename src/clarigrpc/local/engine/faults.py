@@ -308,7 +308,8 @@ class Faults:
             if self._tokens >= needed:
                 self._tokens -= items
                 return 0.0
-            return (needed - self._tokens) / rate
+            # As it is told, in milliseconds: not too short.
+            return math.ceil((needed - self._tokens) / rate * 1000) / 1000
 
     def fail_input(self, input_id: str, code: StatusCodeValue) -> None:
         """Raises ServiceError with that code if the input is one of ``fail_inputs``."""
