@@ -116,9 +116,11 @@ def test_pages_are_made_from_whatever_results_there_are(tmp_path: Path) -> None:
 def test_a_delay_line_keeps_order_and_hands_on_the_end(mbit: float, seconds: float) -> None:
     """120 kB there and back take 0.24 s at 4 Mbit/s, overlapping."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
 
         def echo() -> None:
             connection, _ = listener.accept()
+            connection.settimeout(30)
             with connection:
                 while data := connection.recv(1 << 16):
                     connection.sendall(data)

@@ -33,13 +33,16 @@ async def test_user_agent_over_grpc(connect: Connect, scripted: ScriptedServer) 
 async def test_user_agent_over_rest(connect: Connect) -> None:
     def headers() -> bytes:
         connection, _ = server.accept()
+        connection.settimeout(30)
         with connection:
             found = b""
             while b"\r\n\r\n" not in found:
-                found += connection.recv(65536)
+                found += (received := connection.recv(65536))
+                assert received, f"the end after {found!r}"
         return found.lower()
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
         accepted = asyncio.create_task(asyncio.to_thread(headers))
         base = f"http://127.0.0.1:{server.getsockname()[1]}"
         both = connect(base, transport="rest", retry=RetryPolicy(max_attempts=1), timeout=10)

@@ -328,7 +328,7 @@ def test_an_item_that_takes_too_long(start: Work, caller: Client) -> None:
     with pytest.raises(errors.ApiError, match=r"longer than the 0[.]5 seconds") as raised:
         caller.model(MODEL).call("waits_async", text="a")
     assert raised.value.code == Code.RUNNER_PROCESSING_FAILED
-    assert trouble.go_on.is_set()
+    assert trouble.go_on.wait(30), "the method was not cancelled"
     worker = getattr(started, "worker", started)
     until(lambda: worker.stats().failed == 1)
 

@@ -141,9 +141,14 @@ def test_a_caller_who_leaves_stops_the_model(served: Served, caller: Client) -> 
     results.cancel()
     until(lambda: "closed a" in toolbox.log)
     toolbox.started.clear()
-    # At the deadline, the service may be the first to say so.
-    with pytest.raises((errors.DeadlineExceededError, errors.NotReadyError)):
-        caller.with_options(timeout=1.0).model(MODEL).call("endless", text="b")
+
+    def reaches_the_model() -> bool:
+        # At the deadline, the service may be the first to say so.
+        with pytest.raises((errors.DeadlineExceededError, errors.NotReadyError)):
+            caller.with_options(timeout=1.0).model(MODEL).call("endless", text="b")
+        return toolbox.started.is_set()
+
+    until(reaches_the_model)
     until(lambda: "cancelled b" in toolbox.log)
     until(lambda: served.worker.stats().cancelled >= before + 2)
     assert served.model.call("predict", text="c") == "C"

@@ -175,7 +175,7 @@ def test_readiness_follows_the_connection(start: Work, proxy: FaultProxy, calls:
     _refuse(proxy)
     until(lambda: not worker.is_ready)
     assert worker.is_alive
-    assert worker.stats().reconnects > 0
+    until(lambda: worker.stats().reconnects > 0)
     proxy.restore()
     assert calls.unary("b").result(40) == "B"
     until(lambda: worker.is_ready)
@@ -185,14 +185,23 @@ def test_a_runner_that_was_deleted_is_made_again(start: Work, caller: Client) ->
     start(Toolbox(), runner_id="deleted")
     until(lambda: caller.model(MODEL).call("predict", text="a") == "A")
     caller.runners.delete("deleted")
+
+    def is_made_again() -> bool:
+        try:
+            return caller.runners.get("deleted").worker.model.id == MODEL
+        except errors.NotFoundError:
+            return False
+
+    until(is_made_again)
     assert caller.model(MODEL).call("predict", text="b") == "B"
-    assert caller.runners.get("deleted").worker.model.id == MODEL
     caller.runners.delete("deleted")
 
 
 def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     boxes = [Toolbox(), Toolbox()]
     running = [start(box, concurrency=2) for box in boxes]
+    running = [getattr(one, "worker", one) for one in running]
+    until(lambda: all(one.is_ready for one in running))
     model = caller.model(MODEL)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda n: model.call("slow", text=str(n), seconds=0.002), range(120)))
@@ -200,8 +209,7 @@ def test_two_workers_share_the_items(start: Work, caller: Client) -> None:
     # No fault, so no item runs twice.
     assert sorted(boxes[0].log + boxes[1].log) == sorted(f"slow {n}" for n in range(120))
     assert all(box.log for box in boxes)
-    stats = [getattr(one, "worker", one).stats for one in running]
-    until(lambda: sum(one().succeeded for one in stats) >= 120)
+    until(lambda: sum(one.stats().succeeded for one in running) >= 120)
 
 
 def test_the_end_leaves_nothing_behind(

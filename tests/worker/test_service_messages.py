@@ -201,7 +201,7 @@ def test_generated_outputs_are_not_made_twice(
     toolbox = Toolbox()
     worker = worker_of(start(toolbox))
     until(lambda: worker.stats().lost == 1)
-    assert toolbox.log == ["closed a"]
+    until(lambda: toolbox.log == ["closed a"])
     (seen,) = scripted.calls(POST)
     assert seen.request.status.code == Code.RUNNER_PROCESSING_FAILED
     assert not seen.request.runner_item_outputs

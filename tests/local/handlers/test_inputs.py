@@ -351,7 +351,10 @@ with LocalServer(sys.argv[1]) as server:
 
 
 def test_sigkill_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    """Batches are posted until the server is killed in the middle; every reply counts."""
+    """Batches are posted until the server is killed in the middle; every reply counts.
+
+    It is killed some time after it has answered a few.
+    """
     pat = LocalServer(tmp_path).pat
     acknowledged: list[str] = []
     for round_number in range(3):
@@ -363,13 +366,14 @@ def test_sigkill_loses_nothing_acknowledged(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            timer = threading.Timer(0.3, process.send_signal, [signal.SIGKILL])
+            timer = threading.Timer(0.25, process.send_signal, [signal.SIGKILL])
             metadata = (("authorization", f"Key {pat}"),)
             with grpc.insecure_channel(address) as channel:
                 stub = v2.V2Stub(channel)
-                timer.start()
                 try:
                     for batch in range(10_000):
+                        if batch == 4:
+                            timer.start()
                         ids = [f"{round_number}-{batch}-{n}" for n in range(5)]
                         response = stub.PostInputs(texts(*ids), metadata=metadata, timeout=20)
                         assert response.status.code == Code.SUCCESS

@@ -462,7 +462,7 @@ def test_callers_do_not_keep_workers_out(serve: Callable[..., Raw]) -> None:
     model = RemoteModel(serve(workers=2), "m")
     with model.worker(control=True):
         calls = [Calling(model, "a"), Calling(model, "b"), Calling(model, "c")]
-        assert model.counts().pods_running == 1
+        until(lambda: model.counts().pods_running == 1)
         for _ in calls:
             with model.worker() as worker:
                 worker.answer(worker.take())
@@ -620,7 +620,7 @@ def test_a_deployment_serves_while_it_has_workers(
         thread = threading.Thread(target=lambda: answers.append(deployed.predict("pool")))
         thread.start()
         worker.answer(worker.take())
-        thread.join()
+        thread.join(30)
         assert answers[0].outputs[0].data.text.raw == "X"
         elsewhere = deployed.predict("empty")
         assert elsewhere.status.code == Code.MODEL_DEPLOYING
@@ -796,6 +796,8 @@ def test_a_worker_that_loses_an_item_at_once_does_so_few_times(model: RemoteMode
     while calling.is_alive():
         with model.worker() as worker:
             current.append(worker)
+            if not calling.is_alive():  # too late to be cut by the other thread
+                break
             if not given:
                 ending.start()
             try:
