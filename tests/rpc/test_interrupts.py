@@ -118,6 +118,33 @@ def test_a_process_ends_while_calls_are_under_way(
     assert check_end(program, 10, within=1.0) - interrupted < 1.0
 
 
+_CLOSES_IN_HANDLER = """
+import signal
+from clarigrpc import Client, errors
+from clarigrpc._rpc import shared_transport
+
+opened = shared_transport.open_sync
+
+def interrupted(*arguments):
+    signal.raise_signal(signal.SIGTERM)
+    return opened(*arguments)
+
+shared_transport.open_sync = interrupted
+client = Client(base="http://127.0.0.1:9", pat="p", user_id="u", app_id="a")
+signal.signal(signal.SIGTERM, lambda *_: client.close())
+try:
+    client.inputs.status()
+except errors.ClosedError:
+    print("closed")
+"""
+
+
+def test_a_handler_may_close_a_client_that_is_just_opening_its_connection() -> None:
+    program = [sys.executable, "-c", _CLOSES_IN_HANDLER]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.stdout, ended.stderr) == ("closed\n", "")
+
+
 def handlers() -> list[Any]:
     return [signal.getsignal(signal.SIGINT)]
 

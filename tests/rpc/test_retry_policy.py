@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -249,6 +251,26 @@ def test_a_lost_connection_costs_attempts_and_no_budget() -> None:
     budget = RetryBudget(reserve=1)
     run = simulate(repeated(lost), RetryPolicy(max_attempts=4), timeout=1e6, budget=budget)
     assert len(run.starts) == 4
+    assert budget.spend()
+
+
+def test_a_call_dropped_while_another_one_gives_back_waits_for_nothing() -> None:
+    budget = RetryBudget(reserve=2)
+    clock: dict[str, Any] = {"deadline": 60.0, "clock": lambda: 0.0, "random": lambda: 0.0}
+    dropped = retry_delays(RetryPolicy(), budget, idempotent=True, **clock)
+    next(dropped)
+    dropped.send(failing())
+
+    class Tokens(float):
+        # Stands for the garbage collector, which from Python 3.12 on runs between any two calls.
+        def __radd__(self, other: float) -> float:
+            dropped.close()
+            return other + float(self)
+
+    giving = threading.Thread(target=budget.give_back, args=(Tokens(0.5),), daemon=True)
+    giving.start()
+    giving.join(30)
+    assert not giving.is_alive()
     assert budget.spend()
 
 

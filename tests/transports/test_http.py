@@ -763,6 +763,34 @@ def test_no_thread_is_left(backend: Backend, front: RestFront) -> None:
         time.sleep(0.01)
 
 
+def test_a_thread_that_cannot_be_started_holds_up_no_later_call(
+    backend: Backend, front: RestFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "clarigrpc-rest-call" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with opened(front.base, max_connections=1) as transport:
+        bound = Method(transport, "ListModels")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                bound.future(v2.ListModelsRequest())
+        assert bound.future(v2.ListModelsRequest()).result(30) is not None
+
+
+def test_a_call_that_begins_while_its_transport_is_closed_is_refused(front: RestFront) -> None:
+    with opened(front.base) as transport:
+        threads = transport.threads()
+        threads.submit(int).result(30)
+        transport.close()
+        with pytest.raises(ValueError, match="closed channel"):
+            threads.submit(int)
+
+
 def test_threads_share_a_transport(backend: Backend, front: RestFront) -> None:
     with opened(front.base) as transport, concurrent.futures.ThreadPoolExecutor(16) as pool:
         bound = Method(transport, "ListModels")

@@ -7,6 +7,7 @@ those of the gRPC retry design (gRFC A6: token budget, pushback) with full jitte
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Generator
 
@@ -34,7 +35,8 @@ class RetryBudget:
         self._ratio = ratio or 0.0
         self._reserve = reserve
         self._tokens = reserve
-        self._lock = ForkLock()
+        # Reentrant: a call that is dropped gives back, wherever the garbage collector runs.
+        self._lock = ForkLock(threading.RLock)
 
     @property
     def tokens(self) -> float:

@@ -84,7 +84,8 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
         super().__init__(settings)
         self._inherited: list[SyncTransport | None] = []
         self._pauses: set[threading.Event] = set()
-        self._lock = ForkLock()
+        # Reentrant: a signal's handler may close the client while its thread opens the transport.
+        self._lock = ForkLock(threading.RLock)
 
     def transport(self) -> SyncTransport:
         """The transport, opened if it is not yet.
@@ -100,7 +101,11 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
                 self._inherited.append(self.current)
                 self.current = None
             if self.current is None:
-                self.current = open_sync(self.settings, self.budget)
+                opened = open_sync(self.settings, self.budget)
+                if self.closed:
+                    opened.close()
+                    raise errors.ClosedError
+                self.current = opened
             return self.current
 
     def pause(self, seconds: float, until: threading.Event | None = None) -> bool:

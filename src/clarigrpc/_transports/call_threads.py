@@ -17,10 +17,12 @@ class _Shared:
     """What the threads know, so that they do not keep alive who started them."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Entered again where the garbage collector drops the threads while one of them has it.
+        self.lock = threading.RLock()
         self.work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.count = 0
         self.idle = 0
+        self.closed = False
 
 
 class CallThreads:
@@ -38,7 +40,12 @@ class CallThreads:
         self._shared = _Shared()
 
     def submit(self, function: Callable[[], ResultT]) -> Future[ResultT]:
-        """Have a thread call ``function``."""
+        """Have a thread call ``function``.
+
+        Raises:
+            RuntimeError: There is no thread, and none can be started.
+            ValueError: The threads were closed (as a channel of gRPC says it).
+        """
         future: Future[ResultT] = Future()
 
         def work() -> None:
@@ -50,24 +57,38 @@ class CallThreads:
                 future.set_result(result)
 
         shared = self._shared
-        with HeldInterrupt():
+        with HeldInterrupt(), shared.lock:
+            if shared.closed:
+                raise ValueError("Cannot invoke RPC on closed channel!")
+            if shared.idle:
+                shared.idle -= 1
+            elif shared.count < self._most:
+                self._start()
             shared.work.put(work)
-            with shared.lock:
-                if shared.idle:
-                    shared.idle -= 1
-                    return future
-                if shared.count == self._most:
-                    return future
-                shared.count += 1
-            threading.Thread(
-                target=_run, args=(shared,), name="clarigrpc-rest-call", daemon=True
-            ).start()
         return future
+
+    def _start(self) -> None:
+        """Start a thread; with the lock."""
+        shared = self._shared
+        thread = threading.Thread(
+            target=_run, args=(shared,), name="clarigrpc-rest-call", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            if not shared.count:
+                raise
+        else:
+            shared.count += 1
 
     def close(self) -> None:
         """Let the threads end once the work is done that they have been given."""
-        for _ in range(self._shared.count):
-            self._shared.work.put(None)
+        shared = self._shared
+        with shared.lock:
+            shared.closed = True
+            for _ in range(shared.count):
+                shared.work.put(None)
+            shared.count = 0
 
     def __del__(self) -> None:
         self.close()
