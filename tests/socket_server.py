@@ -1,4 +1,4 @@
-"""A TCP server whose function does the same with every connection."""
+"""Ports of 127.0.0.1: a TCP server that does as told, and a port without a server."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def server_that(behaves: Callable[[socket.socket], object]) -> Iterator[int]:
                 join(thread)
             for connection in connections:
                 connection.close()
+
+
+@contextlib.contextmanager
+def kept_port() -> Iterator[int]:
+    """Keep a port: nobody else gets it, and it refuses connections while no server listens.
+
+    A server that sets SO_REUSEADDR, as those of gRPC do, can listen on it.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
 
 
 def receive(connection: socket.socket, size: int) -> bytes:

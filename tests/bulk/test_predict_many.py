@@ -26,6 +26,7 @@ from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
 from tests.scripted import Fail, ScriptedServer, refuse
+from tests.socket_server import kept_port
 from tests.waiting import until
 
 COLORS = {"user_id": "clarifai", "app_id": "main"}
@@ -475,9 +476,8 @@ async def test_cuts_lose_and_double_nothing(connect: Connect, fault: str) -> Non
 
 
 async def test_a_server_that_restarts(connect: Connect) -> None:
-    first = ScriptedServer()
-    first.always(METHOD, script(outputs))
-    with first:
+    with kept_port() as port, ScriptedServer(port=port) as first:
+        first.always(METHOD, script(outputs))
         client = connect(first.base, timeout=20)
         results = []
         stream = client.client.model("m").predict_many(texts(400), batch_size=4, in_flight=2)
@@ -485,7 +485,7 @@ async def test_a_server_that_restarts(connect: Connect) -> None:
             results.append(result)
             if result.index == 50:
                 await asyncio.to_thread(first.close)
-                second = ScriptedServer(port=first.port)
+                second = ScriptedServer(port=port)
                 second.always(METHOD, script(outputs))
                 second.__enter__()
         second.close()

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from clarigrpc import ClientCredentials, errors, image, v2
 from clarigrpc.local import LocalServer
 from tests.conftest import Connect
 from tests.local.conftest import png
+from tests.socket_server import kept_port
 
 LIST = v2.ListInputsRequest()
 
@@ -75,15 +75,16 @@ async def test_a_token_is_renewed_when_it_ends(
 
 
 async def test_a_token_that_the_server_forgot_is_replaced(connect: Connect, transport: str) -> None:
-    known: dict[str, Any] = {"client_id": "c", "client_secret": "s"}
-    with LocalServer(**known, rest_port=0) as first:
-        both = connected(connect, first, transport)
-        await both.call("ListInputs", LIST)
-        known |= {"port": first.port, "rest_port": httpx.URL(str(first.rest_base)).port}
-    with LocalServer(**known):
-        with pytest.raises(errors.AuthenticationError):
+    with kept_port() as port, kept_port() as rest_port:
+        known: dict[str, Any] = {"client_id": "c", "client_secret": "s"}
+        known |= {"port": port, "rest_port": rest_port}
+        with LocalServer(**known) as first:
+            both = connected(connect, first, transport)
             await both.call("ListInputs", LIST)
-        await both.call("ListInputs", LIST)
+        with LocalServer(**known):
+            with pytest.raises(errors.AuthenticationError):
+                await both.call("ListInputs", LIST)
+            await both.call("ListInputs", LIST)
 
 
 async def test_a_wrong_secret(connect: Connect, server: LocalServer, transport: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tests.socket_server import kept_port
+
 Command = Callable[[int, Path], Sequence[str]]
-"""Makes a command line of a port (0: any free one) and a data folder."""
+"""Makes a command line of a port and a data folder."""
 
 _BASE = re.compile(r"http://127\.0\.0\.1:(\d+)")
 _PAT = re.compile(r"PAT=(\S+)")
@@ -29,11 +32,12 @@ def serve_command(port: int, data_dir: Path) -> Sequence[str]:
 class ServerProcess:
     """A server in a subprocess, started on entering the `with` block and killed on leaving it.
 
-    The first start takes a free port; later ones take the same port and data folder again.
+    The first start takes a free port; later ones take the same port and data folder again. Nobody
+    else gets the port in between.
 
     Args:
         data_dir: Folder that the server keeps its data in; survives the process.
-        command: Makes the command line.
+        command: Makes the command line, of a server that sets SO_REUSEADDR.
         base: Pattern of the printed base address, its first group the port. The first match
             in what the server prints counts; it must be listening by then.
         env: Variables added to the environment of the process.
@@ -57,6 +61,7 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self._port = 0
+        self._keeper = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.start()
@@ -70,6 +75,7 @@ class ServerProcess:
     ) -> None:
         self.kill()
         self._close_output()
+        self._keeper.close()
 
     @property
     def port(self) -> int:
@@ -112,6 +118,8 @@ class ServerProcess:
         """
         if self.running:
             raise RuntimeError("the server is running already")
+        if not self._port:
+            self._port = self._keeper.enter_context(kept_port())
         self._close_output()
         # A file, not a pipe: the server never blocks on what nobody reads.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _close_output
@@ -158,6 +166,7 @@ class ServerProcess:
         error = RuntimeError(f"{reason}:\n{self.log()}")
         self.kill()
         self._close_output()
+        self._keeper.close()
         return error
 
     def _read_output(self) -> str:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Counters, Direction, Fault, FaultProxy, FrameScanner, chaos_plan
-from tests.socket_server import receive
+from tests.socket_server import kept_port, receive
 from tests.waiting import until
 
 MIB = 1024 * 1024
@@ -445,9 +445,8 @@ def test_refused_connection(kind: str, proxy: FaultProxy, channel: grpc.Channel)
 
 
 def test_server_that_is_down(server: EchoServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with (
+        kept_port() as port,
         FaultProxy("127.0.0.1", port) as proxy,
         grpc.insecure_channel(proxy.address, options=OPTIONS) as channel,
     ):

@@ -18,7 +18,7 @@ from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import ScriptedServer, reply
-from tests.socket_server import server_that
+from tests.socket_server import kept_port, server_that
 
 GET = v2.GetModelRequest(model_id="m")
 ONCE = RetryPolicy(max_attempts=1)
@@ -143,16 +143,11 @@ async def fails(both: Both, *says: str, seconds: float) -> errors.ApiError:
     return caught.value
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port
-
-
 @pytest.mark.measures
 async def test_a_server_that_is_not_there(connect: Connect) -> None:
-    both = connect(f"http://127.0.0.1:{free_port()}", timeout=5, stream_timeout=5)
-    error = await fails(both, "nothing listens at", "base=", seconds=5)
+    with kept_port() as port:
+        both = connect(f"http://127.0.0.1:{port}", timeout=5, stream_timeout=5)
+        error = await fails(both, "nothing listens at", "base=", seconds=5)
     assert type(error) is errors.UnavailableError
     assert error.retryable
 

@@ -22,17 +22,12 @@ from clarigrpc._transports.transport import transport_error
 from tests.both import Both, ClientKind
 from tests.conftest import Connect
 from tests.scripted import Fail, ScriptedServer
-from tests.socket_server import drain, receive, server_that
+from tests.socket_server import drain, kept_port, receive, server_that
 
 GET = v2.GetModelRequest(model_id="m")
 GENERATE = v2.PostModelOutputsRequest(
     user_app_id=v2.UserAppIDSet(user_id="u", app_id="a"), model_id="m"
 )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def unary(both: Both) -> Any:
@@ -58,14 +53,16 @@ async def failure(
 
 @calls
 async def test_nobody_listens(connect: Connect, call: Callable[[Both], Any]) -> None:
-    error = await failure(connect, call, f"http://127.0.0.1:{free_port()}")
+    with kept_port() as port:
+        error = await failure(connect, call, f"http://127.0.0.1:{port}")
     assert error.not_sent
     assert "nothing listens" in error.description
 
 
 async def test_nobody_listens_at_several_addresses(connect: Connect) -> None:
-    bases = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
-    assert (await failure(connect, unary, bases)).not_sent
+    with kept_port() as one, kept_port() as other:
+        bases = [f"http://127.0.0.1:{port}" for port in (one, other)]
+        assert (await failure(connect, unary, bases)).not_sent
 
 
 async def test_a_name_that_does_not_exist(connect: Connect) -> None:

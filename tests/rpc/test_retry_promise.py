@@ -18,6 +18,7 @@ from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import Fail, ScriptedServer
+from tests.socket_server import kept_port
 
 METHOD = "PostModelOutputs"
 GOOD = v2.MultiOutputResponse(
@@ -26,8 +27,8 @@ GOOD = v2.MultiOutputResponse(
 )
 
 
-def serve(answer: Callable[[Any, Any], Any], port: int = 0, **options: Any) -> tuple[Any, int]:
-    """A server with one method, and its port."""
+def serve(answer: Callable[[Any, Any], Any], port: int, **options: Any) -> Any:
+    """A server with one method."""
     server = grpc.server(ThreadPoolExecutor(80), options=[("grpc.so_reuseport", 0)], **options)
     handler = grpc.unary_unary_rpc_method_handler(
         answer, v2.PostModelOutputsRequest.FromString, v2.MultiOutputResponse.SerializeToString
@@ -35,9 +36,9 @@ def serve(answer: Callable[[Any, Any], Any], port: int = 0, **options: Any) -> t
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("clarifai.api.V2", {METHOD: handler})]
     )
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    return server, port
+    return server
 
 
 async def outcomes(both: Both, calls: int, at_once: int, timeout: float) -> Counter[str]:
@@ -78,18 +79,19 @@ async def test_no_call_fails_when_the_server_restarts_twice(connect: Connect) ->
         time.sleep(0.005)
         return GOOD
 
-    server, port = serve(answer)
-    both = connect(f"http://127.0.0.1:{port}")
-    calls = asyncio.create_task(outcomes(both, 2000, 64, 60))
-    try:
-        for _ in range(2):
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(server.stop(None).wait)
-            await asyncio.sleep(0.3)
-            server, _ = serve(answer, port)
-        assert await calls == {"ok": 2000}
-    finally:
-        server.stop(None)
+    with kept_port() as port:
+        server = serve(answer, port)
+        both = connect(f"http://127.0.0.1:{port}")
+        calls = asyncio.create_task(outcomes(both, 2000, 64, 60))
+        try:
+            for _ in range(2):
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(server.stop(None).wait)
+                await asyncio.sleep(0.3)
+                server = serve(answer, port)
+            assert await calls == {"ok": 2000}
+        finally:
+            server.stop(None)
 
 
 async def test_callers_wait_for_a_full_server(connect: Connect) -> None:
@@ -97,12 +99,13 @@ async def test_callers_wait_for_a_full_server(connect: Connect) -> None:
         time.sleep(0.3)
         return GOOD
 
-    server, port = serve(answer, maximum_concurrent_rpcs=40)
-    try:
-        both = connect(f"http://127.0.0.1:{port}")
-        assert await outcomes(both, 80, 80, 60) == {"ok": 80}
-    finally:
-        server.stop(None)
+    with kept_port() as port:
+        server = serve(answer, port, maximum_concurrent_rpcs=40)
+        try:
+            both = connect(f"http://127.0.0.1:{port}")
+            assert await outcomes(both, 80, 80, 60) == {"ok": 80}
+        finally:
+            server.stop(None)
 
 
 async def test_the_next_outage_is_bridged_after_ten(connect: Connect) -> None:

@@ -31,7 +31,7 @@ from clarigrpc._transports.transport import TransportError
 from clarigrpc.local import LocalServer
 from clarigrpc.local.fronts.rest_front import RestFront
 from tests.backend import Backend, abort, outputs, respond
-from tests.socket_server import drain, receive, server_that
+from tests.socket_server import drain, kept_port, receive, server_that
 from tests.strategies import messages
 
 GENERATE = v2.PostModelOutputsRequest(
@@ -319,14 +319,14 @@ def test_compressed_answers(caller: Caller) -> None:
 
 
 def test_nobody_listens(caller: Caller) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    caller.base = f"http://127.0.0.1:{port}"
-    for call in (
+    calls = (
         lambda: caller.unary("ListModels", v2.ListModelsRequest()),
         lambda: caller.stream("GenerateModelOutputs", GENERATE),
-    ):
-        error = error_of(call)
+    )
+    with kept_port() as port:
+        caller.base = f"http://127.0.0.1:{port}"
+        found = [error_of(call) for call in calls]
+    for error in found:
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "refused" in (error.details() or "") or "connect" in (error.details() or "")
         assert error.not_sent
