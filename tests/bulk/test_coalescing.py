@@ -131,7 +131,7 @@ async def all_at_once(both: Both, predict: Callable[..., Any], values: list[Any]
     """What each of concurrent callers gets: an output, or the exception."""
     if not both.is_sync:
         return await asyncio.gather(*map(predict, values), return_exceptions=True)
-    start = threading.Barrier(len(values))
+    start = threading.Barrier(len(values), timeout=60)
 
     def one(value: Any) -> Any:
         start.wait()

@@ -26,6 +26,7 @@ from clarigrpc.local import LocalServer
 from clarigrpc.types import UploadReport
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Fault, FaultProxy
+from tests.waiting import until
 
 CLIENT_KINDS = ("sync", "async")
 _UPLOADER = Path(__file__).with_name("uploader.py")
@@ -333,8 +334,7 @@ def test_an_upload_that_gives_up_can_be_fed_back(client_kind: str) -> None:
 
 def _interrupt(report: UploadReport, began: list[float]) -> None:
     """Ctrl-C for this process, once a window of requests is on its way; ``began`` keeps when."""
-    while report.taken < 512:
-        time.sleep(0.01)
+    until(lambda: report.taken >= 512)
     time.sleep(0.5)
     began.append(time.monotonic())
     os.kill(os.getpid(), signal.SIGINT)
@@ -401,8 +401,7 @@ def test_an_interrupted_upload_ends_at_once(client_kind: str) -> None:
                 async with AsyncClient(**settings) as client:  # type: ignore[arg-type]
                     upload = client.inputs.upload(_texts(5_000), report=report)
                     task = asyncio.ensure_future(upload)
-                    while report.taken < 512:
-                        await asyncio.sleep(0.01)
+                    await asyncio.to_thread(until, lambda: report.taken >= 512)
                     await asyncio.sleep(0.5)
                     task.cancel()
                     began.append(time.monotonic())

@@ -22,6 +22,7 @@ from clarigrpc import Client, ClientCredentials, errors, v2
 from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.scripted import Answer, ScriptedServer, reply
+from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
 SECRET = "the-client-secret-0123456789"
@@ -416,8 +417,7 @@ async def test_who_waits_for_another_s_token_waits_within_the_deadline(
     tokens.delay = 1.5
     both = connect(scripted.base, oauth=tokens.credentials())
     patient = asyncio.ensure_future(both.call("GetModel", GET))
-    while not tokens.requests:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: tokens.requests)
     began = time.monotonic()
     with pytest.raises(errors.DeadlineExceededError, match="no access token from"):
         await both.call("GetModel", GET, timeout=0.2)

@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.waiting import join
+
 T = TypeVar("T")
 
 _CHUNK = 128 * 1024
@@ -569,7 +571,7 @@ class FaultProxy:
     ) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed after an unexpected error
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        join(self._thread)
         self._keeper.close()
         self._finished.result()
 

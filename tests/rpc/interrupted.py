@@ -73,8 +73,8 @@ def interrupt_once(operation: Callable[[], object], wait: float) -> str:
 
 def wait_for_ever(operation: Callable[[], object]) -> None:
     """Wait for the interrupt, and end with calls under way on a client that is not closed."""
-    print("started", flush=True)
     try:
+        print("started", flush=True)
         operation()
     except KeyboardInterrupt:
         print("done", time.time(), flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
@@ -13,6 +12,7 @@ from clarigrpc import Client, errors, v2
 from tests.both import Both
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, Answer, Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 MISSING = refuse("GetModel", v2.StatusCode.MODEL_DOES_NOT_EXIST, "no such model")
 REQUEST = v2.GetModelRequest(model_id="m")
@@ -79,7 +79,7 @@ async def test_a_credential_of_the_call_takes_the_place_of_the_clients(
 
 
 async def test_the_deadline_is_the_clients(connect: Connect, scripted: ScriptedServer) -> None:
-    scripted.on("GetModel", Answer([reply("GetModel")], delay=2))
+    scripted.on("GetModel", Answer([reply("GetModel")], delay=20))
     both = connect(scripted.base, timeout=0.3)
     with pytest.raises(grpc.RpcError) as caught:
         await both.run(grpc_stub(both).GetModel, REQUEST)
@@ -159,11 +159,10 @@ def test_with_call_and_futures(scripted: ScriptedServer) -> None:
 
 
 def test_a_cancelled_future(scripted: ScriptedServer) -> None:
-    scripted.on("GetModel", Answer([reply("GetModel")], delay=2))
+    scripted.on("GetModel", Answer([reply("GetModel")], delay=20))
     with Client(pat=PAT, base=scripted.base, timeout=10) as client:
         future = client.bind(v2.V2Stub, errors="grpc").GetModel.future(REQUEST)
-        while not scripted.seen:
-            time.sleep(0.01)
+        until(lambda: scripted.seen)
         assert future.cancel()
         with pytest.raises(grpc.FutureCancelledError):
             future.result()
@@ -174,7 +173,7 @@ def test_a_cancelled_future(scripted: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("client_kind", ["async"])
 async def test_calls_of_asyncio(both: Both, scripted: ScriptedServer) -> None:
-    scripted.on("GetModel", reply("GetModel"), Answer([reply("GetModel")], delay=2))
+    scripted.on("GetModel", reply("GetModel"), Answer([reply("GetModel")], delay=20))
     stub = grpc_stub(both)
     ended: list[Any] = []
     call = stub.GetModel(REQUEST)
@@ -184,8 +183,7 @@ async def test_calls_of_asyncio(both: Both, scripted: ScriptedServer) -> None:
     await asyncio.sleep(0)
     assert ended == [call]
     call = stub.GetModel(REQUEST)
-    while len(scripted.seen) < 2:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: len(scripted.seen) >= 2)
     assert call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -18,6 +18,7 @@ from clarigrpc import AsyncClient, Client, errors, v2
 from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
 from tests.scripted import SUCCESS, THREADS, Answer, Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
 PREDICT = v2.PostModelOutputsRequest(model_id="m")
@@ -81,7 +82,7 @@ async def test_timeouts_of_client_and_call(connect: Connect, scripted: ScriptedS
 @pytest.mark.parametrize("method", ["GetModel", SERVER_STREAM, DUPLEX])
 @pytest.mark.measures
 async def test_the_deadline_passes(both: Both, scripted: ScriptedServer, method: str) -> None:
-    scripted.on(method, Answer(outputs(DUPLEX, 1), delay=5))
+    scripted.on(method, Answer(outputs(DUPLEX, 1), delay=20))
     began = time.monotonic()
     with pytest.raises(errors.DeadlineExceededError) as caught:
         if method == "GetModel":
@@ -205,14 +206,18 @@ async def test_an_error_of_the_producer_is_raised_to_the_caller(
         yield kind
         raise ProducerError
 
-    complete: list[bool] = []
+    begun: list[bool] = []
+    cancelled: list[bool] = []
 
     def drain(requests: Iterator[Any], context: Any) -> list[Any]:
-        # Ends, or raises, when the call is cancelled: which of the two is a race in gRPC's server.
-        list(requests)
-        time.sleep(0.1)
-        if context.is_active():
-            complete.append(True)
+        begun.append(True)
+        over = threading.Event()
+        active = context.add_callback(over.set)
+        try:
+            # Ends, or raises, when the call is cancelled: which of them is a race in gRPC's server.
+            list(requests)
+        finally:
+            cancelled.append(not active or over.wait(10))
         return outputs(DUPLEX, 1)
 
     scripted.always(DUPLEX, drain)
@@ -221,7 +226,8 @@ async def test_an_error_of_the_producer_is_raised_to_the_caller(
     with pytest.raises(ProducerError):
         await both.run(joined(scripted, both), requests("a"))
     await asyncio.sleep(0.3)
-    assert not complete  # a half-closed stream would look complete to the server
+    assert await asyncio.to_thread(settles, lambda: len(cancelled) == len(begun))
+    assert all(cancelled)  # a half-closed stream would look complete to the server
 
 
 async def test_a_request_of_a_wrong_type_in_a_stream(both: Both, scripted: ScriptedServer) -> None:
@@ -295,8 +301,7 @@ async def test_cancelling_a_task_ends_its_call(
     ended: list[float] = []
     scripted.on(SERVER_STREAM, endless(ended))
     task = asyncio.ensure_future(both.collect(both.open(SERVER_STREAM, PREDICT)))
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -344,9 +349,11 @@ async def test_asyncio_streams_that_are_dropped_leave_nothing(
             await stub.StreamModelOutputs(iter([PREDICT])).read()
 
     async def all_gone(count: int) -> bool:
-        gone = await asyncio.to_thread(settles, lambda: len(ended) == count, 20.0)
-        await asyncio.sleep(0.05)
-        return gone and len(asyncio.all_tasks()) == 1
+        gone = await asyncio.to_thread(settles, lambda: len(ended) == count)
+        async with asyncio.timeout(30):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.01)
+        return gone
 
     await drop(5)
     assert await all_gone(10)
@@ -364,7 +371,7 @@ def test_futures(scripted: ScriptedServer) -> None:
         "GetModel",
         reply("GetModel"),
         refuse("GetModel", v2.StatusCode.MODEL_DOES_NOT_EXIST),
-        Answer([reply("GetModel")], delay=5),
+        Answer([reply("GetModel")], delay=20),
     )
     with Client(pat=PAT, base=scripted.base) as client:
         good: Any = client.v2.GetModel.future(GET)
@@ -421,10 +428,9 @@ async def test_closing_an_unused_client(connect: Connect) -> None:
 
 @pytest.mark.measures
 async def test_closing_cancels_what_runs(both: Both, scripted: ScriptedServer) -> None:
-    scripted.on("GetModel", Answer([reply("GetModel")], delay=5))
+    scripted.on("GetModel", Answer([reply("GetModel")], delay=20))
     call = asyncio.ensure_future(both.call("GetModel", GET))
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     began = time.monotonic()
     await both.close()
     with pytest.raises(errors.CancelledError):
@@ -449,8 +455,7 @@ async def test_closing_ends_streams_and_writes_with_an_error(
         asyncio.ensure_future(both.collect(both.open(SERVER_STREAM, PREDICT))),
         asyncio.ensure_future(both.collect(both.open(DUPLEX, silent))),
     ]
-    while len(scripted.seen) < 2:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: len(scripted.seen) >= 2)
     await both.close()
     # As results: a task group would take a cancellation for the end of a task that went well.
     for failure in await asyncio.gather(*reading, return_exceptions=True):
@@ -463,10 +468,9 @@ async def test_closing_ends_streams_and_writes_with_an_error(
 async def test_a_task_that_is_cancelled_while_the_client_closes_stays_cancelled(
     client_kind: ClientKind, both: Both, scripted: ScriptedServer
 ) -> None:
-    scripted.always("GetModel", Answer([reply("GetModel")], delay=5))
+    scripted.always("GetModel", Answer([reply("GetModel")], delay=20))
     call = asyncio.ensure_future(both.call("GetModel", GET))
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     closing = asyncio.ensure_future(both.close())
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -490,8 +494,9 @@ async def use_async(base: str) -> None:
         assert len([one async for one in client.v2.GenerateModelOutputs(PREDICT)]) == 2
         assert len([one async for one in client.v2.StreamModelOutputs(iter([PREDICT]))]) == 2
         await client.v2.GenerateModelOutputs(PREDICT).read()
-    await asyncio.sleep(0.01)
-    assert asyncio.all_tasks() == before
+    async with asyncio.timeout(30):
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")
@@ -525,7 +530,7 @@ def test_a_client_that_is_dropped_unclosed_leaves_nothing(scripted: ScriptedServ
 def test_many_threads_share_a_client(scripted: ScriptedServer) -> None:
     scripted.always("GetModel", reply("GetModel"))
     scripted.always(SERVER_STREAM, outputs(SERVER_STREAM, 3))
-    barrier = threading.Barrier(16)
+    barrier = threading.Barrier(16, timeout=60)
 
     def use(_: int) -> int:
         barrier.wait()

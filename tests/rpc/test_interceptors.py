@@ -21,6 +21,7 @@ from tests.backend import Backend, outputs, respond
 from tests.both import Both, ClientKind
 from tests.conftest import Connect
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 Code = grpc.StatusCode
 GET = v2.GetModelRequest(model_id="m")
@@ -508,8 +509,7 @@ async def test_writing_ends_with_the_call_when_nobody_reads(
 
     writing = asyncio.ensure_future(write())
     try:
-        while not scripted.seen:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: scripted.seen)
         if how == "close":
             await both.close()
         with pytest.raises((asyncio.InvalidStateError, errors.ApiError)):
@@ -527,8 +527,7 @@ async def test_cancelling_an_async_call(
     both = connect(scripted.base, interceptors=spies(client_kind, log))
     scripted.on("GetModel", Answer([reply("GetModel")], delay=20))
     call = both.client.v2.GetModel(GET)
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     assert call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -25,6 +25,7 @@ from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import sync_channel
 from clarigrpc._uploads import sync_driver
 from clarigrpc.local import Faults, LocalServer
+from tests.waiting import until
 
 COUNT = int(os.environ.get("INTERRUPTS", "8"))
 ROOT = Path(__file__).parents[2]
@@ -257,8 +258,7 @@ def test_an_interrupt_before_a_call_is_noted_cancels_it(
             else:
                 list(model.predict_many([image]))
         (call,) = started
-        while call.running:
-            time.sleep(0.01)
+        until(lambda: not call.running)
         with pytest.raises(errors.CancelledError):
             call.result()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from typing import Any
@@ -16,6 +15,8 @@ from clarigrpc import RetryPolicy, errors, v2
 from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
+from tests.socket_server import kept_port
+from tests.waiting import until
 
 Code = v2.StatusCode
 DOWN = Fail(grpc.StatusCode.UNAVAILABLE)
@@ -67,17 +68,16 @@ async def test_a_read_that_must_not_be_repeated(both: Both, scripted: ScriptedSe
 
 
 async def test_a_write_that_never_left_is_repeated(connect: Connect) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
     policy = RetryPolicy(initial_backoff=0.2, max_backoff=0.3, max_attempts=100)
-    both = connect(f"http://127.0.0.1:{port}", timeout=60, retry=policy)
-    call = asyncio.ensure_future(both.call("PostInputs", POST))
-    await asyncio.sleep(0.3)
-    assert not call.done()
-    with ScriptedServer(port=port) as server:
-        server.on("PostInputs", reply("PostInputs"))
-        await call
-        assert len(server.seen) == 1
+    with kept_port() as port:
+        both = connect(f"http://127.0.0.1:{port}", timeout=60, retry=policy)
+        call = asyncio.ensure_future(both.call("PostInputs", POST))
+        await asyncio.sleep(0.3)
+        assert not call.done()
+        with ScriptedServer(port=port) as server:
+            server.on("PostInputs", reply("PostInputs"))
+            await call
+            assert len(server.seen) == 1
         server.check()
 
 
@@ -249,7 +249,10 @@ async def test_ten_clients_and_a_failing_server(connect: Connect, scripted: Scri
 
 
 @pytest.mark.parametrize("method", ["GetModel", "GenerateModelOutputs"])
-async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer, method: str) -> None:
+async def test_closing_ends_a_wait(
+    connect: Connect, scripted: ScriptedServer, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="clarigrpc")
     policy = RetryPolicy(max_retry_after=600)
     both = connect(scripted.base, timeout=600, stream_timeout=600, retry=policy)
     scripted.on(method, Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "300"),)))
@@ -260,9 +263,7 @@ async def test_closing_ends_a_wait(connect: Connect, scripted: ScriptedServer, m
         return await both.collect(both.open(method, v2.PostModelOutputsRequest(model_id="m")))
 
     call = asyncio.ensure_future(run())
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(until, lambda: "trying again" in caplog.text)
     await both.close()
     with pytest.raises(errors.ClosedError):
         await asyncio.wait_for(call, 60)
@@ -276,8 +277,7 @@ async def test_cancelling_a_task_ends_its_wait(
     both = connect(scripted.base)
     scripted.on("GetModel", Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "5"),)))
     task = asyncio.ensure_future(both.call("GetModel", GET))
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     await asyncio.sleep(0.05)
     task.cancel()
     began = time.monotonic()
@@ -298,8 +298,7 @@ async def test_cancelling_a_call_ends_its_wait(
         return await call
 
     task = asyncio.ensure_future(wait())
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     await asyncio.sleep(0.05)
     assert call.cancel()
     with pytest.raises(asyncio.CancelledError):

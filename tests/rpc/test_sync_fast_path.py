@@ -19,6 +19,7 @@ from clarigrpc._rpc import grpcio_internals, sync_fast_path
 from tests.both import Both
 from tests.conftest import PAT
 from tests.scripted import Answer, Fail, ScriptedServer, reply
+from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
 PATH = methods.lookup("GetModel").path
@@ -161,8 +162,7 @@ def test_a_call_that_is_begun_tells_when_it_has_ended(
     over = threading.Event()
     scripted.on("GetModel", held(over))
     get.begin(GET, 5.0, started.put, ended.put)
-    while len(scripted.seen) < 3:
-        time.sleep(0.01)
+    until(lambda: len(scripted.seen) >= 3)
     call = started.get(timeout=30)
     call.cancel()
     assert ended.get(timeout=30) is call

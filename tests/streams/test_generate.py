@@ -16,6 +16,7 @@ from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 Code = v2.StatusCode
 GENERATE = "GenerateModelOutputs"
@@ -124,8 +125,7 @@ async def test_cancel_while_it_waits_to_try_again(both: Both, scripted: Scripted
     scripted.on(GENERATE, again)
     stream = both.client.model("m").generate(text("a"))
     reading = asyncio.ensure_future(both.collect(stream))
-    while not scripted.seen:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: scripted.seen)
     await asyncio.sleep(0.2)
     stream.cancel()
     with pytest.raises(errors.CancelledError):

@@ -21,6 +21,7 @@ from tests.both import Both
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
 from tests.scripted import Fail, ScriptedServer, refuse, reply
+from tests.waiting import until
 
 Code = v2.StatusCode
 
@@ -325,8 +326,7 @@ async def test_cancel_wakes_the_reader(both: Both, scripted: ScriptedServer) -> 
     stream = await open_stream(both, both.client.model("m"), words(10), window=2)
     found: list[Any] = []
     reading = asyncio.ensure_future(both.collect(stream, found))
-    while not found:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: found)
     stream.cancel()
     with pytest.raises(errors.CancelledError):
         await asyncio.wait_for(reading, 30)
@@ -422,8 +422,7 @@ async def test_a_task_that_is_cancelled(server: LocalServer) -> None:
                 found.append(one)
 
         task = asyncio.create_task(read())
-        while not found:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: found)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -581,8 +581,7 @@ async def test_a_cancelled_task_ends_within_a_second(
     with fake(_stuck) as (base, _):
         both = connect(base)
         task = asyncio.create_task(upload(both, file))
-        while not states(file.parent):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: states(file.parent))
         start = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
