@@ -49,10 +49,11 @@ def _answers(server: LocalServer) -> float:
 @pytest.mark.parametrize("sent", [b"", b"GET /v2/inputs HTTP/1.1\r\nx: "], ids=["none", "half"])
 def test_a_head_has_to_come_in_time(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(http_connections.ConnectionBounds.__init__, "__defaults__", (0.3, 256))
-    with LocalServer(rest_port=0) as server, _connect(server) as connection:
+    with LocalServer(rest_port=0) as server:
         start = time.monotonic()
-        connection.sendall(sent)
-        assert _is_closed(connection)
+        with _connect(server) as connection:
+            connection.sendall(sent)
+            assert _is_closed(connection)
         assert 0.2 < time.monotonic() - start < 5
 
 
@@ -176,7 +177,7 @@ def test_malformed_requests_do_not_fill_the_log(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     seconds = int(time.monotonic() - start) + 2
     lines = [record.getMessage() for record in caplog.records]
     assert 0 < len(lines) <= seconds * http_connections.LOG_LINES_PER_SECOND

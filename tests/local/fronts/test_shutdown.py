@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clarigrpc import Client, v2
+from tests.waiting import until
 
 _SERVER = """
 import sys, time
@@ -78,8 +79,12 @@ class Process:
 
     def until_predicting(self) -> None:
         """Waits until the model is at work."""
-        while not (self.gate / "predicting").exists():
-            assert self.process.poll() is None
+        until((self.gate / "predicting").exists)
+
+    def until_closed(self, *bases: str) -> None:
+        """Waits until new connections are refused, while the process is still there."""
+        until(lambda: not any(map(self.is_open, bases)))
+        assert self.process.poll() is None
 
     def is_open(self, base: str) -> bool:
         """Whether new connections are accepted."""
@@ -110,8 +115,7 @@ def test_sigterm_lets_calls_finish(process: Process, transport: str) -> None:
         process.until_predicting()
         process.process.send_signal(signal.SIGTERM)
         # New connections are refused while the calls are still running.
-        while process.is_open(process.base) or process.is_open(process.rest_base):
-            assert process.process.poll() is None
+        process.until_closed(process.base, process.rest_base)
         assert not running.done()
         (process.gate / "open").touch()
         assert running.result(20) == "LATE"
@@ -150,8 +154,7 @@ def test_a_second_signal_ends_a_server_whose_model_does_not_return(process: Proc
         running = pool.submit(client.model("patient").call, "predict", words="late")
         process.until_predicting()
         process.process.send_signal(signal.SIGTERM)
-        while process.is_open(process.base):
-            assert process.process.poll() is None
+        process.until_closed(process.base)
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(20) == -signal.SIGTERM
         assert running.exception(20) is not None

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +29,7 @@ from clarigrpc.local.store import upload_files
 from clarigrpc.local.store.upload_files import PartError, PartFile, ScatteredFile
 from clarigrpc.local.user_app import UserApp
 from tests.local.conftest import Raw, ok
+from tests.waiting import until
 
 Code = v2.StatusCode
 CONTENT = random.Random(1).randbytes(1_000_003)
@@ -245,14 +245,17 @@ def test_configs_that_cannot_be(raw: Raw, kind: type[Model]) -> None:
     assert code(config(kind, version_id, total=5)) == kind.invalid
 
 
-def test_versions_are_uploading_then_building_then_ready(serve: Callable[..., Raw]) -> None:
-    raw = serve(build_seconds=0.4)
+def test_versions_are_uploading_then_building_then_ready(
+    serve: Callable[..., Raw], tmp_path: Path
+) -> None:
+    raw = serve(data_dir=tmp_path, build_seconds=600)
     Model.make(raw)
     version_id = upload(raw, Model, config(Model), parts(Model)[0])[-1].model_version_id
     assert Model.get(raw, version_id).status.code == Code.MODEL_UPLOADING
     upload(raw, Model, config(Model, version_id), *parts(Model)[1:])
     assert Model.get(raw, version_id).status.code == Code.MODEL_BUILDING
-    time.sleep(0.45)
+    raw.server.close()
+    raw = serve(data_dir=tmp_path, build_seconds=0)
     assert Model.get(raw, version_id).status.code == Code.MODEL_TRAINED
     model = raw("GetModel", v2.GetModelRequest(model_id="m")).model
     assert (model.model_version.id, model.version_count) == (version_id, 1)
@@ -327,7 +330,7 @@ def test_survives_sigkill(tmp_path: Path) -> None:
     content = random.Random(2).randbytes(total)
     chooser = random.Random(3)
     version_id, acknowledged, kills = "", 0, 0
-    while True:
+    for _ in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", SERVER, str(tmp_path)],
             stdin=subprocess.PIPE,
@@ -335,14 +338,15 @@ def test_survives_sigkill(tmp_path: Path) -> None:
             text=True,
         ) as process:
             assert process.stdout is not None
-            assert process.stdin is not None
             with grpc.insecure_channel(process.stdout.readline().strip()) as channel:
                 stub = v2.V2Stub(channel)
                 made = v2.PostModelsRequest(models=[v2.Model(id="m")])
-                stub.PostModels(made, metadata=metadata)
+                stub.PostModels(made, metadata=metadata, timeout=60)
 
                 feed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-                call = stub.PostModelVersionsUpload(iter(feed.get, None), metadata=metadata)
+                call = stub.PostModelVersionsUpload(
+                    iter(feed.get, None), metadata=metadata, timeout=60
+                )
                 feed.put(config(Model, version_id, total))
                 kill_after = chooser.randrange(2, 12)
                 try:
@@ -365,8 +369,9 @@ def test_survives_sigkill(tmp_path: Path) -> None:
                 feed.put(None)
                 request = v2.GetModelVersionRequest(model_id="m", version_id=version_id)
                 version = stub.GetModelVersion(request, metadata=metadata).model_version
-                process.stdin.close()
                 break
+    else:
+        pytest.fail(f"{acknowledged} of {total} bytes arrived")
     assert kills == 3
     assert version.metadata["content_sha256"] == hashlib.sha256(content).hexdigest()
 
@@ -440,9 +445,15 @@ def test_lists_of_parents(raw: Raw) -> None:
     versions = raw("ListArtifactVersions", v2.ListArtifactVersionsRequest(artifact_id="a"))
     assert [v.id for v in versions.artifact_versions] == [version_id]
     upload(raw, Step, config(Step), *parts(Step))
-    time.sleep(0.25)
-    step = raw("GetPipelineStep", v2.GetPipelineStepRequest(pipeline_step_id="s")).pipeline_step
-    assert step.pipeline_step_version.status.code == Code.PIPELINE_STEP_READY
+
+    def built() -> v2.PipelineStep | None:
+        step: v2.PipelineStep = raw(
+            "GetPipelineStep", v2.GetPipelineStepRequest(pipeline_step_id="s")
+        ).pipeline_step
+        is_ready = step.pipeline_step_version.status.code == Code.PIPELINE_STEP_READY
+        return step if is_ready else None
+
+    step = until(built)
     assert list(raw("ListPipelineSteps", v2.ListPipelineStepsRequest()).pipeline_steps) == [step]
     request = v2.ListPipelineStepVersionsRequest(
         pipeline_step_id="s", status_codes=[Code.PIPELINE_STEP_READY]
