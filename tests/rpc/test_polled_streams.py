@@ -162,7 +162,7 @@ def test_messages_that_had_come_are_not_given_out_after_cancel(
 def test_the_deadline_ends_it(client: Client, scripted: ScriptedServer) -> None:
     left = threading.Event()
     scripted.always("GenerateModelOutputs", waiting(numbered(2), left))
-    stream = client.v2.GenerateModelOutputs(GENERATE, timeout=0.5)
+    stream = client.v2.GenerateModelOutputs(GENERATE, timeout=2)
     found = []
     with pytest.raises(errors.DeadlineExceededError):
         for response in stream:

@@ -387,8 +387,10 @@ def fake(script: Callable[[int, Any, Iterator[Any]], Iterator[Any]]) -> Iterator
     server = grpc.server(ThreadPoolExecutor(4), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield f"http://127.0.0.1:{port}", handler
-    server.stop(0).wait()
+    try:
+        yield f"http://127.0.0.1:{port}", handler
+    finally:
+        server.stop(0).wait()
 
 
 def answer(
@@ -608,8 +610,10 @@ def _interrupt(base: str, pat: str, client_kind: str, source: str, options: str)
         assert process.stdout.readline()
         start = time.monotonic()
         process.send_signal(2)
-        text = process.stderr.read()
-        process.wait(20)
+        try:
+            _, text = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert "KeyboardInterrupt" in text
     return time.monotonic() - start
 
