@@ -129,7 +129,8 @@ async def test_what_a_server_says_of_its_own_connections(
 async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Both], Any]) -> None:
     def unavailable(connection: socket.socket) -> None:
         connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\n\r\nrefused")
+        head = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 7\r\n\r\n"
+        connection.sendall(head + b"refused")
         connection.shutdown(socket.SHUT_WR)
         drain(connection)
 
@@ -140,7 +141,6 @@ async def test_what_a_proxy_says_over_http(connect: Connect, call: Callable[[Bot
     assert "HTTP 503" in error.details
 
 
-@pytest.mark.parametrize("client_kind", ["async"])
 @pytest.mark.parametrize(
     "head", [b"", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1"], ids=["head", "chunk"]
 )
@@ -161,6 +161,26 @@ async def test_an_answer_over_http_that_comes_byte_by_byte_ends_at_the_deadline(
         try:
             with pytest.raises(errors.DeadlineExceededError):
                 await asyncio.wait_for(both.call("GetModel", GET), 10)
+        finally:
+            over.set()
+
+
+async def test_a_request_over_http_that_is_taken_in_sips_ends_at_the_deadline(
+    connect: Connect,
+) -> None:
+    over = threading.Event()
+
+    def sip(connection: socket.socket) -> None:
+        while not over.wait(0.02) and connection.recv(65_536):
+            pass
+
+    image = v2.Image(base64=bytes(32 << 20))
+    request = v2.PostInputsRequest(inputs=[v2.Input(data=v2.Data(image=image))])
+    with server_that(sip) as port:
+        both = connect(f"http://127.0.0.1:{port}", transport="rest", timeout=2)
+        try:
+            with pytest.raises(errors.DeadlineExceededError):
+                await asyncio.wait_for(both.call("PostInputs", request), 10)
         finally:
             over.set()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clarigrpc import ClientCredentials, RetryPolicy, errors, v2
+from clarigrpc._config.environment_proxies import proxy_for
 from clarigrpc._resources import downloads
 from tests.conftest import Connect
 from tests.socket_server import server_that
@@ -68,6 +69,42 @@ async def test_a_trusted_network_may_have_a_proxy(
     with pytest.raises(errors.ClarigrpcError):
         await both.call("GetModel", GET, timeout=3)
     assert proxied
+
+
+@pytest.mark.parametrize(
+    ("server", "variables", "proxy"),
+    [
+        ("https://h.example", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https://h.example", {"https_proxy": "p:1"}, "http://p:1"),
+        ("https://h.example", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://h.example", {"http_proxy": "http://p:1"}, "http://p:1"),
+        ("https://h.example", {"all_proxy": "http://p:1"}, "http://p:1"),
+        (
+            "https://h.example",
+            {"all_proxy": "http://q:1", "https_proxy": "http://p:1"},
+            "http://p:1",
+        ),
+        ("https://h.example", {"https_proxy": ""}, None),
+        ("https://h.example", {"https_proxy": "http://p:1", "no_proxy": "*"}, None),
+        ("https://a.h.example", {"https_proxy": "http://p:1", "no_proxy": "b, h.example"}, None),
+        (
+            "https://ah.example",
+            {"https_proxy": "http://p:1", "no_proxy": "h.example"},
+            "http://p:1",
+        ),
+        ("https://127.0.0.1:8", {"https_proxy": "http://p:1"}, None),
+    ],
+)
+def test_which_proxy_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, server: str, variables: dict[str, str], proxy: str | None
+) -> None:
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme}_proxy".upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = proxy_for(server)
+    assert (found and str(found.url)) == proxy
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import grpc
 import httpx
 from grpc import aio
 
-from clarigrpc._config.environment_proxies import environment_proxies
+from clarigrpc._config.environment_proxies import proxy_for
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports.http_exchange import (
     Deadline,
@@ -33,8 +33,12 @@ class AsyncHttpTransport(AsyncTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        with environment_proxies():
-            self._client = httpx.AsyncClient(**options.client_arguments())
+        self._client = httpx.AsyncClient(
+            verify=options.verify,
+            limits=options.limits(),
+            proxy=proxy_for(options.base),
+            trust_env=False,  # as proxy_for has read it
+        )
         self._running: set[asyncio.Task[Any]] = set()
         self._freeing: set[asyncio.Task[Any]] = set()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()

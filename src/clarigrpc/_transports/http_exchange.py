@@ -38,7 +38,6 @@ import grpc
 import httpx
 from grpc import aio
 
-from clarigrpc._config.addresses import Target
 from clarigrpc._contract import methods
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports import transcoding
@@ -125,18 +124,13 @@ class HttpOptions:
                 ) from None
         return cls(settings.target.url, verify, max_response_bytes=settings.max_message_bytes)
 
-    def client_arguments(self) -> dict[str, Any]:
-        """Arguments of ``httpx.Client`` and ``httpx.AsyncClient``."""
-        return {
-            "verify": self.verify,
-            "limits": httpx.Limits(
-                max_connections=self.max_connections,
-                max_keepalive_connections=self.max_connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            ),
-            # The environment's proxies are not for this machine.
-            "trust_env": not Target(httpx.URL(self.base).host, 0, tls=False).is_loopback,
-        }
+    def limits(self) -> httpx.Limits:
+        """How many connections there are, and for how long."""
+        return httpx.Limits(
+            max_connections=self.max_connections,
+            max_keepalive_connections=self.max_connections,
+            keepalive_expiry=_KEEP_ALIVE_SECONDS,
+        )
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
@@ -225,7 +219,23 @@ class Deadline(dict[str, float]):
     def get(self, key: str, default: Any = None) -> Any:
         """The timeout of a step. Zero would mean not to wait at all, without an error."""
         remaining = self.remaining()
-        return default if remaining is None else max(remaining, 0.001)
+        if remaining is None:
+            return default
+        left = TimeLeft(max(remaining, 0.001))
+        left.deadline = self
+        return left
+
+
+class TimeLeft(float):
+    """Seconds until a deadline, for the first wait of a step.
+
+    Attributes:
+        deadline: Tells what is left for further waits.
+    """
+
+    __slots__ = ("deadline",)
+
+    deadline: Deadline
 
 
 class Exchange:

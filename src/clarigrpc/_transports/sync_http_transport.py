@@ -16,11 +16,11 @@ import grpc
 import httpx
 from grpc import aio
 
-from clarigrpc._config.environment_proxies import environment_proxies
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._interrupts import Ended, HeldInterrupt
 from clarigrpc._transports.call_threads import CallThreads
+from clarigrpc._transports.http_deadlines import DeadlineHttpTransport
 from clarigrpc._transports.http_exchange import (
     Deadline,
     Exchange,
@@ -37,8 +37,7 @@ class SyncHttpTransport(SyncTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        with environment_proxies():
-            self._client = httpx.Client(**options.client_arguments())
+        self._client = httpx.Client(transport=DeadlineHttpTransport(options))
         self._threads: CallThreads | None = None
         self._lock = ForkLock()
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()

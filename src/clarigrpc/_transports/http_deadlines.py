@@ -1,0 +1,169 @@
+"""HTTP for sync calls, with connections whose waits end with the deadline of the call.
+
+httpx waits as long as a timeout says at each ``recv`` and ``send``: what comes, or is taken, in
+pieces could make a call last for ever. A ``TimeLeft`` knows the deadline that it was taken from,
+and the connections here ask it before each wait, those through a proxy and over TLS as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpcore
+import httpx
+
+from clarigrpc._config.environment_proxies import proxy_for
+from clarigrpc._transports.http_exchange import HttpOptions, TimeLeft
+
+_PIECE_BYTES = 64 * 1024
+"""What is sent with one timeout: httpcore repeats ``send`` until all of it is taken."""
+
+
+class DeadlineHttpTransport(httpx.BaseTransport):
+    """A pool of connections to the address of the options, or to the proxy that stands before it.
+
+    Raises:
+        ConfigurationError: The proxy that the environment names cannot be used.
+    """
+
+    def __init__(self, options: HttpOptions) -> None:
+        limits = options.limits()
+        arguments: dict[str, Any] = {
+            "ssl_context": _ssl_context(options.verify),
+            "max_connections": limits.max_connections,
+            "max_keepalive_connections": limits.max_keepalive_connections,
+            "keepalive_expiry": limits.keepalive_expiry,
+            "network_backend": _DeadlineBackend(),
+        }
+        proxy = proxy_for(options.base)
+        pool: type[httpcore.ConnectionPool] = httpcore.ConnectionPool
+        if proxy is not None:
+            socks = proxy.url.scheme.startswith("socks")
+            pool = httpcore.SOCKSProxy if socks else httpcore.HTTPProxy
+            arguments |= {"proxy_url": _url(proxy.url), "proxy_auth": proxy.raw_auth}
+        self._pool = pool(**arguments)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        inner = httpcore.Request(
+            request.method,
+            _url(request.url),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _errors_of_httpx():
+            response = self._pool.handle_request(inner)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_ReceivedBody(response),
+            extensions=response.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext | None:
+    """How TLS is verified; None for httpcore's default, which is made at the first use."""
+    return None if verify is True else httpx.create_ssl_context(verify=verify)
+
+
+def _url(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+@contextlib.contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    """Turn the errors of httpcore into those of httpx, which have the same names."""
+    try:
+        yield
+    except (
+        httpcore.TimeoutException,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.UnsupportedProtocol,
+    ) as error:
+        made: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
+        raise made(str(error)) from error
+
+
+class _ReceivedBody(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _errors_of_httpx():
+            yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _DeadlineBackend(httpcore.NetworkBackend):
+    """Opens the connections of a pool."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _DeadlineConnection(stream, timeout)
+
+
+class _DeadlineConnection(httpcore.NetworkStream):
+    """A connection that asks for the time left before each wait."""
+
+    def __init__(self, stream: httpcore.NetworkStream, timeout: float | None) -> None:
+        self._stream = stream
+        self._timeout = timeout
+
+    def _left(self, timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
+        """Seconds to wait; of a step without a timeout (a greeting of SOCKS) as for the last."""
+        if timeout is None:
+            timeout = self._timeout
+        self._timeout = timeout
+        if not isinstance(timeout, TimeLeft):
+            return timeout
+        left = timeout.deadline.remaining()
+        if left is not None and left <= 0:
+            raise error("the deadline of the call has passed")
+        return left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            left = self._left(timeout, httpcore.WriteTimeout)
+            self._stream.write(buffer[start : start + _PIECE_BYTES], left)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self._left(timeout, httpcore.ConnectTimeout)
+        return _DeadlineConnection(
+            self._stream.start_tls(ssl_context, server_hostname, left), timeout
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
