@@ -18,7 +18,7 @@ import httpx
 from clarigrpc._config.environment_proxies import proxy_for
 from clarigrpc._transports.http_exchange import HttpOptions, TimeLeft
 
-_PIECE_BYTES = 64 * 1024
+_WRITE_BYTES = 64 * 1024
 """What is sent with one timeout: httpcore repeats ``send`` until all of it is taken."""
 
 
@@ -147,9 +147,9 @@ class _DeadlineConnection(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _PIECE_BYTES):
+        for start in range(0, len(buffer), _WRITE_BYTES):
             left = self._left(timeout, httpcore.WriteTimeout)
-            self._stream.write(buffer[start : start + _PIECE_BYTES], left)
+            self._stream.write(buffer[start : start + _WRITE_BYTES], left)
 
     def close(self) -> None:
         self._stream.close()
