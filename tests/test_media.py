@@ -58,6 +58,15 @@ def test_empty_sources(make: Any, kind: str, tmp_path: Path) -> None:
 
 
 @each
+def test_a_file_that_no_message_can_hold_is_not_read(make: Any, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(errors.InvalidArgumentError, match=rf"{kind}\(.*large.*2147483648 bytes"):
+        make(path)
+
+
+@each
 def test_sources_of_wrong_types(make: Any, kind: str) -> None:
     for source in (None, 5, 1.5, [], {}, object(), v2.Image()):
         with pytest.raises(TypeError, match=f"{kind}.. takes a path, a URL, bytes"):

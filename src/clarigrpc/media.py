@@ -113,10 +113,11 @@ def image(
     Raises:
         ConfigurationError: The extra ``image`` is needed and not installed.
         FileNotFoundError: There is no file of this name.
-        InvalidArgumentError: The source is empty, a URL of another scheme, no path, or an image
-            that has no obvious form of 8 bits a sample, or a number of ``metadata`` has no JSON
-            form (NaN); the text names its key. ``max_side``, ``quality`` or ``format`` is out of
-            range, or is asked of a URL, of an animation, or of what Pillow cannot read.
+        InvalidArgumentError: The source is empty, a URL of another scheme, no path, a file of 2 GiB
+            or more, or an image that has no obvious form of 8 bits a sample, or a number of
+            ``metadata`` has no JSON form (NaN); the text names its key. ``max_side``, ``quality``
+            or ``format`` is out of range, or is asked of a URL, of an animation, or of what Pillow
+            cannot read.
         TypeError: The source is of none of these types, or ``metadata`` has a value without a JSON
             form.
     """
@@ -335,6 +336,23 @@ def _input(
     return result
 
 
+_MOST_BYTES = 2**31 - 1
+"""Bytes that a protobuf message can have."""
+
+
+def refuse_too_large(size: int, kind: str, path: str | bytes) -> None:
+    """Refuse a file that no message can hold, before it takes as much memory several times.
+
+    Raises:
+        InvalidArgumentError: It has more bytes.
+    """
+    if size > _MOST_BYTES:
+        raise InvalidArgumentError(
+            f"{kind}({_shown(path)}): the file has {size} bytes, more than a message can hold; "
+            "give a URL"
+        )
+
+
 def _fill(target: Any, source: Any, kind: str) -> None:
     """Set ``url`` or ``base64`` of an image, video or audio message in place."""
     if isinstance(source, str) and source[:5].lower() == "data:":
@@ -393,14 +411,17 @@ def _content(source: Any, kind: str) -> bytes:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            file = open(path, "rb")  # noqa: SIM115 - closed below; its errors are other ones
         except FileNotFoundError:
             if len(path) <= _LONGEST_PATH:
                 raise FileNotFoundError(f"{kind}({path!r}): there is no such file") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL character
             if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                 raise
+        else:
+            with file:
+                refuse_too_large(os.fstat(file.fileno()).st_size, kind, path)
+                return file.read()
         raise InvalidArgumentError(
             f"{kind}({_shown(path)}) is no path; give content as bytes or as a data: URI"
         )

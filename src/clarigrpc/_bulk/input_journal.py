@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -109,6 +110,9 @@ class Journal:
             self._append([{record.event: list(record.ids)} for record in records])
 
     def _lock(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            # It keeps nothing, and to read a pipe would never end.
+            raise ConfigurationError(f"the journal {self._path} is a pipe or a device")
         if not lock_file(self._file.fileno()):
             raise ConfigurationError(
                 f"the journal {self._path} is in use by another upload: wait until it has ended, "
@@ -141,7 +145,14 @@ class Journal:
                     break
                 try:
                     self._apply(json.loads(line), target, first=number == 1)
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                except (
+                    ValueError,
+                    KeyError,
+                    TypeError,
+                    AttributeError,
+                    RecursionError,
+                    OverflowError,
+                ):
                     raise ConfigurationError(
                         f"line {number} of {self._path} is not a line of an upload's journal"
                     ) from None

@@ -23,7 +23,7 @@ from clarigrpc import v2, wellknown
 from clarigrpc._bulk.input_report import FailedInput
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import ClarigrpcError, InvalidArgumentError
-from clarigrpc.media import PredictInput, as_input, audio, image, text, video
+from clarigrpc.media import PredictInput, as_input, audio, image, refuse_too_large, text, video
 
 DeferredInput: TypeAlias = Callable[[], v2.Input]
 """A function that makes an input; called when the upload reaches it."""
@@ -161,9 +161,14 @@ def _printable(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def _real(path: Path) -> Path:
+    """The path without links; a link that leads to itself stays, and cannot be read."""
+    return Path(os.path.realpath(path))  # unlike resolve(), which raises RuntimeError for it
+
+
 def _files_of(top: Path, recursive: bool, follow_links: bool) -> Iterator[tuple[Path, str]]:
     """The files of a folder with a known suffix and their kinds, each file once."""
-    real_top = top.resolve()
+    real_top = _real(top)
     seen = {real_top}
     for entry in sorted(top.iterdir()):
         yield from _files_below(entry, real_top, seen, recursive, follow_links)
@@ -179,7 +184,7 @@ def _files_below(
     if not recursive if is_folder else kind is None:
         return
     if entry.is_symlink():
-        inside = entry.resolve().is_relative_to(real_top)
+        inside = _real(entry).is_relative_to(real_top)
         if inside and entry.exists():
             return  # found where it is
         if not (inside or follow_links):
@@ -189,7 +194,7 @@ def _files_below(
             )
     if follow_links:
         # A link may lead to a folder above, or to what another one leads to.
-        real = entry.resolve()
+        real = _real(entry)
         if real in seen:
             return
         seen.add(real)
@@ -399,7 +404,7 @@ def _place(values: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
     try:
         return float(latitude), float(longitude)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number of JSON has no bounds
         raise InvalidArgumentError(
             f"latitude and longitude must both be degrees, not {latitude!r} and {longitude!r}"
         ) from None
@@ -481,25 +486,24 @@ def from_coco(
         InvalidArgumentError: The file is not a COCO annotation file.
     """
     try:
-        content = json.loads(Path(annotations).read_text(encoding="utf-8"))
+        content = json.loads(Path(annotations).read_text(encoding="utf-8-sig"))
         names = {category["id"]: category["name"] for category in content["categories"]}
         labels: dict[Any, dict[str, None]] = defaultdict(dict)
         for annotation in content["annotations"]:
             labels[annotation["image_id"]][names[annotation["category_id"]]] = None
         files = [(one["file_name"], list(labels[one["id"]])) for one in content["images"]]
-    except (ValueError, KeyError, TypeError) as error:
+        folder = Path(images)
+        paths = [folder / name for name, _ in files]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidArgumentError(
             f"{os.fspath(annotations)} is not a COCO annotation file: {error!r}"
         ) from error
-    folder = Path(images)
     return (
         SourceInput(
-            partial(
-                _from_file, "image", folder / name, concepts=found, metadata={"filename": name}
-            ),
-            str(folder / name),
+            partial(_from_file, "image", path, concepts=found, metadata={"filename": name}),
+            str(path),
         )
-        for name, found in files
+        for path, (name, found) in zip(paths, files, strict=True)
     )
 
 
@@ -507,5 +511,6 @@ def _from_file(kind: str, path: Path, **options: Any) -> v2.Input:
     if path.is_fifo() or path.is_char_device():  # reading it may never end
         raise InvalidArgumentError("it is a pipe or a device, not a file")
     if kind == "text":
+        refuse_too_large(path.stat().st_size, kind, os.fspath(path))
         return text(path.read_text(encoding="utf-8-sig"), **options)
     return _MAKERS[kind](path, **options)
