@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -204,6 +205,7 @@ def test_a_full_disk_leaves_no_broken_line(
         b"[]\n",
         b'{"journal":1,"target":{},"since":NaN}\n',
         b'{"journal":' + b"[" * 100_000 + b"\n",
+        b'{"journal":1,"target":{},"since":1' + b"0" * 400 + b"}\n",
     ],
 )
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
@@ -212,6 +214,14 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
     with pytest.raises(errors.ConfigurationError, match="journal"):
         Journal(path, TARGET, now=0.0)
     assert path.read_bytes() == content
+
+
+def test_a_journal_is_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(errors.ConfigurationError, match="pipe or a device"):
+            Journal(path, TARGET, now=0.0)
 
 
 @pytest.mark.parametrize(

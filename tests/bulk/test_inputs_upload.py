@@ -285,6 +285,27 @@ async def test_a_refused_credential_ends_the_upload(connect: Connect, server: Lo
     assert report.taken == report.settled == len(report.failed_inputs)
 
 
+async def test_a_response_that_is_too_large_does_not_say_that_nothing_was_added(
+    connect: Connect, server: LocalServer
+) -> None:
+    limit = 1 << 16
+    client = connect(
+        server.base,
+        pat=server.pat,
+        user_id=server.user_id,
+        app_id=server.app_id,
+        max_message_bytes=limit,
+    )
+    # The response has the inputs, and more of each than the request.
+    report = await upload(client, [text("a" * (limit - 400), id="a"), text("b", id="b")])
+    assert report.succeeded
+    assert sorted(report.added_ids) == ["a", "b"]
+    # Too large to be listed, too: nobody knows.
+    report = await upload(client, [text("c" * (limit - 100), id="c")])
+    (failed,) = report.failed_inputs
+    assert failed.maybe_added
+
+
 async def test_an_empty_source_is_an_empty_report(client: Both) -> None:
     report = await upload(client, [])
     assert report.succeeded
@@ -590,6 +611,16 @@ def test_json_lines(tmp_path: Path) -> None:
     assert price[3]().data.text.raw == "z"
 
 
+@pytest.mark.parametrize("place", ["1" + "0" * 400, "[1]", "{}", '"north"', "null"])
+def test_a_place_that_is_no_number_is_a_failed_row(tmp_path: Path, place: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"text": "x", "latitude": {place}, "longitude": 1}}\n{{"text": "y"}}\n')
+    first, second = from_json(file)
+    with pytest.raises(errors.InvalidArgumentError, match=r"rows.jsonl, line 1: .*degrees"):
+        first()
+    assert second().data.text.raw == "y"
+
+
 async def test_ids_of_json_lines(client: Both, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     ids: list[Any] = [0, 7, "", False, ["a"], 1.5]
@@ -615,6 +646,11 @@ def test_links_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=r"gone.txt: .*[Nn]o such file"):
         gone()
     (top / "gone.txt").unlink()
+    (top / "itself.txt").symlink_to(top / "itself.txt")
+    _, itself = from_folder(top)
+    with pytest.raises(errors.InvalidArgumentError, match=r"itself.txt: .*symbolic links"):
+        itself()
+    (top / "itself.txt").unlink()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "c.txt").write_text("c")
@@ -659,9 +695,13 @@ def test_a_coco_file_gives_each_image_its_categories(tmp_path: Path) -> None:
     assert [concept.id for concept in first.data.concepts] == ["cat", "dog"]
     assert list(second.data.concepts) == []
     assert second.data.metadata["filename"] == "b.png"
-    file.write_text("[]")
-    with pytest.raises(errors.InvalidArgumentError, match="COCO"):
-        from_coco(file, tmp_path)
+    file.write_text(json.dumps(content), encoding="utf-8-sig")
+    assert len(list(from_coco(file, tmp_path))) == 2
+    unnamed = {**content, "images": [{"id": 1, "file_name": None}]}
+    for wrong in ("[]", json.dumps(unnamed), "[" * 100_000):
+        file.write_text(wrong)
+        with pytest.raises(errors.InvalidArgumentError, match="COCO"):
+            from_coco(file, tmp_path)
 
 
 @pytest.mark.measures

@@ -19,15 +19,15 @@ def texts(count: int) -> list[v2.Input]:
     return [text(str(number)) for number in range(count)]
 
 
-def failing_at(bad: str) -> Any:
-    """Answers MIXED_STATUS with one failed output for the input with this text."""
+def failing_at(bad: str, whole: Any = v2.StatusCode.MIXED_STATUS) -> Any:
+    """Answers a status with one failed output for the input with this text."""
 
     def answer(request: Any) -> Response:
         response = outputs(request)
         for output in response.outputs:
             if output.data.text.raw == bad:
                 output.status.code = FAILED
-                response.status.code = v2.StatusCode.MIXED_STATUS
+                response.status.code = whole
         return response
 
     return script(answer)
@@ -50,11 +50,17 @@ async def test_long_lists_are_split_and_keep_their_order(
     assert max(sizes) <= 128
 
 
-@pytest.mark.parametrize("bad", ["0", "127", "128", "199"])
+@pytest.mark.parametrize(
+    ("bad", "whole"),
+    [
+        *((bad, v2.StatusCode.MIXED_STATUS) for bad in ("0", "127", "128", "199")),
+        ("128", v2.StatusCode.SUCCESS),  # of a service that leaves it to the outputs
+    ],
+)
 async def test_one_failure_keeps_the_outputs_of_all_requests(
-    both: Both, scripted: ScriptedServer, bad: str
+    both: Both, scripted: ScriptedServer, bad: str, whole: Any
 ) -> None:
-    scripted.always(METHOD, failing_at(bad))
+    scripted.always(METHOD, failing_at(bad, whole))
     with pytest.raises(errors.PartialFailureError) as caught:
         await predict(both, texts(200))
     failure = caught.value

@@ -21,6 +21,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
+import grpc
+
 from clarigrpc import errors, v2
 from clarigrpc._bulk.engine import BulkBatch, BulkEngine, check_limits
 from clarigrpc._bulk.input_encoding import encode_input, is_derived
@@ -273,7 +275,8 @@ class InputEngine(BulkEngine[Any]):
         if not isinstance(error, errors.ApiError):
             raise error
         error_type = type(error)
-        if error_type in _UNSURE_ERRORS and not (error.not_sent or error.refused):
+        unsure = error_type in _UNSURE_ERRORS or _is_response_too_large(error)
+        if unsure and not (error.not_sent or error.refused):
             self._unsure.update(batch.indexes)
         if error_type is errors.RateLimitError:
             self.report.throttled += 1
@@ -550,6 +553,14 @@ def status_of(error: BaseException) -> v2.Status:
 def _is_recent(stored: v2.Input, since: float) -> bool:
     return not stored.HasField("created_at") or (
         stored.created_at.ToNanoseconds() / 1e9 >= since - CLOCK_SKEW
+    )
+
+
+def _is_response_too_large(error: errors.ApiError) -> bool:
+    """Whether a request was carried out, and its response exceeds the client's limit."""
+    return (
+        error.grpc_code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        and "received message larger" in error.details.lower()
     )
 
 

@@ -119,14 +119,18 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             outputs.extend(in_order(sent_ids(encoded.ids), response))
             if failed is None and response.status.code != SUCCESS:
                 failed = response.status
-        if failed is not None and self._client.raises_on_partial(raise_on_partial):
+        if failed is None and {output.status.code for output in outputs} == {SUCCESS}:
+            return outputs
+        if self._client.raises_on_partial(raise_on_partial):
             from clarigrpc._rpc import statuses
 
-            merged = v2.MultiOutputResponse(status=failed, outputs=outputs)
+            # A service may say SUCCESS, and leave it to the outputs to say that they failed.
+            whole = failed or v2.Status(code=v2.StatusCode.MIXED_STATUS)
+            merged = v2.MultiOutputResponse(status=whole, outputs=outputs)
             failure = statuses.from_response(
-                merged, method="PostModelOutputs", request_id=failed.req_id, item_field="outputs"
+                merged, method="PostModelOutputs", request_id=whole.req_id, item_field="outputs"
             )
-            if failure is not None:
+            if failure is not None and (failed is not None or failure.failed):
                 raise failure
         return outputs
 
