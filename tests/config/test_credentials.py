@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -215,13 +216,21 @@ def test_a_token_is_shared_by_many_threads(
 
 
 async def test_a_token_is_renewed_before_it_expires(
-    connect: Connect, scripted: ScriptedServer, tokens: Tokens, bearers: Bearers
+    connect: Connect,
+    scripted: ScriptedServer,
+    tokens: Tokens,
+    bearers: Bearers,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("clarigrpc._config.credentials.time", clock)
     tokens.lifetime = 3
     both = connect(scripted.base, oauth=tokens.credentials(leeway=1.5))
     await both.call("GetModel", GET)
+    now[0] = 1.4
     await both.call("GetModel", GET)
-    await asyncio.sleep(1.6)  # 1.4 s before it expires
+    now[0] = 1.6  # 1.4 s before it expires
     await both.call("GetModel", GET)
     assert bearers() == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
 

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import grpc
 import pytest
 
-from clarigrpc import errors, v2
+from clarigrpc import Client, errors, v2
 from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import sync_channel
 from clarigrpc._uploads import sync_driver
 from clarigrpc.local import Faults, LocalServer
+from tests.scripted import ScriptedServer, reply
 from tests.waiting import until
 
 COUNT = int(os.environ.get("INTERRUPTS", "8"))
@@ -285,15 +287,27 @@ def test_an_interrupt_before_the_stream_of_an_upload_is_noted(
     assert stopped.called
 
 
-def test_a_handler_of_another_signal_can_pass_it_on_as_an_interrupt() -> None:
+def test_a_handler_of_another_signal_can_pass_it_on_as_an_interrupt(
+    scripted: ScriptedServer,
+) -> None:
+    method = "GetInputCount"
+
+    def signals(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        over = threading.Event()
+        os.kill(os.getpid(), signal.SIGTERM)
+        if context.add_callback(over.set):
+            over.wait(30)
+        yield reply(method)
+
+    scripted.on(method, reply(method), signals, reply(method))
+
     def pass_on(number: int, frame: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        with LocalServer(faults=Faults(latency_seconds=0.3)) as server, server.client() as client:
+        with Client(base=scripted.base, pat="x" * 20, user_id="u", app_id="a") as client:
             assert client.inputs.status().processed == 0
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
             with pytest.raises(KeyboardInterrupt):
                 client.inputs.status()
             assert client.inputs.status().processed == 0

@@ -29,6 +29,7 @@ from tests.conftest import Connect
 from tests.faults.processes import ServerProcess
 from tests.faults.proxy import Direction, FaultProxy
 from tests.uploads.test_upload import Unseekable, identity, prepare, states, stored
+from tests.waiting import join
 
 PART = 128 << 10
 CONTENT = random.Random(2).randbytes(40 * PART + 5)
@@ -125,10 +126,12 @@ async def test_refused_for_a_while(both: Both, proxy: FaultProxy, file: Path) ->
         if not cut.is_set():
             cut.set()
             proxy.refuse()
-            threading.Timer(0.4, proxy.restore).start()
+            restoring.start()
 
+    restoring = threading.Timer(0.4, proxy.restore)
     await send(both, file, progress=on_progress)
     assert cut.is_set()
+    await asyncio.to_thread(join, restoring)
 
 
 async def test_slow_and_late(both: Both, proxy: FaultProxy, file: Path, data_dir: Path) -> None:
