@@ -348,6 +348,10 @@ class _BaseClient(Generic[ChannelT]):
         """The multicallable of a method, for the drivers of plans."""
         return self._context.unary(method, encoded=encoded)
 
+    def _pause(self, seconds: float) -> Any:
+        """Wait between calls, for the drivers of plans."""
+        return self._context.pause(seconds)
+
     @driven(_sync_model, _async_model)
     def model(
         self,

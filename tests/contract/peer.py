@@ -113,6 +113,6 @@ class Echo(ChildProcess):
         self._stdin.flush()
         header = self._stdout.read(4)
         if len(header) < 4:
-            raise RuntimeError(f"the peer died on a {full_name}: exit {self._process.wait()}")
+            raise RuntimeError(f"the peer died on a {full_name}: exit {self._process.wait(30)}")
         answer = self._stdout.read(struct.unpack("<I", header)[0])
         return bytes(answer)

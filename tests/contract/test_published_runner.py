@@ -132,7 +132,7 @@ def served(peer_interpreter: Path, tmp_path_factory: pytest.TempPathFactory) -> 
                     found = list(client.runners.list())
                     return next((r for r in found if r.runner_metrics.pods_running), None)
 
-                runner = until(live)
+                runner = until(live, 120)
             yield Served(server, peer_interpreter, folder, process, runner)
         finally:
             process.kill()

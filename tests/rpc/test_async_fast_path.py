@@ -236,8 +236,15 @@ async def test_a_task_that_is_cancelled_ends_its_call(client: AsyncClient, held:
 
 
 async def test_a_limit_of_time_ends_its_call(client: AsyncClient, held: Held) -> None:
+    async def expire(limit: asyncio.Timeout) -> None:
+        await settle(held.arrived.is_set)
+        limit.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(client.v2.GetModel(GET), 0.1)
+        async with asyncio.timeout(None) as limit:
+            expiring = asyncio.ensure_future(expire(limit))
+            await client.v2.GetModel(GET)
+    await expiring
     await settle(held.ended.is_set)
 
 
@@ -265,7 +272,7 @@ async def test_a_call_that_is_dropped_is_cancelled(client: AsyncClient, held: He
 
 async def test_the_deadline_passes(client: AsyncClient, held: Held) -> None:
     with pytest.raises(errors.DeadlineExceededError) as caught:
-        await client.v2.GetModel(GET, timeout=0.2)
+        await client.v2.GetModel(GET, timeout=1)  # long enough to arrive
     assert caught.value.grpc_code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert isinstance(caught.value.__cause__, aio.AioRpcError)
 

@@ -79,7 +79,7 @@ async def test_a_credential_of_the_call_takes_the_place_of_the_clients(
 
 
 async def test_the_deadline_is_the_clients(connect: Connect, scripted: ScriptedServer) -> None:
-    scripted.on("GetModel", Answer([reply("GetModel")], delay=20))
+    scripted.always("GetModel", Answer([reply("GetModel")], delay=20))
     both = connect(scripted.base, timeout=0.3)
     with pytest.raises(grpc.RpcError) as caught:
         await both.run(grpc_stub(both).GetModel, REQUEST)

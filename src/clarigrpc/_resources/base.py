@@ -76,6 +76,7 @@ class Operations:
         self.app_id = app_id
         self._parents = dict(parents or {})
         self._unary = client.unary
+        self._pause = client.pause
 
     def __dir__(self) -> list[str]:
         return without_private(super().__dir__())

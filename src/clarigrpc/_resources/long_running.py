@@ -157,6 +157,7 @@ class WorkOperations(Generic[T]):
     def __init__(self, work: Work[T]) -> None:
         self._work = work
         self._unary = work.resource._unary
+        self._pause = work.resource._pause
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._work.name})"

@@ -107,6 +107,16 @@ class AsyncChannel(ChannelMethods, aio.Channel):
     ) -> Any:
         return self._kinds[kind](self, path, serialize, deserialize)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait between calls.
+
+        Raises:
+            ClosedError: The client was closed meanwhile.
+        """
+        await self.shared.pause(seconds)
+        if self.shared.closed:
+            raise errors.ClosedError
+
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The connectivity, of several connections that of the first one.
 

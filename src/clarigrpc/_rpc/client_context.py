@@ -64,6 +64,14 @@ class ClientContext(Generic[ChannelT]):
             )
         return multicallable
 
+    def pause(self, seconds: float) -> Any:
+        """Wait between calls; to be awaited where the channel's calls are.
+
+        Raises:
+            ClosedError: The client was closed meanwhile.
+        """
+        return self.channel.pause(seconds)
+
     def close_with(self, part: Any) -> None:
         """Have ``part.close()`` called when the client, or its view, is closed."""
         self.parts.add(part)

@@ -22,6 +22,9 @@ class ClientInterface(Protocol):
     def unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         """The multicallable of a method; ``encoded``: for requests that are serialized."""
 
+    def pause(self, seconds: float) -> Any:
+        """Wait between calls; ``ClosedError`` when the client is closed. Async: to be awaited."""
+
     def close_with(self, part: Any) -> None:
         """Have ``part.close()`` called when the client is closed."""
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -107,6 +106,9 @@ class Resource(Protocol):
     def _unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         """The multicallable of a method; ``encoded``: for requests that are serialized."""
 
+    def _pause(self, seconds: float) -> Any:
+        """Wait between calls; ``ClosedError`` when the client is closed. Async: to be awaited."""
+
 
 def call(method: str, request: Any, *, timeout: float | None = None, **options: Any) -> Plan[Any]:
     """Yield a ``Call`` and return its response."""
@@ -145,7 +147,7 @@ def _drive(
                     if reached is not None:
                         reached.page_info = step
                 else:
-                    time.sleep(step.seconds)
+                    resource._pause(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it
                 step = steps.throw(error)
             else:
@@ -177,7 +179,7 @@ async def _adrive(
                     if reached is not None:
                         reached.page_info = step
                 else:
-                    await asyncio.sleep(step.seconds)
+                    await resource._pause(step.seconds)
             except Exception as error:  # noqa: BLE001 - the plan decides about it
                 step = steps.throw(error)
             else:

@@ -109,13 +109,20 @@ class SyncSharedTransport(SharedTransport[SyncTransport]):
             return self.current
 
     def pause(self, seconds: float, until: threading.Event | None = None) -> bool:
-        """Wait so long, or until the event is set or the client closed; whether one of them is."""
+        """Wait so long, or until the event is set; whether it is.
+
+        Raises:
+            ClosedError: The client is closed, or was meanwhile.
+        """
         event = threading.Event() if until is None else until
         self._pauses.add(event)
         try:
-            return self.closed or event.wait(seconds)
+            stopped = self.closed or event.wait(seconds)
         finally:
             self._pauses.discard(event)
+        if self.closed:
+            raise errors.ClosedError
+        return stopped
 
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
@@ -175,7 +182,13 @@ class AsyncSharedTransport(SharedTransport[AsyncTransport]):
         return self.current
 
     def pause(self, seconds: float) -> asyncio.Future[None]:
-        """What is done after so long, or when the client is closed."""
+        """What is done after so long, or when the client is closed.
+
+        Raises:
+            ClosedError: It is closed already.
+        """
+        if self.closed:
+            raise errors.ClosedError
         loop = asyncio.get_running_loop()
         pause = loop.create_future()
         timer = loop.call_later(seconds, _end, pause)

@@ -126,6 +126,14 @@ class SyncChannel(ChannelMethods, grpc.Channel):
     ) -> Any:
         return self._kinds[kind](self, path, serialize, deserialize)
 
+    def pause(self, seconds: float) -> None:
+        """Wait between calls.
+
+        Raises:
+            ClosedError: The client was closed meanwhile.
+        """
+        self.shared.pause(seconds)
+
     def close(self) -> None:
         """Cancel what is running and close the connection; later calls raise ``ClosedError``."""
         if self._owner:
@@ -176,11 +184,7 @@ class _Multicallable(BoundMethod):
         Raises:
             ClosedError: The client was closed meanwhile.
         """
-        shared = self._shared
-        stopped = shared.pause(seconds, until)
-        if shared.closed:
-            raise errors.ClosedError
-        return stopped
+        return self._shared.pause(seconds, until)
 
     def _fetched(self, timeout: float) -> Metadata:
         """What identifies the caller. A call that gets none counts as failed."""

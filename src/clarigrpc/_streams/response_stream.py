@@ -143,7 +143,7 @@ class Stream(_StreamBase[T], Iterator[T]):
                     raise
                 delay = self._delay(error)
             self._call.cancel()
-            if not self._stopped.wait(delay):
+            if not self._multicallable.pause(delay, self._stopped):
                 self._open()
 
     def cancel(self) -> None:
@@ -227,7 +227,7 @@ class AsyncStream(_StreamBase[T], AsyncIterator[T]):
             raise error
         delay = self._delay(error)
         self._call.cancel()
-        self._pause = asyncio.ensure_future(asyncio.sleep(delay))
+        self._pause = self._multicallable.pause(delay)
         await self._pause
         if self._cancelled:
             raise self._was_cancelled()

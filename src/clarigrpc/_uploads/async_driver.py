@@ -43,7 +43,7 @@ async def run(session: UploadSession, channel: Any) -> UploadResult:
                 try:
                     await _stream(session, worker, open_stream)
                 except errors.ApiError as error:
-                    await asyncio.sleep(session.failed(error))
+                    await channel.pause(session.failed(error))
         return await worker.do(session.finish)
     except BaseException:
         session.interrupted()

@@ -35,7 +35,7 @@ def run(session: UploadSession, channel: Any) -> UploadResult:
                 try:
                     _stream(session, open_stream)
                 except errors.ApiError as error:
-                    time.sleep(session.failed(error))
+                    channel.pause(session.failed(error))
         return session.finish()
     except BaseException:
         session.interrupted()
