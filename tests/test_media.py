@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,26 @@ def test_places() -> None:
     for wrong in ((91, 0), (0, 181), (float("nan"), 0)):
         with pytest.raises(errors.InvalidArgumentError, match="latitude"):
             text("x", geo=wrong)
+
+
+@pytest.mark.parametrize("geo", [(1,), "ab", 3, (None, 1), ("1", "2")])
+def test_a_place_is_two_numbers(geo: Any) -> None:
+    with pytest.raises(TypeError, match=r"\(latitude, longitude\)|has to be a number"):
+        text("here", geo=geo)
+
+
+def test_a_concept_with_nan_is_refused() -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="'cat' is NaN"):
+        text("a cat", concepts={"cat": math.nan})
+
+
+def test_a_picture_opened_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8")
+    with path.open(encoding="utf-8") as file, pytest.raises(TypeError, match="binary mode"):
+        image(file)  # type: ignore[arg-type]
+
+
+def test_grey_with_an_axis_of_its_own() -> None:
+    samples = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert image(samples[:, :, None]) == image(samples)

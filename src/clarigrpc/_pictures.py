@@ -363,6 +363,8 @@ def from_array(array: Any) -> PIL.Image.Image:
             "image() takes arrays of shape (height, width) or (height, width, 3 or 4), not "
             f"{array.shape}"
         )
+    if array.ndim == 3 and array.shape[2] == 1:  # grey, as some libraries have it
+        array = array[:, :, 0]
     with NeedsExtra("image", "an array as an image"):
         from PIL import Image
     kind = str(array.dtype)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import base64
 import errno
+import io
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    TypeAlias,
+    runtime_checkable,
+)
 
 from google.protobuf.message import Message
 
@@ -249,6 +259,12 @@ def as_input(value: PredictInput) -> v2.Input:
             "a string can be a path, a URL or a text: say image(...), video(...), audio(...) or "
             "text(...)"
         )
+    several = isinstance(value, (list, tuple, set, Mapping, Iterator))
+    if value is None or (several and not hasattr(value, "read")):  # as an open file has
+        raise TypeError(
+            f"expected one input, not {type(value).__name__}; predict() also takes a list of "
+            "inputs, predict_many() any iterable"
+        )
     return image(value)
 
 
@@ -269,6 +285,8 @@ def concept_messages(concepts: ConceptLabels) -> list[v2.Concept]:
 
 
 def _concept(concept_id: str, value: float) -> v2.Concept:
+    if value != value:
+        raise InvalidArgumentError(f"the value of the concept {concept_id!r} is NaN")
     if concept_id is None:  # protobuf takes it for an empty one
         raise TypeError("the id of a concept is None")
     if concept_id == "":
@@ -285,12 +303,35 @@ def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
 
     Raises:
         InvalidArgumentError: A coordinate is out of range.
+        TypeError: A coordinate is no number.
     """
+    for name, value in {"latitude": latitude, "longitude": longitude}.items():
+        if not isinstance(value, SupportsFloat):
+            raise TypeError(f"{name} has to be a number, not {type(value).__name__}")
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):
         raise InvalidArgumentError(
             f"latitude must be -90 to 90 and longitude -180 to 180, not {latitude}, {longitude}"
         )
     return v2.GeoPoint(latitude=latitude, longitude=longitude)
+
+
+def place(pair: tuple[float, float]) -> v2.GeoPoint:
+    """A place on the map by its ``(latitude, longitude)`` in degrees.
+
+    Raises:
+        InvalidArgumentError: A coordinate is out of range.
+        TypeError: It is not two numbers.
+    """
+    try:
+        latitude, longitude = pair
+    except (TypeError, ValueError):
+        raise TypeError(f"a place is (latitude, longitude), not {pair!r}") from None
+    return geo_point(latitude, longitude)
+
+
+def is_iterable(value: Any) -> bool:
+    """Whether ``iter`` takes it; for that ``__getitem__`` is enough, as data sets have it."""
+    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
 
 
 def refuse_single(values: Any, called: str, instead: str) -> None:
@@ -299,7 +340,8 @@ def refuse_single(values: Any, called: str, instead: str) -> None:
     Raises:
         TypeError: The value is no iterable of inputs; the text says what to do ``instead``.
     """
-    if isinstance(values, (str, bytes, bytearray, os.PathLike, Message)):
+    single = isinstance(values, (str, bytes, bytearray, os.PathLike, Message))
+    if single or not (is_iterable(values) or hasattr(values, "__aiter__")):
         raise TypeError(
             f"{called}() takes an iterable of inputs, not {type(values).__name__}; {instead}"
         )
@@ -332,7 +374,7 @@ def _input(
     if metadata:
         result.data.metadata.CopyFrom(metadata_struct(metadata))
     if geo is not None:
-        result.data.geo.geo_point.CopyFrom(geo_point(*geo))
+        result.data.geo.geo_point.CopyFrom(place(geo))
     return result
 
 
@@ -426,7 +468,8 @@ def _content(source: Any, kind: str) -> bytes:
             f"{kind}({_shown(path)}) is no path; give content as bytes or as a data: URI"
         )
     if callable(getattr(source, "read", None)):
-        content = source.read()
+        # A picture that is read as text may end with the error of a decoder.
+        content = None if isinstance(source, io.TextIOBase) else source.read()
         if isinstance(content, bytes):
             return content
         raise TypeError(f"{kind}() needs a file opened in binary mode ('rb')")

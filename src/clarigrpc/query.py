@@ -17,13 +17,14 @@ several ranks, its score is the mean of their scores.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, Literal, TypeVar
 
 from clarigrpc import v2, wellknown
 from clarigrpc.errors import InvalidArgumentError
-from clarigrpc.media import ImageSource, geo_point, image, metadata_struct, text
+from clarigrpc.media import ImageSource, geo_point, image, metadata_struct, place, text
 
 Condition = v2.Filter | v2.Rank
 Unit = Literal["kilometers", "miles", "degrees", "radians"]
@@ -103,8 +104,11 @@ def near(
         unit: ``"kilometers"``, ``"miles"``, ``"degrees"`` or ``"radians"``.
 
     Raises:
-        InvalidArgumentError: The coordinates are out of range, or the unit is unknown.
+        InvalidArgumentError: The coordinates or the distance are out of range, or the unit is
+            unknown.
     """
+    if not within >= 0:  # and no NaN
+        raise InvalidArgumentError(f"within must be 0 or more, not {within}")
     if unit not in _LIMITS:
         raise InvalidArgumentError(f"unit must be one of {', '.join(_LIMITS)}, not {unit!r}")
     limit = v2.GeoLimit(type=_LIMITS[unit], value=within)
@@ -123,7 +127,7 @@ def in_box(first: tuple[float, float], second: tuple[float, float]) -> v2.Filter
     Raises:
         InvalidArgumentError: The coordinates are out of range.
     """
-    corners = [v2.GeoBoxedPoint(geo_point=geo_point(*corner)) for corner in (first, second)]
+    corners = [v2.GeoBoxedPoint(geo_point=place(corner)) for corner in (first, second)]
     return _annotated(v2.Data(geo=v2.Geo(geo_box=corners)))
 
 
@@ -132,8 +136,11 @@ def is_input(input_id: str) -> v2.Filter:
 
     Args:
         input_id: Id of the input.
+
+    Raises:
+        InvalidArgumentError: The id is empty, which would match every input.
     """
-    return v2.Filter(input=v2.Input(id=input_id))
+    return v2.Filter(input=v2.Input(id=_given(input_id, "id of the input")))
 
 
 def in_dataset(dataset_id: str) -> v2.Filter:
@@ -141,8 +148,11 @@ def in_dataset(dataset_id: str) -> v2.Filter:
 
     Args:
         dataset_id: Id of the dataset that the inputs are in.
+
+    Raises:
+        InvalidArgumentError: The id is empty.
     """
-    return v2.Filter(input=v2.Input(dataset_ids=[dataset_id]))
+    return v2.Filter(input=v2.Input(dataset_ids=[_given(dataset_id, "id of the dataset")]))
 
 
 def has_status(code: v2.StatusCode.ValueType) -> v2.Filter:
@@ -150,7 +160,12 @@ def has_status(code: v2.StatusCode.ValueType) -> v2.Filter:
 
     Args:
         code: The status, e.g. ``v2.StatusCode.INPUT_SUCCESS``.
+
+    Raises:
+        InvalidArgumentError: It is 0, which would match every input.
     """
+    if not code:
+        raise InvalidArgumentError("the status is 0")
     return v2.Filter(input=v2.Input(status=v2.Status(code=code)))
 
 
@@ -176,9 +191,8 @@ def has_text(words: str) -> v2.Filter:
     Raises:
         InvalidArgumentError: There are no words.
     """
-    if not words:
-        raise InvalidArgumentError("the text is empty")
-    return v2.Filter(input=v2.Input(data=v2.Data(text=v2.Text(raw=words))))
+    raw = _given(words, "text")
+    return v2.Filter(input=v2.Input(data=v2.Data(text=v2.Text(raw=raw))))
 
 
 def has_url(url: str) -> v2.Filter:
@@ -186,8 +200,11 @@ def has_url(url: str) -> v2.Filter:
 
     Args:
         url: The URL.
+
+    Raises:
+        InvalidArgumentError: The URL is empty, which would match every image.
     """
-    return v2.Filter(input=v2.Input(data=v2.Data(image=v2.Image(url=url))))
+    return v2.Filter(input=v2.Input(data=v2.Data(image=v2.Image(url=_given(url, "URL")))))
 
 
 def updated(since: date | None = None, until: date | None = None) -> v2.Filter:
@@ -240,9 +257,7 @@ def like_text(words: str) -> v2.Rank:
     Raises:
         InvalidArgumentError: The text is empty.
     """
-    if not words:
-        raise InvalidArgumentError("the text is empty")
-    return _ranked(text(words).data)
+    return _ranked(text(_given(words, "text")).data)
 
 
 def like_input(input_id: str) -> v2.Rank:
@@ -250,8 +265,11 @@ def like_input(input_id: str) -> v2.Rank:
 
     Args:
         input_id: Id of the input.
+
+    Raises:
+        InvalidArgumentError: The id is empty.
     """
-    return v2.Rank(annotation=v2.Annotation(input_id=input_id))
+    return v2.Rank(annotation=v2.Annotation(input_id=_given(input_id, "id of the input")))
 
 
 def like_embedding(vector: Sequence[float]) -> v2.Rank:
@@ -261,9 +279,15 @@ def like_embedding(vector: Sequence[float]) -> v2.Rank:
         vector: Numbers, as many as the embeddings have.
 
     Raises:
-        InvalidArgumentError: The vector is empty.
+        InvalidArgumentError: The vector is empty, or holds NaN or infinity.
+        TypeError: It is not a sequence of numbers.
     """
-    numbers = [float(number) for number in vector]
+    try:
+        numbers = [float(number) for number in vector]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the vector is not a sequence of numbers: {error}") from error
+    if not all(map(math.isfinite, numbers)):
+        raise InvalidArgumentError("the vector holds NaN or infinity")
     if not numbers:
         raise InvalidArgumentError("the vector is empty")
     embedding = v2.Embedding(vector=numbers, num_dimensions=len(numbers))
@@ -279,7 +303,11 @@ def negate(condition: ConditionT) -> ConditionT:
 
     Returns:
         The negated condition.
+
+    Raises:
+        TypeError: It is neither a filter nor a rank.
     """
+    _check_condition(condition)
     result = copy.deepcopy(condition)
     result.negate = not condition.negate
     return result
@@ -349,22 +377,38 @@ def search(
     result = v2.Search(id=id, name=name, min_value=min_value, metric=metric)
     result.query.language = language
     for condition in conditions:
+        _check_condition(condition)
         if isinstance(condition, v2.Filter):
             result.query.filters.append(condition)
-        elif isinstance(condition, v2.Rank):
-            result.query.ranks.append(condition)
         else:
-            raise TypeError(
-                "expected a v2.Filter or v2.Rank (made by a function of clarigrpc.query), "
-                f"not {type(condition).__name__}"
-            )
+            result.query.ranks.append(condition)
     return result
 
 
 def _concept(concept_id: str, value: float) -> v2.Concept:
-    if not concept_id:
-        raise InvalidArgumentError("the id of the concept is empty")
-    return v2.Concept(id=concept_id, value=value)
+    return v2.Concept(id=_given(concept_id, "id of the concept"), value=value)
+
+
+def _given(value: str, what: str) -> str:
+    """What a condition names; an empty one, as of a variable that is not set, is no condition.
+
+    Raises:
+        InvalidArgumentError: It is empty.
+        TypeError: It is no string.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"the {what} has to be a string, not {type(value).__name__}")
+    if not value:
+        raise InvalidArgumentError(f"the {what} is empty")
+    return value
+
+
+def _check_condition(condition: object) -> None:
+    if not isinstance(condition, v2.Filter | v2.Rank):
+        raise TypeError(
+            "expected a v2.Filter or v2.Rank (made by a function of clarigrpc.query), "
+            f"not {type(condition).__name__}"
+        )
 
 
 def _annotated(data: v2.Data) -> v2.Filter:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +179,40 @@ def test_a_search_holds_all_its_conditions_in_order(wanted: list[query.Condition
         opposite = query.negate(one)
         assert opposite.negate != one.negate
         assert query.negate(opposite) == one
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        query.has_concept,
+        query.by_concept,
+        query.is_input,
+        query.like_input,
+        query.in_dataset,
+        query.has_url,
+        query.has_text,
+        query.like_text,
+    ],
+)
+def test_a_condition_names_something(make: Any) -> None:
+    """An empty id would be no condition: everything would be found."""
+    with pytest.raises(errors.InvalidArgumentError, match="is empty"):
+        make("")
+    with pytest.raises(TypeError, match="has to be a string, not int"):
+        make(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: query.has_status(v2.StatusCode.ZERO), "the status is 0"),
+        (lambda: query.near(1, 2, within=-3), "within must be 0 or more"),
+        (lambda: query.in_box(1, 2), r"a place is \(latitude, longitude\), not 1"),  # type: ignore[arg-type]
+        (lambda: query.like_embedding([float("nan")]), "NaN"),
+        (lambda: query.like_embedding(np.zeros((2, 2))), "not a sequence of numbers"),  # type: ignore[arg-type]
+        (lambda: query.negate("a"), "expected a v2.Filter or v2.Rank"),  # type: ignore[type-var]
+    ],
+)
+def test_a_condition_that_means_nothing(make: Any, said: str) -> None:
+    with pytest.raises((errors.InvalidArgumentError, TypeError), match=said):
+        make()

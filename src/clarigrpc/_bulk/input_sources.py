@@ -23,7 +23,16 @@ from clarigrpc import v2, wellknown
 from clarigrpc._bulk.input_report import FailedInput
 from clarigrpc._public_names import named_in
 from clarigrpc.errors import ClarigrpcError, InvalidArgumentError
-from clarigrpc.media import PredictInput, as_input, audio, image, refuse_too_large, text, video
+from clarigrpc.media import (
+    PredictInput,
+    as_input,
+    audio,
+    image,
+    refuse_single,
+    refuse_too_large,
+    text,
+    video,
+)
 
 DeferredInput: TypeAlias = Callable[[], v2.Input]
 """A function that makes an input; called when the upload reaches it."""
@@ -61,6 +70,7 @@ def open_input_source(
         given: Any = source
         return [as_input(given)]
     if not isinstance(source, (str, os.PathLike)):
+        refuse_single(source, "upload", "put a single one in a list")
         return source
     path = Path(source)
     if path.is_dir():

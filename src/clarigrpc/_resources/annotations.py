@@ -18,6 +18,7 @@ from clarigrpc._resources.base import (
     Patches,
     as_ids,
     chunks,
+    filled,
 )
 from clarigrpc._resources.sync_async import (
     Async,
@@ -355,9 +356,11 @@ class AnnotationOperations(Creates[v2.Annotation]):
 
         Raises:
             PartialFailureError: Some of the annotations do not exist; the others are deleted.
-            InvalidArgumentError: Both ``pairs`` and ``input_ids`` are given, or neither.
+            InvalidArgumentError: Both ``pairs`` and ``input_ids`` are given, or neither, or an id
+                is empty.
+            TypeError: A pair is not two ids.
         """
-        wanted = [*pairs]
+        wanted = [_pair(one) for one in pairs]
         whole = as_ids(input_ids)
         if bool(wanted) == bool(whole):
             raise errors.InvalidArgumentError("delete_many() takes either pairs or input_ids")
@@ -442,8 +445,12 @@ class AnnotationOperations(Creates[v2.Annotation]):
         Raises:
             NotFoundError: The video does not exist; raised by the iterator.
         """
-        request = v2.StreamAnnotationsRequest(
-            user_app_id=self._user_app_id, input_id=input_id, **options
+        request = filled(
+            "StreamAnnotations",
+            v2.StreamAnnotationsRequest,
+            user_app_id=self._user_app_id,
+            input_id=input_id,
+            **options,
         )
         return Opening("StreamAnnotations", FrameSession(request), timeout)
 
@@ -467,12 +474,22 @@ class AnnotationOperations(Creates[v2.Annotation]):
         Raises:
             ApiError: The call failed; raised by the iterator.
         """
-        request = v2.StreamLivestreamAnnotationsRequest(
+        request = filled(
+            "StreamLivestreamAnnotations",
+            v2.StreamLivestreamAnnotationsRequest,
             user_app_id=self._user_app_id,
             input_id=input_id,
             min_prediction_score=min_prediction_score,
         )
         return Opening("StreamLivestreamAnnotations", _LiveSession(request), timeout)
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    """The ids of an input and its annotation; a string would be two ids of a letter each."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"a pair is (input_id, annotation_id), not {value!r}")
+    input_id, annotation_id = as_ids(value)
+    return input_id, annotation_id
 
 
 class Annotations(AnnotationOperations, Sync): ...

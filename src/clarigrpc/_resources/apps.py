@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import errors, v2
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids, sole
+from clarigrpc._resources.base import Creates, Gets, Lists, Paging, Patches, as_ids, filled, sole
 from clarigrpc._resources.long_running import FollowsWork, Waits
 from clarigrpc._resources.sync_async import Async, Sync, iteration, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
@@ -74,8 +74,12 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
     _patch_rpc = "PatchApps"
 
     def _ids(self, app_id: str) -> v2.UserAppIDSet:
-        ids = self._user()
-        ids.app_id = app_id or self.app_id or self._client.settings.app_id
+        ids = filled(
+            "the app",
+            v2.UserAppIDSet,
+            user_id=self._user().user_id,
+            app_id=app_id or self.app_id or self._client.settings.app_id,
+        )
         if not ids.app_id:
             raise errors.InvalidArgumentError(
                 "no app is named: give its id, or set the client's app_id"
@@ -157,18 +161,22 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
 
         Raises:
             NotFoundError: The app does not exist.
+            InvalidArgumentError: ``app_id`` is empty.
         """
+        method = "PostAppDuplications"
+        if not app_id:  # of a variable that is not set, not the client's app
+            raise errors.InvalidArgumentError("app_id is empty", method=method)
         wanted = v2.AppDuplication(
-            destination_app=v2.App(id=destination_id, user_id=self._user().user_id),
+            destination_app=filled(method, v2.App, id=destination_id, user_id=self._user().user_id),
             filter=_EVERYTHING if filter is None else filter,
         )
         response: v2.MultiAppDuplicationsResponse = yield from self._invoke(
-            "PostAppDuplications",
+            method,
             timeout,
             user_app_id=self._ids(app_id),
             app_duplications=[wanted],
         )
-        return sole(response.app_duplications, "PostAppDuplications", response)
+        return sole(response.app_duplications, method, response)
 
     @operation
     def wait_duplicated(
@@ -189,6 +197,8 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
             ApiError: The copy failed; the subclass and ``details`` say why.
             DeadlineExceededError: The copy is not complete yet.
         """
+        if not isinstance(duplication, str | v2.AppDuplication):
+            raise TypeError(f"expected one duplication or its id, not {type(duplication).__name__}")
         waiting = DuplicationOperations(self._client, self.user_id)
         plan = DuplicationOperations.wait.plan(
             waiting, duplication, timeout=timeout, raise_on_partial=True
@@ -227,7 +237,7 @@ class AppOperations(Creates[v2.App], Patches[v2.App]):
             per_page: Page size. None uses 128.
             timeout: Seconds for each request. None uses the client's setting.
         """
-        fields = {"app_query": v2.AppQuery(name=name), **options}
+        fields = {"app_query": filled("PostAppsSearches", v2.AppQuery, name=name), **options}
         return self._pages("PostAppsSearches", "apps", fields)
 
     @iteration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from clarigrpc import v2
-from clarigrpc._resources.base import Creates, Deletes, Gets, Lists
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, filled
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
 from clarigrpc._resources.long_running import FollowsWork, WorkProgress, by_percent
 from clarigrpc._resources.sync_async import Async, Parents, Sync, nested
@@ -112,7 +112,9 @@ class ArtifactOperations(
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        config = v2.PostArtifactVersionsUploadConfig(
+        config = filled(
+            "PostArtifactVersionsUpload",
+            v2.PostArtifactVersionsUploadConfig,
             user_app_id=self._user_app_id or self._client.user_app_id,
             artifact_id=artifact_id,
             artifact_version=version,

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
@@ -34,6 +34,7 @@ from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc.client_interface import ClientInterface
 from clarigrpc._rpc.plan import Item, ItemPlan, PageInfo, Plan, call
+from clarigrpc.media import is_iterable
 
 PatchAction = Literal["merge", "overwrite", "remove"]
 """How a patch changes lists and JSON: adds or replaces entries, replaces all, removes entries."""
@@ -49,6 +50,7 @@ class Paging(TypedDict, total=False):
 
 
 T = TypeVar("T")
+MadeT = TypeVar("MadeT")
 DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
@@ -115,8 +117,8 @@ class Operations:
             TypeError: The method takes no such field.
         """
         row = lookup(method)
-        made = row.request_class()
-        known = [name for name in made.DESCRIPTOR.fields_by_name if name != "user_app_id"]
+        descriptor = row.request_class().DESCRIPTOR
+        known = [name for name in descriptor.fields_by_name if name != "user_app_id"]
         unknown = [name for name in fields if name not in known and name != "user_app_id"]
         if unknown:
             raise TypeError(
@@ -126,10 +128,7 @@ class Operations:
         values.update((name, value) for name, value in fields.items() if value is not None)
         if row.has_user_app_id and "user_app_id" not in values:
             values["user_app_id"] = self._user_app_id
-        try:
-            return made(**values)
-        except (TypeError, ValueError) as error:
-            raise _wrong_field(method, made, values, error) from None
+        return filled(method, row.request_class(), **values)
 
     def _invoke(self, method: str, timeout: float | None = None, **fields: Any) -> Plan[Any]:
         """The response of a method to a request with these fields."""
@@ -231,10 +230,12 @@ class Collection(Domain, Generic[MessageT]):
         """A message out of one, an id, or a mapping like its JSON.
 
         Raises:
-            InvalidArgumentError: A mapping has unknown fields.
+            InvalidArgumentError: A mapping has unknown fields, or an id is empty.
         """
         made: MessageT
         if isinstance(item, str) and ids_allowed:
+            if not item:  # of a variable that is not set
+                raise errors.InvalidArgumentError("an id is empty")
             made = self._message(id=item)
         elif isinstance(item, Mapping):
             from google.protobuf import json_format  # not for those who only predict
@@ -300,7 +301,7 @@ class Collection(Domain, Generic[MessageT]):
         row = lookup(method)
         sent = field_of(row.request_name, self._message.__name__)
         answered = field_of(row.response_name, self._message.__name__)
-        if isinstance(items, str | Mapping | Message):
+        if isinstance(items, str | bytes | Mapping | Message) or not is_iterable(items):
             raise TypeError(f"expected a list of items, not {type(items).__name__}")
         wanted = [self._one_of(one, ids_allowed) for one in items]
         if not wanted:
@@ -375,7 +376,7 @@ class Collection(Domain, Generic[MessageT]):
         self, method: str, old_id: str, new_id: str, timeout: float | None
     ) -> Plan[MessageT]:
         """Give a resource another id; returns it."""
-        ids = [v2.IdUpdateSource(id=old_id, new_id=new_id)]
+        ids = [filled(method, v2.IdUpdateSource, id=old_id, new_id=new_id)]
         response = yield from self._invoke(method, timeout, ids=ids, action="overwrite")
         field = field_of(lookup(method).response_name, self._message.__name__)
         renamed: MessageT = sole(getattr(response, field), method, response)
@@ -402,7 +403,7 @@ class Creates(Collection[MessageT]):
         Raises:
             AlreadyExistsError: The id is taken.
             InvalidArgumentError: The service rejects the resource (``details`` says why), the
-                mapping has unknown fields.
+                mapping has unknown fields, or the string is empty.
             TypeError: ``item`` is of another type.
         """
         (made,) = yield from self._post([item], timeout, True)
@@ -429,7 +430,8 @@ class Creates(Collection[MessageT]):
 
         Raises:
             PartialFailureError: Some resources were rejected; the others were created.
-            InvalidArgumentError: No resource is given, or a mapping has unknown fields.
+            InvalidArgumentError: No resource is given, a mapping has unknown fields, or a string
+                is empty.
             TypeError: An item is neither a message, a mapping nor a string.
         """
         return (yield from self._post(items, timeout, raise_on_partial))
@@ -602,15 +604,29 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+def filled(method: str, made: Callable[..., MadeT], /, **values: Any) -> MadeT:
+    """A message for a call of ``method``, of values that a caller gave.
+
+    Raises:
+        TypeError: A value is of the wrong type; the text names its field.
+        InvalidArgumentError: A value is out of range.
+    """
+    try:
+        return made(**values)
+    except (TypeError, ValueError) as error:
+        raise _wrong_field(method, made, values, error) from None
+
+
 def _wrong_field(
-    method: str, request: type[Any], values: Mapping[str, Any], error: Exception
+    method: str, made: Callable[..., Any], values: Mapping[str, Any], error: Exception
 ) -> Exception:
-    """The error of a request that cannot be made, with the field whose value is the cause."""
+    """The error of a message that cannot be made, with the field whose value is the cause."""
     for name, value in values.items():
         try:
-            request(**{name: value})
+            made(**{name: value})
         except TypeError as cause:
-            return TypeError(f"{method}: {name} takes no {type(value).__name__} ({cause})")
+            said = "" if "built-in operation" in str(cause) else f" ({cause})"
+            return TypeError(f"{method}: {name} takes no {type(value).__name__}{said}")
         except ValueError as cause:
             return errors.InvalidArgumentError(f"{name}: {cause}", method=method)
     return error
@@ -702,11 +718,11 @@ def as_list(value: T | Iterable[T], single: type[Any] | tuple[type[Any], ...]) -
     """A list of one or of many.
 
     Raises:
-        TypeError: It is a string or bytes, which would be a list of its letters.
+        TypeError: It is a string or bytes, which would be a list of its letters, or no iterable.
     """
     if isinstance(value, single):
         return [value]
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes) or not is_iterable(value):
         raise TypeError(f"expected one message or mapping, or a list, not {type(value).__name__}")
     return list(value)  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, Patches, filled
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested, operation
 from clarigrpc._rpc.plan import ItemPlan, Plan
 
@@ -157,8 +157,12 @@ class ConceptOperations(Creates[v2.Concept], Gets[v2.Concept], Patches[v2.Concep
             per_page: Page size. None uses 128.
             timeout: Seconds for each request. None uses the client's setting.
         """
-        query = v2.ConceptQuery(
-            name=name, language=language, ignore_app_concepts=ignore_app_concepts
+        query = filled(
+            "PostConceptsSearches",
+            v2.ConceptQuery,
+            name=name,
+            language=language,
+            ignore_app_concepts=ignore_app_concepts,
         )
         fields = {"concept_query": query, **options}
         return self._pages("PostConceptsSearches", "concepts", fields)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDi
 from clarigrpc import v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Operations
+from clarigrpc._resources.base import Operations, filled
 from clarigrpc._resources.sync_async import Driven
 from clarigrpc._rpc.client_interface import ClientInterface
 
@@ -140,7 +140,9 @@ class ModelUploadOperations(Operations):
         """
         from clarigrpc._uploads.upload_method import UploadMethod
 
-        config = v2.PostModelVersionsUploadConfig(
+        config = filled(
+            "PostModelVersionsUpload",
+            v2.PostModelVersionsUploadConfig,
             user_app_id=self._user_app_id or self._client.user_app_id,
             model_id=self.model_id,
             model_version=version,

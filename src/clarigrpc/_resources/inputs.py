@@ -25,6 +25,7 @@ from clarigrpc._resources.base import (
     as_list,
     check_paging,
     chunks,
+    filled,
     page_info,
 )
 from clarigrpc._resources.long_running import (
@@ -143,7 +144,9 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         check_paging(per_page=per_page)
         number = 0
         while True:
-            request = v2.StreamInputsRequest(
+            request = filled(
+                "StreamInputs",
+                v2.StreamInputsRequest,
                 user_app_id=self._user_app_id,
                 last_id=last_id,
                 per_page=MAX_ITEMS if per_page is None else per_page,
@@ -212,7 +215,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         Raises:
             NotFoundError: The input does not exist.
         """
-        (changed,) = yield from self._change({input_id: concepts}, "merge", timeout, True)
+        given = dict.fromkeys(as_ids([input_id]), concepts)
+        (changed,) = yield from self._change(given, "merge", timeout, True)
         return changed
 
     @operation
@@ -232,7 +236,8 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         Raises:
             NotFoundError: The input does not exist.
         """
-        (changed,) = yield from self._change({input_id: concepts}, "remove", timeout, True)
+        given = dict.fromkeys(as_ids([input_id]), concepts)
+        (changed,) = yield from self._change(given, "remove", timeout, True)
         return changed
 
     @operation
@@ -322,6 +327,12 @@ class InputOperations(Gets[v2.Input], Waits[v2.Input]):
         timeout: float | None,
         raise_on_partial: bool | None,
     ) -> Plan[builtins.list[v2.Input]]:
+        if not isinstance(concepts, Mapping):
+            raise TypeError(
+                "expected a mapping of ids of inputs to their concepts, not "
+                f"{type(concepts).__name__}"
+            )
+        as_ids(concepts.keys())
         changes = [
             v2.Input(id=one, data=v2.Data(concepts=concept_messages(given)))
             for one, given in concepts.items()

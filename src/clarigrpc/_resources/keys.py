@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches
+from clarigrpc._resources.base import Creates, Deletes, Gets, Paging, Patches, filled
 from clarigrpc._resources.sync_async import Async, Sync, iteration
 from clarigrpc._rpc.plan import ItemPlan
 
@@ -47,8 +47,12 @@ class KeyOperations(Creates[v2.Key], Gets[v2.Key], Patches[v2.Key], Deletes[v2.K
             per_page: Page size. None uses 128.
             timeout: Seconds for each request. None uses the client's setting.
         """
-        ids = self._user()
-        ids.app_id = app_id or self.app_id or self._client.settings.app_id
+        ids = filled(
+            "ListAppKeys",
+            v2.UserAppIDSet,
+            user_id=self._user().user_id,
+            app_id=app_id or self.app_id or self._client.settings.app_id,
+        )
         return self._pages("ListAppKeys", "keys", {"user_app_id": ids, **options})
 
     @iteration

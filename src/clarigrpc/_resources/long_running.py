@@ -511,7 +511,9 @@ def _shortened(name: str) -> str:
 
 
 def _id_of(item: Any) -> str:
-    found = item if isinstance(item, str) else str(item.id)
+    found = item if isinstance(item, str) else getattr(item, "id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"expected an id or a message with one, not {type(item).__name__}")
     if not found:
         raise errors.InvalidArgumentError("the id of what is to be waited for is empty")
     return found

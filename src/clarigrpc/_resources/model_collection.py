@@ -18,6 +18,7 @@ from clarigrpc._resources.base import (
     PatchAction,
     Patches,
     as_ids,
+    filled,
 )
 from clarigrpc._resources.evaluations import AsyncModelVersionEvaluations, ModelVersionEvaluations
 from clarigrpc._resources.long_running import (
@@ -700,8 +701,9 @@ class ModelCollectionOperations(Patches[v2.Model], Deletes[v2.Model]):
             per_page: Page size. None uses 128.
             timeout: Seconds for each request. None uses the client's setting.
         """
-        query = v2.ModelQuery(name=name, model_type_id=model_type_id)
-        return self._pages("PostModelsSearches", "models", {"model_query": query, **options})
+        method = "PostModelsSearches"
+        query = filled(method, v2.ModelQuery, name=name, model_type_id=model_type_id)
+        return self._pages(method, "models", {"model_query": query, **options})
 
     @iteration
     def list(self, **options: Unpack[ModelFilters]) -> ItemPlan[v2.Model]:

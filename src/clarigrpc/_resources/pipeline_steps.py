@@ -7,7 +7,7 @@ from typing import Unpack
 
 from clarigrpc import v2
 from clarigrpc._public_names import named_in
-from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging
+from clarigrpc._resources.base import Creates, Deletes, Gets, Lists, Paging, filled
 from clarigrpc._resources.file_uploads import UploadKeywords, upload_session, uploading
 from clarigrpc._resources.long_running import FollowsWork
 from clarigrpc._resources.sync_async import Async, Parents, Sync, iteration, nested
@@ -133,7 +133,9 @@ class PipelineStepOperations(
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        config = v2.PostPipelineStepVersionsUploadConfig(
+        config = filled(
+            "PostPipelineStepVersionsUpload",
+            v2.PostPipelineStepVersionsUploadConfig,
             user_app_id=self._user_app_id or self._client.user_app_id,
             pipeline_step_id=step_id,
             pipeline_step_version=version,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clarigrpc import errors, v2
-from clarigrpc._resources.base import Domain
+from clarigrpc._resources.base import Domain, filled
 from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._rpc.plan import Plan
 
@@ -38,7 +38,7 @@ class UserOperations(Domain):
         response: v2.SingleUserResponse = yield from self._invoke(
             "GetUser",
             timeout,
-            user_app_id=v2.UserAppIDSet(user_id=user_id),
+            user_app_id=filled("GetUser", v2.UserAppIDSet, user_id=user_id),
             additional_fields=additional_fields,
         )
         return response.user
@@ -57,9 +57,9 @@ class UserOperations(Domain):
             A flag for each rule that the password breaks; none is set if it is good.
         """
         try:
-            response = yield from self._invoke(
-                "PostValidatePassword", timeout, password=v2.Password(plaintext=password)
-            )
+            method = "PostValidatePassword"
+            given = filled(method, v2.Password, plaintext=password)
+            response = yield from self._invoke(method, timeout, password=given)
         except errors.ApiError as error:
             # A password that breaks a rule is an answer, not a failure of the call.
             if error.code != v2.StatusCode.PASSWORD_VALIDATION_FAILED:

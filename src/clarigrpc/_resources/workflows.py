@@ -17,6 +17,7 @@ from clarigrpc._resources.base import (
     Patches,
     as_ids,
     check_count,
+    filled,
     sole,
 )
 from clarigrpc._resources.long_running import FollowsWork, Waits
@@ -31,7 +32,7 @@ from clarigrpc._resources.sync_async import (
 )
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
-from clarigrpc.media import PredictInput, as_input
+from clarigrpc.media import PredictInput, as_input, refuse_single
 
 if TYPE_CHECKING:
     from clarigrpc._bulk.input_sources import DeferredInput
@@ -364,7 +365,9 @@ class WorkflowOperations(
     ) -> PredictEncoder:
         """The encoder of the requests of a workflow."""
         return PredictEncoder(
-            v2.PostWorkflowResultsRequest(
+            filled(
+                "PostWorkflowResults",
+                v2.PostWorkflowResultsRequest,
                 user_app_id=self._user_app_id or self._client.user_app_id,
                 workflow_id=workflow_id,
                 version_id=version_id,
@@ -407,6 +410,8 @@ class WorkflowOperations(
         Raises:
             NotFoundError: The workflow or the version does not exist or is not visible to you.
         """
+        for values in (probes, pool):
+            refuse_single(values, "similarity", "put a single one in a list")
         response: v2.PostWorkflowResultsSimilarityResponse = yield from self._invoke(
             "PostWorkflowResultsSimilarity",
             timeout,
