@@ -21,6 +21,7 @@ from clarigrpc import AsyncClient, Client, errors, text, v2
 from clarigrpc._bulk.coalescing import CoalesceLimits, CoalesceQueue, PendingPredict
 from tests.both import Both
 from tests.bulk.service import METHOD, Hanging, outputs, poisoned, script
+from tests.refused_threads import refused_threads
 from tests.scripted import Fail, ScriptedServer, refuse
 from tests.waiting import until
 
@@ -365,6 +366,33 @@ def test_no_thread_is_left(scripted: ScriptedServer) -> None:
     assert until(
         lambda: not {t for t in threading.enumerate() if t.name.startswith("clarigrpc")} - before
     )
+
+
+def test_a_handle_works_on_after_threads_could_not_start(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def answer(request: Any) -> Any:
+        if request.inputs[0].data.text.raw == "first":
+            release.wait(30)
+        return outputs(request)
+
+    scripted.always(METHOD, script(answer))
+    with Client(pat=PAT, base=scripted.base) as client, ThreadPoolExecutor(1) as pool:
+        model = client.model("m", max_delay=0.01)
+        first = pool.submit(model.predict, text("first"))
+        try:
+            assert until(lambda: scripted.calls(METHOD))
+            with refused_threads(monkeypatch, "clarigrpc-coalesce"):
+                for _ in range(5):
+                    with pytest.raises(RuntimeError, match="new thread"):
+                        model.predict(text("refused"), timeout=20)
+            assert model.predict(text("next"), timeout=20).data.text.raw == "next"
+        finally:
+            release.set()
+        first.result()
+    assert inputs(scripted) == [1, 1]
 
 
 async def test_cancellation_is_each_callers_own(scripted: ScriptedServer) -> None:

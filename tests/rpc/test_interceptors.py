@@ -483,6 +483,26 @@ async def test_requests_that_are_written(
 
 
 @pytest.mark.parametrize("client_kind", ["async"])
+async def test_writing_ends_where_an_interceptor_fails(
+    connect: Connect, scripted: ScriptedServer, client_kind: ClientKind
+) -> None:
+    class Refusing(aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+        async def intercept_stream_stream(self, *_: Any) -> Any:
+            raise PermissionError("not today")
+
+    call = connect(scripted.base, interceptors=[Refusing()]).client.v2.StreamModelOutputs()
+
+    async def write() -> None:
+        while True:
+            await call.write(v2.PostModelOutputsRequest())
+
+    with pytest.raises(asyncio.InvalidStateError):
+        await asyncio.wait_for(write(), 30)
+    with pytest.raises(PermissionError):
+        await call.read()
+
+
+@pytest.mark.parametrize("client_kind", ["async"])
 @pytest.mark.parametrize("how", ["deadline", "server", "close"])
 @pytest.mark.parametrize("seen", [True, False])
 async def test_writing_ends_with_the_call_when_nobody_reads(

@@ -31,6 +31,7 @@ from clarigrpc._transports.transport import TransportError
 from clarigrpc.local import LocalServer
 from clarigrpc.local.fronts.rest_front import RestFront
 from tests.backend import Backend, abort, outputs, respond
+from tests.refused_threads import refused_threads
 from tests.socket_server import drain, kept_port, receive, server_that
 from tests.strategies import messages
 
@@ -766,19 +767,13 @@ def test_no_thread_is_left(backend: Backend, front: RestFront) -> None:
 def test_a_thread_that_cannot_be_started_holds_up_no_later_call(
     backend: Backend, front: RestFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if "clarigrpc-rest-call" in thread.name:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
     with opened(front.base, max_connections=1) as transport:
         bound = Method(transport, "ListModels")
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(RuntimeError, match="new thread"):
-                bound.future(v2.ListModelsRequest())
+        with (
+            refused_threads(monkeypatch, "clarigrpc-rest-call"),
+            pytest.raises(RuntimeError, match="new thread"),
+        ):
+            bound.future(v2.ListModelsRequest())
         assert bound.future(v2.ListModelsRequest()).result(30) is not None
 
 

@@ -13,7 +13,7 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import getpid
@@ -375,20 +375,26 @@ class Coalescer:
             self._start(requests)
 
     def _start(self, requests: Sequence[SharedRequest]) -> None:
-        for request in requests:
+        waiting = deque(requests)
+        while waiting:
+            work = iter((waiting.popleft(),))
             try:
-                self._workers.submit(self._run, request)
-            except RuntimeError:  # closed meanwhile
-                fail(request, closed())
+                self._workers.submit(self._run, work)
+            except RuntimeError as error:  # closed meanwhile, or no thread can be started
+                for request in work:  # the executor has it all the same, and may run it later
+                    fail(request, closed() if self._closed else error)
+                    with self._lock.get():
+                        waiting.extend(self._queue.ended(time.monotonic()))
 
-    def _run(self, request: SharedRequest) -> None:
-        parts: Sequence[SharedRequest] = ()
-        try:
-            parts = self._attempt(request)
-        finally:
-            with self._lock.get():
-                requests = self._queue.ended(time.monotonic(), instead=len(parts))
-            self._start([*parts, *requests])
+    def _run(self, work: Iterator[SharedRequest]) -> None:
+        for request in work:  # none where it has failed
+            parts: Sequence[SharedRequest] = ()
+            try:
+                parts = self._attempt(request)
+            finally:
+                with self._lock.get():
+                    requests = self._queue.ended(time.monotonic(), instead=len(parts))
+                self._start([*parts, *requests])
 
     def _attempt(self, request: SharedRequest) -> Sequence[SharedRequest]:
         """Send a request and complete its predicts; returns what to send instead if it failed."""

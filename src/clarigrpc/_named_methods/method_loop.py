@@ -51,7 +51,8 @@ class ModelLoop:
         Raises:
             CallerGoneError: The caller has gone.
         """
-        future = asyncio.run_coroutine_threadsafe(_contained(function), self._started())
+        loop = self._started()
+        future = asyncio.run_coroutine_threadsafe(_contained(function), loop)
         try:
             with CONTAINED:
                 return _result(future, is_active)
@@ -125,11 +126,16 @@ class ModelLoop:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="clarigrpc-model", daemon=True
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=_serve, args=(loop,), name="clarigrpc-model", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except BaseException:  # nobody would run what later calls give to the loop
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop
 
 

@@ -287,12 +287,13 @@ async def _end_with_call(
 ) -> None:
     """End the writes of a stream with its call, also where nobody reads its responses."""
     await asyncio.wait([chain])
+    failed = chain.cancelled() or chain.exception() is not None  # nobody asks for requests
     call = None
     while call is not started.call:
         call = started.call
         with contextlib.suppress(errors.ClarigrpcError):  # whoever reads is told
             await call.code()
-    if call is not None and not ended.done():
+    if (failed or call is not None) and not ended.done():
         ended.set_result(None)
 
 

@@ -26,6 +26,7 @@ from clarigrpc._named_methods.values import MediaReader
 from clarigrpc.local import LocalServer
 from clarigrpc.runner import batched
 from tests.local.conftest import Raw, png
+from tests.refused_threads import refused_threads
 
 Code = v2.StatusCode
 
@@ -496,6 +497,21 @@ def test_silent_conversations_hold_up_no_others() -> None:
         finally:
             over.set()
         assert [each.result() for each in waiting] == ["late"] * 40
+    loop.close()
+
+
+def test_a_loop_whose_thread_cannot_start_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def three() -> int:
+        return 3
+
+    end = time.monotonic() + 20
+    loop = ModelLoop()
+    with (
+        refused_threads(monkeypatch, "clarigrpc-model"),
+        pytest.raises(RuntimeError, match="new thread"),
+    ):
+        loop.run(three, lambda: True)
+    assert loop.run(three, lambda: time.monotonic() < end) == 3
     loop.close()
 
 
