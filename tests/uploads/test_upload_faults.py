@@ -208,6 +208,35 @@ async def test_a_read_that_outlasts_its_stream_does_not_move_the_next_one(
     assert hashlib.sha256(content).hexdigest() in stored(data_dir)
 
 
+_BLOCKED_FOR_EVER = """
+import asyncio, sys, threading
+from clarigrpc import AsyncClient, errors
+
+class Source:
+    name, left = "blocked", [b"first"]
+
+    def read(self, size=-1):
+        return self.left.pop() if self.left else threading.Event().wait()
+
+async def upload():
+    base, pat, user_id, app_id = sys.argv[1:]
+    async with AsyncClient(base=base, pat=pat, user_id=user_id, app_id=app_id) as client:
+        how = {"size": 1 << 20, "resume": False, "timeout": 0.5}
+        await client.model("m").upload_version(Source(), **how)
+
+try:
+    asyncio.run(upload())
+except errors.DeadlineExceededError:
+    print("given up")
+"""
+
+
+def test_a_process_ends_although_a_source_blocks_for_ever(server: LocalServer) -> None:
+    program = [sys.executable, "-c", _BLOCKED_FOR_EVER, server.base, *identity(server).values()]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.stdout, ended.stderr) == ("given up\n", "")
+
+
 @pytest.mark.parametrize("required", [False, True])
 async def test_a_full_disk_where_the_state_is_kept(
     both: Both,

@@ -33,14 +33,16 @@ class CallThreads:
 
     Args:
         most: Maximum number of threads; further work waits for one.
+        name: Of the threads.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, name: str) -> None:
         self._most = most
+        self._name = name
         self._shared = _Shared()
 
     def submit(self, function: Callable[[], ResultT]) -> Future[ResultT]:
-        """Have a thread call ``function``.
+        """Have a thread call ``function``, unless the result is cancelled before.
 
         Raises:
             RuntimeError: There is no thread, and none can be started.
@@ -49,6 +51,8 @@ class CallThreads:
         future: Future[ResultT] = Future()
 
         def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001 - raised to whoever asks for the result
@@ -70,9 +74,7 @@ class CallThreads:
     def _start(self) -> None:
         """Start a thread; with the lock."""
         shared = self._shared
-        thread = threading.Thread(
-            target=_run, args=(shared,), name="clarigrpc-rest-call", daemon=True
-        )
+        thread = threading.Thread(target=_run, args=(shared,), name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError:

@@ -58,7 +58,7 @@ class SyncHttpTransport(SyncTransport):
         with self._lock.get():
             self.client()
             if self._threads is None:
-                self._threads = CallThreads(self._options.max_connections)
+                self._threads = CallThreads(self._options.max_connections, "clarigrpc-rest-call")
             return self._threads
 
     def send(self, request: httpx.Request) -> httpx.Response:

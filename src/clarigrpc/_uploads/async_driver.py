@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from clarigrpc import errors
 from clarigrpc._rpc.async_streams import write_all
+from clarigrpc._transports.call_threads import CallThreads
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.part_state import AwaitResponse, EndStream, SendConfig, SendPart
 from clarigrpc._uploads.upload_session import (
@@ -133,11 +134,12 @@ class _Worker:
     def __init__(self, session: UploadSession) -> None:
         self._session = session
         self._source = session.source
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="clarigrpc-upload")
+        # The end of the process does not wait for it either.
+        self._thread = CallThreads(1, "clarigrpc-upload")
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run ``work`` on the thread; returns its result."""
-        return await asyncio.wrap_future(self._pool.submit(work, *arguments))
+        return await asyncio.wrap_future(self._thread.submit(partial(work, *arguments)))
 
     def begin(self) -> None:
         """A stream begins. An upload that started again may have parts of another size."""
@@ -155,6 +157,6 @@ class _Worker:
     async def close(self) -> None:
         """End the thread, or abandon it while a source blocks that cannot be stopped."""
         self._source.stop()
-        idle = self._pool.submit(int)
+        idle = self._thread.submit(int)
+        self._thread.close()
         await asyncio.wait([asyncio.wrap_future(idle)], timeout=0.5)
-        self._pool.shutdown(wait=idle.done(), cancel_futures=True)
