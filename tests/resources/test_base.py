@@ -49,6 +49,9 @@ class Bulk:
 
         return post
 
+    def pause(self, seconds: float) -> Any:
+        raise AssertionError("nothing here has to be waited for")
+
     def close_with(self, part: Any) -> None:
         raise AssertionError("nothing here has to be closed")
 

@@ -54,6 +54,9 @@ class Operations:
     def _unary(self, method: str, *, encoded: bool = False) -> Callable[..., Any]:
         return Multicallable(method, encoded=encoded, awaited=self.awaited)
 
+    def _pause(self, seconds: float) -> Any:
+        return (asyncio.sleep if self.awaited else time.sleep)(seconds)
+
     def _two(self, first: Any, *, timeout: float | None = None) -> Plan[list[Any]]:
         """Ask twice."""
         one = yield from step("One", first, timeout=timeout)

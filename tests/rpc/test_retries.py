@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 
-from clarigrpc import RetryPolicy, errors, v2
+from clarigrpc import RetryPolicy, errors, text, v2
 from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
 from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
@@ -248,22 +250,38 @@ async def test_ten_clients_and_a_failing_server(connect: Connect, scripted: Scri
     assert 1.0 < attempts / (calls * len(clients)) <= 1.2
 
 
-@pytest.mark.parametrize("method", ["GetModel", "GenerateModelOutputs"])
+WAITING: dict[str, tuple[str, Callable[[Both], Any]]] = {
+    "call": ("GetModel", lambda both: both.call("GetModel", GET)),
+    "stream": (
+        "GenerateModelOutputs",
+        lambda both: both.collect(both.open("GenerateModelOutputs", STREAM)),
+    ),
+    "verb": ("PostInputs", lambda both: both.run(both.client.inputs.create, v2.Input(id="i"))),
+    "stream of a model": (
+        "GenerateModelOutputs",
+        lambda both: both.collect(both.client.model("m").generate(text("a"))),
+    ),
+    "upload": (
+        "PostModelVersionsUpload",
+        lambda both: both.run(both.client.model("m").upload_version, io.BytesIO(b"x")),
+    ),
+}
+"""What waits for its next attempt: the method that fails, and how it is called."""
+
+
+@pytest.mark.parametrize("what", WAITING)
 async def test_closing_ends_a_wait(
-    connect: Connect, scripted: ScriptedServer, method: str, caplog: pytest.LogCaptureFixture
+    connect: Connect, scripted: ScriptedServer, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    method, run = WAITING[what]
     caplog.set_level(logging.INFO, logger="clarigrpc")
     policy = RetryPolicy(max_retry_after=600)
-    both = connect(scripted.base, timeout=600, stream_timeout=600, retry=policy)
+    both = connect(
+        scripted.base, timeout=600, stream_timeout=600, retry=policy, user_id="u", app_id="a"
+    )
     scripted.on(method, Fail(grpc.StatusCode.UNAVAILABLE, trailing=(("retry-after", "300"),)))
-
-    async def run() -> Any:
-        if method == "GetModel":
-            return await both.call(method, GET)
-        return await both.collect(both.open(method, v2.PostModelOutputsRequest(model_id="m")))
-
-    call = asyncio.ensure_future(run())
-    await asyncio.to_thread(until, lambda: "trying again" in caplog.text)
+    call = asyncio.ensure_future(run(both))
+    await asyncio.to_thread(until, lambda: " in 30" in caplog.text)
     await both.close()
     with pytest.raises(errors.ClosedError):
         await asyncio.wait_for(call, 60)

@@ -7,6 +7,7 @@ that are its own are there, and only the others are sent again. Which are its ow
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from typing import Any
@@ -15,6 +16,8 @@ from clarigrpc import errors, v2
 from clarigrpc._bulk.input_engine import ADDED_CODES, is_ours
 from clarigrpc._rpc.plan import Plan, Sleep, call
 from clarigrpc._rpc.retry import deadline_after, retry_delays
+
+logger = logging.getLogger("clarigrpc")
 
 _TAKEN = v2.StatusCode.INPUT_DUPLICATE
 _IN_USE = v2.Status(code=_TAKEN, description="Input duplicate", details="another input has its id")
@@ -70,7 +73,9 @@ def create_once(client: Any, request: v2.PostInputsRequest, timeout: float | Non
             failure = error
             # One id that is taken makes a whole request fail.
             if not (is_repeated and error.code == _TAKEN):
-                yield Sleep(retries.send(error))
+                delay = retries.send(error)
+                logger.info("trying again in %.2f s: %s", delay, error)
+                yield Sleep(delay)
         else:
             if not is_repeated:
                 return response
