@@ -658,9 +658,10 @@ async def test_an_async_call(backend: Backend, front: RestFront) -> None:
 
 
 async def test_an_async_call_can_be_cancelled(backend: Backend, front: RestFront) -> None:
-    gone = threading.Event()
+    arrived, gone = threading.Event(), threading.Event()
 
     def wait(request: Any, call: Any) -> Any:
+        arrived.set()
         while call.is_active():
             time.sleep(0.01)
         gone.set()
@@ -669,7 +670,7 @@ async def test_an_async_call_can_be_cancelled(backend: Backend, front: RestFront
     backend.handlers["ListModels"] = wait
     async with async_opened(front.base) as transport:
         call = Method(transport, "ListModels")(v2.ListModelsRequest())
-        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(arrived.wait, 30)
         assert call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
