@@ -478,14 +478,37 @@ def test_a_damaged_state_is_never_used(text: bytes, cut: float) -> None:
         state.save(_state(source))
         (file,) = (p for p in Path(folder).iterdir() if p.name.endswith(SUFFIX))
         whole = file.read_bytes()
-        for damaged in (text, whole[: int(len(whole) * cut * 0.999)]):
+        for damaged in (text, b"[" * 100_000, whole[: int(len(whole) * cut * 0.999)]):
             file.write_bytes(damaged)
             assert state.load(source, source.identity()) is None
-        for wrong in ({"acknowledged": 11}, {"acknowledged": -1}, {"part_size": 0}, {"total": "x"}):
+        for wrong in (
+            {"acknowledged": 11},
+            {"acknowledged": -1},
+            {"part_size": 0},
+            {"total": "x"},
+            {"version_id": "\ud800"},
+        ):
             file.write_text(json.dumps({**json.loads(whole), **wrong}))
             assert state.load(source, source.identity()) is None
         state.close()
         source.close()
+
+
+def test_a_pipe_in_place_of_a_state_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    source = open_upload_source(path)
+    state = ResumeFile.of(source, {}, None)
+    state.save(_state(source))
+    (file,) = (p for p in tmp_path.iterdir() if p.name.endswith(SUFFIX))
+    state.close()
+    file.unlink()
+    os.mkfifo(file)
+    state = ResumeFile.of(source, {}, None)
+    assert state.load(source, source.identity()) is None
+    state.save(_state(source))
+    state.close()
+    source.close()
 
 
 def test_a_stream_is_recognised_by_its_beginning(tmp_path: Path) -> None:

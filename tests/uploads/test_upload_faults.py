@@ -302,6 +302,30 @@ async def test_other_bytes_at_the_service_begin_anew(
     assert SHA256 in stored(data_dir)
 
 
+async def test_parts_that_the_service_has_lost_are_sent_again(
+    both: Both, file: Path, data_dir: Path
+) -> None:
+    """A state says that the service has all parts, as after its disk was restored from a copy."""
+    with pytest.raises(_Interrupted):
+        await send(both, file, "unary", progress=_interrupt)
+    (state,) = states(file.parent)
+    fields = json.loads(state.read_text())
+    state.write_text(json.dumps({**fields, "acknowledged": len(CONTENT)}))
+    upload = await send(both, file, "unary")
+    assert upload.id != fields["version_id"]
+    assert SHA256 in stored(data_dir)  # beside what there is of the first one
+    assert states(file.parent) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
+async def test_a_file_whose_name_is_no_text(both: Both, tmp_path: Path, data_dir: Path) -> None:
+    path = tmp_path / "\udcff.bin"
+    path.write_bytes(CONTENT)
+    upload = await send(both, path, "unary")
+    assert upload.content_name == r"\udcff.bin"
+    assert stored(data_dir) == {SHA256}
+
+
 @pytest.mark.parametrize("kind", ["model", "unary"])
 async def test_two_at_once_have_an_upload_each(
     both: Both, file: Path, data_dir: Path, kind: str

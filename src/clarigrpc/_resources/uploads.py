@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
 from clarigrpc._uploads.upload_progress import reporting
 from clarigrpc._uploads.upload_session import UploadOptions, verify_sha256
 from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
+
+logger = logging.getLogger("clarigrpc")
 
 Begin = Callable[[ContentSource, str], Plan[v2.Upload]]
 """Makes an upload for a source, under a name."""
@@ -118,18 +121,12 @@ class UploadOperations(
             v2.PutUploadContentPartsRequest, "content_parts", head=request.SerializeToString()
         )
         with reporting(options.progress, source.size, name) as meter:
-            while not _is_done(upload):
+            while not _is_done(upload) and done < source.size:
                 if resume.is_due(upload.id):
                     known = ResumeState(
                         upload.id, source.size, part_size, identity, done, source.digest_at(done)
                     )
                     yield Run(lambda known=known: resume.save(known))  # type: ignore[misc]
-                if done == source.size:
-                    raise errors.InternalError(
-                        "the service received all parts but did not report the upload as done",
-                        method="PutUploadContentParts",
-                        status=upload.status,
-                    )
                 size = min(part_size, source.size - done)
 
                 def message(start: int = done, size: int = size) -> bytes:
@@ -159,7 +156,16 @@ class UploadOperations(
                 if meter is not None:
                     meter.update(done, force=done == source.size)
         yield Run(resume.remove)
-        return upload
+        if _is_done(upload):
+            return upload
+        if state is not None:
+            logger.warning("upload of %s starts again: the service lacks parts of it", name)
+            return (yield from self._send_parts(source, resume, name, options, deadline, begin))
+        raise errors.InternalError(
+            "the service received all parts but did not report the upload as done",
+            method="PutUploadContentParts",
+            status=upload.status,
+        )
 
     def _begin(self, source: ContentSource, name: str) -> Plan[v2.Upload]:
         # With an id of ours the call may be repeated: a conflict with it is its first try.
@@ -200,7 +206,8 @@ def send(
         yield Run(lambda: opened.prepare(deadline))
         if not opened.size:
             raise errors.InvalidArgumentError(f"{opened.name}: the content is empty")
-        name = name or opened.name
+        # The name of a file may hold bytes that are not UTF-8.
+        name = (name or opened.name).encode(errors="backslashreplace").decode()
         resume = yield from uploads._resume_file(opened, name, options)
         try:
             plan = uploads._send_parts(opened, resume, name, options, deadline, begin)

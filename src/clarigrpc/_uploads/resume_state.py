@@ -98,13 +98,17 @@ class ResumeFile:
 
     def load(self, source: ContentSource, identity: str) -> ResumeState | None:
         """The state for this content, or None. A state for other content is logged and ignored."""
+        if self._path is not None and self._path.exists() and not self._path.is_file():
+            # A pipe, say, which would be read without end.
+            logger.warning("a later process cannot resume this upload: %s is no file", self._path)
+            self._path = None
         if self._path is None or not self._claim():
             return None
         try:
             state = _parse(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning(
                 "upload starts from the beginning: %s is not usable: %r", self._path, error
             )
@@ -216,7 +220,10 @@ def _is_locked(descriptor: int) -> bool:
 
 
 def _parse(text: bytes) -> ResumeState:
-    """The state in a file; raises ValueError, TypeError or KeyError if it is invalid."""
+    """The state in a file.
+
+    Raises ValueError, TypeError, KeyError or RecursionError if it is invalid.
+    """
     fields = json.loads(text)
     if not isinstance(fields, dict) or fields.pop("format") != _FORMAT:
         raise ValueError("unknown format")
@@ -224,6 +231,7 @@ def _parse(text: bytes) -> ResumeState:
     for name, kind in ResumeState.__annotations__.items():
         if type(getattr(state, name)).__name__ != kind:
             raise ValueError(f"{name} is not of type {kind}")
+    state.version_id.encode()  # no message can hold half a character
     if not (state.version_id and 0 <= state.acknowledged <= state.total and state.part_size > 0):
         raise ValueError("inconsistent values")
     return state
