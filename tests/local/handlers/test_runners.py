@@ -33,6 +33,12 @@ def shared() -> Iterator[Raw]:
         yield Raw(server, v2.V2Stub(channel))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items wait for the workers that the tests make, however busy the machine is."""
+    monkeypatch.setattr(runner_queues, "ARRIVAL_SECONDS", 15.0)
+
+
 @pytest.fixture
 def model(shared: Raw) -> RemoteModel:
     return RemoteModel(shared, next(NAMES))
