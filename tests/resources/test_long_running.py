@@ -19,14 +19,13 @@ Code = v2.StatusCode
 
 
 @pytest.fixture
-def slowly(service: LocalServer) -> Iterator[None]:
-    """The server takes a while for each training."""
-    with service.faults.during(train_seconds=0.3):
-        yield
+def slowly(service: LocalServer) -> Iterator[LocalServer]:
+    """The server takes a long while for each training, until the test shortens it."""
+    with service.faults.during(train_seconds=600):
+        yield service
 
 
-@pytest.mark.usefixtures("slowly")
-async def test_a_training_is_followed(both: Both) -> None:
+async def test_a_training_is_followed(both: Both, slowly: LocalServer) -> None:
     c = both.client
     await add_inputs(both, "red", color="red")
     await both.run(c.inputs.merge_concepts, "red", ["red"])
@@ -42,6 +41,7 @@ async def test_a_training_is_followed(both: Both) -> None:
     with pytest.raises(errors.DeadlineExceededError, match=r"has not ended after 0\.05 s") as late:
         await both.run(training.wait, timeout=0.05)
     assert late.value.method == "GetModelVersion"
+    slowly.faults.train_seconds = 0.3
     seen: list[WorkProgress] = []
     trained = await both.run(training.wait, timeout=60, progress=seen.append)
     assert trained.status.code == Code.MODEL_TRAINED

@@ -17,10 +17,9 @@ Code = v2.StatusCode
 
 @pytest.fixture
 def slowly(service: LocalServer) -> Iterator[LocalServer]:
-    """The server takes a while for each training."""
-    service.faults.train_seconds = 0.3
-    yield service
-    service.faults.train_seconds = 0.0
+    """The server takes a long while for each training, until the test says that it is over."""
+    with service.faults.during(train_seconds=600):
+        yield service
 
 
 async def test_train_wait_predict_search(both: Both, slowly: LocalServer) -> None:
@@ -34,6 +33,7 @@ async def test_train_wait_predict_search(both: Both, slowly: LocalServer) -> Non
     assert made.status.code == Code.MODEL_QUEUED_FOR_TRAINING
     with pytest.raises(errors.DeadlineExceededError):
         await both.run(c.models.wait_trained, "m", timeout=0.05)
+    slowly.faults.train_seconds = 0.0
     trained = await both.run(c.models.wait_trained, "m", made.id, timeout=60)
     assert trained.id == made.id
     assert trained.total_input_count == 4
@@ -61,6 +61,7 @@ async def test_a_model_that_is_being_trained_is_waited_for(both: Both, slowly: L
     await both.run(c.inputs.merge_concepts, "red", ["red"])
     await both.run(c.models.create, v2.Model(id="m", model_type_id="embedding-classifier"))
     await both.run(c.models.versions("m").create)
+    slowly.faults.train_seconds = 0.3
     # 21353 is answered meanwhile, which the client tries again.
     output = await both.run(c.model("m").predict, image(png("red")))
     assert output.data.concepts[0].id == "red"

@@ -40,7 +40,7 @@ class Faults:
             During the first half predictions answer MODEL_DEPLOYING (21351), during the second
             half MODEL_LOADING (21355). Setting it deploys all models anew.
         train_seconds: Minimum time of a training, in seconds; the first half of it the version
-            is queued.
+            is queued. A change holds for trainings that are running, too.
         rate_limit: Calls per second. Beyond it calls answer CONN_THROTTLED (11005) with
             ``retry-after``, in seconds, in the trailing metadata. None is no limit.
         rate_burst: Calls that are allowed at once before ``rate_limit`` applies. None allows as

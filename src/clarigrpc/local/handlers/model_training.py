@@ -302,9 +302,11 @@ def _train(state: State, where: StoredCollection, row: Row) -> None:
 
 
 def _wait(state: State) -> None:
-    """Waits half of what a training is told to take."""
-    end = time.monotonic() + state.faults.train_seconds / 2
-    while not state.background.closing and time.monotonic() < end:
+    """Waits half of what a training is told to take, which may change meanwhile."""
+    began = time.monotonic()
+    while (
+        not state.background.closing and time.monotonic() - began < state.faults.train_seconds / 2
+    ):
         time.sleep(_PAUSE_SECONDS)
     if state.background.closing:
         raise _ServerClosing
