@@ -7,8 +7,8 @@ costs beside the messages, it is any generated stub.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -51,11 +51,9 @@ def _threads(call: Callable[[], Any]) -> Any:
             for _ in range(share):
                 call()
 
-        threads = [threading.Thread(target=work) for _ in range(in_flight)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        with ThreadPoolExecutor(in_flight) as pool:
+            for one in [pool.submit(work) for _ in range(in_flight)]:
+                one.result()
         return share * in_flight
 
     return counting(items)

@@ -141,16 +141,21 @@ def by_hand(config: Config) -> Variant:
         f"Content-Length: {len(config.payload)}\r\n\r\n"
     ).encode()
 
+    def more() -> bytes:
+        if not (received := connection.recv(1 << 16)):
+            raise ConnectionError("the server closed the connection")
+        return received
+
     def call() -> Any:
         connection.sendall(head)
         connection.sendall(config.payload)
         received = b""
         while b"\r\n\r\n" not in received:
-            received += connection.recv(1 << 16)
+            received += more()
         start, _, body = received.partition(b"\r\n\r\n")
         length = int(start.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         while len(body) < length:
-            body += connection.recv(1 << 16)
+            body += more()
         return json.loads(body)
 
     return Variant(call()["outputs"][0]["data"], blocking(call))

@@ -160,13 +160,19 @@ def cancellable(config: Config) -> Variant:
 
     def work() -> None:
         while asked.get():
-            answered.put(call())
+            try:
+                answered.put((call(), None))
+            except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+                answered.put((None, error))
 
     threading.Thread(target=work, daemon=True).start()
 
     def handed_over() -> Any:
         asked.put(True)
-        return answered.get()
+        answer, error = answered.get()
+        if error is not None:
+            raise error
+        return answer
 
     return Variant(_fields(handed_over().outputs[0]), blocking(handed_over))
 

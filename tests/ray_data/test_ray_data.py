@@ -64,7 +64,7 @@ class Counting:
     def is_settled(self) -> bool:
         """Whether nothing comes any more."""
         before = self.texts.total()
-        time.sleep(0.3)
+        time.sleep(1.0)
         return before == self.texts.total()
 
     def __call__(self, text: str) -> str:
@@ -305,7 +305,7 @@ def test_workers_that_die_while_they_add(
 ) -> None:
     with server.faults.delay("PostInputs", 0.05):
         driver.begin("written", client=app, count=4000, blocks=2, in_flight=1)
-        until(lambda: count(server, app) > 500)
+        until(lambda: count(server, app) > 500, 200)
         victims = cluster.workers("Write")
         assert victims
         for pid in victims:

@@ -80,6 +80,7 @@ def store() -> Iterator[str]:
                         assert web.put(f"/{bucket}", headers=headers).status_code == 200
                     break
                 except httpx.TransportError:
+                    assert running.poll() is None, "it ended at its start"
                     assert time.monotonic() < end, "it does not start"
                     time.sleep(0.05)
             for path, content in OBJECTS.items():
