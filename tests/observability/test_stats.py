@@ -80,6 +80,19 @@ async def test_every_call_earns_retries(
     assert both.client.stats().retry_budget == pytest.approx(before + 0.1)
 
 
+@pytest.mark.parametrize("settings", [{}, {"hedge": 0.9}], ids=["plain", "hedged"])
+async def test_attempts_of_bulk_work_earn_once(
+    connect: Connect, scripted: ScriptedServer, settings: dict[str, Any]
+) -> None:
+    scripted.on("ListModels", Fail(grpc.StatusCode.UNAVAILABLE), reply("ListModels"))
+    scripted.on("PostModelOutputs", reply("PostModelOutputs", outputs=[v2.Output()]))
+    both = connect(scripted.base, retry=FAST, user_id="u", app_id="a", **settings)
+    await both.call("ListModels", v2.ListModelsRequest())
+    before = both.client.stats().retry_budget
+    await both.collect(both.client.model("m").predict_many([text("a")]))
+    assert both.client.stats().retry_budget == pytest.approx(before + 0.1)
+
+
 async def test_views_count_with_their_client(both: Both, scripted: ScriptedServer) -> None:
     scripted.on("GetModel", reply("GetModel"), reply("GetModel"))
     view = both.client.with_options(timeout=9)

@@ -173,12 +173,12 @@ def may_pass(text: str) -> bool:
     return not any(fragment in lower for fragment in _LASTING)
 
 
-def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
+def connection_was_lost(error: Any, *, not_sent: bool) -> bool:
     """Whether the connection broke while the call ran.
 
     Args:
         error: A ``grpc.RpcError`` with a code.
-        connected: As of ``was_not_sent``.
+        not_sent: What ``was_not_sent`` says of it.
     """
     if isinstance(error, TransportError):
         return error.connection_lost
@@ -188,12 +188,12 @@ def connection_was_lost(error: Any, *, connected: bool | None = None) -> bool:
     lower = text.lower()
     return (
         error.code() is grpc.StatusCode.UNAVAILABLE
-        and not was_not_sent(error, connected=connected)
+        and not not_sent
         and any(fragment in lower for fragment in _LOST)
     )
 
 
-def is_by_server(error: Any, *, connected: bool | None) -> bool:
+def is_by_server(error: Any, *, connected: bool | None, failed: bool) -> bool:
     """Whether the server said itself that it is unavailable, or a proxy before it did.
 
     Where the connection is up again after it broke, only gRPC's text tells.
@@ -201,10 +201,9 @@ def is_by_server(error: Any, *, connected: bool | None) -> bool:
     Args:
         error: A ``grpc.RpcError`` with a code.
         connected: As of ``was_not_sent``.
+        failed: Whether the connection did: nothing was sent, or it was lost.
     """
-    return (isinstance(error, TransportError) or connected is True) and not (
-        was_not_sent(error, connected=connected) or connection_was_lost(error, connected=connected)
-    )
+    return not failed and (isinstance(error, TransportError) or connected is True)
 
 
 # Fragments of gRPC's text, in lower case -> what they mean; the first that fits counts. The texts

@@ -418,13 +418,14 @@ def from_rpc(
     if retry_after is None:
         retry_after = retry_info(rich)
     not_sent = was_not_sent(error, connected=connected)
+    lost = connection_was_lost(error, not_sent=not_sent)
     result = ERROR_CLASSES[kind](
         explain(
             code,
             text,
             target,
             not_sent=not_sent,
-            by_server=is_by_server(error, connected=connected),
+            by_server=is_by_server(error, connected=connected, failed=not_sent or lost),
         ),
         grpc_code=code,
         details=text,
@@ -437,6 +438,6 @@ def from_rpc(
     )
     result.not_reached = not_sent and may_pass(text)
     result.refused = was_refused(error, connected=connected)
-    result.connection_lost = connection_was_lost(error, connected=connected)
+    result.connection_lost = lost
     result.__cause__ = error
     return result

@@ -454,15 +454,18 @@ class UnaryUnary(_Multicallable, _UnaryUnaryBase):
             ended: Called with it on a thread of gRPC; must not raise.
         """
         call = BegunCall(self, ended)
-        if type(self) is UnaryUnary:
-            timeout, _ = self.core.deadline(timeout, streaming=False)
-            payload = self.serialize(request)
-            call.request_id, pairs, left = self._metadata(None, timeout)
-            if self._start is not None:
-                started(call)
-                if call.start(self._start, payload, left, pairs):
-                    return
-        call.follow(self.future(request, timeout), started)
+        if type(self) is not UnaryUnary:
+            call.follow(self.future(request, timeout), started)
+            return
+        timeout, _ = self.core.deadline(timeout, streaming=False)
+        payload = self.serialize(request)
+        call.request_id, pairs, timeout = self._metadata(None, timeout)
+        if self._start is not None:
+            started(call)
+            if call.start(self._start, payload, timeout, pairs):
+                return
+        future = self._bound().future(payload, timeout, pairs)
+        call.follow(ResponseFuture(self, future, call.request_id), started)
 
 
 class BegunCall:
