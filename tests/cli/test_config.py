@@ -116,6 +116,20 @@ def test_the_prompt_on_a_terminal(environment: dict[str, str], file: Path) -> No
     assert content["contexts"]["work"]["CLARIFAI_USER_ID"] == "me"
 
 
+@pytest.mark.parametrize("content", ["", "{}", "current_context:\n"])
+def test_a_file_without_contexts_gets_its_first(
+    cli: Run, add: Add, file: Path, content: str
+) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    missing = cli("config", "use", "work")
+    assert missing.code == 1
+    assert "has no contexts" in missing.err
+    added = add("work")
+    assert added.code == 0, added.err
+    assert yaml.safe_load(file.read_text())["current_context"] == "work"
+
+
 def test_what_others_wrote_stays(cli: Run, add: Add, file: Path) -> None:
     file.parent.mkdir(parents=True)
     before = {

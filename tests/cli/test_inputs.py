@@ -135,7 +135,9 @@ def test_stream_goes_on_behind_an_input(cli: Run) -> None:
 def test_delete(cli: Run, process: Run) -> None:
     for name in ("a", "b", "c"):
         assert cli("inputs", "add", "--text", name, "--id", name, "--wait").code == 0
-    assert cli("inputs", "delete", "a").code == 2
+    unsure = cli("inputs", "delete", "a")
+    assert unsure.code == 2
+    assert "deleting 1 input cannot be undone" in unsure.err
     assert cli("inputs", "delete", "a", "--all", "-y").code == 2
     assert cli("inputs", "delete", "-y").code == 2
     assert "deleted 2 inputs" in process("inputs", "delete", "-", "-y", stdin="a\nb\n").err

@@ -237,3 +237,9 @@ def test_what_debug_prints(cli: Run, photo: Path, server: LocalServer) -> None:
     )
     assert "GenerateModelOutputs: OK after" in streamed.err
     assert cli("predict", str(photo), *COLORS).err == ""
+
+
+def test_a_text_that_is_none_is_named(cli: Run, photo: Path) -> None:
+    found = cli("predict", str(photo), "--kind", "text", "--model", "clarifai/main/text-sentiment")
+    assert found.code == 1
+    assert f"{photo} is not UTF-8 text" in found.err

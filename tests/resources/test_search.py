@@ -108,7 +108,7 @@ async def test_ranks(both: Both) -> None:
     assert (hits[0].input.id, hits[0].score) == ("red", 1.0)
     only = await both.collect(both.client.search.inputs(query.like_input("red"), min_value=0.99))
     assert [hit.input.id for hit in only] == ["red"]
-    with pytest.raises(errors.ApiError):
+    with pytest.raises(errors.ApiError, match="input 'no-such-input' does not exist"):
         await ids(both, query.like_input("no-such-input"))
 
 

@@ -22,7 +22,7 @@ from clarigrpc._named_methods.values import MediaReader, decode, encode, type_of
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
-from tests.scripted import ScriptedServer, reply
+from tests.scripted import ScriptedServer, refuse, reply
 
 Code = v2.StatusCode
 Field = v2.ModelTypeField
@@ -424,6 +424,15 @@ async def test_a_model_without_named_methods(both: Both, scripted: ScriptedServe
     output = v2.Output(status=v2.Status(code=Code.SUCCESS))
     output.data.text.raw = "I am a language model"
     scripted.on(PREDICT, reply(PREDICT, outputs=[output]))
+    with pytest.raises(errors.UnimplementedError, match=r"no methods with named arguments"):
+        await both.run(both.client.model("m").methods)
+
+
+@pytest.mark.parametrize("code", [Code.INPUT_UNSUPPORTED_FORMAT, Code.INPUT_INVALID_ARGUMENT])
+async def test_a_model_that_takes_the_question_for_an_input(
+    both: Both, scripted: ScriptedServer, code: v2.StatusCode.ValueType
+) -> None:
+    scripted.on(PREDICT, refuse(PREDICT, code))
     with pytest.raises(errors.UnimplementedError, match=r"no methods with named arguments"):
         await both.run(both.client.model("m").methods)
 

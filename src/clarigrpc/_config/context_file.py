@@ -64,14 +64,14 @@ class ContextFile:
     """The content of a config file.
 
     Args:
-        path: Its path. A file that does not exist has no contexts.
+        path: Its path. A file that does not exist, or is empty, has no contexts.
 
     Attributes:
         path: Its path.
 
     Raises:
-        ConfigurationError: It cannot be read, is no YAML, has no contexts, or PyYAML is not
-            installed.
+        ConfigurationError: It cannot be read, is no YAML, its contexts are no mapping, or PyYAML is
+            not installed.
     """
 
     def __init__(self, path: str) -> None:
@@ -88,9 +88,11 @@ class ContextFile:
                 raise ConfigurationError(
                     f"the config file {path} cannot be read ({type(error).__name__})"
                 ) from None
-        contexts = content.get("contexts") if isinstance(content, dict) else None
+        if content is None:  # an empty file
+            content = {}
+        contexts = content.get("contexts", {}) if isinstance(content, dict) else None
         if not isinstance(contexts, dict):
-            raise ConfigurationError(f"the config file {path} has no contexts")
+            raise ConfigurationError(f"the config file {path} has no contexts as a mapping")
         self._content: dict[Any, Any] = content
         # YAML reads a name such as 1 or "on" without quotes as no text.
         self._contexts: dict[str, Any] = {str(name): value for name, value in contexts.items()}
@@ -113,11 +115,13 @@ class ContextFile:
         Raises:
             ConfigurationError: There is no such context.
         """
+        if not self._contexts:
+            raise ConfigurationError(f"the config file {self.path} has no contexts")
         chosen = None if name is None else self._contexts.get(name)
         if not isinstance(chosen, dict):
             raise ConfigurationError(
                 f"the config file {self.path} has no context {_shown(name)}; it has: "
-                f"{', '.join(self.names) or 'none'}"
+                f"{', '.join(self.names)}"
             )
         return variables_of(chosen)
 

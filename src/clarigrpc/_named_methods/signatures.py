@@ -59,11 +59,16 @@ def read_signatures(output: v2.Output, model_id: str) -> dict[str, v2.MethodSign
             for name, one in decoded.items()
         }
     except (ValueError, AttributeError, TypeError, RecursionError, json_format.ParseError) as error:
-        raise errors.UnimplementedError(
-            f"model {model_id!r} has no methods with named arguments; use predict(), generate() or "
-            "stream()",
-            method=GET_SIGNATURES,
-        ) from error
+        raise without_methods(model_id) from error
+
+
+def without_methods(model_id: str) -> errors.UnimplementedError:
+    """The error of a call by name of a model that only predicts."""
+    return errors.UnimplementedError(
+        f"model {model_id!r} has no methods with named arguments; use predict(), generate() or "
+        "stream()",
+        method=GET_SIGNATURES,
+    )
 
 
 def signature_text(signature: v2.MethodSignature) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # imported by the first stream
     from clarigrpc._streams.response_stream import AsyncStream, Stream, StreamSession
 
 
+_NO_CONTENT = (v2.StatusCode.INPUT_UNSUPPORTED_FORMAT, v2.StatusCode.INPUT_INVALID_ARGUMENT)
+
+
 def outputs_of(response: v2.MultiOutputResponse, method: str, raising: bool) -> Iterator[v2.Output]:
     """The outputs of a response of a stream; ``raising``: until the first that failed."""
     for output in response.outputs:
@@ -189,7 +192,13 @@ class StreamOperations(Operations):
         from clarigrpc._named_methods import signatures
 
         if self._signatures is None:
-            output = yield from self._output(signatures.signatures_input(), timeout)
+            try:
+                output = yield from self._output(signatures.signatures_input(), timeout)
+            except errors.InvalidArgumentError as error:
+                # It takes the question for an input, and that has no content.
+                if error.code not in _NO_CONTENT:
+                    raise
+                raise signatures.without_methods(self.model_id) from error
             self._signatures = signatures.read_signatures(output, self.model_id)
         return dict(self._signatures)
 

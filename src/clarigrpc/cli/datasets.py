@@ -11,7 +11,13 @@ from clarigrpc.cli.background import ended, no_wait_option
 from clarigrpc.cli.cells import VERSION_COLUMNS, concepts_of, content_of, field, time_of
 from clarigrpc.cli.options import client_command, open_client
 from clarigrpc.cli.output import Column, Output
-from clarigrpc.cli.resources import RESOURCE_COMMANDS, ids_from, nested_list, resource_group
+from clarigrpc.cli.resources import (
+    RESOURCE_COMMANDS,
+    counted,
+    ids_from,
+    nested_list,
+    resource_group,
+)
 
 _DATASET_INPUTS = (
     field("Id", "input.id"),
@@ -77,7 +83,7 @@ def add_to_dataset(dataset: str, inputs: tuple[str, ...], output: Output, **sett
     wanted = ids_from(inputs)
     with open_client(**settings) as client:
         client.datasets.inputs(dataset).add(wanted)
-    output.note(f"added {len(wanted)} inputs to {dataset}")
+    output.note(f"added {counted(len(wanted), 'input', 'inputs')} to {dataset}")
 
 
 @client_command(datasets, "remove", tables=False)
@@ -90,4 +96,4 @@ def remove_from_dataset(
     wanted = ids_from(inputs)
     with open_client(**settings) as client:
         client.datasets.inputs(dataset).remove(wanted)
-    output.note(f"removed {len(wanted)} inputs from {dataset}")
+    output.note(f"removed {counted(len(wanted), 'input', 'inputs')} from {dataset}")

@@ -20,7 +20,7 @@ from clarigrpc.cli.media_sources import inputs_of, kind_option
 from clarigrpc.cli.message_json import json_of
 from clarigrpc.cli.options import client_command, open_client
 from clarigrpc.cli.output import Column, Output
-from clarigrpc.cli.resources import ResourceCommand, confirm, ids_from, resource_group
+from clarigrpc.cli.resources import ResourceCommand, confirm, counted, ids_from, resource_group
 from clarigrpc.cli.search import search
 from clarigrpc.errors import InvalidArgumentError
 
@@ -276,7 +276,11 @@ def delete_inputs(
     wanted = ids_from(ids)
     with open_client(**settings) as client:
         app_id = client.settings.app_id or "the key"
-        what = f"all inputs of the app {app_id}" if everything else f"{len(wanted)} inputs"
+        what = (
+            f"all inputs of the app {app_id}"
+            if everything
+            else counted(len(wanted), "input", "inputs")
+        )
         confirm(f"deleting {what}", assumed=yes)
         if everything:
             count = client.inputs.delete_all()
@@ -285,4 +289,4 @@ def delete_inputs(
             count = len(wanted)
         else:
             count = 0
-    output.note(f"deleted {count} inputs")
+    output.note(f"deleted {counted(count, 'input', 'inputs')}")

@@ -14,6 +14,7 @@ import click
 
 from clarigrpc import audio, image, ingest, text, v2, video
 from clarigrpc._bulk.input_sources import KIND_BY_SUFFIX, SourceInput
+from clarigrpc.errors import InvalidArgumentError
 
 STDIN = "-"
 INPUT_KINDS = ("image", "video", "audio", "text")
@@ -97,7 +98,10 @@ def _kind_of_url(url: str, kind: str | None) -> str:
 def _from_file(kind: str | None, path: Path) -> v2.Input:
     found = kind or KIND_BY_SUFFIX.get(path.suffix.lower(), "image")
     if found == "text":
-        return text(path.read_text(encoding="utf-8-sig"))
+        try:
+            return text(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError:
+            raise InvalidArgumentError(f"{path} is not UTF-8 text") from None
     return _READERS[found](path)
 
 

@@ -299,10 +299,10 @@ def _delete(kind: ResourceCommand) -> click.Command:
         if not wanted:
             output.note("no ids, nothing deleted")
             return
-        confirm(f"deleting {_counted(len(wanted), kind)}", assumed=yes)
+        confirm(f"deleting {counted(len(wanted), kind.singular, kind.plural)}", assumed=yes)
         with open_client(**settings) as client:
             getattr(client, kind.plural).delete(wanted)
-        output.note(f"deleted {_counted(len(wanted), kind)}")
+        output.note(f"deleted {counted(len(wanted), kind.singular, kind.plural)}")
 
     text = f"Delete {kind.plural} by their ids; - reads them from stdin, one per line."
     return _finished(function, text, "delete")
@@ -356,8 +356,9 @@ def _id_metavar(kind: ResourceCommand) -> str:
     return "[USER/APP/]ID" if kind.of_app else "ID"
 
 
-def _counted(count: int, kind: ResourceCommand) -> str:
-    return f"{count} {kind.singular if count == 1 else kind.plural}"
+def counted(count: int, singular: str, plural: str) -> str:
+    """A number of things: ``1 input``, ``2 inputs``."""
+    return f"{count} {singular if count == 1 else plural}"
 
 
 _VERBS: Mapping[str, Callable[[ResourceCommand], click.Command]] = {

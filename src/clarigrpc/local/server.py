@@ -102,7 +102,8 @@ class LocalServer:
             cannot be created.
         ValueError: ``config`` is not valid, ``credentials.json`` in ``data_dir`` is damaged,
             ``data_dir`` is an empty string, or a port is not 0 to 65535.
-        TypeError: One of ``models`` cannot be served, for example because of its annotations.
+        TypeError: One of ``models`` cannot be served, for example because of its annotations, or
+            an argument is of another type.
     """
 
     def __init__(
@@ -139,6 +140,22 @@ class LocalServer:
                 raise ValueError(f"{name} has to be 0 to {_LAST_PORT}, not {number}")
         if record_calls < 0:
             raise ValueError(f"record_calls has to be 0 or more, not {record_calls}")
+        if models is not None and not isinstance(models, Mapping):
+            raise TypeError(f"models has to map ids to models, not {type(models).__name__}")
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits has to be a Limits, not {type(limits).__name__}")
+        texts = {
+            "pat": pat,
+            "api_key": api_key,
+            "session_token": session_token,
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "user_id": user_id,
+            "app_id": app_id,
+        }
+        for name, text in texts.items():
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{name} has to be a string, not {type(text).__name__}")
         seed = Seed.load(config) if config is not None else None
         first = seed.first() if seed is not None else None
         user_id = user_id or (first.user_id if first else "local-user")

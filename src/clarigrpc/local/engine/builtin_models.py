@@ -347,6 +347,10 @@ def user_models(app: UserApp, sources: Mapping[str, Any]) -> list[CatalogEntry]:
     """A user's functions and classes as models of an app, by id."""
     entries = []
     for model_id, source in sources.items():
+        if not isinstance(model_id, str):
+            raise TypeError(f"the id of a model has to be a string, not {model_id!r}")
+        if not model_id or "/" in model_id:
+            raise ValueError(f"{model_id!r} is no id of a model: it is empty or has a slash")
         runtime = PythonModel(source)
         model = v2.Model(id=model_id, model_type_id="any-to-any")
         model.description = (

@@ -233,7 +233,9 @@ class _Ranking:
         if self._state.store.get(inputs, example.input_id) is None:
             raise ServiceError(
                 StatusCode.SEARCH_INVALID_REQUEST,
-                "a rank needs concepts, an image, a text, an embedding or the id of an input",
+                f"input {example.input_id!r} does not exist"
+                if example.input_id
+                else "a rank needs concepts, an image, a text, an embedding or the id of an input",
             )
         found = embeddings.of_input(self._app, example.input_id)
         if found is None:
