@@ -76,6 +76,26 @@ async def test_a_callable_that_fails(connect: Connect, scripted: ScriptedServer)
         await both.call("GetModel", GET)
 
 
+@pytest.mark.parametrize("client_kind", ["async"])
+async def test_a_call_ends_in_time_where_the_loop_has_no_thread_to_ask_for_credentials(
+    connect: Connect, scripted: ScriptedServer, client_kind: ClientKind
+) -> None:
+    both = connect(scripted.base, auth=lambda: [("authorization", "Key s")])
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(over.wait, 60)
+        try:
+            with pytest.raises(errors.DeadlineExceededError, match="credentials"):
+                call = both.call("GetModel", GET, timeout=0.1)
+                await asyncio.wait_for(call, 30)
+        finally:
+            over.set()
+    (counted,) = both.client.stats().methods.values()
+    assert counted.errors == {"DeadlineExceededError": 1}
+    assert not scripted.seen
+
+
 @pytest.mark.parametrize(
     "returned", [None, 5, {"authorization": "Key s3cr3t"}, [("authorization",)], "Key s3cr3t"]
 )

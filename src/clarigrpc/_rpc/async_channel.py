@@ -60,6 +60,8 @@ else:
 
 Requests = AsyncIterable[Any] | Iterable[Any]
 
+_FETCH_LATER = 0.1
+"""Seconds for credentials to say first that they are late: they know what they wait for."""
 _STATUS_SECONDS = 1.0
 _STATUS_TRIES = 100
 """How long, and how often, the server's own status is looked for after a failed write."""
@@ -491,11 +493,17 @@ class _AsyncCall:
                     remaining = self._deadline - time.monotonic()
                     fetching = asyncio.to_thread(core.credentials.fetch, remaining)
                     pause = self._pause = asyncio.ensure_future(fetching)
+                    # The threads of the loop may all be busy, and for longer.
+                    limit = asyncio.timeout(remaining + _FETCH_LATER)
                     try:
-                        pairs = await pause
+                        async with limit:
+                            pairs = await pause
                     except Exception as error:
-                        self._counted.ended(error)
-                        raise
+                        late = self._method.unidentified() if limit.expired() else None
+                        self._counted.ended(late or error)
+                        if late is None:
+                            raise
+                        raise late from None
                     finally:
                         self._pause = None
                     if self._stopped:

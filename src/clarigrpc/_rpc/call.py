@@ -196,6 +196,10 @@ class BoundMethod:
             "the client was closed", method=self.name, request_id=request_id
         )
 
+    def unidentified(self) -> errors.DeadlineExceededError:
+        """The exception for a call that got no credentials before its deadline."""
+        return errors.DeadlineExceededError("no credentials in time", method=self.name)
+
     def garbled(self, error: Exception, request_id: str) -> errors.InternalError:
         """The exception for a response that is no message of the method's type."""
         failure = errors.InternalError(
