@@ -328,9 +328,10 @@ async def test_a_file_whose_name_is_no_text(both: Both, tmp_path: Path, data_dir
 
 @pytest.mark.parametrize("kind", ["model", "unary"])
 async def test_two_at_once_have_an_upload_each(
-    both: Both, file: Path, data_dir: Path, kind: str
+    both: Both, proxy: FaultProxy, file: Path, data_dir: Path, kind: str
 ) -> None:
     """The second does not go on with what the first is sending."""
+    proxy.throttle(8 << 20)  # long enough for a report of progress in its midst
     other: list[Any] = []
     loop = asyncio.get_running_loop()
 
