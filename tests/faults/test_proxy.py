@@ -33,7 +33,6 @@ OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 100),
     # As in clarigrpc: after a GOAWAY, gRPC's transparent retries may go on until the deadline.
     ("grpc.enable_retries", 0),
