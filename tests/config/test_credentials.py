@@ -281,15 +281,27 @@ async def test_an_endpoint_that_repeats_the_secret(
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [({"hello": 1}, 200), ({"access_token": "x"}, 200), ({"a": 1}, 500)]
+    ("answer", "status"),
+    [
+        ({"hello": 1}, 200),
+        ({"access_token": "x"}, 200),
+        ({"access_token": None, "expires_in": 3600}, 200),
+        ({"access_token": "x", "expires_in": 10**400}, 200),
+        ({"access_token": "x", "expires_in": float("inf")}, 200),
+        ({"access_token": "x", "expires_in": float("nan")}, 200),
+        ({"a": 1}, 302),
+        ({"a": 1}, 500),
+    ],
 )
 async def test_an_endpoint_that_hands_out_no_token(
     connect: Connect, scripted: ScriptedServer, tokens: Tokens, answer: Any, status: int
 ) -> None:
     tokens.answer, tokens.status = answer, status
     both = connect(scripted.base, oauth=tokens.credentials())
-    with pytest.raises(errors.AuthenticationError, match=tokens.url):
+    with pytest.raises(errors.AuthenticationError, match=f"no access token from {tokens.url}") as e:
         await both.call("GetModel", GET)
+    assert e.value.retryable is (status == 500)
+    assert scripted.seen == []
 
 
 async def test_a_token_that_lives_shorter_than_the_leeway(

@@ -316,14 +316,16 @@ class _OAuth:
         try:
             answer = oauth.parse_request_body_response(response.text)
             lifetime = float(answer["expires_in"])
-            secret = Secret(f"Bearer {answer['access_token']}")
+            secret = Secret("Bearer " + answer["access_token"])
         except OAuth2Error as error:
-            if not response.is_success:
+            if response.is_client_error:
                 return AuthenticationError(
                     f"{url} refused the client credentials", details=self._told(str(error))
                 )
-            return self._no_token(f"HTTP {response.status_code} without a token")
-        except (ValueError, KeyError, TypeError):
+            return self._no_token(
+                f"HTTP {response.status_code} without a token", retryable=response.is_server_error
+            )
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             # Not in the form of OAuth2 at all; a gateway that is down says this, too.
             return self._no_token(
                 f"HTTP {response.status_code} without a token", retryable=response.is_server_error
