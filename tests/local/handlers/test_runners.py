@@ -51,8 +51,7 @@ def listed(model: RemoteModel) -> list[v2.RunnerItem]:
 
 def polled(model: RemoteModel) -> v2.RunnerItem:
     """An item for a worker that asks by unary calls."""
-    while not (items := listed(model)):
-        pass  # each look waits for work
+    items: list[v2.RunnerItem] = until(lambda: listed(model))  # each look waits for work
     return items[0]
 
 
@@ -356,12 +355,14 @@ def test_a_worker_that_answers_too_late(
     monkeypatch.setattr(runner_queues, "LEASE_SECONDS", 0.2)
     calling = Calling(model, "x")
     item = polled(model)
+    monkeypatch.setattr(runner_queues, "LEASE_SECONDS", 30.0)
     again = polled(model)
     assert again.id == item.id
     ok(posted(model, item, "first"))  # both have it; the first answer counts
     assert calling.texts() == ["first"]
     assert posted(model, again, "second").status.code == Code.RUNNER_ITEM_CANCELLED
     # Pieces of two workers would mix.
+    monkeypatch.setattr(runner_queues, "LEASE_SECONDS", 0.2)
     stream = model.generate("x")
     item = polled(model)
     (response,) = list(stream)
@@ -397,7 +398,8 @@ def test_a_caller_that_leaves(model: RemoteModel, has_control: bool) -> None:
 @pytest.mark.parametrize("how", ["cancels", "has no more time"])
 def test_a_caller_of_a_unary_method_that_leaves(model: RemoteModel, how: str) -> None:
     with model.worker(control=True) as control, model.worker() as worker:
-        timeout = 30 if how == "cancels" else 0.5
+        until(lambda: model.counts().pods_running == 1)
+        timeout = 30 if how == "cancels" else 1.0
         calling = model.raw.stub.PostModelOutputs.future(
             model.request("x"), metadata=model.raw.metadata, timeout=timeout
         )
