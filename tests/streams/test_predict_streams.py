@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import queue
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,12 +17,13 @@ import grpc
 import pytest
 
 from clarigrpc import errors, text, v2
+from clarigrpc._rpc import sync_streams
 from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
 from tests.scripted import Fail, ScriptedServer, refuse, reply
-from tests.waiting import until
+from tests.waiting import join, until
 
 Code = v2.StatusCode
 
@@ -447,3 +449,29 @@ def test_the_values_are_read_on_one_thread(server: LocalServer) -> None:
             mine = [t for t in threading.enumerate() if "clarigrpc-local" not in t.name]
             assert len(mine) <= before + 2  # gRPC's reader of requests, and its poller
     assert len(readers) == 1
+
+
+def test_an_interrupt_while_a_stream_opens_leaves_no_thread_waiting(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    senders: list[threading.Thread] = []
+
+    def values() -> Iterator[v2.Input]:
+        for one in words(50):
+            senders.append(threading.current_thread())
+            yield one
+
+    begin = sync_streams.begin
+
+    def interrupted(*arguments: Any) -> Any:
+        call = begin(*arguments)
+        until(lambda: senders)
+        signal.raise_signal(signal.SIGINT)
+        return call
+
+    monkeypatch.setattr(sync_streams, "begin", interrupted)
+    with server.client() as client:
+        model = client.model("text-stream", user_id="clarifai", app_id="main")
+        with pytest.raises(KeyboardInterrupt):
+            model.stream(values(), window=1, patience=600)
+        join(senders[0])

@@ -64,13 +64,18 @@ class _StreamBase(Generic[T]):
         self._finished = False
 
     def _open(self) -> None:
-        self._call = self._multicallable(
-            self._session.request(), timeout=max(0.001, self._deadline - time.monotonic())
-        )
-        # What has come already is taken without a coroutine for each item; interceptors have none.
-        self._received = getattr(self._call, "received", lambda: None)
-        self._arrival = getattr(self._call, "arrival", lambda: None)
-        self._session.opened(self._call)
+        try:
+            self._call = self._multicallable(
+                self._session.request(), timeout=max(0.001, self._deadline - time.monotonic())
+            )
+            # What has come already is taken without a coroutine for each item; interceptors have
+            # none.
+            self._received = getattr(self._call, "received", lambda: None)
+            self._arrival = getattr(self._call, "arrival", lambda: None)
+            self._session.opened(self._call)
+        except BaseException:  # an interrupt, say, when the thread that sends has begun
+            self._session.close()
+            raise
 
     @property
     def request_id(self) -> str:
