@@ -33,17 +33,17 @@ class DaemonThreads(Executor):
         """Run a function in a thread.
 
         Raises:
-            RuntimeError: The executor was shut down.
+            RuntimeError: The executor was shut down, or no thread can be started.
         """
         future: Future[T] = Future()
         with self._lock:
             if self._closed:
                 raise RuntimeError("the threads were shut down")
-            self._work.put((future, lambda: fn(*args, **kwargs)))
             if self._idle:
                 self._idle -= 1
-                return future
-        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            else:
+                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            self._work.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def _serve(self) -> None:
