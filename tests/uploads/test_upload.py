@@ -221,6 +221,17 @@ async def test_a_pipe_that_does_not_end_is_read_until_the_deadline(both: Both, k
                 await both.run(send, source, timeout=0.5)
 
 
+@pytest.mark.parametrize("kind", ["model", "unary"])
+async def test_content_that_does_not_come_in_time_is_blamed(both: Both, kind: str) -> None:
+    send = both.client.model("m").upload_version if kind == "model" else both.client.uploads.upload
+    read, write = os.pipe()
+    with open(read, "rb", buffering=0) as source, open(write, "wb", buffering=0) as end:
+        end.write(b"abc")
+        async with asyncio.timeout(20):
+            with pytest.raises(errors.DeadlineExceededError, match="content did not come in time"):
+                await both.run(send, source, size=len(CONTENT), timeout=0.7)
+
+
 async def test_an_open_file_is_sent_from_where_it_stands(both: Both, file: Path) -> None:
     with file.open("rb") as opened:
         opened.seek(1000)

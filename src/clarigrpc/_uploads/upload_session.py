@@ -142,6 +142,7 @@ class UploadSession:
         self._meter: RateMeter | None = None
         self._status: v2.Status | None = None
         self._resumed_from = 0
+        self._awaited: int | None = None  # where the source is being read
         self._continued = False
         self._restarted = False
         self._retries: Any = None
@@ -205,6 +206,7 @@ class UploadSession:
     def open(self) -> None:
         """A stream is opened."""
         self._continued = bool(self.machine.version_id)
+        self._awaited = None
         self.source.start()
         self.machine.open()
 
@@ -216,7 +218,10 @@ class UploadSession:
         """The serialized message of a step; reads the source."""
         if isinstance(step, SendConfig):
             return self.method.request(step.version_id, self.machine.total)
-        return encoder.encode(step.number, step.start, step.size, self.source.read_into)
+        self._awaited = step.start
+        encoded = encoder.encode(step.number, step.start, step.size, self.source.read_into)
+        self._awaited = None
+        return encoded
 
     def responded(self, response: Any) -> bool:
         """A response was received; returns whether to ``save``."""
@@ -338,7 +343,16 @@ class UploadSession:
             )
 
     def failed(self, error: errors.ApiError) -> float:
-        """The stream failed; returns the delay before the next one, or raises ``error``."""
+        """The stream failed; returns the delay before the next one, or raises why."""
+        try:
+            return self._delay(error)
+        except errors.DeadlineExceededError as late:
+            if self._awaited is None or late.grpc_code is None:  # the source said it itself
+                raise
+            raise self.source.late(self._awaited, self.method.method) from late
+
+    def _delay(self, error: errors.ApiError) -> float:
+        """Seconds until the next stream; raises the error if there is none."""
         machine = self.machine
         machine.broken()
         if machine.progressed:

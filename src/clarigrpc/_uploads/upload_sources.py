@@ -81,6 +81,7 @@ class ContentSource(ABC):
 
         Raises:
             InvalidArgumentError: The source is shorter, or was changed since it was opened.
+            DeadlineExceededError: The deadline of ``prepare`` has passed.
         """
 
     @abstractmethod
@@ -119,6 +120,19 @@ class ContentSource(ABC):
 
     def close(self) -> None:  # noqa: B027 - most sources need none
         """Release resources; a file opened by the caller stays open."""
+
+    def late(self, offset: int, method: str = "") -> DeadlineExceededError:
+        """The error for content that did not come in time.
+
+        Args:
+            offset: Bytes that came.
+            method: What was to send it.
+        """
+        return DeadlineExceededError(
+            f"{self.name}: the content did not come in time, {offset} of {self.size} bytes of it "
+            "did; timeout= allows more time",
+            method=method,
+        )
 
     def _short(self, offset: int) -> InvalidArgumentError:
         return InvalidArgumentError(
@@ -319,20 +333,24 @@ class SpooledSource(ContentSource):
         self.name = name
         self.size = size or 0
         self._to_end = size is None
+        self._deadline = math.inf
 
     def prepare(self, deadline: float = math.inf) -> None:
+        self._deadline = deadline
         if self._to_end:
-            while piece := self._next(_BLOCK, deadline):
+            while piece := self._next(_BLOCK):
                 self._keep(piece)
             self.size = self._read
 
-    def _next(self, size: int, deadline: float = math.inf) -> bytes:
-        while not self._stopped and time.monotonic() < deadline:
+    def _next(self, size: int) -> bytes:
+        while not self._stopped and time.monotonic() < self._deadline:
             if self._wait_readable(_POLL_SECONDS):
                 break
         if self._stopped:
             raise StoppedError
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= self._deadline:
+            if not self._to_end:
+                raise self.late(self._read)
             raise DeadlineExceededError(
                 f"{self.name}: the content was not read to its end in time, {self._read} bytes of "
                 "it were; size= sends it while it is read, timeout= allows more time"
