@@ -433,8 +433,9 @@ async def test_closing_cancels_what_runs(both: Both, scripted: ScriptedServer) -
     await asyncio.to_thread(until, lambda: scripted.seen)
     began = time.monotonic()
     await both.close()
-    with pytest.raises(errors.CancelledError):
+    with pytest.raises(errors.CancelledError, match="the client was closed") as caught:
         await call
+    assert caught.value.grpc_code is grpc.StatusCode.CANCELLED
     assert time.monotonic() - began < 2
 
 
@@ -461,6 +462,7 @@ async def test_closing_ends_streams_and_writes_with_an_error(
     for failure in await asyncio.gather(*reading, return_exceptions=True):
         assert isinstance(failure, errors.CancelledError)
         assert failure.method in (SERVER_STREAM, DUPLEX)
+        assert failure.description == "the client was closed"
     assert await asyncio.to_thread(settles, lambda: len(ended) == 2)
 
 

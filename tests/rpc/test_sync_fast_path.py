@@ -199,7 +199,10 @@ def test_closing_ends_what_runs(client: Client, scripted: ScriptedServer) -> Non
         client.close()
         error = call.exception(5)
     assert isinstance(error, errors.CancelledError)
-    assert (error.grpc_code, error.details) == (grpc.StatusCode.CANCELLED, "Channel closed!")
+    assert (error.grpc_code, error.description) == (
+        grpc.StatusCode.CANCELLED,
+        "the client was closed",
+    )
     assert ended.wait(30)
 
 

@@ -158,9 +158,13 @@ class BoundMethod:
             request_id: Id of the call.
             call: The call; None where it is the error.
         """
-        from clarigrpc._rpc import statuses  # not before something fails
+        from clarigrpc._rpc import grpc_failures, statuses  # not before something fails
 
         core = self.core
+        if core.shared.closed and grpc_failures.text_of(error) == grpc_failures.CHANNEL_CLOSED:
+            closed = self.closed(request_id)
+            closed.__cause__ = error
+            return closed
         state = None
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             used = transport_of(error if call is None else call)
@@ -180,7 +184,11 @@ class BoundMethod:
         """As ``rpc_error``, for a call with one response that this side did not cancel."""
         result = self.rpc_error(error, request_id, call)
         # A server that stops cancels what it runs, without a word; another one may answer.
-        if result.grpc_code is grpc.StatusCode.CANCELLED and result.details in _STOPPED:
+        if (
+            result.grpc_code is grpc.StatusCode.CANCELLED
+            and result.details in _STOPPED
+            and not self.core.shared.closed
+        ):
             result.retryable = result.connection_lost = True
         return result
 
@@ -193,7 +201,10 @@ class BoundMethod:
     def closed(self, request_id: str) -> errors.CancelledError:
         """The exception for a call that the end of the client cancelled."""
         return errors.CancelledError(
-            "the client was closed", method=self.name, request_id=request_id
+            "the client was closed",
+            grpc_code=grpc.StatusCode.CANCELLED,
+            method=self.name,
+            request_id=request_id,
         )
 
     def unidentified(self) -> errors.DeadlineExceededError:
