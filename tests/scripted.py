@@ -81,6 +81,12 @@ def refuse(method: str, code: int, description: str = "", details: str = "", **f
     return methods.lookup(method).response_class()(status=status, **fields)
 
 
+def when_ended(context: grpc.ServicerContext, function: Callable[[], None]) -> None:
+    """Call a function when the call ends, or now where it has ended before its handler began."""
+    if not context.add_callback(function):
+        function()
+
+
 class ScriptedServer:
     """The server. ``seen`` has every call in the order of arrival."""
 

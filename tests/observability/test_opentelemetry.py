@@ -19,7 +19,7 @@ from clarigrpc.types import UploadReport
 from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.observability.telemetry import Telemetry
-from tests.scripted import Fail, ScriptedServer, refuse, reply
+from tests.scripted import Fail, ScriptedServer, refuse, reply, when_ended
 
 FAST = RetryPolicy(initial_backoff=0.01, max_backoff=0.02)
 OUTPUTS = "PostModelOutputs"
@@ -146,7 +146,7 @@ async def test_a_dropped_stream_of_a_model_is_told_before_the_next_call(
     over = threading.Event()
 
     def answer(requests: Any, context: grpc.ServicerContext) -> Any:
-        assert context.add_callback(over.set)
+        when_ended(context, over.set)
         yield outputs()
         over.wait(30)
 
@@ -205,7 +205,7 @@ async def test_a_stream_is_a_span_until_its_end(
     over = threading.Event()
 
     def answer(requests: Any, context: grpc.ServicerContext) -> Any:
-        assert context.add_callback(over.set)
+        when_ended(context, over.set)
         yield reply("GenerateModelOutputs")
         yield reply("GenerateModelOutputs")
         if end == "failed":

@@ -18,7 +18,7 @@ from clarigrpc import AsyncClient, errors, v2
 from clarigrpc._contract import methods
 from clarigrpc._rpc import async_fast_path, grpcio_internals
 from tests.conftest import PAT
-from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
+from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply, when_ended
 
 GET = v2.GetModelRequest(model_id="m")
 PATH = methods.lookup("GetModel").path
@@ -96,7 +96,7 @@ class Held:
             self.ended.set()
             self.release.set()
 
-        context.add_callback(over)
+        when_ended(context, over)
         self.arrived.set()
         self.late = not self.release.wait(SECONDS)
         return [reply("GetModel", model=v2.Model(id="held"))]

@@ -17,7 +17,7 @@ import pytest
 from clarigrpc import AsyncClient, Client, errors, v2
 from tests.both import Both, ClientKind
 from tests.conftest import PAT, Connect
-from tests.scripted import SUCCESS, THREADS, Answer, Fail, ScriptedServer, refuse, reply
+from tests.scripted import SUCCESS, THREADS, Answer, Fail, ScriptedServer, refuse, reply, when_ended
 from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
@@ -212,12 +212,12 @@ async def test_an_error_of_the_producer_is_raised_to_the_caller(
     def drain(requests: Iterator[Any], context: Any) -> list[Any]:
         begun.append(True)
         over = threading.Event()
-        active = context.add_callback(over.set)
+        when_ended(context, over.set)
         try:
             # Ends, or raises, when the call is cancelled: which of them is a race in gRPC's server.
             list(requests)
         finally:
-            cancelled.append(not active or over.wait(10))
+            cancelled.append(over.wait(10))
         return outputs(DUPLEX, 1)
 
     scripted.always(DUPLEX, drain)
@@ -250,7 +250,7 @@ def endless(ended: list[float]) -> Any:
     """A script that answers until the client goes, and says when it did."""
 
     def script(requests: Any, context: Any) -> Iterator[Any]:
-        context.add_callback(lambda: ended.append(time.monotonic()))
+        when_ended(context, lambda: ended.append(time.monotonic()))
         while context.is_active():
             yield reply(SERVER_STREAM)
             time.sleep(0.001)
@@ -385,6 +385,7 @@ def test_futures(scripted: ScriptedServer) -> None:
         slow: Any = client.v2.GetModel.future(GET)
         with pytest.raises(grpc.FutureTimeoutError):
             slow.result(timeout=0.05)
+        until(lambda: len(scripted.seen) == 3)
         assert slow.cancel()
         assert slow.cancelled()
         with pytest.raises(errors.CancelledError):

@@ -22,7 +22,7 @@ from tests.both import Both
 from tests.conftest import PAT
 from tests.rpc.refused_starts import refuse_starts
 from tests.rpc.test_grpcio_internals import Missing, listed, take_away
-from tests.scripted import Answer, Fail, ScriptedServer, reply
+from tests.scripted import Answer, Fail, ScriptedServer, reply, when_ended
 
 GENERATE = v2.PostModelOutputsRequest(model_id="m")
 REQUEST = v2.PostModelOutputsRequest(model_id="m", inputs=[v2.Input(id="1")])
@@ -415,7 +415,7 @@ def test_no_thread_is_left_to_send(
     began, over = threading.Event(), threading.Event()
 
     def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        context.add_callback(over.set)
+        when_ended(context, over.set)
         began.set()
         yield from (reply("StreamModelOutputs") for _ in requests)
 

@@ -20,7 +20,7 @@ from clarigrpc.local.fronts.rest_front import RestFront
 from tests.backend import Backend, outputs, respond
 from tests.both import Both, ClientKind
 from tests.conftest import Connect
-from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply
+from tests.scripted import Answer, Fail, ScriptedServer, refuse, reply, when_ended
 from tests.waiting import until
 
 Code = grpc.StatusCode
@@ -419,7 +419,7 @@ async def test_cancelling_a_stream_that_is_being_read(seen: Both, scripted: Scri
 
     def endless(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         list(requests)
-        context.add_callback(lambda: gone.append(True))
+        when_ended(context, lambda: gone.append(True))
         yield next(outputs(1))
         while context.is_active():
             time.sleep(0.005)
@@ -442,7 +442,7 @@ async def test_a_stream_that_is_dropped_ends(seen: Both, scripted: ScriptedServe
 
     def endless(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         list(requests)
-        context.add_callback(lambda: gone.append(True))
+        when_ended(context, lambda: gone.append(True))
         yield next(outputs(1))
         while context.is_active():
             time.sleep(0.005)
@@ -576,6 +576,7 @@ def test_futures(scripted: ScriptedServer, log: Log) -> None:
         slow = get.future(GET)
         with pytest.raises(grpc.FutureTimeoutError):
             slow.result(0.1)
+        until(lambda: len(scripted.seen) == 3)
         assert slow.cancel()
         with pytest.raises(errors.CancelledError):
             slow.result(10)

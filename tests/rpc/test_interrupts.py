@@ -26,7 +26,7 @@ from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._rpc import sync_channel
 from clarigrpc._uploads import sync_driver
 from clarigrpc.local import Faults, LocalServer
-from tests.scripted import ScriptedServer, reply
+from tests.scripted import ScriptedServer, reply, when_ended
 from tests.waiting import until
 
 COUNT = int(os.environ.get("INTERRUPTS", "8"))
@@ -295,8 +295,8 @@ def test_a_handler_of_another_signal_can_pass_it_on_as_an_interrupt(
     def signals(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         over = threading.Event()
         os.kill(os.getpid(), signal.SIGTERM)
-        if context.add_callback(over.set):
-            over.wait(30)
+        when_ended(context, over.set)
+        over.wait(30)
         yield reply(method)
 
     scripted.on(method, reply(method), signals, reply(method))

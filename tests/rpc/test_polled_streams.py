@@ -17,7 +17,7 @@ from clarigrpc._rpc.polled_streams import PolledStream
 from tests.conftest import PAT
 from tests.rpc.refused_starts import refuse_starts
 from tests.rpc.test_grpcio_internals import Missing, listed, take_away
-from tests.scripted import Answer, Fail, ScriptedServer, reply
+from tests.scripted import Answer, Fail, ScriptedServer, reply, when_ended
 
 GENERATE = v2.PostModelOutputsRequest(model_id="m")
 
@@ -54,8 +54,7 @@ def waiting(messages: list[Any], left: threading.Event) -> Any:
     """Sends messages and then waits for the end of the call."""
 
     def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        if not context.add_callback(left.set):
-            left.set()
+        when_ended(context, left.set)
         yield from messages
         left.wait(30)
 

@@ -18,7 +18,7 @@ from clarigrpc._contract import methods
 from clarigrpc._rpc import grpcio_internals, sync_fast_path
 from tests.both import Both
 from tests.conftest import PAT
-from tests.scripted import Answer, Fail, ScriptedServer, reply
+from tests.scripted import Answer, Fail, ScriptedServer, reply, when_ended
 from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
@@ -133,7 +133,7 @@ def held(ended: threading.Event) -> Any:
     """A handler that answers when its call is over."""
 
     def handler(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        context.add_callback(ended.set)
+        when_ended(context, ended.set)
         ended.wait(10)
         yield reply("GetModel")
 

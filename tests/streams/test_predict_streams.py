@@ -22,7 +22,7 @@ from clarigrpc.local import LocalServer
 from tests.both import Both
 from tests.conftest import Connect
 from tests.faults.proxy import FaultProxy
-from tests.scripted import Fail, ScriptedServer, refuse, reply
+from tests.scripted import Fail, ScriptedServer, refuse, reply, when_ended
 from tests.waiting import join, until
 
 Code = v2.StatusCode
@@ -320,7 +320,7 @@ async def test_cancel_wakes_the_reader(both: Both, scripted: ScriptedServer) -> 
     gone = threading.Event()
 
     def serve(requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        context.add_callback(gone.set)
+        when_ended(context, gone.set)
         yield answer(next(requests))
         gone.wait(30)
 
@@ -340,7 +340,7 @@ async def test_leaving_the_block_ends_the_call(both: Both, scripted: ScriptedSer
     gone = threading.Event()
 
     def serve(requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        context.add_callback(gone.set)
+        when_ended(context, gone.set)
         for request in requests:
             yield answer(request)
 

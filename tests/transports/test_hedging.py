@@ -16,7 +16,7 @@ from clarigrpc._transports.hedging import Latencies
 from tests.both import Both, ClientKind
 from tests.bulk.service import METHOD, outputs, script
 from tests.conftest import Connect
-from tests.scripted import Answer, ScriptedServer, reply
+from tests.scripted import Answer, ScriptedServer, reply, when_ended
 from tests.transports.test_balancing import backends
 from tests.waiting import until
 
@@ -125,7 +125,7 @@ async def test_cancelling_a_hedged_call_ends_both_requests(
     def silent(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         list(requests)
         over = threading.Event()
-        context.add_callback(over.set)
+        when_ended(context, over.set)
         ended.append(over.wait(30))
         yield reply(METHOD)
 
