@@ -406,3 +406,19 @@ def test_an_embedding_that_comes_late_is_not_dropped(
     with pytest.raises(errors.InvalidArgumentError, match="name the columns"):
         arrays.to_parquet(model, late, tmp_path)
     assert len(pd.read_parquet(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        arrays.output_embeddings,
+        arrays.output_concepts,
+        arrays.output_regions,
+        arrays.output_tokens,
+        arrays.to_pandas,
+    ],
+)
+@pytest.mark.parametrize("value", [v2.Output(), None, 3, "outputs"])
+def test_one_output_is_no_list(function: Any, value: Any) -> None:
+    with pytest.raises(TypeError, match="put a single output in a list"):
+        function(value)

@@ -87,10 +87,26 @@ def progress_callback(
     """The function in an argument ``progress``; None where it is True or False.
 
     Raises:
-        TypeError: It is an asynchronous function, which nothing would await.
+        TypeError: It is an asynchronous function, which nothing would await, or neither a function
+            nor True or False.
     """
     if not callable(progress):
+        if progress not in (True, False, None):
+            raise TypeError(
+                f"progress has to be True, False or a function, not {type(progress).__name__}"
+            )
         return None
     if inspect.iscoroutinefunction(progress):
         raise TypeError("progress= takes a plain function, not an asynchronous one")
     return progress
+
+
+def bar_name(progress: bool, name: str) -> str:
+    """The name of the bar of predictions, whose progress no function is told; empty for no bar.
+
+    Raises:
+        TypeError: It is neither True nor False.
+    """
+    if progress not in (True, False, None):
+        raise TypeError(f"progress has to be True or False here, not {type(progress).__name__}")
+    return name if progress else ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from clarigrpc import v2
 from clarigrpc._extras import NeedsExtra
@@ -21,6 +22,7 @@ from clarigrpc._interrupts import HeldInterrupt
 from clarigrpc._parquet_parts import PartFiles
 from clarigrpc._rpc.encoding import tag
 from clarigrpc.errors import InvalidArgumentError
+from clarigrpc.media import is_iterable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +80,7 @@ def output_embeddings(
         import numpy as np
 
     rows = []
-    listed = outputs.outputs if isinstance(outputs, v2.MultiOutputResponse) else outputs
-    for index, output in enumerate(listed):
+    for index, output in enumerate(_each(outputs, "output_embeddings")):
         embeddings = output.data.embeddings
         if not embeddings:
             raise InvalidArgumentError(f"output {index} has no embedding")
@@ -144,7 +145,7 @@ def output_concepts(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> Co
         encoded = outputs.SerializeToString()
         merged = _merged_concepts("Response", named=False).FromString(encoded).outputs.data.concepts
     else:
-        listed = [*outputs]
+        listed = [*_each(outputs, "output_concepts")]
         lists = [output.data.concepts for output in listed]
         # Serialized messages one after the other are what they merge into.
         encoded = b"".join([output.SerializeToString() for output in listed])
@@ -234,7 +235,7 @@ def output_regions(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> Reg
     with NeedsExtra("arrays", "output_regions()"):
         import numpy as np
 
-    regions, offsets = _regions_of(_listed(outputs))
+    regions, offsets = _regions_of([*_each(outputs, "output_regions")])
     found = _concepts_of([region.data for region in regions])
     ids, concept_ids = np.empty(len(regions), object), np.empty(len(found.ids), object)
     ids[:] = [region.id for region in regions]
@@ -243,8 +244,21 @@ def output_regions(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> Reg
     return RegionArrays(_boxes(regions), ids, concepts, offsets)
 
 
-def _listed(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> list[v2.Output]:
-    return [*(outputs.outputs if isinstance(outputs, v2.MultiOutputResponse) else outputs)]
+def _each(outputs: Any, called: str) -> Iterable[Any]:
+    """The outputs of a response, or those given.
+
+    Raises:
+        TypeError: It is a single one, or no iterable.
+    """
+    if isinstance(outputs, v2.MultiOutputResponse):
+        return outputs.outputs
+    if isinstance(outputs, str | Message) or not is_iterable(outputs):
+        raise TypeError(
+            f"{called}() takes a response or a list of outputs, not {type(outputs).__name__}; put "
+            "a single output in a list"
+        )
+    given: Iterable[Any] = outputs
+    return given
 
 
 def _regions_of(listed: Sequence[v2.Output]) -> tuple[list[v2.Region], NDArray[np.int64]]:
@@ -290,7 +304,7 @@ def output_tokens(outputs: v2.MultiOutputResponse | Iterable[v2.Output]) -> Toke
 
     counts = [
         (output.prompt_tokens, output.completion_tokens, output.cached_tokens)
-        for output in _listed(outputs)
+        for output in _each(outputs, "output_tokens")
     ]
     table = np.array(counts, np.int64).reshape(-1, 3)
     return TokenArrays(*(np.ascontiguousarray(column) for column in table.T))
@@ -310,7 +324,7 @@ def _rows(outputs: Any) -> list[_TableRow]:
     from clarigrpc._bulk.predict_engine import PredictBatch, PredictResult
 
     rows: list[_TableRow] = []
-    for one in outputs.outputs if isinstance(outputs, v2.MultiOutputResponse) else outputs:
+    for one in _each(outputs, "to_arrow"):
         if isinstance(one, v2.Output):
             rows.append(_TableRow(len(rows), one, None))
         elif isinstance(one, PredictBatch):

@@ -262,8 +262,8 @@ def as_input(value: PredictInput) -> v2.Input:
     several = isinstance(value, (list, tuple, set, Mapping, Iterator))
     if value is None or (several and not hasattr(value, "read")):  # as an open file has
         raise TypeError(
-            f"expected one input, not {type(value).__name__}; predict() also takes a list of "
-            "inputs, predict_many() any iterable"
+            f"{_no_source('image', value)}; predict() also takes a list of inputs, predict_many() "
+            "any iterable"
         )
     return image(value)
 
@@ -473,6 +473,8 @@ def _content(source: Any, kind: str) -> bytes:
         if isinstance(content, bytes):
             return content
         raise TypeError(f"{kind}() needs a file opened in binary mode ('rb')")
-    raise TypeError(
-        f"{kind}() takes a path, a URL, bytes or a binary file, not {type(source).__name__}"
-    )
+    raise TypeError(_no_source(kind, source))
+
+
+def _no_source(kind: str, source: object) -> str:
+    return f"{kind}() takes a path, a URL, bytes or a binary file, not {type(source).__name__}"

@@ -13,7 +13,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +48,20 @@ _SESSION_KEY = "x-clarifai-session-token"
 CREDENTIAL_KEYS = frozenset(("authorization", _SESSION_KEY))
 """Keys of the metadata that say who calls."""
 _METADATA_KEY = re.compile("[0-9a-z_.-]+")
+
+
+def pairs_of(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    """The pairs of metadata that a caller gave.
+
+    Raises:
+        TypeError: It is no iterable.
+    """
+    try:
+        return tuple(metadata)
+    except TypeError:
+        raise TypeError(
+            f"metadata takes pairs of a key and a value, not {type(metadata).__name__}"
+        ) from None
 
 
 def check_metadata(pairs: Sequence[tuple[str, str | bytes]]) -> None:

@@ -73,6 +73,9 @@ class Operations:
         app_id: str = "",
         parents: Mapping[str, str] | None = None,
     ) -> None:
+        for name, value in (("user_id", user_id), ("app_id", app_id)):
+            if value and not isinstance(value, str):
+                raise TypeError(f"{name} has to be a string, not {type(value).__name__}")
         self._client = client
         self.user_id = user_id
         self.app_id = app_id
@@ -632,6 +635,18 @@ def _wrong_field(
     return error
 
 
+def whole_number(name: str, value: Any) -> int:
+    """The value of an option that is an integer.
+
+    Raises:
+        TypeError: It is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} has to be an integer, not {type(value).__name__}") from None
+
+
 def check_paging(**options: int | None) -> None:
     """Refuse numbers of pages, and sizes of pages, that the service would take for its default.
 
@@ -640,7 +655,7 @@ def check_paging(**options: int | None) -> None:
         TypeError: It is no integer.
     """
     for name, value in options.items():
-        if value is not None and operator.index(value) < 1:
+        if value is not None and whole_number(name, value) < 1:
             raise errors.InvalidArgumentError(f"{name} must be 1 or more, not {value}")
 
 

@@ -60,9 +60,9 @@ def upload_session(
     client: Any, method: UploadMethod, source: UploadSource, options: UploadKeywords
 ) -> UploadSession:
     """The upload of a source, for ``uploading`` to run."""
-    from clarigrpc._uploads.upload_session import UploadOptions, UploadSession
+    from clarigrpc._uploads.upload_session import UploadSession, options_of
 
-    chosen = UploadOptions(**options)
+    chosen = options_of(options)
     opened = open_for(source, chosen, client.settings)
     return UploadSession(client.settings, client.channel.core.budget, method, opened, chosen)
 

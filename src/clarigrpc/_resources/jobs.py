@@ -14,7 +14,7 @@ from clarigrpc._resources.long_running import FollowsWork, Waits, WorkProgress, 
 from clarigrpc._resources.sync_async import Async, Sync, operation
 from clarigrpc._resources.uploads import UploadOperations, send
 from clarigrpc._rpc.plan import Plan
-from clarigrpc._uploads.upload_session import UploadOptions
+from clarigrpc._uploads.upload_session import options_of
 from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 
@@ -197,7 +197,7 @@ class JobOperations(
 
         uploads = UploadOperations(self._client, self.user_id, self.app_id)
         # The next process would find the upload, and not know its job.
-        chosen = dataclasses.replace(UploadOptions(**options), resume=False)
+        chosen = dataclasses.replace(options_of(options), resume=False)
         yield from send(uploads, archive, name, chosen, begin)
         return job
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from clarigrpc import errors, v2, wellknown
+from clarigrpc._progress_bar import bar_name
 from clarigrpc._resources.base import Paging, chunks
 from clarigrpc._resources.file_uploads import ModelUploadOperations
 from clarigrpc._resources.model_streams import AsyncModelStreams, ModelStreams, StreamOperations
@@ -48,6 +49,8 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             raise errors.InvalidArgumentError(
                 f"{model_id!r} is not the id of a model; use client.model(id, user_id=, app_id=)"
             )
+        if version_id and not isinstance(version_id, str):
+            raise TypeError(f"version_id has to be a string, not {type(version_id).__name__}")
         super().__init__(client, user_id, app_id)
         self.model_id = model_id
         self.version_id = version_id
@@ -262,7 +265,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             in_flight=in_flight,
             ordered=ordered,
             timeout=timeout,
-            name=self.model_id if progress else "",
+            name=bar_name(progress, self.model_id),
         )
 
     @predicting
@@ -309,7 +312,7 @@ class ModelOperations(ModelUploadOperations, StreamOperations):
             in_flight=in_flight,
             ordered=ordered,
             timeout=timeout,
-            name=self.model_id if progress else "",
+            name=bar_name(progress, self.model_id),
         )
 
     def _run(self, values: Any, **options: Any) -> PredictRun[Any]:

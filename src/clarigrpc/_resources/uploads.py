@@ -19,7 +19,7 @@ from clarigrpc._rpc.retry import deadline_after
 from clarigrpc._uploads.part_encoding import PartEncoder
 from clarigrpc._uploads.resume_state import ResumeFile, ResumeState
 from clarigrpc._uploads.upload_progress import reporting
-from clarigrpc._uploads.upload_session import UploadOptions, verify_sha256
+from clarigrpc._uploads.upload_session import UploadOptions, options_of, verify_sha256
 from clarigrpc._uploads.upload_sources import ContentSource, UploadSource
 
 logger = logging.getLogger("clarigrpc")
@@ -78,7 +78,7 @@ class UploadOperations(
             InternalError: The service stored other content than the source.
             ApiError: The upload failed; the subclass says how (see ``errors``). It can be resumed.
         """
-        return (yield from send(self, source, name, UploadOptions(**options), self._begin))
+        return (yield from send(self, source, name, options_of(options), self._begin))
 
     def _resume_file(
         self, source: ContentSource, name: str, options: UploadOptions

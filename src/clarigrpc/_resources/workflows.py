@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from clarigrpc import v2, wellknown
+from clarigrpc._progress_bar import bar_name
 from clarigrpc._public_names import named_in
 from clarigrpc._resources.base import (
     Creates,
@@ -305,7 +306,7 @@ class WorkflowOperations(
             in_flight=in_flight,
             ordered=ordered,
             timeout=timeout,
-            name=workflow_id if progress else "",
+            name=bar_name(progress, workflow_id),
         )
 
     @predicting
@@ -357,7 +358,7 @@ class WorkflowOperations(
             in_flight=in_flight,
             ordered=ordered,
             timeout=timeout,
-            name=workflow_id if progress else "",
+            name=bar_name(progress, workflow_id),
         )
 
     def _encoder(

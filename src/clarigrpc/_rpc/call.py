@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from clarigrpc import errors
-from clarigrpc._config.credentials import CREDENTIAL_KEYS, check_metadata
+from clarigrpc._config.credentials import CREDENTIAL_KEYS, check_metadata, pairs_of
 from clarigrpc._config.retry_policy import RetryPolicy
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
@@ -60,15 +60,10 @@ class CallCore:
         """The id of a new call and its metadata; an id among ``extra`` is used as it is."""
         shared = self.shared
         request_id = f"{shared.prefix}-{next(shared.count):x}"
-        if extra is None:
-            extra = self._own
-        elif self._own:
-            extra = (*self._own, *extra)
+        # That of grpc.aio is a mapping of its own kind, which dict() may not read.
+        extra = self._own if extra is None else (*self._own, *pairs_of(extra))
         if not extra:
             return request_id, (*credentials, (REQUEST_ID_KEY, request_id))
-        extra = tuple(
-            extra
-        )  # that of grpc.aio is a mapping of its own kind, which dict() may not read
         check_metadata(extra)
         given = dict(extra)
         if not CREDENTIAL_KEYS.isdisjoint(given):

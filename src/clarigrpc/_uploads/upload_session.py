@@ -6,15 +6,16 @@ import logging
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, SupportsIndex
 
 from clarigrpc import errors, v2
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.status_names import code_name
+from clarigrpc._progress_bar import progress_callback
 from clarigrpc._public_names import named_in
 from clarigrpc._rpc.retry import RetryBudget, deadline_after, retry_delays
 from clarigrpc._uploads.part_encoding import SENDING, PartEncoder
@@ -75,7 +76,15 @@ class UploadOptions:
     timeout: float | None = None
 
     def check(self, max_message_bytes: int) -> None:
-        """Raise InvalidArgumentError for values that are out of range."""
+        """Raise InvalidArgumentError for values that are out of range, TypeError for no numbers."""
+        numbers = {
+            "part_size": self.part_size,
+            "stream_bytes": self.stream_bytes,
+            "size": self.size,
+        }
+        for name, value in numbers.items():
+            if value is not None and not isinstance(value, SupportsIndex):
+                raise TypeError(f"{name} has to be an integer, not {type(value).__name__}")
         if not MIN_PART_SIZE <= self.part_size <= MAX_PART_SIZE:
             raise errors.InvalidArgumentError(
                 f"part_size must be {MIN_PART_SIZE} to {MAX_PART_SIZE} bytes (limits of the "
@@ -92,6 +101,20 @@ class UploadOptions:
             )
         if self.size is not None and self.size < 1:
             raise errors.InvalidArgumentError(f"size must be 1 or more, not {self.size}")
+
+
+def options_of(keywords: Mapping[str, Any]) -> UploadOptions:
+    """The options that a caller gave by name.
+
+    Raises:
+        TypeError: An upload has no such option, or ``progress`` is of another type.
+    """
+    progress_callback(keywords.get("progress", False))
+    known = [field.name for field in fields(UploadOptions)]
+    unknown = [name for name in keywords if name not in known]
+    if unknown:
+        raise TypeError(f"an upload has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    return UploadOptions(**keywords)
 
 
 @named_in("clarigrpc.types")
