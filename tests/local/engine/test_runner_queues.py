@@ -16,6 +16,7 @@ from clarigrpc import v2
 from clarigrpc.local.engine import runner_queues
 from clarigrpc.local.engine.runner_queues import RunnerPlace, RunnerQueues, WorkerCall
 from clarigrpc.local.service_errors import ServiceError
+from tests.waiting import join
 
 Code = v2.StatusCode
 Kind = v2.RunnerMethodType
@@ -176,3 +177,33 @@ def test_an_item_without_workers_fails_soon(monkeypatch: pytest.MonkeyPatch) -> 
     began = time.monotonic()
     assert ask(RunnerQueues(), "x", Kind.UNARY_UNARY) == ([], Code.MODEL_DEPLOYING)
     assert time.monotonic() - began < 10
+
+
+def test_a_caller_that_is_dropped_inside_the_queues_holds_up_nobody() -> None:
+    queues = RunnerQueues()
+    call = queues.open_call(RUNNER, "worker", is_control=False)
+    queues.ask(call)
+    dropped = queues.run([PLACE], v2.RunnerItem(), lambda: True, 60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, dropped)
+        response = None
+        while response is None:
+            response = queues.next_response(call)
+        queues.answer(RUNNER, message(response.runner_items[0], "output"), call)
+        assert first.result(30).outputs
+
+    def is_active() -> bool:
+        dropped.close()  # the garbage collector may do so at any moment, with the lock held, too
+        return False
+
+    ended: list[ServiceError] = []
+
+    def other() -> None:
+        with pytest.raises(ServiceError) as raised:
+            next(queues.run([PLACE], v2.RunnerItem(), is_active, 60))
+        ended.append(raised.value)
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    join(thread, 30)
+    assert [error.code for error in ended] == [Code.MODEL_BUSY_PLEASE_RETRY]

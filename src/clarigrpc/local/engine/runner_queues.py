@@ -242,7 +242,8 @@ class RunnerQueues:
     """What waits for the runners of all users."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: ``run`` ends wherever the garbage collector finds it, with the lock held, too.
+        self._lock = threading.RLock()
         self._runners: dict[RunnerKey, _Runner] = {}
         self._items: dict[str, _QueuedItem] = {}
         self._in_pool: Counter[tuple[str, ...]] = Counter()
