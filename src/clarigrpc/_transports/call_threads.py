@@ -62,12 +62,13 @@ class CallThreads:
 
         shared = self._shared
         with HeldInterrupt(), shared.lock:
-            if shared.closed:
-                raise ValueError("Cannot invoke RPC on closed channel!")
             if shared.idle:
                 shared.idle -= 1
-            elif shared.count < self._most:
+            elif shared.count < self._most and not shared.closed:
                 self._start()
+            # Asked last: a signal's handler, too, may close the threads until here.
+            if shared.closed:
+                raise ValueError("Cannot invoke RPC on closed channel!")
             shared.work.put(work)
         return future
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -39,7 +40,8 @@ class SyncHttpTransport(SyncTransport):
         self._options = options
         self._client = httpx.Client(transport=DeadlineHttpTransport(options))
         self._threads: CallThreads | None = None
-        self._lock = ForkLock()
+        # Reentrant: a signal's handler may close the client while its thread begins a call.
+        self._lock = ForkLock(threading.RLock)
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()
         self.unread = _UnreadResponses()
 
