@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 from clarigrpc._config.addresses import target_of
-from clarigrpc._config.environment_proxies import unusable_proxy
 from clarigrpc._config.option_types import check_types
 from clarigrpc._extras import NeedsExtra
 from clarigrpc._fork_lock import ForkLock
@@ -316,6 +315,8 @@ class _OAuth:
         except httpx.HTTPError as error:
             return self._no_token(f"{type(error).__name__}: {error}", retryable=True)
         except (httpx.InvalidURL, ValueError, ImportError) as error:
+            from clarigrpc._config.environment_proxies import unusable_proxy
+
             return unusable_proxy(error)
         except BaseException as error:  # Ctrl-C, say
             _drop_frames(error)
