@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,21 @@ def test_text_is_never_a_path_or_a_url(tmp_path: Path) -> None:
     for wrong in (None, b"bytes", 5, tmp_path):
         with pytest.raises(TypeError, match="takes a string"):
             text(wrong)  # type: ignore[arg-type]
+
+
+def test_what_no_message_can_hold() -> None:
+    half = "x\ud83d"  # as json.loads makes of a text that was cut
+    makers: list[Callable[[], Any]] = [
+        lambda: text(half),
+        lambda: text("x", id=half),
+        lambda: text("x", concepts=[half]),
+        lambda: text("x", concepts={"a": 10**400}),
+        lambda: text("x", metadata={"a": half}),
+        lambda: image(f"http://h/{half}"),
+    ]
+    for make in makers:
+        with pytest.raises(errors.InvalidArgumentError, match=r"surrogate|too large"):
+            make()
 
 
 def decoded(made: v2.Input) -> PIL.Image.Image:

@@ -224,12 +224,16 @@ def text(
     """An input with text, given as it is (a text is never taken for a path or a URL).
 
     Raises:
+        InvalidArgumentError: It has half of a character (a surrogate), which no message can hold.
         TypeError: It is no string.
     """
     if not isinstance(raw, str):
         raise TypeError(f"text() takes a string, not {type(raw).__name__}")
     result = _input(id, concepts, metadata, geo)
-    result.data.text.raw = raw
+    try:
+        result.data.text.raw = raw
+    except UnicodeEncodeError as error:
+        raise _no_text("text()", error) from error
     return result
 
 
@@ -291,7 +295,20 @@ def _concept(concept_id: str, value: float) -> v2.Concept:
         raise TypeError("the id of a concept is None")
     if concept_id == "":
         raise InvalidArgumentError("the id of a concept is empty")
-    return v2.Concept(id=concept_id, value=value)
+    try:
+        return v2.Concept(id=concept_id, value=value)
+    except UnicodeEncodeError as error:
+        raise _no_text("the id of a concept", error) from error
+    except OverflowError as error:
+        raise InvalidArgumentError(f"the value of the concept {concept_id!r}: {error}") from error
+
+
+def _no_text(what: str, error: UnicodeEncodeError) -> InvalidArgumentError:
+    """What a surrogate is: ``json.loads`` and file names yield them, and UTF-8 has none."""
+    half = ascii(error.object[error.start])
+    return InvalidArgumentError(
+        f"{what}: {half} at {error.start} is half of a character (a surrogate)"
+    )
 
 
 def geo_point(latitude: float, longitude: float) -> v2.GeoPoint:
@@ -368,7 +385,10 @@ def _input(
 ) -> v2.Input:
     if not isinstance(id, str):
         raise TypeError(f"id has to be a string, not {type(id).__name__}")
-    result = v2.Input(id=id)
+    try:
+        result = v2.Input(id=id)
+    except UnicodeEncodeError as error:
+        raise _no_text("id", error) from error
     if concepts:
         result.data.concepts.extend(concept_messages(concepts))
     if metadata:
@@ -406,7 +426,10 @@ def _fill(target: Any, source: Any, kind: str) -> None:
                 f"{kind}({_shown(source)}): the service fetches http:// and https:// URLs only; "
                 "give a path or bytes for anything else"
             )
-        target.url = source
+        try:
+            target.url = source
+        except UnicodeEncodeError as error:
+            raise _no_text(f"{kind}({_shown(source)})", error) from error
         return
     content = _content(source, kind)
     if not content:

@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import threading
 import time
@@ -253,7 +254,8 @@ async def test_an_asynchronous_source_needs_an_async_client(client: Both) -> Non
 
 
 async def test_misuse_is_told(client: Both, tmp_path: Path) -> None:
-    for wrong in ({"batch_size": 129}, {"batch_size": 0}, {"in_flight": 0}, {"timeout": 0}):
+    options: list[dict[str, Any]] = [{"batch_size": 129}, {"batch_size": 0}, {"in_flight": 0}]
+    for wrong in (*options, {"timeout": 0}, {"timeout": math.nan}):
         with pytest.raises(errors.InvalidArgumentError):
             await upload(client, [], **wrong)
     with pytest.raises(FileNotFoundError):

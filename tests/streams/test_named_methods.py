@@ -267,8 +267,12 @@ async def test_wrong_arguments_are_told_here(
 
 
 async def test_values_that_cannot_be_sent(tools: Tools) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match=r"integer\(\): argument 'value'"):
-        await tools.call("integer", value=2**63)
+    deep: dict[str, Any] = {}
+    for _ in range(20_000):
+        deep = {"a": deep}
+    for name, value in (("integer", 2**63), ("number", 10**400), ("json", deep)):
+        with pytest.raises(errors.InvalidArgumentError, match=rf"{name}\(\): argument 'value'"):
+            await tools.call(name, value=value)
 
 
 async def test_an_unknown_method(tools: Tools) -> None:

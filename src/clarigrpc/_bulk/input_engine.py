@@ -120,7 +120,7 @@ class InputEngine(BulkEngine[Any]):
         recording: bool = True,
     ) -> None:
         check_limits(batch_size, in_flight)
-        if batch_bytes < 1 or timeout <= 0:
+        if batch_bytes < 1 or not timeout > 0:  # NaN too
             raise errors.InvalidArgumentError(
                 "batch_bytes and timeout of upload() must be positive"
             )

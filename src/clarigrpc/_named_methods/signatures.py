@@ -177,7 +177,7 @@ class MethodCall:
             encode(value, field, data.parts.add(id=field.name).data)
         except TypeError as error:
             raise self._type_error(f"argument {field.name!r}: {error}") from None
-        except ValueError as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise errors.InvalidArgumentError(
                 f"{self._signature.name}(): argument {field.name!r}: {error}"
             ) from error

@@ -142,6 +142,8 @@ def encode(value: Any, field: v2.ModelTypeField, data: v2.Data) -> None:
     Raises:
         TypeError: The value has another type.
         ValueError: The value cannot be encoded, e.g. an integer of more than 64 bits.
+        OverflowError: A whole number is larger than any float.
+        RecursionError: Values for JSON are nested too deep.
     """
     kind = field.type
     if isinstance(value, v2.Data):
