@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,31 @@ async def test_a_request_over_http_that_is_taken_in_sips_ends_at_the_deadline(
                 await asyncio.wait_for(both.call("PostInputs", request), 10)
         finally:
             over.set()
+
+
+@calls
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"])
+async def test_closing_ends_calls_over_http(
+    connect: Connect, call: Callable[[Both], Any], head: bytes
+) -> None:
+    arrived = threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        connection.sendall(head)
+        arrived.set()
+        while connection.recv(1000):
+            pass
+
+    with server_that(hold) as port:
+        both = connect(f"http://127.0.0.1:{port}", transport="rest", user_id="u", app_id="a")
+        running = asyncio.ensure_future(call(both))
+        assert await asyncio.to_thread(arrived.wait, 30)
+        await both.close()
+        began = time.monotonic()
+        with pytest.raises(errors.CancelledError, match="the client was closed"):
+            await running
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("told", [True, False])

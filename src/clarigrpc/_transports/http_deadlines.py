@@ -8,6 +8,8 @@ and the connections here ask it before each wait, those through a proxy and over
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -31,12 +33,13 @@ class DeadlineHttpTransport(httpx.BaseTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         limits = options.limits()
+        self._backend = _DeadlineBackend()
         arguments: dict[str, Any] = {
             "ssl_context": _ssl_context(options.verify),
             "max_connections": limits.max_connections,
             "max_keepalive_connections": limits.max_keepalive_connections,
             "keepalive_expiry": limits.keepalive_expiry,
-            "network_backend": _DeadlineBackend(),
+            "network_backend": self._backend,
         }
         proxy = proxy_for(options.base)
         pool: type[httpcore.ConnectionPool] = httpcore.ConnectionPool
@@ -64,6 +67,8 @@ class DeadlineHttpTransport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
+        """Close the connections; what waits for one of them ends."""
+        self._backend.closed = True
         self._pool.close()
 
 
@@ -107,7 +112,13 @@ class _ReceivedBody(httpx.SyncByteStream):
 
 
 class _DeadlineBackend(httpcore.NetworkBackend):
-    """Opens the connections of a pool."""
+    """Opens the connections of a pool.
+
+    Attributes:
+        closed: Whether the pool is.
+    """
+
+    closed = False
 
     def __init__(self) -> None:
         self._backend = httpcore.SyncBackend()
@@ -120,6 +131,8 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        if self.closed:
+            raise httpcore.ConnectError("the client was closed")
         stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
         return _DeadlineConnection(stream, timeout)
 
@@ -130,6 +143,7 @@ class _DeadlineConnection(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, timeout: float | None) -> None:
         self._stream = stream
         self._timeout = timeout
+        self._process = os.getpid()
 
     def _left(self, timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
         """Seconds to wait; of a step without a timeout (a greeting of SOCKS) as for the last."""
@@ -152,6 +166,10 @@ class _DeadlineConnection(httpcore.NetworkStream):
             self._stream.write(buffer[start : start + _WRITE_BYTES], left)
 
     def close(self) -> None:
+        # Wakes a thread that waits for it. The child of a fork shares it with the parent.
+        if os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
         self._stream.close()
 
     def start_tls(

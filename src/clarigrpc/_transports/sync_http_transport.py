@@ -30,7 +30,7 @@ from clarigrpc._transports.http_exchange import (
     StreamState,
     cancellation,
 )
-from clarigrpc._transports.transport import SyncTransport, TransportError
+from clarigrpc._transports.transport import SyncTransport, TransportError, transport_error
 
 
 class SyncHttpTransport(SyncTransport):
@@ -44,6 +44,7 @@ class SyncHttpTransport(SyncTransport):
         self._lock = ForkLock(threading.RLock)
         self.streams: weakref.WeakSet[_StreamCall] = weakref.WeakSet()
         self.unread = _UnreadResponses()
+        self._closed = False
 
     def client(self) -> httpx.Client:
         """The HTTP client.
@@ -54,6 +55,12 @@ class SyncHttpTransport(SyncTransport):
         if self._client.is_closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         return self._client
+
+    def ended(self, error: TransportError) -> TransportError:
+        """How a call ended that failed, or was cancelled, on this side."""
+        if not self._closed:
+            return error
+        return transport_error(grpc.StatusCode.CANCELLED, "Channel closed!")  # gRPC's words
 
     def threads(self) -> CallThreads:
         """Threads for calls that run in the background."""
@@ -75,6 +82,7 @@ class SyncHttpTransport(SyncTransport):
     def close(self) -> None:
         with self._lock.get():
             threads, self._threads = self._threads, None
+            self._closed = True
             for stream in list(self.streams):
                 stream.cancel()
             self._client.close()
@@ -163,7 +171,10 @@ class _UnaryMethod:
     ) -> tuple[bytes, grpc.Call]:
         self._transport.client()  # refuses calls on a closed transport
         exchange = self._method.exchange(request, deadline, metadata, credentials)
-        (response,) = _read(exchange, lambda: self._transport.send(exchange.request))
+        try:
+            (response,) = _read(exchange, lambda: self._transport.send(exchange.request))
+        except TransportError as error:
+            raise self._transport.ended(error) from error.__cause__
         return response, _EndedCall(exchange.metadata)
 
     def future(
@@ -385,6 +396,7 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         timeout: float | None,
     ) -> None:
         super().__init__(timeout)
+        self._transport = transport
         self._opening = _HeadWait(transport)
         self._prepare = prepare
         self._responses: Iterator[bytes] | None = None
@@ -402,7 +414,7 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
         if self._cancelled:
             if self._responses is not None:
                 close_quietly(self._responses)  # here, and not in a finalizer
-            failure = cancellation()
+            failure = self._transport.ended(cancellation())
             self._end(failure)
             raise failure
         try:
@@ -422,7 +434,7 @@ class _StreamCall(StreamState, grpc.Call, Iterator[bytes]):
                 self._end(error)
                 raise
             # Another thread has broken the connection.
-            self._end(failure := cancellation())
+            self._end(failure := self._transport.ended(cancellation()))
             raise failure from error
 
     def _end(self, failure: TransportError | None = None) -> None:
