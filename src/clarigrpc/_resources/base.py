@@ -23,7 +23,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
-from typing import Any, ClassVar, Generic, Literal, NoReturn, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
@@ -33,6 +33,7 @@ from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
 from clarigrpc._resources.sync_async import iteration, operation
 from clarigrpc._rpc.client_interface import ClientInterface
+from clarigrpc._rpc.connected import Connected
 from clarigrpc._rpc.plan import Item, ItemPlan, PageInfo, Plan, call
 from clarigrpc.media import is_iterable
 
@@ -55,7 +56,7 @@ DomainT = TypeVar("DomainT", bound="Domain")
 MessageT = TypeVar("MessageT")
 
 
-class Operations:
+class Operations(Connected):
     """The operations of a domain on the resources of one user and app.
 
     Attributes:
@@ -90,12 +91,6 @@ class Operations:
         ids = {"user_id": self.user_id, "app_id": self.app_id, **self._parents}
         given = ", ".join(f"{name}={value!r}" for name, value in ids.items() if value)
         return f"{type(self).__name__}({given})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"{type(self).__name__} objects have a client's connection, and cannot be pickled or "
-            "copied; create a client, and this object from it, in each process"
-        )
 
     @property
     def _user_app_id(self) -> v2.UserAppIDSet | None:

@@ -19,6 +19,7 @@ from clarigrpc._config.settings import Settings
 from clarigrpc._contract import deprecations
 from clarigrpc._contract.methods import Method, lookup
 from clarigrpc._rpc.call_counts import CallCounts
+from clarigrpc._rpc.connected import Connected
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 from clarigrpc._rpc.shared_transport import SharedTransport
 from clarigrpc._transports.transport import Metadata, transport_of
@@ -102,7 +103,7 @@ DOCUMENTATION: Any = property(_documentation)
 """For the ``__doc__`` of multicallables: what their method does, read when somebody asks."""
 
 
-class BoundMethod:
+class BoundMethod(Connected):
     """A method of the service with its serializers; what both kinds of multicallable are."""
 
     __slots__ = ("checked", "core", "counts", "deserialize", "method", "name", "path", "serialize")

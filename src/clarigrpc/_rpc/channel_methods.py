@@ -11,9 +11,10 @@ from typing import Any
 
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._rpc.call import Deserializer, Serializer
+from clarigrpc._rpc.connected import Connected
 
 
-class ChannelMethods(ABC):
+class ChannelMethods(Connected, ABC):
     """Base of a channel, before ``grpc.Channel`` or ``grpc.aio.Channel``."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from grpc import aio
 
 from clarigrpc import errors
 from clarigrpc._public_names import named_in
+from clarigrpc._rpc.connected import Connected
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class StreamSession(ABC, Generic[T]):
         """No further attempt follows. Called from any thread, any number of times."""
 
 
-class _StreamBase(Generic[T]):
+class _StreamBase(Connected, Generic[T]):
     """What sync and async streams have in common."""
 
     _finished = True  # until the call is open
