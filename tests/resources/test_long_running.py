@@ -181,6 +181,12 @@ async def test_some_inputs_fail(both: Both) -> None:
     assert (await both.run(work.status)).code == Code.MIXED_STATUS
 
 
+async def test_the_status_of_an_input_that_is_not_there(both: Both) -> None:
+    status = await both.run(both.client.inputs.follow("no-such-input").status)
+    assert status.code == v2.StatusCode.INPUT_DOES_NOT_EXIST
+    assert status.description == "Input does not exist"
+
+
 async def test_the_wait_of_another_process(both: Both) -> None:
     """What is followed needs the id alone, and a callback that raises ends the wait."""
     c = both.client

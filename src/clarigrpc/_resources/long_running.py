@@ -174,7 +174,7 @@ class WorkOperations(Generic[T]):
             ``percent_completed`` if the service says it.
 
         Raises:
-            NotFoundError: The service does not know the work.
+            NotFoundError: The service does not know the work. Of inputs, the status says so.
         """
         seconds = self._work.resource._client.settings.timeout if timeout is None else timeout
         seen = yield from self._work.look(LookTime(time.monotonic() + seconds, seconds))
@@ -404,7 +404,7 @@ class Waits(Collection[MessageT]):
                     pending.append(status)
                 else:
                     settled[one] = item
-            overall = pending[0] if pending else v2.Status(code=_overall(settled.values()))
+            overall = pending[0] if pending else _told([*settled.values()])
             counts = (len(settled), len(settled) + len(pending))
             progress = by_items(overall, *counts)
             return WorkState(progress, None if pending else finish)
@@ -522,6 +522,14 @@ def _id_of(item: Any) -> str:
 def _status_of(item: Any) -> v2.Status:
     status: v2.Status = item.status
     return status
+
+
+def _told(items: Sequence[Any]) -> v2.Status:
+    """The status of items that have ended: of a single one that failed its own, with the reason."""
+    overall = _overall(items)
+    if overall == v2.StatusCode.FAILURE and len(items) == 1:
+        return _status_of(items[0])
+    return v2.Status(code=overall)
 
 
 def _overall(items: Iterable[Any]) -> v2.StatusCode.ValueType:
