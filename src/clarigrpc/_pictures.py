@@ -93,6 +93,10 @@ class PictureOptions:
         return "png" if self.quality is None else "jpeg"
 
 
+PROGRAM = "eps"
+"""The format that Pillow has another process run, Ghostscript: not for what others sent."""
+
+
 def fitted(content: bytes, options: PictureOptions) -> bytes:
     """An image file by these options: the file itself where it already is what they ask for.
 
@@ -110,6 +114,8 @@ def fitted(content: bytes, options: PictureOptions) -> bytes:
         picture = Image.open(BytesIO(content))
     with picture:
         given = (picture.format or "").lower()
+        if given == PROGRAM:
+            raise InvalidArgumentError("image(): EPS is a program and no picture; convert it first")
         wanted = options.format_after(given)
         as_it_is = (given == "mpo" and wanted == "jpeg") or given == wanted
         if options.max_side is not None and max(picture.size) > options.max_side:
@@ -183,10 +189,14 @@ def _decoding(what: str) -> Iterator[None]:
     Raises:
         InvalidArgumentError: The block raised an error that is not the project's own.
     """
+    from PIL import UnidentifiedImageError
+
     try:
         yield
     except (ClarigrpcError, ImportError):
         raise
+    except UnidentifiedImageError as error:
+        raise InvalidArgumentError(what) from error  # its text is an address in memory
     except Exception as error:  # decoders raise errors of any type, struct.error for one
         raise InvalidArgumentError(f"{what}: {error}") from error
 

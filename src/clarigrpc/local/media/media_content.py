@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import PIL.Image
 
 from clarigrpc import v2
-from clarigrpc._pictures import turned_upright
+from clarigrpc._pictures import PROGRAM, turned_upright
 from clarigrpc.local.byte_budget import BudgetFullError, ByteBudget, Held
 from clarigrpc.local.media.url_fetching import Fetcher, check_url
 from clarigrpc.local.service_errors import ServiceError
@@ -146,6 +146,8 @@ def open_image(
     with ExitStack() as held:
         try:
             image: PIL.Image.Image = PIL.Image.open(TimedBytes(content, DECODE_SECONDS))
+            if (image.format or "").lower() == PROGRAM:
+                raise ValueError("Pillow would have another process run it")  # noqa: TRY301
             _check_pixels(image)
             if side is not None:
                 image.draft("RGB", (side, side))
