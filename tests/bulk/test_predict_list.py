@@ -75,6 +75,17 @@ async def test_one_failure_keeps_the_outputs_of_all_requests(
     assert found[int(bad)].status.code == FAILED
 
 
+async def test_a_failed_result_of_a_workflow_under_success(
+    both: Both, scripted: ScriptedServer
+) -> None:
+    response = v2.PostWorkflowResultsResponse(status={"code": v2.StatusCode.SUCCESS})
+    response.results.add().status.code = FAILED
+    scripted.always("PostWorkflowResults", script(lambda _: response))
+    with pytest.raises(errors.ApiError) as caught:
+        await both.run(both.client.workflows.predict, "w", text("x"))
+    assert caught.value.code == FAILED
+
+
 @pytest.mark.parametrize("count", [0, 2])
 async def test_an_answer_with_another_number_of_outputs_is_an_error(
     both: Both, scripted: ScriptedServer, count: int

@@ -31,6 +31,7 @@ from clarigrpc._resources.sync_async import (
     operation,
     predicting,
 )
+from clarigrpc._rpc import statuses
 from clarigrpc._rpc.encoding import PredictEncoder
 from clarigrpc._rpc.plan import ItemPlan, Plan, call
 from clarigrpc.media import PredictInput, as_input, refuse_single
@@ -250,7 +251,14 @@ class WorkflowOperations(
         )
         check_count(response.results, (value,), method, response)
         results: list[v2.WorkflowResult] = self._outcome(method, response, "results", True)
-        return sole(results, method, response)
+        result = sole(results, method, response)
+        # A service may say SUCCESS, and leave it to the result to say that it failed.
+        failure = statuses.from_item(
+            result.status, method=method, request_id=response.status.req_id
+        )
+        if failure is not None:
+            raise failure
+        return result
 
     @predicting
     def predict_many(
