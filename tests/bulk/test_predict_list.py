@@ -78,7 +78,8 @@ async def test_one_failure_keeps_the_outputs_of_all_requests(
 async def test_a_failed_result_of_a_workflow_under_success(
     both: Both, scripted: ScriptedServer
 ) -> None:
-    response = v2.PostWorkflowResultsResponse(status={"code": v2.StatusCode.SUCCESS})
+    response: Any = v2.PostWorkflowResultsResponse()
+    response.status.code = v2.StatusCode.SUCCESS
     response.results.add().status.code = FAILED
     scripted.always("PostWorkflowResults", script(lambda _: response))
     with pytest.raises(errors.ApiError) as caught:
