@@ -7,6 +7,7 @@ them differently is noticed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -184,6 +185,30 @@ async def test_a_request_over_http_that_is_taken_in_sips_ends_at_the_deadline(
                 await asyncio.wait_for(both.call("PostInputs", request), 10)
         finally:
             over.set()
+
+
+async def test_addresses_that_do_not_answer_share_the_deadline_over_http(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def addresses(host: Any, *where: Any, **hints: Any) -> list[Any]:
+        if host not in ("localhost", b"localhost"):
+            return resolve(host, *where, **hints)
+        return resolve("127.0.0.1", *where, **hints) * 5
+
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than it lets wait: it answers nobody else
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        both = connect(f"http://localhost:{server.getsockname()[1]}", transport="rest", timeout=1)
+        began = time.monotonic()
+        with pytest.raises(errors.DeadlineExceededError):
+            await both.call("GetModel", GET)
+        assert time.monotonic() - began < 3
 
 
 @calls

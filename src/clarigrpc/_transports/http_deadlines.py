@@ -133,8 +133,39 @@ class _DeadlineBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         if self.closed:
             raise httpcore.ConnectError("the client was closed")
-        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _DeadlineConnection(stream, timeout)
+        # One by one: all the addresses of a host would have the whole timeout each.
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in _addresses(host, port):
+            try:
+                stream = self._backend.connect_tcp(
+                    address,
+                    port,
+                    _left(timeout, httpcore.ConnectTimeout),
+                    local_address,
+                    socket_options,
+                )
+                return _DeadlineConnection(stream, timeout)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return [str(address[0]) for *_, address in found]
+
+
+def _left(timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
+    """Seconds to wait now."""
+    if not isinstance(timeout, TimeLeft):
+        return timeout
+    left = timeout.deadline.remaining()
+    if left is not None and left <= 0:
+        raise error("the deadline of the call has passed")
+    return left
 
 
 class _DeadlineConnection(httpcore.NetworkStream):
@@ -150,12 +181,7 @@ class _DeadlineConnection(httpcore.NetworkStream):
         if timeout is None:
             timeout = self._timeout
         self._timeout = timeout
-        if not isinstance(timeout, TimeLeft):
-            return timeout
-        left = timeout.deadline.remaining()
-        if left is not None and left <= 0:
-            raise error("the deadline of the call has passed")
-        return left
+        return _left(timeout, error)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
