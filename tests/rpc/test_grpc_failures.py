@@ -187,6 +187,7 @@ async def test_a_request_over_http_that_is_taken_in_sips_ends_at_the_deadline(
             over.set()
 
 
+@pytest.mark.measures
 async def test_addresses_that_do_not_answer_share_the_deadline_over_http(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,10 +231,8 @@ async def test_closing_ends_calls_over_http(
         running = asyncio.ensure_future(call(both))
         assert await asyncio.to_thread(arrived.wait, 30)
         await both.close()
-        began = time.monotonic()
         with pytest.raises(errors.CancelledError, match="the client was closed"):
             await running
-        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("told", [True, False])

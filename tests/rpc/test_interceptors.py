@@ -486,7 +486,7 @@ async def test_requests_that_are_written(
 async def test_writing_ends_where_an_interceptor_fails(
     connect: Connect, scripted: ScriptedServer, client_kind: ClientKind
 ) -> None:
-    class Refusing(aio.StreamStreamClientInterceptor):  # type: ignore[misc]
+    class Refusing(aio.StreamStreamClientInterceptor):
         async def intercept_stream_stream(self, *_: Any) -> Any:
             raise PermissionError("not today")
 
