@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ from clarigrpc import Client, ClientCredentials, errors, v2
 from tests.both import ClientKind
 from tests.conftest import Connect
 from tests.scripted import Answer, ScriptedServer, reply
+from tests.socket_server import server_that
 from tests.waiting import until
 
 GET = v2.GetModelRequest(model_id="m")
@@ -319,6 +321,27 @@ async def test_no_endpoint(connect: Connect, scripted: ScriptedServer, tokens: T
     with pytest.raises(errors.AuthenticationError, match="no access token from") as caught:
         await both.call("GetModel", GET)
     assert caught.value.retryable
+
+
+async def test_an_endpoint_that_answers_byte_by_byte_is_given_up_at_the_deadline(
+    connect: Connect, scripted: ScriptedServer
+) -> None:
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+        while not over.wait(0.05):
+            connection.sendall(b"a")
+
+    with server_that(drip) as port:
+        url = f"http://127.0.0.1:{port}/token"
+        both = connect(scripted.base, oauth=ClientCredentials("i", SECRET, token_url=url))
+        try:
+            with pytest.raises(errors.DeadlineExceededError):
+                await asyncio.wait_for(both.call("GetModel", GET, timeout=0.5), 20)
+        finally:
+            over.set()
 
 
 def variables(error: BaseException | None) -> Iterator[str]:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
-from clarigrpc._config.addresses import target_of
 from clarigrpc._config.option_types import check_types
 from clarigrpc._extras import NeedsExtra
 from clarigrpc._fork_lock import ForkLock
@@ -294,22 +293,27 @@ class _OAuth:
         with NeedsExtra("oauth", "OAuth2 credentials"):
             import httpx
             from oauthlib.oauth2 import BackendApplicationClient
+
+            from clarigrpc._config.http_deadlines import DeadlineHttpTransport, HttpDeadline
         application = self._application
         oauth = BackendApplicationClient(application.client_id)
         try:
-            return httpx.post(
-                application.token_url,
-                content=oauth.prepare_request_body(
-                    include_client_id=True, client_secret=application.client_secret
-                ),
-                headers={
-                    "accept": "application/json",
-                    "content-type": "application/x-www-form-urlencoded",
-                },
-                timeout=timeout,
-                # The environment's proxies are not for this machine.
-                trust_env=not target_of(application.token_url).is_loopback,
-            )
+            transport = DeadlineHttpTransport(application.token_url, True, httpx.Limits())
+            with httpx.Client(transport=transport) as client:
+                return client.send(
+                    client.build_request(
+                        "POST",
+                        application.token_url,
+                        content=oauth.prepare_request_body(
+                            include_client_id=True, client_secret=application.client_secret
+                        ),
+                        headers={
+                            "accept": "application/json",
+                            "content-type": "application/x-www-form-urlencoded",
+                        },
+                        extensions={"timeout": HttpDeadline(timeout)},
+                    )
+                )
         except httpx.TimeoutException:
             return self._late()
         except httpx.HTTPError as error:

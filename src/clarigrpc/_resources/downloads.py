@@ -74,7 +74,7 @@ def _received(url: str, deadline: float, method: str) -> Generator[bytes, None, 
     try:
         with client, client.stream("GET", url) as answer:
             answer.raise_for_status()
-            for chunk in answer.iter_bytes(_CHUNK_BYTES):
+            for chunk in answer.iter_bytes():  # as it comes, however slowly
                 if time.monotonic() > deadline:
                     raise errors.DeadlineExceededError(
                         f"the download from {host} was not complete in time", method=method

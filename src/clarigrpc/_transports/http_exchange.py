@@ -29,7 +29,6 @@ import re
 import socket
 import ssl
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +37,7 @@ import grpc
 import httpx
 from grpc import aio
 
+from clarigrpc._config.http_deadlines import HttpDeadline
 from clarigrpc._contract import methods
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._transports import transcoding
@@ -194,19 +194,8 @@ class HttpMethod:
         return Exchange(self, request, deadline, metadata)
 
 
-class Deadline(dict[str, float]):
-    """The ``timeout`` extension of httpx, with what is left of the deadline for each step.
-
-    Plain timeouts hold for each step (pool, connect, write, read) anew, so that a call could last
-    several times as long as it may.
-    """
-
-    def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else time.monotonic() + timeout
-
-    def remaining(self) -> float | None:
-        """Seconds left, None without a deadline."""
-        return None if self._end is None else self._end - time.monotonic()
+class Deadline(HttpDeadline):
+    """The deadline of a call."""
 
     def check(self, *, not_sent: bool = False) -> None:
         """Raise when the deadline has passed."""
@@ -215,27 +204,6 @@ class Deadline(dict[str, float]):
             raise transport_error(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", not_sent=not_sent
             )
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The timeout of a step. Zero would mean not to wait at all, without an error."""
-        remaining = self.remaining()
-        if remaining is None:
-            return default
-        left = TimeLeft(max(remaining, 0.001))
-        left.deadline = self
-        return left
-
-
-class TimeLeft(float):
-    """Seconds until a deadline, for the first wait of a step.
-
-    Attributes:
-        deadline: Tells what is left for further waits.
-    """
-
-    __slots__ = ("deadline",)
-
-    deadline: Deadline
 
 
 class Exchange:

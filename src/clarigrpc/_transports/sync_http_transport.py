@@ -17,11 +17,11 @@ import grpc
 import httpx
 from grpc import aio
 
+from clarigrpc._config.http_deadlines import DeadlineHttpTransport
 from clarigrpc._contract.methods import CallKind
 from clarigrpc._fork_lock import ForkLock
 from clarigrpc._interrupts import Ended, HeldInterrupt
 from clarigrpc._transports.call_threads import CallThreads
-from clarigrpc._transports.http_deadlines import DeadlineHttpTransport
 from clarigrpc._transports.http_exchange import (
     Deadline,
     Exchange,
@@ -38,7 +38,8 @@ class SyncHttpTransport(SyncTransport):
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        self._client = httpx.Client(transport=DeadlineHttpTransport(options))
+        transport = DeadlineHttpTransport(options.base, options.verify, options.limits())
+        self._client = httpx.Client(transport=transport)
         self._threads: CallThreads | None = None
         # Reentrant: a signal's handler may close the client while its thread begins a call.
         self._lock = ForkLock(threading.RLock)

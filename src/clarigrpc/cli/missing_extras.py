@@ -10,6 +10,7 @@ _EXTRAS = {
     "emoji": "local",
     "grpc_health": "local",
     "grpc_reflection": "local",
+    "httpcore": "rest",
     "httpx": "rest",
     "limits": "local",
     "numpy": "local",

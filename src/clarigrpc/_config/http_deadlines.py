@@ -1,7 +1,7 @@
 """HTTP for sync calls, with connections whose waits end with the deadline of the call.
 
 httpx waits as long as a timeout says at each ``recv`` and ``send``: what comes, or is taken, in
-pieces could make a call last for ever. A ``TimeLeft`` knows the deadline that it was taken from,
+pieces could make a call last for ever. A ``_TimeLeft`` knows the deadline that it was taken from,
 and the connections here ask it before each wait, those through a proxy and over TLS as well.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,30 +19,69 @@ import httpcore
 import httpx
 
 from clarigrpc._config.environment_proxies import proxy_for
-from clarigrpc._transports.http_exchange import HttpOptions, TimeLeft
 
 _WRITE_BYTES = 64 * 1024
 """What is sent with one timeout: httpcore repeats ``send`` until all of it is taken."""
 
 
+class HttpDeadline(dict[str, float]):
+    """The ``timeout`` extension of httpx, with what is left of the deadline for each step.
+
+    Plain timeouts hold for each step (pool, connect, write, read) anew, so that a call could last
+    several times as long as it may.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def remaining(self) -> float | None:
+        """Seconds left, None without a deadline."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The timeout of a step. Zero would mean not to wait at all, without an error."""
+        remaining = self.remaining()
+        if remaining is None:
+            return default
+        left = _TimeLeft(max(remaining, 0.001))
+        left.deadline = self
+        return left
+
+
+class _TimeLeft(float):
+    """Seconds until a deadline, for the first wait of a step.
+
+    Attributes:
+        deadline: Tells what is left for further waits.
+    """
+
+    __slots__ = ("deadline",)
+
+    deadline: HttpDeadline
+
+
 class DeadlineHttpTransport(httpx.BaseTransport):
-    """A pool of connections to the address of the options, or to the proxy that stands before it.
+    """A pool of connections to a server, or to the proxy that stands before it.
+
+    Args:
+        url: URL of the server.
+        verify: How TLS is verified; False for not at all.
+        limits: How many connections there are, and for how long.
 
     Raises:
         ConfigurationError: The proxy that the environment names cannot be used.
     """
 
-    def __init__(self, options: HttpOptions) -> None:
-        limits = options.limits()
+    def __init__(self, url: str, verify: ssl.SSLContext | bool, limits: httpx.Limits) -> None:
         self._backend = _DeadlineBackend()
         arguments: dict[str, Any] = {
-            "ssl_context": _ssl_context(options.verify),
+            "ssl_context": _ssl_context(verify),
             "max_connections": limits.max_connections,
             "max_keepalive_connections": limits.max_keepalive_connections,
             "keepalive_expiry": limits.keepalive_expiry,
             "network_backend": self._backend,
         }
-        proxy = proxy_for(options.base)
+        proxy = proxy_for(url)
         pool: type[httpcore.ConnectionPool] = httpcore.ConnectionPool
         if proxy is not None:
             socks = proxy.url.scheme.startswith("socks")
@@ -160,7 +200,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 def _left(timeout: float | None, error: type[httpcore.TimeoutException]) -> float | None:
     """Seconds to wait now."""
-    if not isinstance(timeout, TimeLeft):
+    if not isinstance(timeout, _TimeLeft):
         return timeout
     left = timeout.deadline.remaining()
     if left is not None and left <= 0:
