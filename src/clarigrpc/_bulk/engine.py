@@ -15,9 +15,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, SupportsIndex, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from clarigrpc import errors
+from clarigrpc._config.option_types import whole_number
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._rpc.call import RetryLoop
 from clarigrpc._rpc.encoding import EncodedInputs
@@ -121,8 +122,8 @@ def check_limits(batch_size: int | None, in_flight: int | None) -> None:
         TypeError: One is no integer.
     """
     for name, value in {"batch_size": batch_size, "in_flight": in_flight}.items():
-        if value is not None and not isinstance(value, SupportsIndex):
-            raise TypeError(f"{name} has to be an integer, not {type(value).__name__}")
+        if value is not None:
+            whole_number(name, value)
     if batch_size is not None and not 1 <= batch_size <= MAX_ITEMS:
         raise errors.InvalidArgumentError(f"batch_size must be 1 to {MAX_ITEMS}, not {batch_size}")
     if in_flight is not None and in_flight < 1:

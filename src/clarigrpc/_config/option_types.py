@@ -1,8 +1,9 @@
-"""Options checked against the annotations of the dataclass that they are fields of."""
+"""The types of options: of a dataclass by its annotations, and of single ones."""
 
 from __future__ import annotations
 
 import collections.abc
+import operator
 import os
 import types
 from functools import cache
@@ -40,6 +41,18 @@ def check_types(options: Any, owner: str = "") -> None:
             raise ConfigurationError(
                 f"{field} has to be {_in_words(annotation)}, not {_found(value, annotation)}"
             )
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value of an option that is an integer.
+
+    Raises:
+        TypeError: It is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} has to be an integer, not {type(value).__name__}") from None
 
 
 @cache

@@ -19,7 +19,6 @@ resources among themselves: what a user sees of one are its verbs.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cache
@@ -28,6 +27,7 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, Unpack
 from google.protobuf.message import Message
 
 from clarigrpc import errors, v2, wellknown
+from clarigrpc._config.option_types import whole_number
 from clarigrpc._contract.methods import item_status, lookup
 from clarigrpc._contract.request_limits import MAX_ITEMS
 from clarigrpc._public_names import named_in, without_private
@@ -628,18 +628,6 @@ def _wrong_field(
         except ValueError as cause:
             return errors.InvalidArgumentError(f"{name}: {cause}", method=method)
     return error
-
-
-def whole_number(name: str, value: Any) -> int:
-    """The value of an option that is an integer.
-
-    Raises:
-        TypeError: It is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} has to be an integer, not {type(value).__name__}") from None
 
 
 def check_paging(**options: int | None) -> None:

@@ -22,7 +22,7 @@ from clarigrpc._rpc.call_counts import CallCounts
 from clarigrpc._rpc.connected import Connected
 from clarigrpc._rpc.retry import deadline_after, retry_delays
 from clarigrpc._rpc.shared_transport import SharedTransport
-from clarigrpc._transports.transport import Metadata, transport_of
+from clarigrpc._transports.transport import CHANNEL_CLOSED, Metadata, transport_of
 
 REQUEST_ID_KEY = "x-clarifai-request-id-prefix"
 SUCCESS = 10000
@@ -157,7 +157,7 @@ class BoundMethod(Connected):
         from clarigrpc._rpc import grpc_failures, statuses  # not before something fails
 
         core = self.core
-        if core.shared.closed and grpc_failures.text_of(error) == grpc_failures.CHANNEL_CLOSED:
+        if core.shared.closed and grpc_failures.text_of(error) == CHANNEL_CLOSED:
             closed = self.closed(request_id)
             closed.__cause__ = error
             return closed

@@ -76,9 +76,6 @@ _EXCLUDED = _REMOVED + "GOAWAY received; Error code: "
 WRITE_FAILED = "Internal error from Core"
 """What grpc.aio says when it writes to a stream that has just ended, or a connection that broke."""
 
-CHANNEL_CLOSED = "Channel closed!"
-"""What gRPC says, with CANCELLED, of a sync call that ran while its channel was closed."""
-
 _THROTTLE_KEYS = ("retry-after", "x-throttle-wait-seconds")
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 

@@ -30,7 +30,12 @@ from clarigrpc._transports.http_exchange import (
     StreamState,
     cancellation,
 )
-from clarigrpc._transports.transport import SyncTransport, TransportError, transport_error
+from clarigrpc._transports.transport import (
+    CHANNEL_CLOSED,
+    SyncTransport,
+    TransportError,
+    transport_error,
+)
 
 
 class SyncHttpTransport(SyncTransport):
@@ -61,7 +66,7 @@ class SyncHttpTransport(SyncTransport):
         """How a call ended that failed, or was cancelled, on this side."""
         if not self._closed:
             return error
-        return transport_error(grpc.StatusCode.CANCELLED, "Channel closed!")  # gRPC's words
+        return transport_error(grpc.StatusCode.CANCELLED, CHANNEL_CLOSED)
 
     def threads(self) -> CallThreads:
         """Threads for calls that run in the background."""

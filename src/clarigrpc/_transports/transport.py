@@ -56,6 +56,9 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 STATUS_CODES: Mapping[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 """The status codes of gRPC by number."""
 
+CHANNEL_CLOSED = "Channel closed!"
+"""What gRPC says, with CANCELLED, of a sync call that ran while its channel was closed."""
+
 
 class TransportError(aio.AioRpcError):
     """A failed call, of a sync or an async transport.

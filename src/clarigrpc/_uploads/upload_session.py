@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, SupportsIndex
+from typing import Any
 
 from clarigrpc import errors, v2
+from clarigrpc._config.option_types import whole_number
 from clarigrpc._config.settings import Settings
 from clarigrpc._contract.methods import lookup
 from clarigrpc._contract.status_names import code_name
@@ -83,8 +84,8 @@ class UploadOptions:
             "size": self.size,
         }
         for name, value in numbers.items():
-            if value is not None and not isinstance(value, SupportsIndex):
-                raise TypeError(f"{name} has to be an integer, not {type(value).__name__}")
+            if value is not None:
+                whole_number(name, value)
         if not MIN_PART_SIZE <= self.part_size <= MAX_PART_SIZE:
             raise errors.InvalidArgumentError(
                 f"part_size must be {MIN_PART_SIZE} to {MAX_PART_SIZE} bytes (limits of the "
